@@ -1,0 +1,1 @@
+//! The examples of xiio are in `examples/`.

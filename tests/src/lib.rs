@@ -1,0 +1,1 @@
+//! The tests of xiio are in `tests/`, one file a situation.
