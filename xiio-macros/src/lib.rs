@@ -1,1 +1,182 @@
-//! macros.
+//! The macros of the crate xiio; use them through it.
+//!
+//! A fact for every stage: `args` and `parse` read an invocation and collect its mistakes in
+//! `diagnostics`, `flow` rewrites what leaves a body, `ending` sees whether it ends at all, and
+//! `expand` writes, with the names of `names`. Below this file nothing knows `proc_macro`; all of
+//! it works on `proc_macro2`'s streams and panics on none.
+
+mod args;
+mod diagnostics;
+mod ending;
+mod expand;
+mod flow;
+mod names;
+mod parse;
+
+use proc_macro::TokenStream;
+
+use args::Surface;
+use names::Names;
+
+/// A block that does not end before its tasks have ended.
+///
+/// `task_group!(options…, |tg| { body })` is an expression inside an `async` function or block,
+/// awaited by itself. The body is a block of the function around, not a closure; `tg` names the
+/// group in it, and `tg.spawn(future)` adds a task. The value is that of the body.
+///
+/// When the expression has its value, every task has ended, and what the tasks borrowed is free.
+/// Tasks may borrow what was declared before the group, not what the body declares: move that
+/// into them. A task that panics cancels the others, and the group panics with its payload.
+///
+/// # Options
+///
+/// | option | meaning |
+/// |---|---|
+/// | `name = "…"` | what `inspect` calls the group |
+/// | `timeout = Duration` | cancels the body and the tasks after that time; the expression is a `Result<V, Elapsed>`. An `Option<Duration>` will do, too; `None` is no limit |
+/// | `deadline = Instant` | the same for a point in time |
+/// | `limit = usize` | how many tasks run at once; the others wait for their turn |
+/// | `grace = Duration` | how long cleanup may take after a cancellation before it is dropped |
+///
+/// They are evaluated once, in the order written, in the function around.
+///
+/// # Control flow
+///
+/// | in the body | what it does |
+/// |---|---|
+/// | last expression | is the value of the group |
+/// | `x?` | cancels the tasks, waits for them, and leaves the *function* with the error, converted there with `From`; with `None` likewise |
+/// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function |
+/// | panic | cancels the tasks, waits for them, and panics on |
+///
+/// This holds inside the arguments of macros that look like expressions (`println!`, `vec!`,
+/// `assert!`), and through groups in the body. Closures, `async` blocks and items in the body
+/// keep their own control flow.
+///
+/// # Unlike a plain block
+///
+/// - What the body moves is moved on every way out of it: in a loop around the group it is gone
+///   in the next round, even if the body breaks out of the loop.
+/// - A variable declared without a value before the group cannot get its first value in the body;
+///   let it be the value of the group.
+/// - A `return` of a `&mut` that was borrowed through another one may be refused.
+/// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
+///   `Some(…)`. What `return` and `break` take along is coerced as usual.
+/// - In the arguments of a macro that do not look like expressions (`select!`), and under another
+///   name for this macro, `?`, `return`, `break` and `continue` are not seen. The compiler then
+///   reports mismatched types.
+///
+/// # Errors
+///
+/// With `timeout` or `deadline`, `Err(Elapsed)` if the body and the tasks had not ended by then.
+/// A `return` or `break` for which the group is still waiting then does not happen.
+///
+/// # Panics
+///
+/// With the payload of the first member that panicked, the body included.
+///
+/// # Cancellation
+///
+/// Cancels the body and all tasks, and waits until their cleanup has run; `grace` bounds that. If
+/// the future of the function around is dropped instead, all are dropped with it.
+#[proc_macro]
+pub fn task_group(input: TokenStream) -> TokenStream {
+    expand::group(Surface::TaskGroup, input.into(), Names::outermost()).into()
+}
+
+/// A block whose tasks return `Result`; the first `Err` cancels the rest.
+///
+/// `try_task_group!(options…, |tg| { body })` is a `task_group!` with these differences: a task is
+/// a future of `Result<T, E>`, the expression is a `Result<V, E>`, and `?` in the body makes its
+/// error the group's, as it would in a function of its own.
+///
+/// `E` is the error type of the function around, exactly, so that `?` in tasks written in place
+/// needs no annotation. Elsewhere, or for another type, give `error = Type`, or a type to the
+/// parameter: `|tg: &TryTaskGroup<'_, Type>|`.
+///
+/// # Options
+///
+/// Those of `task_group!`, and
+///
+/// | option | meaning |
+/// |---|---|
+/// | `error = Type` | the error type `E`; `_` lets the compiler infer it |
+/// | `all_errors` | the expression is a `Result<V, GroupError<E>>`, with every failure in it |
+///
+/// With `timeout` or `deadline`, `E` must be `From<Elapsed>`.
+///
+/// # Control flow
+///
+/// | in the body | what it does |
+/// |---|---|
+/// | last expression | is the value of the group, wrapped in `Ok` |
+/// | `x?` | cancels the tasks, waits for them, and is the group's `Err`, converted with `From` |
+/// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function; an `Err` of a task meanwhile wins over it |
+/// | panic | cancels the tasks, waits for them, and panics on |
+///
+/// What is unlike a plain block is as in `task_group!`.
+///
+/// # Errors
+///
+/// The first `Err` of a task or of a `?` in the body. Later ones are reported to `inspect`, or
+/// with `all_errors` kept.
+///
+/// # Panics
+///
+/// With the payload of the first member that panicked, the body included.
+///
+/// # Cancellation
+///
+/// As in `task_group!`.
+#[proc_macro]
+pub fn try_task_group(input: TokenStream) -> TokenStream {
+    expand::group(Surface::TryTaskGroup, input.into(), Names::outermost()).into()
+}
+
+/// Runs an `async fn main` and every task under it, to the end, on this thread.
+///
+/// The function takes no arguments and may return whatever `main` may.
+///
+/// # Options
+///
+/// | option | meaning |
+/// |---|---|
+/// | `name = "…"` | what `inspect` calls the root |
+/// | `timeout = Duration`, `deadline = Instant` | cancels everything after that time or at that point |
+/// | `grace = Duration` | how long cleanup may take after a cancellation before it is dropped |
+/// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal. A second one kills at once |
+///
+/// `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGQUIT`, `SIGUSR1` and `SIGUSR2` need no import; any other
+/// signal is an expression of type `i32`.
+///
+/// # Panics
+///
+/// With the payload of the first task that panicked, and inside another runtime of xiio.
+#[proc_macro_attribute]
+pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand::root(Surface::Main, arguments.into(), item.into()).into()
+}
+
+/// Makes an `async fn` a test, run to the end on the thread of the test.
+///
+/// The function takes no arguments and may return whatever a test may. `#[should_panic]`,
+/// `#[ignore]` and other attributes stay in force.
+///
+/// # Options
+///
+/// Those of `#[xiio::main]`, and
+///
+/// | option | meaning |
+/// |---|---|
+/// | `virtual_time` | the clock jumps to the next timer whenever all tasks wait |
+/// | `seed = u64` | shuffles the order in which tasks run, reproducibly |
+/// | `seeds = Range<u64>` | runs the test once for each seed |
+/// | `cancel_everywhere` | runs the test again and again, cancelled one await later each time |
+///
+/// # Panics
+///
+/// As `#[xiio::main]`; with several runs the first that panics ends the test.
+#[proc_macro_attribute]
+pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand::root(Surface::Test, arguments.into(), item.into()).into()
+}

@@ -1,6 +1,11 @@
-//! xiio.
+//! Structured concurrency for Rust: tasks that borrow from their parent, cancellation that cleans up with `await`, and
+//! blocks that do not end before their tasks have.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the runtime will use it"))]
+#![allow(dead_code, unused_imports, reason = "the rooms above will use it")]
+
+mod error;
+mod pin;
+mod report;
 mod slab;
-#[cfg_attr(not(test), expect(dead_code, reason = "the runtime will use it"))]
+mod sys;
 mod timer;

@@ -27,11 +27,7 @@ enum Place<T> {
 
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
-        Slab {
-            places: Vec::new(),
-            free: NONE,
-            len: 0,
-        }
+        Slab { places: Vec::new(), free: NONE, len: 0 }
     }
 
     /// Puts `value` into the place freed last, or into a new one, and returns its index.
@@ -40,9 +36,7 @@ impl<T> Slab<T> {
         self.len += 1;
         let index = self.free;
         if let Some(place) = self.places.get_mut(index) {
-            let Place::Free(next) = *place else {
-                unreachable!("a place on the free list is taken")
-            };
+            let Place::Free(next) = *place else { unreachable!("a place on the free list is taken") };
             self.free = next;
             *place = Place::Taken(value);
             return index;
@@ -58,13 +52,8 @@ impl<T> Slab<T> {
     #[inline]
     pub(crate) fn remove(&mut self, index: usize) -> T {
         let place = &mut self.places[index];
-        assert!(
-            matches!(place, Place::Taken(_)),
-            "no element at index {index}"
-        );
-        let Place::Taken(value) = std::mem::replace(place, Place::Free(self.free)) else {
-            unreachable!()
-        };
+        assert!(matches!(place, Place::Taken(_)), "no element at index {index}");
+        let Place::Taken(value) = std::mem::replace(place, Place::Free(self.free)) else { unreachable!() };
         self.free = index;
         self.len -= 1;
         value
@@ -103,13 +92,18 @@ impl<T> Slab<T> {
 
     /// The elements with their indices, in the order of the indices (not of insertion).
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.places
-            .iter()
-            .enumerate()
-            .filter_map(|(index, place)| match place {
-                Place::Taken(value) => Some((index, value)),
-                Place::Free(_) => None,
-            })
+        self.places.iter().enumerate().filter_map(|(index, place)| match place {
+            Place::Taken(value) => Some((index, value)),
+            Place::Free(_) => None,
+        })
+    }
+
+    /// The elements in the order of their indices, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().filter_map(|place| match place {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        })
     }
 
     /// The elements in the order of their indices.
@@ -118,6 +112,12 @@ impl<T> Slab<T> {
             Place::Taken(value) => Some(value),
             Place::Free(_) => None,
         })
+    }
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -146,15 +146,9 @@ mod tests {
         let mut slab = Slab::new();
         assert_eq!(["a", "b", "c"].map(|name| slab.insert(name)), [0, 1, 2]);
         assert_eq!((slab.remove(0), slab.remove(2)), ("a", "c"));
-        assert_eq!(
-            (slab.len(), slab.get(0), slab.get(1), slab.get(7)),
-            (1, None, Some(&"b"), None)
-        );
+        assert_eq!((slab.len(), slab.get(0), slab.get(1), slab.get(7)), (1, None, Some(&"b"), None));
         assert_eq!(["d", "e", "f"].map(|name| slab.insert(name)), [2, 0, 3]);
-        assert_eq!(
-            slab.iter().collect::<Vec<_>>(),
-            [(0, &"e"), (1, &"b"), (2, &"d"), (3, &"f")]
-        );
+        assert_eq!(slab.iter().collect::<Vec<_>>(), [(0, &"e"), (1, &"b"), (2, &"d"), (3, &"f")]);
         assert_eq!(slab.into_values().collect::<Vec<_>>(), ["e", "b", "d", "f"]);
     }
 

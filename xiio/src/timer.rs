@@ -136,18 +136,8 @@ impl Timers {
         let stamp = self.next_stamp;
         self.next_stamp = stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let tick = self.tick_at_or_after(deadline).max(self.current);
-        let index = self.entries.insert(Entry {
-            waker,
-            tick,
-            prev: NONE,
-            next: NONE,
-            stamp,
-            place: 0,
-        });
-        let index = u32::try_from(index)
-            .ok()
-            .filter(|&index| index != NONE)
-            .expect("fewer than 2^32 - 1 timers");
+        let index = self.entries.insert(Entry { waker, tick, prev: NONE, next: NONE, stamp, place: 0 });
+        let index = u32::try_from(index).ok().filter(|&index| index != NONE).expect("fewer than 2^32 - 1 timers");
         self.link(index, tick);
         TimerKey { index, stamp }
     }
@@ -176,9 +166,7 @@ impl Timers {
     /// [`waker`](Self::waker) first, then clone without holding a borrow.
     pub(crate) fn replace_waker(&mut self, key: TimerKey, waker: Waker) -> Result<Waker, Waker> {
         match self.entries.get_mut(key.index as usize) {
-            Some(entry) if entry.stamp == key.stamp => {
-                Ok(std::mem::replace(&mut entry.waker, waker))
-            }
+            Some(entry) if entry.stamp == key.stamp => Ok(std::mem::replace(&mut entry.waker, waker)),
             _ => Err(waker),
         }
     }
@@ -225,10 +213,7 @@ impl Timers {
     pub(crate) fn clear(&mut self) -> Vec<Waker> {
         self.taken = [0; LEVELS];
         self.heads = [NONE; LEVELS * SLOTS];
-        std::mem::replace(&mut self.entries, Slab::new())
-            .into_values()
-            .map(|entry| entry.waker)
-            .collect()
+        std::mem::replace(&mut self.entries, Slab::new()).into_values().map(|entry| entry.waker).collect()
     }
 
     /// The first taken slot, and the tick at which it begins.
@@ -319,10 +304,7 @@ impl Timers {
 
 #[inline]
 fn ticks(seconds: u64, milliseconds: u32) -> u64 {
-    seconds
-        .saturating_mul(1000)
-        .saturating_add(milliseconds.into())
-        .min(LAST_TICK)
+    seconds.saturating_mul(1000).saturating_add(milliseconds.into()).min(LAST_TICK)
 }
 
 /// The level and the slot of `tick` when time is at `current`.
@@ -365,11 +347,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let origin = Instant::now();
-            Bench {
-                timers: Timers::new(origin, NonZeroU32::MIN),
-                origin,
-                woken: Arc::default(),
-            }
+            Bench { timers: Timers::new(origin, NonZeroU32::MIN), origin, woken: Arc::default() }
         }
 
         fn waker(&self, number: u64) -> Waker {
@@ -397,15 +375,7 @@ mod tests {
     #[test]
     fn fires_in_order_of_deadline_then_of_insertion() {
         let mut bench = Bench::new();
-        for (number, after) in [
-            (0, 5000),
-            (1, 70),
-            (2, 3),
-            (3, 70),
-            (4, 0),
-            (5, 5000),
-            (6, 3),
-        ] {
+        for (number, after) in [(0, 5000), (1, 70), (2, 3), (3, 70), (4, 0), (5, 5000), (6, 3)] {
             bench.insert(number, ms(after));
         }
         assert_eq!(bench.timers.len(), 7);
@@ -455,19 +425,7 @@ mod tests {
 
     #[test]
     fn next_deadline_of_a_lone_timer_is_exact_on_every_level() {
-        for after in [
-            0,
-            1,
-            63,
-            64,
-            65,
-            4095,
-            4096,
-            100_000,
-            1 << 30,
-            1 << 40,
-            LAST_TICK,
-        ] {
+        for after in [0, 1, 63, 64, 65, 4095, 4096, 100_000, 1 << 30, 1 << 40, LAST_TICK] {
             let mut bench = Bench::new();
             bench.advance(ms(7));
             bench.insert(0, ms(after));
@@ -512,12 +470,7 @@ mod tests {
         for stale in [fired, removed] {
             assert!(bench.timers.remove(stale).is_none());
             assert!(bench.timers.waker(stale).is_none());
-            assert!(
-                bench
-                    .timers
-                    .replace_waker(stale, Waker::noop().clone())
-                    .is_err()
-            );
+            assert!(bench.timers.replace_waker(stale, Waker::noop().clone()).is_err());
         }
         let mut successor = Timers::new(bench.origin, bench.timers.next_stamp());
         successor.insert(bench.origin, Waker::noop().clone());
@@ -551,10 +504,7 @@ mod tests {
     fn stamps_start_anew_without_zero() {
         let mut timers = Timers::new(Instant::now(), NonZeroU32::MAX);
         let key = timers.insert(Instant::now(), Waker::noop().clone());
-        assert_eq!(
-            (key.stamp, timers.next_stamp()),
-            (NonZeroU32::MAX, NonZeroU32::MIN)
-        );
+        assert_eq!((key.stamp, timers.next_stamp()), (NonZeroU32::MAX, NonZeroU32::MIN));
     }
 
     /// Random operations, each compared with an ordered map of (tick, number).
@@ -562,9 +512,7 @@ mod tests {
     fn does_what_an_ordered_map_does() {
         let mut state = 0x2545_F491_4F6C_DD1D_u64;
         let mut random = move |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
         for _ in 0..60 {

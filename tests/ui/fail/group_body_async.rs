@@ -1,0 +1,4 @@
+#[xiio::main]
+async fn main() {
+    xiio::task_group!(|tg| async { tg.cancel() });
+}

@@ -1,0 +1,4 @@
+#[xiio::main]
+async fn main() {
+    xiio::task_group!(|tg| { tg.cancel() }, limit = 2);
+}

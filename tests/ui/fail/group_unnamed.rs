@@ -1,0 +1,5 @@
+#[xiio::main]
+async fn main() {
+    xiio::task_group!(|| {});
+    xiio::task_group!({});
+}

@@ -1,0 +1,2 @@
+#[xiio::main(cancel_on = SIGINT)]
+async fn main() {}

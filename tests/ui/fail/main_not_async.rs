@@ -1,0 +1,2 @@
+#[xiio::main]
+fn main() {}

@@ -1,0 +1,2 @@
+#[xiio::main(limit = 3)]
+async fn main() {}

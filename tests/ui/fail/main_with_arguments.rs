@@ -1,0 +1,4 @@
+#[xiio::main]
+async fn main(arguments: Vec<String>) {
+    drop(arguments);
+}

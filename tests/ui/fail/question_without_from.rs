@@ -1,0 +1,13 @@
+use xiio::task_group;
+
+async fn parse(text: &str) -> Result<i32, std::io::Error> {
+    task_group!(|tg| {
+        tg.spawn(async {});
+        let number: i32 = text.parse()?;
+        Ok(number)
+    })
+}
+
+fn main() {
+    drop(xiio::run(parse("5")));
+}

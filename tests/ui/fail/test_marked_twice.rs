@@ -1,0 +1,5 @@
+#[xiio::test]
+#[test]
+async fn marked_twice() {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[xiio::test(seed = 3, seeds = 0..10)]
+async fn seeded_twice() {}
+
+fn main() {}

@@ -1,0 +1,318 @@
+//! Options: `name = value`, flags and lists, each kept with its span until it is judged.
+
+use std::fmt;
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Expr, Ident, Token, Type, parenthesized, token};
+
+use crate::diagnostics::{Diagnostics, Mistake};
+use crate::names::hygienic;
+
+/// Which of the four macros is being expanded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surface {
+    TaskGroup,
+    TryTaskGroup,
+    Main,
+    Test,
+}
+
+impl Surface {
+    const GROUPS: &[Self] = &[Self::TaskGroup, Self::TryTaskGroup];
+    const TRY_GROUP: &[Self] = &[Self::TryTaskGroup];
+    const ROOTS: &[Self] = &[Self::Main, Self::Test];
+    const TEST: &[Self] = &[Self::Test];
+    const ALL: &[Self] = &[Self::TaskGroup, Self::TryTaskGroup, Self::Main, Self::Test];
+
+    /// The group macro of this name, if there is one.
+    pub(crate) fn of_group(name: &Ident) -> Option<Self> {
+        match &*name.to_string() {
+            "task_group" => Some(Self::TaskGroup),
+            "try_task_group" => Some(Self::TryTaskGroup),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a group, with a body of its own, and not an attribute.
+    pub(crate) fn is_group(self) -> bool {
+        Self::GROUPS.contains(&self)
+    }
+
+    /// The names of the options that this macro knows.
+    pub(crate) fn option_names(self) -> impl Iterator<Item = &'static str> {
+        KNOWN.iter().filter(move |known| known.of.contains(&self)).map(|known| known.name)
+    }
+}
+
+impl fmt::Display for Surface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TaskGroup => "task_group!",
+            Self::TryTaskGroup => "try_task_group!",
+            Self::Main => "#[xiio::main]",
+            Self::Test => "#[xiio::test]",
+        })
+    }
+}
+
+/// An option there is, and who knows it.
+struct Known {
+    name: &'static str,
+    shape: Shape,
+    of: &'static [Surface],
+}
+
+const fn known(name: &'static str, shape: Shape, of: &'static [Surface]) -> Known {
+    Known { name, shape, of }
+}
+
+/// How an option is written.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// `name = expression`, with an example of the expression for the error text.
+    Value(&'static str),
+    /// `name = Type`
+    Type,
+    /// `name`
+    Flag,
+    /// `name(expression, …)`
+    List,
+}
+
+const KNOWN: &[Known] = &[
+    known("name", Shape::Value("\"…\""), Surface::ALL),
+    known("timeout", Shape::Value("Duration"), Surface::ALL),
+    known("deadline", Shape::Value("Instant"), Surface::ALL),
+    known("limit", Shape::Value("usize"), Surface::GROUPS),
+    known("grace", Shape::Value("Duration"), Surface::ALL),
+    known("error", Shape::Type, Surface::TRY_GROUP),
+    known("all_errors", Shape::Flag, Surface::TRY_GROUP),
+    known("cancel_on", Shape::List, Surface::ROOTS),
+    known("virtual_time", Shape::Flag, Surface::TEST),
+    known("seed", Shape::Value("u64"), Surface::TEST),
+    known("seeds", Shape::Value("0..100"), Surface::TEST),
+    known("cancel_everywhere", Shape::Flag, Surface::TEST),
+];
+
+/// Options of which one makes the other meaningless.
+const EXCLUSIVE: &[(&str, &str)] = &[("timeout", "deadline"), ("seed", "seeds")];
+
+/// The signals that `cancel_on` knows by their bare name.
+const SIGNALS: &[&str] = &["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
+
+/// The options of one invocation, in written order. Invariant: all known, none twice, none
+/// excluded by another.
+#[derive(Default)]
+pub(crate) struct Options {
+    given: Vec<Given>,
+}
+
+/// One option as it was written.
+struct Given {
+    name: Ident,
+    value: Value,
+}
+
+enum Value {
+    Expr(Expr),
+    Type(Type),
+    Flag,
+    List(Punctuated<Expr, Token![,]>),
+}
+
+impl Options {
+    /// Reads the arguments of an attribute, which are options and nothing else.
+    pub(crate) fn parse_all(input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) -> Self {
+        let mut options = Self::default();
+        while !input.is_empty() {
+            options.parse_one(input, of, diagnostics);
+            parse_comma(input, diagnostics);
+        }
+        options
+    }
+
+    /// Reads one option; what it does not understand it reports and skips up to the next comma.
+    pub(crate) fn parse_one(&mut self, input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) {
+        let Ok(name) = input.call(Ident::parse_any) else {
+            diagnostics.report(input.span(), &Mistake::NotAnOption { of });
+            return skip_to_comma(input);
+        };
+        let Some(shape) = known_shape(&name, of, diagnostics) else {
+            return skip_value(input);
+        };
+        match Value::parse(input, &name, shape, diagnostics) {
+            Ok(Some(value)) => self.admit(Given { name, value }, diagnostics),
+            Ok(None) => skip_value(input),
+            Err(error) => {
+                diagnostics.report_syntax(error);
+                skip_to_comma(input);
+            }
+        }
+    }
+
+    /// Takes the option unless one before it forbids that.
+    fn admit(&mut self, option: Given, diagnostics: &mut Diagnostics) {
+        let name = &*option.name.to_string();
+        let span = option.name.span();
+        if self.has(name) {
+            return diagnostics.report(span, &Mistake::OptionTwice { name });
+        }
+        if let Some(other) = excluded_by(name).find(|other| self.has(other)) {
+            return diagnostics.report(span, &Mistake::OptionsExclude { name, other });
+        }
+        self.given.push(option);
+    }
+
+    /// Whether the option `name` was given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.given.iter().any(|option| option.name == name)
+    }
+
+    /// Whether the expression may end by its own clock.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.has("timeout") || self.has("deadline")
+    }
+
+    /// The type after `error =`.
+    pub(crate) fn error_type(&self) -> Option<&Type> {
+        self.given.iter().find_map(|option| match &option.value {
+            Value::Type(ty) => Some(ty),
+            Value::Expr(_) | Value::Flag | Value::List(_) => None,
+        })
+    }
+
+    /// The builder's calls, in written order: `.timeout(…).name(…)`.
+    ///
+    /// What chooses between functions (`error`, `all_errors`) is no call.
+    pub(crate) fn to_builder_calls(&self) -> TokenStream {
+        self.given.iter().map(Given::to_builder_call).collect()
+    }
+}
+
+impl Given {
+    fn to_builder_call(&self) -> TokenStream {
+        let Self { name, value } = self;
+        let site = hygienic(name.span());
+        match value {
+            Value::Expr(value) => quote_spanned!(site=> .#name(#value)),
+            Value::List(signals) => {
+                let signals = signals.iter().map(resolve_signal);
+                quote_spanned!(site=> .#name(&[#(#signals),*]))
+            }
+            Value::Flag if name != "all_errors" => quote_spanned!(site=> .#name()),
+            Value::Flag | Value::Type(_) => TokenStream::new(),
+        }
+    }
+}
+
+impl Value {
+    /// Reads what follows the name. `None`: a mistake that has been reported.
+    fn parse(
+        input: ParseStream<'_>,
+        name: &Ident,
+        shape: Shape,
+        diagnostics: &mut Diagnostics,
+    ) -> syn::Result<Option<Self>> {
+        let text = &*name.to_string();
+        let assigned = input.peek(Token![=]) && !input.peek(Token![==]);
+        let mut mistaken = |mistake| {
+            diagnostics.report(name.span(), &mistake);
+            Ok(None)
+        };
+        match shape {
+            Shape::Value(_) | Shape::Type if assigned => {
+                input.parse::<Token![=]>()?;
+                let is_type = matches!(shape, Shape::Type);
+                let value = if is_type { Self::Type(input.parse()?) } else { Self::Expr(input.parse()?) };
+                Ok(Some(value))
+            }
+            Shape::Value(example) => mistaken(Mistake::ValueMissing { name: text, example }),
+            Shape::Type => mistaken(Mistake::ValueMissing { name: text, example: "Type" }),
+            Shape::Flag if input.is_empty() || input.peek(Token![,]) => Ok(Some(Self::Flag)),
+            Shape::Flag => mistaken(Mistake::ValueOfFlag { name: text }),
+            Shape::List if input.peek(token::Paren) => {
+                let list;
+                parenthesized!(list in input);
+                Ok(Some(Self::List(list.parse_terminated(Expr::parse, Token![,])?)))
+            }
+            Shape::List => mistaken(Mistake::ListExpected { name: text }),
+        }
+    }
+}
+
+/// Eats the comma after an option or says that it is missing.
+pub(crate) fn parse_comma(input: ParseStream<'_>, diagnostics: &mut Diagnostics) {
+    if input.is_empty() || input.parse::<Token![,]>().is_ok() {
+        return;
+    }
+    diagnostics.report(input.span(), &Mistake::CommaExpected);
+    if !input.peek(Ident::peek_any) {
+        skip_to_comma(input);
+        let _: syn::Result<Token![,]> = input.parse();
+    }
+}
+
+/// How the option is written, if this macro has it; else says who has.
+fn known_shape(name: &Ident, of: Surface, diagnostics: &mut Diagnostics) -> Option<Shape> {
+    let text = &*name.to_string();
+    let known = KNOWN.iter().find(|known| known.name == text);
+    let mistake = match known {
+        Some(known) if known.of.contains(&of) => return Some(known.shape),
+        Some(known) if known.of == Surface::TRY_GROUP && of == Surface::TaskGroup => {
+            Mistake::OptionOfTryGroup { name: text }
+        }
+        Some(known) if known.of.contains(&Surface::TryTaskGroup) => Mistake::OptionOfGroup { name: text, of },
+        _ => Mistake::UnknownOption { name: text, of },
+    };
+    diagnostics.report(name.span(), &mistake);
+    None
+}
+
+/// The options that cannot stand beside `name`.
+fn excluded_by(name: &str) -> impl Iterator<Item = &'static str> {
+    EXCLUSIVE.iter().filter_map(move |&(one, other)| {
+        if name == one {
+            Some(other)
+        } else if name == other {
+            Some(one)
+        } else {
+            None
+        }
+    })
+}
+
+/// `SIGINT` alone means xiio's constant; any other expression means itself.
+fn resolve_signal(signal: &Expr) -> TokenStream {
+    match signal {
+        Expr::Path(path) if SIGNALS.iter().any(|name| path.path.is_ident(name)) => {
+            let site = hygienic(syn::spanned::Spanned::span(signal));
+            quote_spanned!(site=> ::xiio::signal::#path)
+        }
+        _ => quote!(#signal),
+    }
+}
+
+/// Skips `= expression` or `(…)`; an expression is read as one, since it may contain commas.
+fn skip_value(input: ParseStream<'_>) {
+    let ahead = input.fork();
+    if ahead.parse::<Token![=]>().is_ok() && ahead.parse::<Expr>().is_ok() {
+        let _: syn::Result<Token![=]> = input.parse();
+        let _: syn::Result<Expr> = input.parse();
+    }
+    skip_to_comma(input);
+}
+
+fn skip_to_comma(input: ParseStream<'_>) {
+    while !input.is_empty() && !input.peek(Token![,]) {
+        let _: syn::Result<TokenTree> = input.parse();
+    }
+}
+
+/// A point to blame when there is no token left.
+pub(crate) fn here(input: ParseStream<'_>, otherwise: Span) -> Span {
+    if input.is_empty() { otherwise } else { input.span() }
+}

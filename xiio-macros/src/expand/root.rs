@@ -1,0 +1,97 @@
+//! `#[xiio::main]` and `#[xiio::test]`.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::parse::{ParseStream, Parser};
+use syn::spanned::Spanned;
+
+use crate::args::{Options, Surface};
+use crate::diagnostics::Diagnostics;
+use crate::names::hygienic;
+use crate::parse::RootFn;
+
+/// Input:
+/// ```text
+/// #[xiio::test(grace = SECOND)]
+/// /// Doc.
+/// pub async fn name() -> Output { … }
+/// ```
+///
+/// Output:
+/// ```text
+/// /// Doc.
+/// #[test]
+/// pub fn name() -> Output {
+///     async fn name() -> Output { … }
+///     TestRoot::new().grace(SECOND).run(name)
+/// }
+/// ```
+///
+/// The inner function, and no `async` block, so that the body's `?` and coercions know the type.
+pub(crate) fn root(of: Surface, arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let mut diagnostics = Diagnostics::default();
+    let options = parse_options(of, arguments, &mut diagnostics);
+    let expansion = match syn::parse2::<RootFn>(item.clone()) {
+        Ok(function) => {
+            function.judge(of, &mut diagnostics);
+            if function.is_root() { write(of, &options, &function) } else { fallback(&function) }
+        }
+        Err(error) => {
+            diagnostics.report_syntax(error);
+            item
+        }
+    };
+    let errors = diagnostics.into_compile_errors();
+    quote!(#errors #expansion)
+}
+
+fn parse_options(of: Surface, arguments: TokenStream, diagnostics: &mut Diagnostics) -> Options {
+    let mut options = Options::default();
+    let parser = |input: ParseStream<'_>| {
+        options = Options::parse_all(input, of, diagnostics);
+        Ok(())
+    };
+    // The parser reports by itself and reads to the end, so there is no error to look at.
+    let _: syn::Result<()> = parser.parse2(arguments);
+    options
+}
+
+fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
+    let RootFn { attrs, visibility, signature, body } = function;
+    let name = &signature.ident;
+    let output = &signature.output;
+    let site = hygienic(output.span());
+    let calls = options.to_builder_calls();
+    let run = Ident::new(if options.is_timed() { "run_timed" } else { "run" }, site);
+    let (test, root, future) = if of == Surface::Test {
+        (Some(quote!(#[::core::prelude::v1::test])), quote!(TestRoot), quote!(#name))
+    } else {
+        (None, quote!(Root), quote!(#name()))
+    };
+    quote_spanned! {site=>
+        #(#attrs)*
+        #test
+        #visibility fn #name() #output {
+            #[allow(clippy::unused_async)]
+            #signature #body
+            ::xiio::__private::#root::new() #calls.#run(#future)
+        }
+    }
+}
+
+/// A function of the same name and type, whatever the mistake, so that nothing else is missing.
+fn fallback(function: &RootFn) -> TokenStream {
+    let RootFn { attrs, visibility, signature, body } = function;
+    if signature.asyncness.is_none() {
+        return quote!(#(#attrs)* #visibility #signature #body);
+    }
+    let (name, output) = (&signature.ident, &signature.output);
+    quote! {
+        #(#attrs)*
+        #visibility fn #name() #output {
+            #[allow(dead_code)]
+            #signature #body
+            ::core::unreachable!()
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! Control flow: makes `?`, `return`, `break` and `continue` work across the edge of the `async`
+//! block that a body becomes.
+//!
+//! Each place where the body leaves is numbered and gets a variant of an enum, private to the
+//! expansion. In the body the place becomes a `return` of its variant, out of the `async` block;
+//! behind the group the variant is replayed as what the user wrote, with the user's tokens:
+//!
+//! ```text
+//! return Err(e)    in the body    return Leave::Finish(__Exit0::At3(__hint0_0.through(Err(e))))
+//!                  behind         __Exit0::At3(value) => return value
+//! ```
+//!
+//! What has an inside of its own keeps its words: closures, `async` blocks, items, loops and
+//! labels of the body itself. A group inside the body is expanded first; its replayed words are
+//! then ordinary words of the body.
+
+use std::mem;
+
+use proc_macro2::{Ident, Punct, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote_spanned};
+use syn::parse::discouraged::Speculative;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::spanned::Spanned;
+use syn::visit_mut::{self, VisitMut};
+use syn::{
+    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn, ExprTry, Item, Label,
+    Lifetime, Macro, Stmt, Token, token,
+};
+
+use crate::args::Surface;
+use crate::names::{Names, hygienic};
+
+/// Expands a group in the body: which macro, its tokens, its names.
+pub(crate) type ExpandNested = fn(Surface, TokenStream, Names) -> TokenStream;
+
+/// Macros whose arguments are tokens to them, whatever they look like.
+const TOKEN_MACROS: &[&str] = &["stringify", "quote", "quote_spanned", "parse_quote"];
+
+/// Rewrites `body` in place and tells the ways out of it.
+pub(crate) fn rewrite(body: &mut Expr, of: Surface, names: Names, expand_nested: ExpandNested) -> Exits {
+    let mut rewriter = Rewriter {
+        of,
+        names,
+        expand_nested,
+        exits: Exits::default(),
+        labels: Vec::new(),
+        cfgs: Vec::new(),
+        n_loops: 0,
+        n_try_blocks: 0,
+    };
+    rewriter.visit_expr_mut(body);
+    rewriter.exits
+}
+
+/// The ways out of a body.
+#[derive(Default)]
+pub(crate) struct Exits {
+    /// One for each place where the body leaves.
+    pub(crate) places: Vec<Exit>,
+    /// Where values are carried to; each has a hint that tells inference the type early.
+    pub(crate) destinations: Vec<Word>,
+}
+
+/// One place where the body leaves, as a variant of the exit enum.
+pub(crate) struct Exit {
+    pub(crate) variant: Ident,
+    pub(crate) word: Word,
+    /// The user's keyword, with the hygiene of generated code.
+    pub(crate) span: Span,
+    pub(crate) has_value: bool,
+    /// The `#[cfg]`s around the place: where they take it away, its variant must go, too.
+    pub(crate) cfgs: Vec<Attribute>,
+}
+
+/// The word that leaves.
+#[derive(Clone)]
+pub(crate) enum Word {
+    /// Kept with the user's own span: the compiler explains a missing `From` here.
+    Question(Token![?]),
+    Return,
+    Break(Option<Lifetime>),
+    Continue(Option<Lifetime>),
+}
+
+impl Word {
+    /// The word as an expression that leaves, with what it takes along.
+    pub(crate) fn leaving_with(&self, span: Span, value: Option<&TokenStream>) -> TokenStream {
+        match self {
+            Self::Question(question) => quote_spanned!(span=> match #value #question {}),
+            Self::Return => quote_spanned!(span=> return #value),
+            Self::Break(label) => quote_spanned!(span=> break #label #value),
+            Self::Continue(label) => quote_spanned!(span=> continue #label),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Return, Self::Return) => true,
+            (Self::Break(label), Self::Break(other)) => label == other,
+            _ => false,
+        }
+    }
+}
+
+/// Walks a body. Invariant: it is never inside a closure, an `async` block or an item.
+struct Rewriter {
+    of: Surface,
+    names: Names,
+    expand_nested: ExpandNested,
+    exits: Exits,
+    /// The labels declared in the body around the current place.
+    labels: Vec<Lifetime>,
+    /// The `#[cfg]`s around the current place.
+    cfgs: Vec<Attribute>,
+    /// How many loops of the body are around the current place.
+    n_loops: usize,
+    /// How many `try` blocks are; their `?` is their own.
+    n_try_blocks: usize,
+}
+
+impl VisitMut for Rewriter {
+    fn visit_expr_mut(&mut self, expr: &mut Expr) {
+        match expr {
+            Expr::Closure(_) | Expr::Async(_) | Expr::Const(_) => {}
+            Expr::Loop(inner) => self.in_loop(inner.label.as_ref(), |this| {
+                this.visit_block_mut(&mut inner.body);
+            }),
+            Expr::While(inner) => self.in_loop(inner.label.as_ref(), |this| {
+                this.visit_expr_mut(&mut inner.cond);
+                this.visit_block_mut(&mut inner.body);
+            }),
+            Expr::ForLoop(inner) => {
+                self.visit_expr_mut(&mut inner.expr);
+                self.in_loop(inner.label.as_ref(), |this| {
+                    this.visit_block_mut(&mut inner.body);
+                });
+            }
+            Expr::Block(inner) => self.in_labelled(inner.label.as_ref(), |this| {
+                this.visit_block_mut(&mut inner.block);
+            }),
+            Expr::TryBlock(inner) => self.in_try_block(&mut inner.block),
+            _ => {
+                visit_mut::visit_expr_mut(self, expr);
+                self.rewrite_expr(expr);
+            }
+        }
+    }
+
+    fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
+        self.under_cfgs_of(cfgs_before(stmt), |this| match stmt {
+            Stmt::Macro(inner) => {
+                if let Some(group) = this.rewrite_macro(&mut inner.attrs, &mut inner.mac) {
+                    *stmt = Stmt::Expr(group, inner.semi_token);
+                }
+            }
+            _ => visit_mut::visit_stmt_mut(this, stmt),
+        });
+    }
+
+    fn visit_arm_mut(&mut self, arm: &mut Arm) {
+        let cfgs = arm.attrs.iter().filter(|attr| is_cfg(attr)).cloned().collect();
+        self.under_cfgs_of(cfgs, |this| visit_mut::visit_arm_mut(this, arm));
+    }
+
+    fn visit_item_mut(&mut self, _: &mut Item) {}
+
+    fn visit_macro_mut(&mut self, _: &mut Macro) {
+        // Only macros that stand for expressions and statements have arguments to rewrite; the
+        // methods above look at them.
+    }
+
+    fn visit_type_mut(&mut self, _: &mut syn::Type) {
+        // `[T; { … }]` holds a constant, with control flow of its own.
+    }
+}
+
+impl Rewriter {
+    fn in_loop(&mut self, label: Option<&Label>, visit: impl FnOnce(&mut Self)) {
+        self.n_loops += 1;
+        self.in_labelled(label, visit);
+        self.n_loops -= 1;
+    }
+
+    fn in_labelled(&mut self, label: Option<&Label>, visit: impl FnOnce(&mut Self)) {
+        let n_outside = self.labels.len();
+        self.labels.extend(label.map(|label| label.name.clone()));
+        visit(self);
+        self.labels.truncate(n_outside);
+    }
+
+    fn under_cfgs_of(&mut self, cfgs: Vec<Attribute>, visit: impl FnOnce(&mut Self)) {
+        let n_outside = self.cfgs.len();
+        self.cfgs.extend(cfgs);
+        visit(self);
+        self.cfgs.truncate(n_outside);
+    }
+
+    fn in_try_block(&mut self, block: &mut Block) {
+        self.n_try_blocks += 1;
+        self.visit_block_mut(block);
+        self.n_try_blocks -= 1;
+    }
+
+    /// Rewrites `expr` itself; what is inside it has been rewritten.
+    fn rewrite_expr(&mut self, expr: &mut Expr) {
+        let rewritten = match expr {
+            Expr::Try(inner) if self.is_question_ours() => self.rewrite_question(inner),
+            Expr::Return(inner) => self.rewrite_return(inner),
+            Expr::Break(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_break(inner),
+            Expr::Continue(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_continue(inner),
+            Expr::Macro(inner) => match self.rewrite_macro(&mut inner.attrs, &mut inner.mac) {
+                Some(group) => {
+                    let site = hygienic(group.span());
+                    parenthesized(Vec::new(), site, group.into_token_stream())
+                }
+                None => return,
+            },
+            _ => return,
+        };
+        *expr = rewritten;
+    }
+
+    /// In a try group `?` already means the group: its body is an `async` block of `Result`.
+    fn is_question_ours(&self) -> bool {
+        self.of == Surface::TaskGroup && self.n_try_blocks == 0
+    }
+
+    fn leaves_body(&self, label: Option<&Lifetime>) -> bool {
+        match label {
+            Some(label) => !self.labels.contains(label),
+            None => self.n_loops == 0,
+        }
+    }
+
+    /// Input: `operand?`
+    ///
+    /// Output:
+    /// ```text
+    /// (match branch(operand) {
+    ///     Continue(value) => value,
+    ///     Break(residual) => return Leave::Fail(__Exit0::At0(residual)),
+    /// })
+    /// ```
+    fn rewrite_question(&mut self, question: &mut ExprTry) -> Expr {
+        let attrs = mem::take(&mut question.attrs);
+        let operand = &question.expr;
+        let token = question.question_token;
+        let site = hygienic(token.span);
+        let exit = self.add_exit(Word::Question(token), site, true);
+        let residual_leaves = quote_spanned! {site=>
+            match ::xiio::__private::branch(#operand) {
+                ::core::ops::ControlFlow::Continue(__value) => __value,
+                ::core::ops::ControlFlow::Break(__residual) => {
+                    return ::xiio::__private::Leave::Fail(#exit(__residual))
+                }
+            }
+        };
+        parenthesized(attrs, site, residual_leaves)
+    }
+
+    /// Input: `return value`
+    ///
+    /// Output: `return Leave::Finish(__Exit0::At0(__hint0_0.through(value)))`
+    fn rewrite_return(&mut self, leaving: &mut ExprReturn) -> Expr {
+        let attrs = mem::take(&mut leaving.attrs);
+        let site = hygienic(leaving.return_token.span);
+        let value = match &leaving.expr {
+            Some(value) => value.to_token_stream(),
+            None => quote_spanned!(site=> ()),
+        };
+        self.leave(attrs, Word::Return, site, Some(&value))
+    }
+
+    /// Input: `break 'label value` or `break 'label`
+    ///
+    /// Output: `return Leave::Finish(__Exit0::At0(__hint0_0.through(value)))`, or without payload
+    fn rewrite_break(&mut self, leaving: &mut ExprBreak) -> Expr {
+        let attrs = mem::take(&mut leaving.attrs);
+        let site = hygienic(leaving.break_token.span);
+        let value = leaving.expr.as_ref().map(ToTokens::to_token_stream);
+        self.leave(attrs, Word::Break(leaving.label.take()), site, value.as_ref())
+    }
+
+    /// Input: `continue 'label`
+    ///
+    /// Output: `return Leave::Finish(__Exit0::At0)`
+    fn rewrite_continue(&mut self, leaving: &mut ExprContinue) -> Expr {
+        let attrs = mem::take(&mut leaving.attrs);
+        let site = hygienic(leaving.continue_token.span);
+        self.leave(attrs, Word::Continue(leaving.label.take()), site, None)
+    }
+
+    /// Leaves the body in peace: the group waits for its tasks.
+    fn leave(&mut self, attrs: Vec<Attribute>, word: Word, site: Span, value: Option<&TokenStream>) -> Expr {
+        let payload = value.map(|value| {
+            let hint = self.hint_of(&word);
+            quote_spanned!(site=> (#hint.through(#value)))
+        });
+        let exit = self.add_exit(word, site, value.is_some());
+        let finished = finish(self.of, site, &quote_spanned!(site=> #exit #payload));
+        Expr::Return(ExprReturn {
+            attrs,
+            return_token: Token![return](site),
+            expr: Some(Box::new(Expr::Verbatim(finished))),
+        })
+    }
+
+    /// Numbers a place; returns the path of its variant.
+    fn add_exit(&mut self, word: Word, span: Span, has_value: bool) -> TokenStream {
+        let exit_enum = self.names.exit_enum();
+        let variant = format_ident!("At{}", self.exits.places.len(), span = span);
+        let path = quote_spanned!(span=> #exit_enum::#variant);
+        let cfgs = self.cfgs.clone();
+        self.exits.places.push(Exit { variant, word, span, has_value, cfgs });
+        path
+    }
+
+    fn hint_of(&mut self, to: &Word) -> Ident {
+        let destinations = &mut self.exits.destinations;
+        let known = destinations.iter().position(|known| known.is_same(to));
+        let index = known.unwrap_or(destinations.len());
+        if known.is_none() {
+            destinations.push(to.clone());
+        }
+        self.names.hint(index)
+    }
+
+    /// A group becomes its expansion; any other macro keeps its name.
+    fn rewrite_macro(&mut self, attrs: &mut Vec<Attribute>, call: &mut Macro) -> Option<Expr> {
+        let group = self.expand_group(attrs, call);
+        if group.is_none() {
+            self.rewrite_arguments(call);
+        }
+        group
+    }
+
+    /// The expansion of a group macro, with the exits of its own body replayed as exits of ours.
+    fn expand_group(&mut self, attrs: &mut Vec<Attribute>, call: &Macro) -> Option<Expr> {
+        let name = &call.path.segments.last()?.ident;
+        let of = Surface::of_group(name)?;
+        let names = self.names.nested_at(name.span());
+        let expansion = (self.expand_nested)(of, call.tokens.clone(), names);
+        let Ok(mut group) = syn::parse2::<ExprBlock>(expansion.clone()) else {
+            // Its body is one that `syn` cannot read.
+            return Some(Expr::Verbatim(expansion));
+        };
+        group.attrs = mem::take(attrs);
+        self.visit_block_mut(&mut group.block);
+        Some(Expr::Block(group))
+    }
+
+    /// Rewrites the arguments of `println!` and its kind, where they parse as expressions. They
+    /// keep their very tokens if they hold no exit.
+    fn rewrite_arguments(&mut self, call: &mut Macro) {
+        let takes_tokens = call
+            .path
+            .segments
+            .last()
+            .is_some_and(|name| TOKEN_MACROS.iter().any(|token_macro| name.ident == token_macro));
+        if takes_tokens {
+            return;
+        }
+        let Ok(mut arguments) = syn::parse2::<Arguments>(call.tokens.clone()) else {
+            return;
+        };
+        let n_exits = self.exits.places.len();
+        arguments.visit(self);
+        if self.exits.places.len() > n_exits {
+            call.tokens = arguments.into_token_stream();
+        }
+    }
+}
+
+/// Arguments of a macro: expressions, then perhaps something else (the pattern of `matches!`, say).
+struct Arguments {
+    expressions: Vec<Argument>,
+    rest: TokenStream,
+}
+
+struct Argument {
+    expression: Expr,
+    /// `,`, or the `;` of `vec![value; length]`.
+    separator: Option<Punct>,
+}
+
+impl Arguments {
+    fn visit(&mut self, rewriter: &mut Rewriter) {
+        for argument in &mut self.expressions {
+            rewriter.visit_expr_mut(&mut argument.expression);
+        }
+    }
+}
+
+impl Parse for Arguments {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut expressions = Vec::new();
+        while !input.is_empty() {
+            let ahead = input.fork();
+            let Ok(argument) = ahead.parse() else { break };
+            input.advance_to(&ahead);
+            expressions.push(argument);
+        }
+        Ok(Self { expressions, rest: input.parse()? })
+    }
+}
+
+impl Parse for Argument {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let expression = input.parse()?;
+        if input.is_empty() {
+            return Ok(Self { expression, separator: None });
+        }
+        if !input.peek(Token![,]) && !input.peek(Token![;]) {
+            return Err(input.error("expected `,`"));
+        }
+        Ok(Self { expression, separator: Some(input.parse()?) })
+    }
+}
+
+impl ToTokens for Arguments {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        for argument in &self.expressions {
+            argument.expression.to_tokens(tokens);
+            argument.separator.to_tokens(tokens);
+        }
+        self.rest.to_tokens(tokens);
+    }
+}
+
+/// What the body yields when it leaves in peace.
+pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream {
+    if of == Surface::TryTaskGroup {
+        quote_spanned!(site=> ::core::result::Result::Ok(#exit))
+    } else {
+        quote_spanned!(site=> ::xiio::__private::Leave::Finish(#exit))
+    }
+}
+
+/// The `#[cfg]`s in front of a statement, wherever `syn` has put them inside it.
+fn cfgs_before(stmt: &Stmt) -> Vec<Attribute> {
+    let tokens = stmt.to_token_stream();
+    let starts_with_attribute = tokens
+        .clone()
+        .into_iter()
+        .next()
+        .is_some_and(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '#'));
+    if !starts_with_attribute {
+        return Vec::new();
+    }
+    let parser = |input: ParseStream<'_>| {
+        let attrs = input.call(Attribute::parse_outer)?;
+        input.parse::<TokenStream>().map(|_| attrs)
+    };
+    let mut attrs = parser.parse2(tokens).unwrap_or_default();
+    attrs.retain(is_cfg);
+    attrs
+}
+
+fn is_cfg(attr: &Attribute) -> bool {
+    attr.path().is_ident("cfg")
+}
+
+/// Parentheses keep an expression whole wherever the user put it.
+fn parenthesized(attrs: Vec<Attribute>, site: Span, tokens: TokenStream) -> Expr {
+    Expr::Paren(ExprParen { attrs, paren_token: token::Paren(site), expr: Box::new(Expr::Verbatim(tokens)) })
+}

@@ -1,0 +1,106 @@
+//! Waiting on an epoll descriptor with one system call.
+//!
+//! See `epoll_wait(2)`. `epoll_pwait2` (Linux 5.11) takes nanoseconds; where it is missing, milliseconds are rounded up.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{check, check_len};
+
+/// Room for what one wait may report.
+pub(crate) struct Events {
+    buffer: Vec<libc::epoll_event>,
+}
+
+/// One report: the key of the registration, and what happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) key: u64,
+    pub(crate) is_readable: bool,
+    pub(crate) is_writable: bool,
+}
+
+const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI) as u32;
+const WRITABLE: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+
+static HAS_PWAIT2: AtomicBool = AtomicBool::new(true);
+
+impl Events {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        let buffer = Vec::with_capacity(capacity);
+        Self { buffer }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Event> {
+        self.buffer.iter().map(|event| Event {
+            key: event.u64,
+            is_readable: event.events & READABLE != 0,
+            is_writable: event.events & WRITABLE != 0,
+        })
+    }
+
+    /// Waits until something happens or `timeout` is over; `None` is no limit. A signal ends the wait early, without
+    /// an event.
+    pub(crate) fn wait(&mut self, epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+        self.buffer.clear();
+        let n_events = match self.wait_once(epoll, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            result => result?,
+        };
+        // SAFETY: the kernel has written this many events, and it was told of no more than the capacity.
+        unsafe { self.buffer.set_len(n_events) };
+        Ok(())
+    }
+
+    fn wait_once(&mut self, epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<usize> {
+        let needs_clock = timeout.is_some_and(|timeout| !timeout.is_zero());
+        if needs_clock && HAS_PWAIT2.load(Ordering::Relaxed) {
+            match self.pwait2(epoll, timeout.unwrap_or_default()) {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                    HAS_PWAIT2.store(false, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        self.wait_millis(epoll, timeout)
+    }
+
+    fn capacity(&self) -> libc::c_int {
+        libc::c_int::try_from(self.buffer.capacity()).unwrap_or(libc::c_int::MAX)
+    }
+
+    fn pwait2(&mut self, epoll: BorrowedFd<'_>, timeout: Duration) -> io::Result<usize> {
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(timeout.subsec_nanos().cast_signed()),
+        };
+        // SAFETY: the buffer has room for `capacity` events and `timeout` lives until the call returns; without a signal
+        // mask the size of one is not looked at.
+        let n_events = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                epoll.as_raw_fd(),
+                self.buffer.as_mut_ptr(),
+                self.capacity(),
+                &raw const timeout,
+                ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
+        };
+        check_len(n_events as libc::ssize_t)
+    }
+
+    fn wait_millis(&mut self, epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<usize> {
+        let millis = timeout.map_or(-1, |timeout| {
+            let millis = timeout.as_nanos().div_ceil(1_000_000);
+            libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX)
+        });
+        // SAFETY: the buffer has room for `capacity` events.
+        let n_events =
+            unsafe { libc::epoll_wait(epoll.as_raw_fd(), self.buffer.as_mut_ptr(), self.capacity(), millis) };
+        check(n_events).map(|n_events| n_events.unsigned_abs() as usize)
+    }
+}

@@ -1,0 +1,55 @@
+//! Reading, writing and asking a descriptor that is only borrowed.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{check, check_len, retry};
+
+/// One of the two ways in which a descriptor can be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// Whether an operation in this direction would not block now: there is data, room, the end of the file or an error to
+/// fetch. Regular files always are. See `poll(2)`.
+///
+/// # Errors
+/// `EBADF` for a descriptor that is not open.
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
+    let events = match direction {
+        Direction::Read => libc::POLLIN | libc::POLLPRI,
+        Direction::Write => libc::POLLOUT,
+    };
+    let mut ask = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one `pollfd`, which lives until the call returns.
+    retry(|| check(unsafe { libc::poll(&raw mut ask, 1, 0) }))?;
+    if ask.revents & libc::POLLNVAL != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    Ok(ask.revents != 0)
+}
+
+/// `read(2)`, repeated when a signal interrupts it.
+pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is ours for its whole length.
+    retry(|| check_len(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) }))
+}
+
+/// Writes what there is room for, without waiting for more room, to a descriptor that [`is_ready`].
+///
+/// Sockets are asked not to block, whatever their flags. Anything else gets at most `PIPE_BUF` bytes: a pipe that is ready
+/// has that much room, see `pipe(7)`.
+pub(crate) fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the buffer may be read for its whole length.
+    let sent = retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) }));
+    match sent {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {}
+        sent => return sent,
+    }
+    let buf = &buf[..buf.len().min(libc::PIPE_BUF)];
+    // SAFETY: as above.
+    retry(|| check_len(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) }))
+}
