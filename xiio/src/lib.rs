@@ -9,3 +9,4 @@ mod report;
 mod slab;
 mod sys;
 mod timer;
+mod unwind;

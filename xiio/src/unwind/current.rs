@@ -1,0 +1,219 @@
+//! The scope that is current on this thread, and the gate that every leaf passes.
+
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+use std::task::Context;
+
+use super::scope::Scope;
+
+/// No owner is polling on this thread.
+const OUTSIDE: u8 = 0;
+/// An owner polls: leaves and nodes go on as usual.
+const INSIDE: u8 = 1;
+/// The current scope unwinds: leaves stay pending, nodes clean up.
+const UNWINDING: u8 = 2;
+/// The tree is being drawn: leaves and groups describe themselves and stay pending.
+const INSPECTING: u8 = 4;
+/// Code that is being polled right now has been cancelled: nothing below goes on until the poll is back at the one
+/// who cancels.
+const FROZEN: u8 = 8;
+
+struct Current {
+    /// Made when the first node joins, so that an owner without nodes allocates nothing.
+    scope: Cell<Option<Rc<Scope>>>,
+    mode: Cell<u8>,
+    /// The depth of the outermost owner that was cancelled while it is polled.
+    frozen_depth: Cell<u32>,
+}
+
+thread_local! {
+    // `ManuallyDrop`: a thread-local with a destructor costs a check at each access. The scope is empty outside of polls.
+    static CURRENT: ManuallyDrop<Current> = const {
+        ManuallyDrop::new(Current {
+            scope: Cell::new(None),
+            mode: Cell::new(OUTSIDE),
+            frozen_depth: Cell::new(u32::MAX),
+        })
+    };
+    static INSPECTION: RefCell<Option<Inspection>> = const { RefCell::new(None) };
+}
+
+/// Polls under a scope: the owner's own while `poll` runs, the one before afterwards, also after a panic.
+#[inline]
+pub(super) fn under<R>(scope: &mut Option<Rc<Scope>>, poll: impl FnOnce() -> R) -> R {
+    struct Restore<'a> {
+        scope: &'a mut Option<Rc<Scope>>,
+        outer_scope: ManuallyDrop<Option<Rc<Scope>>>,
+        outer_mode: u8,
+    }
+    impl Drop for Restore<'_> {
+        #[inline]
+        fn drop(&mut self) {
+            CURRENT.with(|current| {
+                let outer = std::mem::take(&mut *self.outer_scope);
+                *self.scope = current.scope.replace(outer);
+                current.mode.set(self.outer_mode | (current.mode.get() & FROZEN));
+            });
+        }
+    }
+    let _restore = CURRENT.with(|current| {
+        let outer_mode = current.mode.get();
+        let own_mode = match scope {
+            Some(scope) if scope.is_unwinding() => INSIDE | UNWINDING,
+            _ => INSIDE,
+        };
+        current.mode.set(own_mode | (outer_mode & (FROZEN | INSPECTING)));
+        let outer_scope = ManuallyDrop::new(current.scope.replace(scope.take()));
+        let outer_mode = outer_mode & !FROZEN;
+        Restore { scope, outer_scope, outer_mode }
+    });
+    poll()
+}
+
+/// The current scope, made if this owner has none yet; `None` outside of any owner.
+pub(super) fn current_scope() -> Option<Rc<Scope>> {
+    CURRENT.with(|current| {
+        if current.mode.get() & INSIDE == 0 {
+            return None;
+        }
+        let scope = current.scope.take().unwrap_or_default();
+        current.scope.set(Some(Rc::clone(&scope)));
+        Some(scope)
+    })
+}
+
+/// Whether `scope` is the current one.
+pub(super) fn is_current(scope: &Rc<Scope>) -> bool {
+    CURRENT.with(|current| {
+        let now = current.scope.take();
+        let same = now.as_ref().is_some_and(|now| Rc::ptr_eq(now, scope));
+        current.scope.set(now);
+        same
+    })
+}
+
+pub(super) fn is_unwinding() -> bool {
+    CURRENT.with(|current| current.mode.get() & UNWINDING != 0)
+}
+
+/// Whether an owner is polling on this thread.
+pub(crate) fn is_inside() -> bool {
+    CURRENT.with(|current| current.mode.get() & INSIDE != 0)
+}
+
+/// Whether code that is being polled right now has been cancelled.
+#[inline]
+pub(crate) fn is_frozen() -> bool {
+    CURRENT.with(|current| current.mode.get() & FROZEN != 0)
+}
+
+/// What a leaf asks at the start of each poll: whether it may look at what it waits for. If not, it is pending and
+/// registers nothing.
+///
+/// `describe` says what the leaf waits for; called only while the tree is drawn.
+#[inline]
+pub(crate) fn gate(cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> bool {
+    let mode = CURRENT.with(|current| current.mode.get());
+    if mode <= INSIDE {
+        return true;
+    }
+    if mode & INSPECTING != 0 {
+        inspecting(|inspection| inspection.leaf(describe()));
+    }
+    // A frozen or inspected leaf is asked again once that is over. One under an unwinding scope never is.
+    if mode & UNWINDING == 0 {
+        cx.waker().wake_by_ref();
+    }
+    false
+}
+
+/// Cancelled code that is being polled right now, between the cancellation and the return of that poll.
+///
+/// Every owner on the stack has a depth; the cancelled one and everything below it stays pending from now on, until
+/// [`Frozen::thaw`] at the depth of the cancelled owner.
+pub(crate) fn freeze(depth: u32) {
+    CURRENT.with(|current| {
+        current.mode.set(current.mode.get() | FROZEN);
+        current.frozen_depth.set(current.frozen_depth.get().min(depth));
+    });
+}
+
+/// Where a poll stands that finds the thread frozen.
+pub(crate) enum Frozen {
+    /// The cancelled owner is this one; everything goes on as usual now.
+    Here,
+    /// The cancelled owner is further up: stop and return.
+    Above,
+}
+
+impl Frozen {
+    /// Called by who polls owners of `depth` when one has returned and the thread is frozen.
+    pub(crate) fn thaw(depth: u32) -> Self {
+        CURRENT.with(|current| {
+            if current.frozen_depth.get() < depth {
+                return Self::Above;
+            }
+            current.frozen_depth.set(u32::MAX);
+            current.mode.set(current.mode.get() & !FROZEN);
+            Self::Here
+        })
+    }
+}
+
+/// A drawing of the tree in the making: lines with their depth.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    depth: usize,
+    lines: Vec<(usize, String)>,
+}
+
+impl Inspection {
+    pub(crate) fn leaf(&mut self, text: String) {
+        self.lines.push((self.depth, text));
+    }
+
+    pub(crate) fn enter(&mut self, text: String) {
+        self.leaf(text);
+        self.depth += 1;
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    pub(crate) fn into_lines(self) -> Vec<(usize, String)> {
+        self.lines
+    }
+}
+
+/// Polls once in inspecting mode and gives what the leaves and groups said.
+///
+/// For the code between, this is a spurious poll: leaves stay pending and are woken again.
+pub(crate) fn inspect(poll: impl FnOnce()) -> Inspection {
+    struct Restore(u8);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.with(|current| current.mode.set(self.0));
+        }
+    }
+    INSPECTION.with(|slot| *slot.borrow_mut() = Some(Inspection::default()));
+    let restore = CURRENT.with(|current| Restore(current.mode.replace(current.mode.get() | INSPECTING)));
+    poll();
+    drop(restore);
+    INSPECTION.with(|slot| slot.borrow_mut().take()).unwrap_or_default()
+}
+
+/// Calls `draw` with the drawing if the tree is being drawn; tells whether it is.
+#[inline]
+pub(crate) fn inspecting(draw: impl FnOnce(&mut Inspection)) -> bool {
+    if CURRENT.with(|current| current.mode.get() & INSPECTING == 0) {
+        return false;
+    }
+    INSPECTION.with(|slot| {
+        if let Some(inspection) = slot.borrow_mut().as_mut() {
+            draw(inspection);
+        }
+    });
+    true
+}

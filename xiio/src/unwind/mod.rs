@@ -1,0 +1,36 @@
+//! Owners and nodes: the two primitives under every law of cancellation. Safe code only.
+//!
+//! An [`Owner`] polls a future that it may cancel. A [`Node`] is part of a future that must not be cut off; at each
+//! poll it joins the scope of the owner that polls it. To cancel is to poll on, from the top, until every node has
+//! cleaned up, and then to drop the future:
+//!
+//! ```text
+//!            1              2                 3                     4
+//!  running ─────▶ unwinding ─────▶ unwinding ─────▶ all nodes ─────────▶ dropped
+//!     │           (wakes nodes)    (nodes answer)   have finished
+//!     └──────────────────────────────────────────────────────────────────▶ dropped
+//!                              5: no node in the scope
+//!
+//!  1 `Owner::cancel`, the scope holds a node     3 `Node::finish`, called by each node
+//!  2 `Owner::poll`, which reaches the nodes      4 `Owner::poll` gives `Ready(None)`: drop it
+//!  5 `Owner::cancel` gives `Cancel::Drop`
+//! ```
+//!
+//! While the scope unwinds, every *leaf* (a future that waits for the runtime itself) stays pending, see [`gate`]. So
+//! no code between the nodes goes on, however it was combined. A node that has finished stays pending for the same reason.
+//!
+//! What does not work: remembering where a node's future is and polling it from there. A future that was polled once and
+//! then leaked keeps its memory but not what it borrows, and a cleanup may free its own future. Polling from the top
+//! proves that everything on the way is alive, which is why this room needs no `unsafe`.
+//!
+//! [`Owner`]: owner::Owner
+//! [`Node`]: node::Node
+
+mod current;
+mod node;
+mod owner;
+mod scope;
+
+pub(crate) use current::{Frozen, Inspection, freeze, gate, inspect, inspecting, is_frozen, is_inside};
+pub(crate) use node::{Duty, Node};
+pub(crate) use owner::{Cancel, Owner};

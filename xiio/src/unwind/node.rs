@@ -1,0 +1,166 @@
+//! A part of a future that must not be cut off.
+
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use super::current::{current_scope, is_current, is_frozen, is_unwinding};
+use super::scope::{Progress, Scope};
+use crate::error::Payload;
+use crate::report::{ReportKind, report};
+
+/// The membership of a future in the scope that polls it.
+///
+/// A future with a node asks [`Node::duty`] at the start of each poll, and tells at its end whether it holds something
+/// to clean up ([`Node::hold`]) or has finished cleaning up ([`Node::finish`]).
+pub(crate) struct Node {
+    /// What it is, for texts: "shield", "bracket", …
+    label: &'static str,
+    stage: Stage,
+    membership: Option<Membership>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Fresh,
+    Running,
+    Unwinding,
+    Finished,
+}
+
+struct Membership {
+    scope: Rc<Scope>,
+    key: usize,
+}
+
+/// What a node has to do in this poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// Go on as usual.
+    Run,
+    /// Cancel what is inside, clean up, stay pending.
+    Unwind,
+    /// Stay pending and touch nothing.
+    Wait,
+}
+
+impl Node {
+    pub(crate) fn new(label: &'static str) -> Self {
+        let (stage, membership) = (Stage::Fresh, None);
+        Self { label, stage, membership }
+    }
+
+    /// What to do in this poll.
+    ///
+    /// # Panics
+    /// When what was unwound is polled again outside of the unwinding: staying pending would be a silent hang.
+    #[inline]
+    pub(crate) fn duty(&mut self, cx: &mut Context<'_>) -> Duty {
+        if is_frozen() {
+            cx.waker().wake_by_ref();
+            return Duty::Wait;
+        }
+        match (self.stage, is_unwinding()) {
+            (Stage::Fresh | Stage::Running, false) => {
+                self.stage = Stage::Running;
+                Duty::Run
+            }
+            (Stage::Unwinding, true) => {
+                self.join(cx.waker());
+                Duty::Unwind
+            }
+            (Stage::Running, true) => self.answer(cx),
+            (Stage::Finished, true) => Duty::Wait,
+            (Stage::Fresh, true) => {
+                report(
+                    ReportKind::RanOn,
+                    format!(
+                        "cancelled code ran on to a `{}`, which was not started; wrap the branches of foreign combinators in `xiio::branch`",
+                        self.label
+                    ),
+                );
+                Duty::Wait
+            }
+            (Stage::Unwinding | Stage::Finished, false) => panic!(
+                "`{}` was polled again after its cancellation; drop what was cancelled, or `shield` it where it must go on",
+                self.label
+            ),
+        }
+    }
+
+    #[cold]
+    fn answer(&mut self, cx: &mut Context<'_>) -> Duty {
+        if self.membership.is_none() {
+            // It holds nothing; what it runs stays pending like any leaf.
+            return Duty::Wait;
+        }
+        self.stage = Stage::Unwinding;
+        self.join(cx.waker());
+        Duty::Unwind
+    }
+
+    /// Tells the current scope whether there is something to clean up here, at the end of a poll that ends pending.
+    #[inline]
+    pub(crate) fn hold(&mut self, cx: &mut Context<'_>, holds: bool) {
+        if holds {
+            self.join(cx.waker());
+        } else if self.membership.is_some() {
+            self.leave();
+        }
+    }
+
+    /// Joins the current scope, leaving the one before if it was another.
+    fn join(&mut self, waker: &Waker) {
+        match &self.membership {
+            Some(Membership { scope, key }) if is_current(scope) => {
+                if !scope.will_wake(*key, waker) {
+                    drop(scope.replace_waker(*key, waker.clone()));
+                }
+            }
+            _ => {
+                self.leave();
+                let waker = waker.clone();
+                self.membership = current_scope().map(|scope| {
+                    let key = scope.insert(waker);
+                    Membership { scope, key }
+                });
+            }
+        }
+        if self.stage == Stage::Unwinding {
+            self.advance(Progress::Cleaning);
+        }
+    }
+
+    fn advance(&self, progress: Progress) {
+        if let Some(Membership { scope, key }) = &self.membership {
+            scope.advance(*key, progress);
+        }
+    }
+
+    /// The cleanup has ended.
+    pub(crate) fn finish(&mut self) {
+        self.stage = Stage::Finished;
+        self.advance(Progress::Finished);
+    }
+
+    /// The cleanup has panicked; the owner throws the panic when all have cleaned up.
+    pub(crate) fn finish_with_panic(&mut self, payload: Payload) {
+        self.finish();
+        match &self.membership {
+            Some(Membership { scope, .. }) => scope.keep_panic(payload),
+            None => std::panic::resume_unwind(payload),
+        }
+    }
+
+    /// There is nothing to clean up here any more.
+    pub(crate) fn leave(&mut self) {
+        if let Some(Membership { scope, key }) = self.membership.take() {
+            drop(scope.remove(key));
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
