@@ -8,5 +8,6 @@ mod pin;
 mod report;
 mod slab;
 mod sys;
+mod task;
 mod timer;
 mod unwind;

@@ -1,0 +1,98 @@
+//! The handle of a task: waits for its output, asks for its cancellation.
+
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::task::{Context, Poll, Waker};
+
+use super::refs::{DONE, HANDLE, OUTPUT, POLLING, TaskRef};
+use crate::unwind;
+
+/// Counts its task, and owns the output once there is one.
+///
+/// Not `Send`: the header's cells belong to the home thread.
+pub(crate) struct Handle<T> {
+    task: TaskRef,
+    _output: PhantomData<T>,
+}
+
+impl<T> Handle<T> {
+    /// # Safety
+    /// - `task` has the output type `T`, counts a reference for this handle and has the flag `HANDLE`.
+    /// - There is no other handle of it.
+    pub(super) unsafe fn new(task: TaskRef) -> Self {
+        let _output = PhantomData;
+        Self { task, _output }
+    }
+
+    /// Whether the task has ended, with or without an output.
+    pub(crate) fn is_done(&self) -> bool {
+        self.task.header().has(DONE)
+    }
+
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.task.header().location
+    }
+
+    /// The output, once; `None` if the task has ended without one, or it was taken.
+    pub(crate) fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let header = self.task.header();
+        if header.has(DONE) {
+            return Poll::Ready(self.take());
+        }
+        let before = header.joiner.take();
+        match before {
+            Some(waker) if waker.will_wake(cx.waker()) => header.joiner.set(Some(waker)),
+            before => {
+                header.joiner.set(Some(Box::new(cx.waker().clone())));
+                drop(before);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The output, if it is there and was not taken before.
+    pub(crate) fn take(&mut self) -> Option<T> {
+        let header = self.task.header();
+        if !header.has(OUTPUT) {
+            return None;
+        }
+        header.unset(OUTPUT);
+        // SAFETY: the handle counts the block.
+        let output = unsafe { (header.vtable.output)(self.task.as_ptr()) };
+        // SAFETY: `OUTPUT` said that a `T` is there, and with the flag gone nobody reads or drops it again.
+        Some(unsafe { output.cast::<T>().read() })
+    }
+
+    /// Asks the set to cancel the task when it is polled next.
+    pub(crate) fn cancel(&self) {
+        let header = self.task.header();
+        if header.has(DONE) {
+            return;
+        }
+        // SAFETY: the task is not done, so its set is alive.
+        let core = unsafe { header.core.get().as_ref() };
+        if header.has(POLLING) {
+            unwind::freeze(core.depth());
+        }
+        core.doom_one(self.task);
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        struct Release(TaskRef);
+        impl Drop for Release {
+            fn drop(&mut self) {
+                self.0.drop_ref();
+            }
+        }
+        let header = self.task.header();
+        header.unset(HANDLE);
+        let release = Release(self.task);
+        let joiner: Option<Box<Waker>> = header.joiner.take();
+        // Both may be user code that panics; the reference is given back all the same.
+        drop(self.take());
+        drop(joiner);
+        drop(release);
+    }
+}

@@ -1,0 +1,188 @@
+//! The thread that a task lives on, as other threads see it.
+
+use std::cell::Cell;
+use std::mem;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::refs::TaskRef;
+
+/// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
+/// that ends leaves its home to the next one.
+///
+/// That is sound because a home has one thread at a time, and the list of vacant homes orders the two: whatever the old
+/// thread wrote to its tasks' headers, the new one sees.
+pub(crate) struct Home {
+    /// The root of this thread is to be polled.
+    is_root_woken: AtomicBool,
+    /// The thread waits, or is about to wait, in the kernel; whoever posts something must notify it.
+    is_asleep: AtomicBool,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    /// Tasks woken from other threads; each counts its block.
+    woken: Vec<TaskRef>,
+    /// Wakes the thread from the kernel. `None` while nothing runs there: nothing is accepted then.
+    notifier: Option<Waker>,
+}
+
+// SAFETY: a `TaskRef` in the inbox counts its block, and other threads do nothing with it but post it here.
+unsafe impl Send for Inbox {}
+
+thread_local! {
+    static HOME: Cell<Option<&'static Home>> = const { Cell::new(None) };
+    /// Gives the home back when the thread ends.
+    static TENANCY: Tenancy = const { Tenancy };
+}
+
+static VACANT: Mutex<Vec<&'static Home>> = Mutex::new(Vec::new());
+
+struct Tenancy;
+
+impl Drop for Tenancy {
+    fn drop(&mut self) {
+        if let Some(home) = HOME.take() {
+            lock(&VACANT).push(home);
+        }
+    }
+}
+
+/// A lock that a panic elsewhere does not take away: every critical section here leaves whole data behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Home {
+    /// The home of this thread.
+    pub(crate) fn current() -> &'static Self {
+        HOME.with(|slot| slot.get().unwrap_or_else(|| Self::move_in(slot)))
+    }
+
+    #[cold]
+    fn move_in(slot: &Cell<Option<&'static Self>>) -> &'static Self {
+        // A thread that is past its destructors keeps the home: there is no one left to give it back.
+        let _ = TENANCY.try_with(|_| ());
+        let vacant = lock(&VACANT).pop();
+        let home = vacant.unwrap_or_else(|| {
+            Box::leak(Box::new(Self {
+                is_root_woken: AtomicBool::new(false),
+                is_asleep: AtomicBool::new(false),
+                inbox: Mutex::default(),
+            }))
+        });
+        slot.set(Some(home));
+        home
+    }
+
+    /// Whether this is the home of the current thread.
+    #[inline]
+    pub(super) fn is_current(&self) -> bool {
+        HOME.with(|slot| slot.get().is_some_and(|home| ptr::eq(home, self)))
+    }
+
+    /// Opens the inbox; `notifier` wakes this thread from the kernel.
+    pub(crate) fn open(&self, notifier: Waker) {
+        lock(&self.inbox).notifier = Some(notifier);
+    }
+
+    /// Closes the inbox and forgets what is in it.
+    pub(crate) fn close(&self) {
+        let inbox = mem::take(&mut *lock(&self.inbox));
+        inbox.woken.into_iter().for_each(TaskRef::drop_ref);
+    }
+
+    /// Wakes the tasks that other threads have posted.
+    pub(crate) fn take_inbox(&self) {
+        let woken = mem::take(&mut lock(&self.inbox).woken);
+        for task in woken {
+            task.header().is_posted.store(false, Ordering::Release);
+            super::waker::wake_at_home(task);
+            task.drop_ref();
+        }
+    }
+
+    /// Posts a task that has been woken on another thread. The task is counted for the inbox, or not taken.
+    pub(super) fn post(&self, task: TaskRef) {
+        let mut inbox = lock(&self.inbox);
+        if inbox.notifier.is_none() {
+            // Nothing runs there; whatever waits for this task is leaked.
+            return;
+        }
+        task.clone_ref();
+        inbox.woken.push(task);
+        self.notify(inbox);
+    }
+
+    fn notify(&self, inbox: MutexGuard<'_, Inbox>) {
+        // Ordering: `fall_asleep` stores the flag and then looks into the inbox, under the same lock.
+        let notifier = self.is_asleep.load(Ordering::SeqCst).then(|| inbox.notifier.clone()).flatten();
+        drop(inbox);
+        if let Some(notifier) = notifier {
+            notifier.wake();
+        }
+    }
+
+    /// Announces that this thread is about to wait; `false` when there is something to do instead.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.is_asleep.store(true, Ordering::SeqCst);
+        let quiet = !self.is_root_woken.load(Ordering::SeqCst) && lock(&self.inbox).woken.is_empty();
+        if !quiet {
+            self.wake_up();
+        }
+        quiet
+    }
+
+    /// The thread does not wait any more.
+    pub(crate) fn wake_up(&self) {
+        self.is_asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the root was woken since the last call.
+    pub(crate) fn take_root_woken(&self) -> bool {
+        // A plain load first: the swap is an atomic instruction.
+        self.is_root_woken.load(Ordering::Relaxed) && self.is_root_woken.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_root_woken(&self) -> bool {
+        self.is_root_woken.load(Ordering::Relaxed)
+    }
+
+    /// Marks the root as to be polled; the home thread does it without an atomic instruction.
+    #[inline]
+    pub(crate) fn wake_root(&self) {
+        if self.is_current() {
+            self.is_root_woken.store(true, Ordering::Relaxed);
+        } else if !self.is_root_woken.swap(true, Ordering::SeqCst) {
+            self.notify(lock(&self.inbox));
+        }
+    }
+
+    /// The waker of the root. It counts nothing, a home is for ever.
+    pub(crate) fn waker(&'static self) -> Waker {
+        // SAFETY: the functions of `ROOT` take a `&'static Home`, which is what the data is; they may be called on any
+        // thread, and neither cloning nor dropping has anything to do.
+        unsafe { Waker::new(ptr::from_ref(self).cast(), &ROOT) }
+    }
+
+    /// The home that `waker` is the root's of.
+    #[inline]
+    pub(super) fn of_root_waker(waker: &Waker) -> Option<&'static Self> {
+        ptr::eq(waker.vtable(), &raw const ROOT).then(|| home_of(waker.data()))
+    }
+}
+
+static ROOT: RawWakerVTable = RawWakerVTable::new(
+    |data| RawWaker::new(data, &ROOT),
+    |data| home_of(data).wake_root(),
+    |data| home_of(data).wake_root(),
+    |_| (),
+);
+
+fn home_of(data: *const ()) -> &'static Home {
+    // SAFETY: only called with the data of a waker whose vtable is `ROOT`, which `Home::waker` made from a `&'static`.
+    unsafe { &*data.cast::<Home>() }
+}

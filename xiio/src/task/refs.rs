@@ -1,0 +1,202 @@
+//! The header of a task and who counts it.
+//!
+//! The count is biased: the home thread counts in `local`, a plain cell, all others in `shared`, an atomic. The two are
+//! added up only when the set lets go of a task that wakers are still around for; from then on (`MERGED`) everybody
+//! counts in `shared`. A task that ends without wakers, which is nearly every task, costs no atomic write in its life.
+
+use std::cell::{Cell, UnsafeCell};
+use std::panic::Location;
+use std::process::abort;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::task::Waker;
+
+use super::block::VTable;
+use super::home::Home;
+use super::links::Links;
+use super::set::Core;
+use crate::unwind::Owner;
+
+/// In the ready queue or in the queue of those who wait for a place.
+pub(super) const QUEUED: u16 = 1;
+/// The future is gone. Set before it is dropped, so that nobody reaches a future that is being dropped.
+pub(super) const DONE: u16 = 1 << 1;
+/// The output is in the block, for the handle.
+pub(super) const OUTPUT: u16 = 1 << 2;
+/// A handle exists.
+pub(super) const HANDLE: u16 = 1 << 3;
+/// Being polled, somewhere up the stack.
+pub(super) const POLLING: u16 = 1 << 4;
+/// Polled at least once; before that there is nothing to clean up.
+pub(super) const STARTED: u16 = 1 << 5;
+/// Its owner's scope holds a node; counted in the set.
+pub(super) const HOLDS: u16 = 1 << 6;
+/// In the list of the doomed instead of the list of tasks.
+pub(super) const DOOMED: u16 = 1 << 7;
+/// `local` has been added to `shared` and is dead.
+pub(super) const MERGED: u16 = 1 << 8;
+
+/// In the queue of those who wait for a place, and so not counted as running.
+pub(super) const WAITING: u16 = 1 << 9;
+
+/// What a task is besides its future.
+#[repr(C)]
+pub(super) struct Header {
+    pub(super) links: Links,
+    pub(super) next_queued: Cell<Option<TaskRef>>,
+    pub(super) vtable: &'static VTable,
+    pub(super) home: &'static Home,
+    /// Dangling once `DONE`: the set may be gone then.
+    pub(super) core: Cell<NonNull<Core>>,
+    /// Touched by the set's poll only, which is never entered twice for one task.
+    pub(super) owner: UnsafeCell<Owner>,
+    /// Who awaits the handle.
+    pub(super) joiner: Cell<Option<Box<Waker>>>,
+    pub(super) location: &'static Location<'static>,
+    flags: Cell<u16>,
+    /// Set while the task is in the home's inbox; whoever sets it posts it.
+    pub(super) is_posted: AtomicBool,
+    /// References counted on the home thread: the set, the handle, wakers. May be negative, wakers wander.
+    local: Cell<i32>,
+    /// Twice the references counted elsewhere, plus one when merged.
+    shared: AtomicI32,
+}
+
+/// More references than this on one task are a leak in a loop; `std::sync::Arc` aborts as well.
+const MAX_REFS: i32 = i32::MAX / 4;
+
+impl Header {
+    /// A header counted by the set and the handle.
+    pub(super) fn new(vtable: &'static VTable, core: NonNull<Core>, location: &'static Location<'static>) -> Self {
+        Self {
+            links: Links::default(),
+            next_queued: Cell::new(None),
+            vtable,
+            home: Home::current(),
+            core: Cell::new(core),
+            owner: UnsafeCell::default(),
+            joiner: Cell::new(None),
+            location,
+            flags: Cell::new(HANDLE),
+            is_posted: AtomicBool::new(false),
+            local: Cell::new(2),
+            shared: AtomicI32::new(0),
+        }
+    }
+
+    #[inline]
+    pub(super) fn has(&self, flags: u16) -> bool {
+        self.flags.get() & flags != 0
+    }
+
+    #[inline]
+    pub(super) fn set(&self, flags: u16) {
+        self.flags.set(self.flags.get() | flags);
+    }
+
+    #[inline]
+    pub(super) fn unset(&self, flags: u16) {
+        self.flags.set(self.flags.get() & !flags);
+    }
+
+    /// Whether the plain count is to be used.
+    #[inline]
+    fn counts_locally(&self) -> bool {
+        self.home.is_current() && !self.has(MERGED)
+    }
+
+    /// References besides the local ones.
+    fn n_shared(&self) -> i32 {
+        self.shared.load(Ordering::Acquire) >> 1
+    }
+}
+
+/// A pointer to a live task.
+///
+/// Invariant: it is only kept where something counts the block: in the set's list, a queue, a handle, a waker, the
+/// inbox. Copies of it do not outlive the one that is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct TaskRef(NonNull<Header>);
+
+impl TaskRef {
+    /// # Safety
+    /// - `header` is the start of a task's block, with the provenance of the whole block.
+    /// - The block is counted for as long as the result or a copy is used.
+    #[inline]
+    pub(super) unsafe fn new(header: NonNull<Header>) -> Self {
+        Self(header)
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(self) -> NonNull<Header> {
+        self.0
+    }
+
+    #[inline]
+    pub(super) fn header<'a>(self) -> &'a Header {
+        // SAFETY: by the invariant the block is alive; nothing ever takes a `&mut` to a header.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Counts one more reference.
+    #[inline]
+    pub(super) fn clone_ref(self) {
+        let header = self.header();
+        let before = if header.counts_locally() {
+            header.local.replace(header.local.get() + 1)
+        } else {
+            // Ordering: the one who clones holds a reference already, nothing is handed over here.
+            header.shared.fetch_add(2, Ordering::Relaxed) >> 1
+        };
+        if before > MAX_REFS {
+            abort();
+        }
+    }
+
+    /// Counts one reference less; the last one frees the block.
+    #[inline]
+    pub(super) fn drop_ref(self) {
+        let header = self.header();
+        if header.counts_locally() {
+            let local = header.local.get() - 1;
+            header.local.set(local);
+            if local + header.n_shared() == 0 {
+                self.free();
+            }
+        } else {
+            // Ordering: `Release` hands what this thread did to the one who frees, `Acquire` takes it over from the others.
+            let before = header.shared.fetch_sub(2, Ordering::AcqRel);
+            if before == 3 {
+                self.free();
+            }
+        }
+    }
+
+    /// The set lets go of a task that is done. On the home thread.
+    pub(super) fn drop_set_ref(self) {
+        let header = self.header();
+        debug_assert!(header.has(DONE) && !header.has(MERGED));
+        let local = header.local.get() - 1;
+        header.local.set(local);
+        let n_handles = i32::from(header.has(HANDLE));
+        if local - n_handles + header.n_shared() == 0 {
+            // No waker is left, and none can be made any more: the handle, if there is one, is the last.
+            if n_handles == 0 {
+                self.free();
+            }
+            return;
+        }
+        header.set(MERGED);
+        let merged = header.shared.fetch_add(2 * local + 1, Ordering::AcqRel) + 2 * local + 1;
+        if merged == 1 {
+            self.free();
+        }
+    }
+
+    fn free(self) {
+        let header = self.header();
+        // SAFETY: the last reference is gone, and with it every way to the block; `DONE` tasks have dropped their
+        // future, and the output is dropped with the handle.
+        unsafe { (header.vtable.free)(self.0) };
+    }
+}

@@ -1,0 +1,98 @@
+//! The waker of a task: a pointer to its header that is counted.
+
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::home::Home;
+use super::refs::{DONE, QUEUED, TaskRef};
+
+static TASK: RawWakerVTable = RawWakerVTable::new(
+    |data| {
+        task_of(data).clone_ref();
+        RawWaker::new(data, &TASK)
+    },
+    |data| {
+        wake(task_of(data));
+        task_of(data).drop_ref();
+    },
+    |data| wake(task_of(data)),
+    |data| task_of(data).drop_ref(),
+);
+
+fn task_of(data: *const ()) -> TaskRef {
+    // SAFETY: only called with the data of a waker whose vtable is `TASK`, which is never null.
+    let header = unsafe { NonNull::new_unchecked(data.cast_mut().cast()) };
+    // SAFETY: `borrowed` made the data from a `TaskRef`; the waker counts the block, or borrows from one that does.
+    unsafe { TaskRef::new(header) }
+}
+
+/// A waker that is not counted, for the time of one poll.
+#[inline]
+pub(super) fn borrowed(task: TaskRef) -> ManuallyDrop<Waker> {
+    // SAFETY: the functions of `TASK` do what `RawWaker` asks of them, on any thread: `TaskRef` counts and `wake` posts
+    // from other threads. `ManuallyDrop` keeps the reference that was never counted from being given back.
+    ManuallyDrop::new(unsafe { Waker::new(task.as_ptr().as_ptr().cast_const().cast(), &TASK) })
+}
+
+/// The task that `waker` is of.
+#[inline]
+fn of_task_waker(waker: &Waker) -> Option<TaskRef> {
+    ptr::eq(waker.vtable(), &raw const TASK).then(|| task_of(waker.data()))
+}
+
+#[inline]
+fn wake(task: TaskRef) {
+    let header = task.header();
+    if header.home.is_current() {
+        wake_at_home(task);
+    } else if !header.is_posted.swap(true, Ordering::AcqRel) {
+        header.home.post(task);
+    }
+}
+
+/// Puts a task into its set's ready queue, and whoever polls that set into theirs, up to the root.
+///
+/// A loop and not a recursion: groups may be nested deeper than the stack.
+pub(super) fn wake_at_home(mut task: TaskRef) {
+    loop {
+        let header = task.header();
+        if header.has(QUEUED | DONE) {
+            return;
+        }
+        header.set(QUEUED);
+        // SAFETY: the task is not done, so its set is alive: a set retires every task before it is freed, and one that
+        // is leaked is there for ever.
+        let core = unsafe { header.core.get().as_ref() };
+        core.ready.push(task);
+        match core.mark() {
+            Some(parent) => task = parent,
+            None => return,
+        }
+    }
+}
+
+/// Wakes what polls a set, if that is no task; gives the task otherwise.
+pub(super) fn climb(waker: &Waker) -> Climb {
+    if let Some(parent) = of_task_waker(waker) {
+        return Climb::Task(parent);
+    }
+    match Home::of_root_waker(waker) {
+        Some(home) => {
+            home.wake_root();
+            Climb::Woken
+        }
+        None => Climb::Foreign,
+    }
+}
+
+/// What a set is polled by.
+pub(super) enum Climb {
+    /// A task, still to be woken.
+    Task(TaskRef),
+    /// The root, woken.
+    Woken,
+    /// A waker of somebody else, which is user code and still to be woken.
+    Foreign,
+}
