@@ -5,6 +5,7 @@
 
 mod error;
 mod pin;
+mod reactor;
 mod report;
 mod slab;
 mod sys;

@@ -1,0 +1,121 @@
+//! The readiness of descriptors, turned into wakes. Knows no tasks.
+//!
+//! A descriptor is registered once, for both directions, edge-triggered, and its [`Source`] remembers that it is ready
+//! until an operation would block. So a busy socket costs no system call but its own reads and writes.
+//!
+//! One `Poller::wait` costs five system calls on Linux, of which four serve its own timer and notifier. So the reactor
+//! waits on the poller's descriptor itself, with one call (`wait::Fast`). That the event data is the key is an inner
+//! matter of `polling`, so it is checked once a process; where the check fails, and on other systems, `Poller::wait` is
+//! used (`wait::Portable`). `Poller::notify` is never mixed with the fast path: it would work once.
+//!
+//! Invariants: a registration is deleted before its descriptor is closed (a child between fork and exec still holds a
+//! copy, and would keep it reporting); events of unknown keys are ignored; registrations survive `ENOENT` and `EEXIST`,
+//! as a leaked waiter may have left one behind for a descriptor that was closed since.
+
+mod source;
+mod wait;
+
+pub(crate) use crate::sys::fd::Direction;
+pub(crate) use source::{Source, Wait};
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use polling::Poller;
+
+use crate::slab::Slab;
+use source::Watched;
+use wait::Waiting;
+
+/// The descriptors that are watched on this thread.
+pub(crate) struct Reactor {
+    poller: std::sync::Arc<Poller>,
+    waiting: RefCell<Waiting>,
+    notifier: Waker,
+    /// The key of a registration is its place here.
+    watched: RefCell<Slab<Rc<Watched>>>,
+    by_fd: RefCell<HashMap<RawFd, usize>>,
+}
+
+impl Reactor {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poller = std::sync::Arc::new(Poller::new()?);
+        let (waiting, notifier) = Waiting::new(&poller)?;
+        let waiting = RefCell::new(waiting);
+        Ok(Self { poller, waiting, notifier, watched: RefCell::default(), by_fd: RefCell::default() })
+    }
+
+    /// Wakes the thread of this reactor from its wait; for other threads.
+    pub(crate) fn notifier(&self) -> Waker {
+        self.notifier.clone()
+    }
+
+    /// How many descriptors are watched.
+    pub(crate) fn n_sources(&self) -> usize {
+        self.watched.borrow().len()
+    }
+
+    /// The descriptor that becomes readable when there is something to do.
+    pub(crate) fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    /// Watches `fd`, together with whoever watches it already.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` reports, with the descriptor named.
+    pub(crate) fn watch(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<Source> {
+        let known = self.by_fd.borrow().get(&fd.as_raw_fd()).copied();
+        let key = match known {
+            Some(key) => {
+                // A leaked waiter may have left the entry behind; the kernel knows.
+                source::rearm(&self.poller, fd, key)?;
+                key
+            }
+            None => self.add(fd)?,
+        };
+        let watched = Rc::clone(&self.watched.borrow()[key]);
+        Ok(Source::new(watched, Rc::downgrade(self)))
+    }
+
+    fn add(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let raw = fd.as_raw_fd();
+        let key = {
+            let mut watched = self.watched.borrow_mut();
+            let key = watched.insert(Rc::new(Watched::new(raw, 0)));
+            watched[key] = Rc::new(Watched::new(raw, key));
+            key
+        };
+        if let Err(error) = source::register(&self.poller, fd, key) {
+            self.watched.borrow_mut().remove(key);
+            return Err(error);
+        }
+        self.by_fd.borrow_mut().insert(raw, key);
+        Ok(key)
+    }
+
+    /// Forgets a descriptor that nobody watches any more.
+    fn remove(&self, watched: &Watched) {
+        source::deregister(&self.poller, watched.fd);
+        self.watched.borrow_mut().remove(watched.key);
+        self.by_fd.borrow_mut().remove(&watched.fd);
+    }
+
+    /// Waits until a descriptor is ready, the notifier is woken or `timeout` is over (`None` is no limit), and wakes
+    /// who waits for what is ready. May return early.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut ready = Vec::new();
+        self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |key, direction| {
+            if let Some(watched) = self.watched.borrow().get(key) {
+                watched.set_ready(direction, &mut ready);
+            }
+        })?;
+        ready.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+}
