@@ -1,0 +1,25 @@
+//! What every leaf does before it looks at what it waits for, and before it says that it is ready.
+
+use std::task::{Context, Poll};
+
+use crate::task::budget;
+use crate::unwind;
+
+/// Polls a leaf: not at all where cancelled code must not go on, and not where its task has had its share.
+///
+/// `describe` says what the leaf waits for; it is called only while the tree is drawn.
+#[inline]
+pub(crate) fn poll_leaf<T>(
+    cx: &mut Context<'_>,
+    describe: impl FnOnce() -> String,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    if !unwind::gate(cx, describe) || !budget::has_leaf(cx) {
+        return Poll::Pending;
+    }
+    let result = poll(cx);
+    if result.is_ready() {
+        budget::spend_leaf();
+    }
+    result
+}

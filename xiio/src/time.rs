@@ -1,0 +1,275 @@
+//! Time: sleeping until an instant, and the deadline that timeouts are made of.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use crate::runtime::{Runtime, poll_leaf};
+use crate::timer::TimerKey;
+
+/// The present, as the runtime sees it.
+///
+/// The same as [`Instant::now`], except in tests with virtual time, where it stands still while any task has something
+/// to do. Outside of a runtime it is the system's clock.
+#[must_use]
+pub fn now() -> Instant {
+    Runtime::try_with(Runtime::now).unwrap_or_else(Instant::now)
+}
+
+/// An instant to be woken at, or never. Knows nothing of cancellation.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    key: Option<TimerKey>,
+}
+
+impl Deadline {
+    pub(crate) fn at(at: Option<Instant>) -> Self {
+        Self { at, key: None }
+    }
+
+    /// `duration` from now. What lies beyond the clock's range is never.
+    pub(crate) fn after(duration: Duration) -> Self {
+        Self::at(now().checked_add(duration))
+    }
+
+    pub(crate) fn instant(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Whether the instant has come; if not, wakes the task then.
+    #[inline]
+    pub(crate) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(at) = self.at else { return false };
+        Runtime::with(|runtime| match self.key {
+            Some(key) if runtime.renew_timer(key, cx.waker()) => false,
+            Some(_) if runtime.turn_started() >= at || runtime.now() >= at => {
+                self.key = None;
+                true
+            }
+            None if runtime.turn_started() >= at => true,
+            // New, or left behind by a runtime that has ended.
+            _ => {
+                self.key = Some(runtime.insert_timer(at, cx.waker().clone()));
+                false
+            }
+        })
+    }
+
+    /// Waits for another instant from now on.
+    pub(crate) fn reset(&mut self, at: Option<Instant>) {
+        self.unlink();
+        self.at = at;
+    }
+
+    fn unlink(&mut self) {
+        if let Some(key) = self.key.take() {
+            // A runtime that has ended has forgotten its timers.
+            Runtime::try_with(|runtime| runtime.remove_timer(key));
+        }
+    }
+}
+
+impl Drop for Deadline {
+    #[inline]
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+/// Waits for `duration`, from the call on.
+///
+/// Never ends early, and up to a millisecond late: deadlines are gathered into ticks. A zero duration does not give way
+/// to others; [`yield_now`] does. A duration beyond the clock's range, such as `Duration::MAX`, never ends.
+///
+/// # Panics
+/// When polled outside of a runtime.
+///
+/// # Cancellation
+/// Nothing is left behind.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// xiio::run(xiio::sleep(Duration::from_millis(10)));
+/// assert!(start.elapsed() >= Duration::from_millis(10));
+/// ```
+///
+/// # Source
+/// `xiio.sleep` in the Python original.
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep { deadline: Deadline::after(duration) }
+}
+
+/// Waits until `deadline`; ends at once if that is in the past.
+///
+/// # Panics
+/// When polled outside of a runtime.
+///
+/// # Cancellation
+/// Nothing is left behind.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let deadline = Instant::now() + Duration::from_millis(5);
+/// xiio::run(xiio::sleep_until(deadline));
+/// assert!(Instant::now() >= deadline);
+/// ```
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { deadline: Deadline::at(Some(deadline)) }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+#[derive(Debug)]
+#[must_use = "a sleep does nothing unless it is awaited"]
+pub struct Sleep {
+    deadline: Deadline,
+}
+
+impl Sleep {
+    /// When it ends; `None` if never.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.instant()
+    }
+
+    /// Waits until another instant.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.deadline.reset(Some(deadline));
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = &mut self.deadline;
+        let describe_at = deadline.at;
+        poll_leaf(
+            cx,
+            || match describe_at {
+                Some(at) => format!("sleep, {:?} more", at.saturating_duration_since(now())),
+                None => "sleep for ever".into(),
+            },
+            |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending },
+        )
+    }
+}
+
+/// Gives way: the other tasks that are ready are polled before this one goes on.
+///
+/// # Cancellation
+/// Nothing is left behind.
+///
+/// # Examples
+/// ```
+/// use std::cell::RefCell;
+///
+/// let order = RefCell::new(Vec::new());
+/// xiio::run(async {
+///     xiio::task_group!(|tg| {
+///         for name in ["a", "b"] {
+///             let order = &order;
+///             tg.spawn(async move {
+///                 order.borrow_mut().push(name);
+///                 xiio::yield_now().await;
+///                 order.borrow_mut().push(name);
+///             });
+///         }
+///     });
+/// });
+/// assert_eq!(*order.borrow(), ["a", "b", "a", "b"]);
+/// ```
+pub fn yield_now() -> YieldNow {
+    YieldNow { has_yielded: false }
+}
+
+/// The future of [`yield_now`].
+#[derive(Debug)]
+#[must_use = "nothing gives way unless this is awaited"]
+pub struct YieldNow {
+    has_yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !crate::unwind::gate(cx, || "yield_now".into()) {
+            return Poll::Pending;
+        }
+        if self.has_yielded {
+            return Poll::Ready(());
+        }
+        self.has_yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Ticks every `period`, the first time one period from now.
+///
+/// # Panics
+/// When `period` is zero.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// xiio::run(async {
+///     let start = Instant::now();
+///     let mut ticks = xiio::interval(Duration::from_millis(2));
+///     ticks.tick().await;
+///     ticks.tick().await;
+///     assert!(start.elapsed() >= Duration::from_millis(4));
+/// });
+/// ```
+#[must_use]
+pub fn interval(period: Duration) -> Interval {
+    assert!(!period.is_zero(), "`interval` needs a period above zero");
+    Interval { deadline: Deadline::after(period), period }
+}
+
+/// Ticks at a fixed rate, see [`interval`].
+///
+/// A tick that nobody awaited in time is given at once, and those missed besides it are skipped: the next one is the
+/// first multiple of the period in the future.
+#[derive(Debug)]
+pub struct Interval {
+    deadline: Deadline,
+    period: Duration,
+}
+
+impl Interval {
+    /// Waits for the next tick; gives the instant it was due.
+    ///
+    /// # Cancellation
+    /// A tick that was not given is given next time.
+    pub async fn tick(&mut self) -> Instant {
+        poll_fn(|cx| self.poll_tick(cx)).await
+    }
+
+    /// [`Interval::tick`] for hand-written futures.
+    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
+        let deadline = &mut self.deadline;
+        let describe = || "tick of an interval".into();
+        ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }));
+        let Some(due) = self.deadline.instant() else { return Poll::Pending };
+        self.deadline.reset(self.next_after(due));
+        Poll::Ready(due)
+    }
+
+    fn next_after(&self, due: Instant) -> Option<Instant> {
+        let late = now().saturating_duration_since(due);
+        let n_missed = late.as_nanos() / self.period.as_nanos();
+        let n_periods = u32::try_from(n_missed + 1).unwrap_or(u32::MAX);
+        self.period.checked_mul(n_periods).and_then(|step| due.checked_add(step))
+    }
+}
