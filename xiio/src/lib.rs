@@ -3,8 +3,10 @@
 
 #![allow(dead_code, unused_imports, reason = "the rooms above will use it")]
 
+mod condition;
 mod error;
 mod pin;
+mod promise;
 mod reactor;
 mod report;
 mod runtime;
@@ -14,3 +16,4 @@ mod task;
 mod time;
 mod timer;
 mod unwind;
+pub mod io;

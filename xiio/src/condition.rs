@@ -1,0 +1,265 @@
+//! Waiting for the first of several things: descriptors, promises, a deadline.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::io::Readiness;
+use crate::promise::{Promise, WaitSet};
+use crate::reactor::Direction;
+use crate::runtime::poll_leaf;
+use crate::sys;
+use crate::time::{Deadline, now};
+
+/// Several things of which any is enough: readable descriptors, writable descriptors, promises, a deadline.
+///
+/// Made for libraries that hand out sets of descriptors and a timeout and want to be called when something is ready. A
+/// condition with nothing in it is never fulfilled.
+///
+/// # Examples
+/// ```
+/// use std::{io::Write, os::fd::AsRawFd, os::unix::net::UnixStream, time::Duration};
+/// use xiio::Condition;
+///
+/// let (a, mut b) = UnixStream::pair()?;
+/// b.write_all(b"x")?;
+/// let condition = Condition::new().readable(&a).timeout(Duration::from_secs(60));
+/// let ready = xiio::run(condition.wait())?;
+/// assert_eq!(ready.readable(), [a.as_raw_fd()]);
+/// assert!(!ready.is_elapsed());
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Source
+/// `xiio.Condition` in the Python original.
+#[derive(Default)]
+#[must_use = "a condition does nothing unless it is awaited"]
+pub struct Condition<'a> {
+    descriptors: BTreeMap<RawFd, Interest<'a>>,
+    promises: Vec<Box<dyn AnyPromise + 'a>>,
+    deadline: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Interest<'a> {
+    fd: BorrowedFd<'a>,
+    read: bool,
+    write: bool,
+}
+
+impl<'a> Interest<'a> {
+    fn directions(self) -> impl Iterator<Item = Direction> {
+        let read = self.read.then_some(Direction::Read);
+        read.into_iter().chain(self.write.then_some(Direction::Write))
+    }
+}
+
+/// What a [`Condition`] found when it ended. Descriptors are in ascending order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ready {
+    readable: Vec<RawFd>,
+    writable: Vec<RawFd>,
+    is_promise_set: bool,
+    is_elapsed: bool,
+}
+
+impl Ready {
+    /// The descriptors that are readable.
+    #[must_use]
+    pub fn readable(&self) -> &[RawFd] {
+        &self.readable
+    }
+
+    /// The descriptors that are writable.
+    #[must_use]
+    pub fn writable(&self) -> &[RawFd] {
+        &self.writable
+    }
+
+    /// Whether one of the promises is set.
+    #[must_use]
+    pub fn is_promise_set(&self) -> bool {
+        self.is_promise_set
+    }
+
+    /// Whether the deadline is over.
+    #[must_use]
+    pub fn is_elapsed(&self) -> bool {
+        self.is_elapsed
+    }
+
+    fn is_any(&self) -> bool {
+        !self.readable.is_empty() || !self.writable.is_empty() || self.is_promise_set || self.is_elapsed
+    }
+}
+
+/// A promise of any type: only whether it is set matters.
+trait AnyPromise {
+    fn is_set(&self) -> bool;
+    fn wait_set(&self) -> Box<dyn PollSet + '_>;
+}
+
+trait PollSet {
+    fn poll_set(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl<T> AnyPromise for Promise<T> {
+    fn is_set(&self) -> bool {
+        self.is_set()
+    }
+
+    fn wait_set(&self) -> Box<dyn PollSet + '_> {
+        Box::new(self.wait_set())
+    }
+}
+
+impl<T> PollSet for WaitSet<T> {
+    fn poll_set(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_set(cx)
+    }
+}
+
+impl<'a> Condition<'a> {
+    /// A condition with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fulfilled when `fd` is readable.
+    pub fn readable(self, fd: &'a impl AsFd) -> Self {
+        self.watch(fd.as_fd(), true, false)
+    }
+
+    /// Fulfilled when `fd` is writable.
+    pub fn writable(self, fd: &'a impl AsFd) -> Self {
+        self.watch(fd.as_fd(), false, true)
+    }
+
+    fn watch(mut self, fd: BorrowedFd<'a>, read: bool, write: bool) -> Self {
+        let interest = self.descriptors.entry(fd.as_raw_fd()).or_insert(Interest { fd, read: false, write: false });
+        interest.read |= read;
+        interest.write |= write;
+        self
+    }
+
+    /// Fulfilled when `promise` is set.
+    pub fn promise<T: 'a>(mut self, promise: &Promise<T>) -> Self {
+        self.promises.push(Box::new(promise.clone()));
+        self
+    }
+
+    /// Fulfilled at `deadline`, or at the deadline set before if that is earlier.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
+        self
+    }
+
+    /// Fulfilled `timeout` from now. One beyond the clock's range is no deadline.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        match now().checked_add(timeout) {
+            Some(deadline) => self.deadline(deadline),
+            None => self,
+        }
+    }
+
+    /// A condition that is fulfilled when either is: both directions of one descriptor are watched, promises are united, the
+    /// earlier deadline counts.
+    pub fn combine(mut self, other: Self) -> Self {
+        self.promises.extend(other.promises);
+        if let Some(deadline) = other.deadline {
+            self = self.deadline(deadline);
+        }
+        for Interest { fd, read, write } in other.descriptors.into_values() {
+            self = self.watch(fd, read, write);
+        }
+        self
+    }
+
+    /// Whether any part holds now. Does not wait, and works outside of a runtime.
+    ///
+    /// # Errors
+    /// For a descriptor that is closed; it is named.
+    pub fn is_fulfilled(&self) -> io::Result<bool> {
+        self.look().map(|ready| ready.is_any())
+    }
+
+    fn look(&self) -> io::Result<Ready> {
+        let mut ready = Ready {
+            is_promise_set: self.promises.iter().any(|promise| promise.is_set()),
+            is_elapsed: self.deadline.is_some_and(|deadline| deadline <= now()),
+            ..Ready::default()
+        };
+        for interest in self.descriptors.values() {
+            for direction in interest.directions() {
+                let raw = interest.fd.as_raw_fd();
+                let is_ready = sys::fd::is_ready(interest.fd, direction)
+                    .map_err(|error| io::Error::new(error.kind(), format!("cannot watch fd {raw}: {error}")))?;
+                match direction {
+                    _ if !is_ready => {}
+                    Direction::Read => ready.readable.push(raw),
+                    Direction::Write => ready.writable.push(raw),
+                }
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Waits until any part holds, and tells which do then.
+    ///
+    /// # Errors
+    /// For a descriptor that is closed or cannot be watched; it is named.
+    ///
+    /// # Panics
+    /// When polled outside of a runtime.
+    ///
+    /// # Cancellation
+    /// Nothing is taken from any descriptor, and nothing stays registered.
+    pub async fn wait(&self) -> io::Result<Ready> {
+        let mut descriptors: Vec<Readiness<'_>> = self
+            .descriptors
+            .values()
+            .flat_map(|interest| interest.directions().map(|direction| Readiness::new(interest.fd, direction)))
+            .collect();
+        let mut promises: Vec<_> = self.promises.iter().map(|promise| promise.wait_set()).collect();
+        let mut deadline = Deadline::at(self.deadline);
+        poll_fn(|cx| {
+            poll_leaf(
+                cx,
+                || format!("{self:?}"),
+                |cx| {
+                    let mut is_any = deadline.poll_elapsed(cx);
+                    for promise in &mut promises {
+                        is_any |= promise.poll_set(cx).is_ready();
+                    }
+                    for descriptor in &mut descriptors {
+                        match descriptor.poll_now(cx) {
+                            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                            polled => is_any |= polled.is_ready(),
+                        }
+                    }
+                    if is_any { Poll::Ready(self.look()) } else { Poll::Pending }
+                },
+            )
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Condition<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |wanted: fn(&Interest<'_>) -> bool| {
+            let interests = self.descriptors.iter().filter(move |(_, interest)| wanted(interest));
+            interests.map(|(fd, _)| *fd).collect::<Vec<_>>()
+        };
+        f.debug_struct("Condition")
+            .field("readable", &of(|interest| interest.read))
+            .field("writable", &of(|interest| interest.write))
+            .field("n_promises", &self.promises.len())
+            .field("deadline", &self.deadline)
+            .finish()
+    }
+}

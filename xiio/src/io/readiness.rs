@@ -1,0 +1,198 @@
+//! Waiting for a descriptor that is only borrowed: nothing about it is changed.
+//!
+//! Whether it is ready is asked with `poll(2)`; only one that is not is registered with the reactor, for as long as
+//! somebody waits. So flags stay as they are, regular files (which cannot be registered) are always ready, and several
+//! tasks may wait for one descriptor, each for its own direction or the same.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::reactor::{Direction, Source, Wait};
+use crate::runtime::{Runtime, poll_leaf};
+use crate::sys;
+
+/// Waits until `fd` is readable: there is data, the end of the file, or an error to fetch.
+///
+/// Regular files always are. Nothing about the descriptor is changed, so a read afterwards may block if somebody else
+/// has read in between.
+///
+/// # Errors
+/// `EBADF` for a descriptor that is closed, and what `epoll_ctl(2)` reports; the descriptor is named.
+///
+/// # Panics
+/// When polled outside of a runtime.
+///
+/// # Cancellation
+/// Nothing is taken from the descriptor, and nothing stays registered.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (mut a, mut b) = UnixStream::pair()?;
+/// b.write_all(b"x")?;
+/// xiio::run(xiio::readable(&a))?;
+/// assert_eq!(a.read(&mut [0; 8])?, 1);
+/// # std::io::Result::Ok(())
+/// ```
+pub async fn readable(fd: impl AsFd) -> io::Result<()> {
+    Readiness::new(fd.as_fd(), Direction::Read).await
+}
+
+/// Waits until `fd` is writable: there is room, or an error to fetch.
+///
+/// See [`readable`] for errors, panics and cancellation.
+pub async fn writable(fd: impl AsFd) -> io::Result<()> {
+    Readiness::new(fd.as_fd(), Direction::Write).await
+}
+
+/// Waits until `fd` is readable, then reads once into `buf`.
+///
+/// Returns the number of bytes placed at the start of `buf`, `0..=buf.len()`; `0` is the end of the file.
+///
+/// # Errors
+/// What `read(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.
+///
+/// # Panics
+/// When polled outside of a runtime.
+///
+/// # Cancellation
+/// Dropped or cancelled before it is ready, it has taken no byte from `fd`.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// use std::os::unix::net::UnixStream;
+///
+/// let (a, mut b) = UnixStream::pair()?;
+/// b.write_all(b"hello")?;
+/// let mut buf = [0; 8];
+/// let n = xiio::run(xiio::read(&a, &mut buf))?;
+/// assert_eq!(&buf[..n], b"hello");
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Source
+/// `read(2)`; `xiio.read` in the Python original.
+pub async fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    loop {
+        Readiness::new(fd, Direction::Read).await?;
+        match sys::fd::read(fd, buf) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+/// Waits until `fd` is writable, then writes once from `buf`.
+///
+/// Returns the number of bytes taken from the start of `buf`, `0..=buf.len()`.
+///
+/// A blocking pipe that has room for less than all of `buf` would stop the thread until the rest is taken, so anything
+/// that is no socket is given at most `PIPE_BUF` (4096) bytes at once: a pipe is writable when it has that much room.
+///
+/// # Errors
+/// What `write(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.
+///
+/// # Cancellation
+/// Dropped or cancelled before it is ready, it has written nothing.
+///
+/// # Source
+/// `write(2)`, `pipe(7)`; `xiio.write` in the Python original.
+pub async fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    loop {
+        Readiness::new(fd, Direction::Write).await?;
+        match sys::fd::write(fd, buf) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+/// Writes all of `buf`, waiting as often as it takes.
+///
+/// # Errors
+/// As [`write`]; `WriteZero` when nothing is accepted any more. How much was written before is not told.
+///
+/// # Cancellation
+/// A part of `buf` may have been written.
+///
+/// # Source
+/// `xiio.writeall` in the Python original.
+pub async fn write_all(fd: impl AsFd, mut buf: &[u8]) -> io::Result<()> {
+    let fd = fd.as_fd();
+    while !buf.is_empty() {
+        match write(fd, buf).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n_written => buf = &buf[n_written..],
+        }
+    }
+    Ok(())
+}
+
+/// Waits for one direction of a borrowed descriptor.
+pub(crate) struct Readiness<'fd> {
+    fd: BorrowedFd<'fd>,
+    direction: Direction,
+    /// There while it waits. The source ends its registration before the borrow of the descriptor ends.
+    waiting: Option<(Wait, Source)>,
+}
+
+impl<'fd> Readiness<'fd> {
+    pub(crate) fn new(fd: BorrowedFd<'fd>, direction: Direction) -> Self {
+        Self { fd, direction, waiting: None }
+    }
+
+    /// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise.
+    pub(crate) fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.ask_or_wait(cx) {
+            Ok(true) => {
+                self.waiting = None;
+                Poll::Ready(Ok(()))
+            }
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn ask_or_wait(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if self.is_ready_now()? {
+            return Ok(true);
+        }
+        Runtime::with(|runtime| {
+            let is_registered = self.waiting.as_ref().is_some_and(|(_, source)| source.belongs_to(runtime.reactor()));
+            if !is_registered {
+                // Registering reports what has become ready meanwhile: an edge-triggered descriptor begins with an event.
+                let source = runtime.reactor().watch(self.fd)?;
+                self.waiting = Some((source.wait(self.direction), source));
+            }
+            if let Some((wait, _)) = &mut self.waiting {
+                wait.register(cx);
+            }
+            Ok(false)
+        })
+    }
+
+    fn is_ready_now(&self) -> io::Result<bool> {
+        sys::fd::is_ready(self.fd, self.direction)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot watch fd {}: {error}", self.fd.as_raw_fd())))
+    }
+}
+
+impl Future for Readiness<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (fd, direction) = (self.fd.as_raw_fd(), self.direction);
+        let describe = || match direction {
+            Direction::Read => format!("fd {fd} to be readable"),
+            Direction::Write => format!("fd {fd} to be writable"),
+        };
+        poll_leaf(cx, describe, |cx| self.poll_now(cx))
+    }
+}

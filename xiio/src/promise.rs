@@ -1,0 +1,194 @@
+//! A value that is set once, from any thread, and awaited by any number of tasks.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::runtime::poll_leaf;
+use crate::slab::Slab;
+
+/// A value that will be there some time. Clones are the same promise.
+///
+/// It may be set and awaited on any thread, inside of a runtime or not. For "a value or an error" let `T` be a `Result`;
+/// [`Promise::set_ok`] and [`Promise::set_err`] then save a pair of parentheses.
+///
+/// A promise that nobody sets is awaited for ever.
+///
+/// # Examples
+/// ```
+/// use xiio::Promise;
+///
+/// let promise = Promise::new();
+/// let setter = promise.clone();
+/// let thread = std::thread::spawn(move || setter.set_ok(7).unwrap());
+/// let value: Result<i32, String> = xiio::run(promise.wait());
+/// assert_eq!(value, Ok(7));
+/// thread.join().unwrap();
+/// ```
+///
+/// # Source
+/// `xiio.Future` in the Python original.
+pub struct Promise<T> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    value: OnceLock<T>,
+    /// Wakers are user code: they are cloned, woken and dropped only while this is not locked.
+    waiters: Mutex<Slab<Option<Waker>>>,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Promise<T> {
+    /// A promise that is not set.
+    #[must_use]
+    pub fn new() -> Self {
+        let shared = Shared { value: OnceLock::new(), waiters: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Sets the value and wakes who waits for it.
+    ///
+    /// # Errors
+    /// Gives `value` back when the promise was set before.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        self.shared.value.set(value)?;
+        let woken: Vec<Waker> = self.shared.lock().iter_mut().filter_map(Option::take).collect();
+        woken.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// The value, if it is there.
+    #[must_use]
+    pub fn get(&self) -> Option<&T> {
+        self.shared.value.get()
+    }
+
+    /// Whether the value is there.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.get().is_some()
+    }
+
+    /// Waits until the value is there and gives a clone of it.
+    ///
+    /// # Cancellation
+    /// Nothing is left behind; the value stays for the others.
+    pub fn wait(&self) -> WaitPromise<T>
+    where
+        T: Clone,
+    {
+        WaitPromise { set: self.wait_set() }
+    }
+
+    /// Waits until the value is there.
+    pub(crate) fn wait_set(&self) -> WaitSet<T> {
+        WaitSet { promise: self.clone(), key: None }
+    }
+}
+
+impl<T, E> Promise<Result<T, E>> {
+    /// Sets the promise to `Ok(value)`.
+    ///
+    /// # Errors
+    /// Gives `value` back when the promise was set before.
+    pub fn set_ok(&self, value: T) -> Result<(), T> {
+        self.set(Ok(value)).map_err(|result| result.unwrap_or_else(|_| unreachable!("it is what was given")))
+    }
+
+    /// Sets the promise to `Err(error)`.
+    ///
+    /// # Errors
+    /// Gives `error` back when the promise was set before.
+    pub fn set_err(&self, error: E) -> Result<(), E> {
+        self.set(Err(error)).map_err(|result| match result {
+            Ok(_) => unreachable!("it is what was given"),
+            Err(error) => error,
+        })
+    }
+}
+
+impl<T> Clone for Promise<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> Default for Promise<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Promise<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Promise").field(&self.get()).finish()
+    }
+}
+
+/// Waits for a promise to be set. Any kind of future may poll it.
+pub(crate) struct WaitSet<T> {
+    promise: Promise<T>,
+    key: Option<usize>,
+}
+
+impl<T> WaitSet<T> {
+    /// Whether the promise is set; if not, wakes the task when it is.
+    pub(crate) fn poll_set(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.promise.is_set() {
+            return Poll::Ready(());
+        }
+        let waker = Some(cx.waker().clone());
+        let mut waiters = self.promise.shared.lock();
+        let before = match self.key {
+            Some(key) => std::mem::replace(&mut waiters[key], waker),
+            None => {
+                self.key = Some(waiters.insert(waker));
+                None
+            }
+        };
+        drop(waiters);
+        drop(before);
+        // It may have been set between the look and the registration.
+        if self.promise.is_set() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<T> Drop for WaitSet<T> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            let waker = self.promise.shared.lock().remove(key);
+            drop(waker);
+        }
+    }
+}
+
+/// The future of [`Promise::wait`].
+#[must_use = "nothing is waited for unless this is awaited"]
+pub struct WaitPromise<T> {
+    set: WaitSet<T>,
+}
+
+impl<T: Clone> Future for WaitPromise<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let polled = poll_leaf(cx, || "a promise".into(), |cx| self.set.poll_set(cx));
+        polled.map(|()| match self.set.promise.get() {
+            Some(value) => value.clone(),
+            None => unreachable!("a promise that is set stays set"),
+        })
+    }
+}
+
+impl<T> fmt::Debug for WaitPromise<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitPromise").field("is_set", &self.set.promise.is_set()).finish()
+    }
+}
