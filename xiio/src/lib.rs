@@ -5,10 +5,13 @@
 
 mod condition;
 mod error;
+mod flow;
+mod group;
 mod pin;
 mod promise;
 mod reactor;
 mod report;
+mod root;
 mod runtime;
 mod slab;
 mod sys;
@@ -16,4 +19,5 @@ mod task;
 mod time;
 mod timer;
 mod unwind;
+pub mod inspect;
 pub mod io;

@@ -1,0 +1,105 @@
+//! What expansions need for `?`, `return` and their kind to leave a block.
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
+
+/// What `?` does, for the types that it is written behind in the body of a group.
+#[diagnostic::on_unimplemented(
+    message = "`?` in the body of a group works on `Result` and `Option`, not on `{Self}`",
+    label = "this is neither a `Result` nor an `Option`"
+)]
+pub trait Branch {
+    /// What the `?` expression evaluates to.
+    type Output;
+    /// What leaves the block: the value without its good half.
+    type Residual;
+
+    /// Goes on with the output, or leaves with the residual.
+    fn branch(self) -> ControlFlow<Self::Residual, Self::Output>;
+}
+
+impl<T, E> Branch for Result<T, E> {
+    type Output = T;
+    type Residual = Result<Infallible, E>;
+
+    #[inline]
+    fn branch(self) -> ControlFlow<Self::Residual, T> {
+        match self {
+            Ok(value) => ControlFlow::Continue(value),
+            Err(error) => ControlFlow::Break(Err(error)),
+        }
+    }
+}
+
+impl<T> Branch for Option<T> {
+    type Output = T;
+    type Residual = Option<Infallible>;
+
+    #[inline]
+    fn branch(self) -> ControlFlow<Self::Residual, T> {
+        match self {
+            Some(value) => ControlFlow::Continue(value),
+            None => ControlFlow::Break(None),
+        }
+    }
+}
+
+/// [`Branch::branch`] as a function.
+#[inline]
+pub fn branch<B: Branch>(value: B) -> ControlFlow<B::Residual, B::Output> {
+    value.branch()
+}
+
+/// The type that a function returns, known before the body of a group is looked at: `return` values need it for their
+/// coercions.
+#[derive(Debug)]
+pub struct Hint<T>(PhantomData<fn() -> T>);
+
+impl<T> Hint<T> {
+    #[must_use]
+    /// A hint of a type that the context tells.
+    #[expect(clippy::new_without_default, reason = "only expansions make one")]
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    /// Only its type is used.
+    #[must_use]
+    pub fn absurd(&self) -> T {
+        unreachable!("only its type is used")
+    }
+
+    /// The value, of the type of the hint.
+    #[must_use]
+    pub fn through(&self, value: T) -> T {
+        value
+    }
+}
+
+/// The return type of a function around a `try_task_group!`, whose error type is the group's.
+#[diagnostic::on_unimplemented(
+    message = "the error type of this `try_task_group!` cannot be taken from the function around, which returns `{Self}`",
+    label = "say it with `error = Type`, or `error = _` where the context tells",
+    note = "in a function that returns a `Result` the group's error type is the function's"
+)]
+pub trait Fallible {
+    /// The error of the function, and of the group.
+    type Error;
+
+    /// Never called; only its type is used.
+    fn failed(error: Self::Error) -> Self;
+}
+
+impl<T, E> Fallible for Result<T, E> {
+    type Error = E;
+
+    fn failed(error: E) -> Self {
+        Err(error)
+    }
+}
+
+/// [`Fallible::failed`] as a function.
+pub fn failed<R: Fallible>(error: R::Error) -> R {
+    R::failed(error)
+}

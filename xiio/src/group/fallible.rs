@@ -1,0 +1,196 @@
+//! The group whose tasks may fail, and what it fails with.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+
+use super::options::GroupOptions;
+use super::run::{Cause, Group};
+use super::task::Task;
+use crate::error::{Elapsed, Payload, panic_text};
+
+/// Errors that tasks have left, in the order of the group's failures.
+pub(super) type Errors<E> = Rc<RefCell<VecDeque<E>>>;
+
+/// The tasks of a `try_task_group!` block: each returns a `Result`, and the first `Err` cancels the rest.
+///
+/// See [`TaskGroup`](crate::TaskGroup) for what tasks may borrow.
+pub struct TryTaskGroup<'env, E> {
+    group: Group<'env>,
+    errors: Errors<E>,
+}
+
+/// What `try_task_group!` puts into the surrounding function.
+#[must_use]
+pub(crate) fn new_try_group<'env, E>(options: GroupOptions) -> TryTaskGroup<'env, E> {
+    TryTaskGroup { group: Group::new(options), errors: Errors::default() }
+}
+
+impl<'env, E: 'env> TryTaskGroup<'env, E> {
+    /// Adds a task, as [`TaskGroup::spawn`](crate::TaskGroup::spawn) does. An `Err` from it is the group's.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::try_task_group;
+    ///
+    /// async fn sum() -> Result<i32, std::num::ParseIntError> {
+    ///     try_task_group!(|tg| {
+    ///         let one = tg.spawn(async { "1".parse::<i32>() });
+    ///         let two = tg.spawn(async { "two".parse::<i32>() });
+    ///         one.await + two.await
+    ///     })
+    /// }
+    /// assert!(xiio::run(sum()).is_err());
+    /// ```
+    #[track_caller]
+    #[inline]
+    pub fn spawn<F, T>(&self, future: F) -> Task<T>
+    where
+        F: Future<Output = Result<T, E>> + 'env,
+    {
+        let errors = Rc::clone(&self.errors);
+        let finish = move |result: Result<T, E>| result.map_err(|error| errors.borrow_mut().push_back(error)).ok();
+        self.group.spawn(future, finish, Location::caller())
+    }
+
+    /// Cancels the tasks that are there now, see [`TaskGroup::cancel`](crate::TaskGroup::cancel).
+    pub fn cancel(&self) {
+        self.group.cancel();
+    }
+
+    /// Registers a cleanup, see [`TaskGroup::defer`](crate::TaskGroup::defer).
+    pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
+        self.group.defer(cleanup);
+    }
+}
+
+impl<'env, E> TryTaskGroup<'env, E> {
+    /// Ties the error type to that of the function around; never called.
+    #[doc(hidden)]
+    pub fn __hint_error(&self) -> E {
+        unreachable!("only its type is used")
+    }
+
+    pub(super) fn group(&self) -> &Group<'env> {
+        &self.group
+    }
+
+    pub(super) fn errors(&self) -> &Errors<E> {
+        &self.errors
+    }
+
+    /// What the group failed with, in order. Panics and an elapsed limit are in it as they came.
+    pub(super) fn take_failures(&self, from_elapsed: fn(Elapsed) -> Option<E>) -> Vec<Failure<E>> {
+        let failures = self.group.take_failures().into_iter();
+        failures
+            .filter_map(|cause| match cause {
+                Cause::Error => self.errors.borrow_mut().pop_front().map(Failure::Error),
+                Cause::Panic(payload) => Some(Failure::Panic(payload)),
+                Cause::Elapsed => from_elapsed(Elapsed).map(Failure::Error),
+                Cause::BodyExit | Cause::ParentCancelled => None,
+            })
+            .collect()
+    }
+}
+
+impl<E> fmt::Debug for TryTaskGroup<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryTaskGroup").finish_non_exhaustive()
+    }
+}
+
+/// One failure of a group with the option `all_errors`.
+pub enum Failure<E> {
+    /// A task or the body returned this error.
+    Error(E),
+    /// A task, the body or a cleanup panicked, with this payload.
+    Panic(Payload),
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) => error.fmt(f),
+            Self::Panic(payload) => write!(f, "panic: {}", panic_text(&**payload)),
+        }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) => f.debug_tuple("Error").field(error).finish(),
+            Self::Panic(payload) => f.debug_tuple("Panic").field(&panic_text(&**payload)).finish(),
+        }
+    }
+}
+
+/// All failures of a group with the option `all_errors`, in the order in which they happened. There is at least one.
+///
+/// # Examples
+/// ```
+/// use xiio::{GroupError, try_task_group};
+///
+/// async fn both() -> Result<(), GroupError<&'static str>> {
+///     try_task_group!(all_errors, error = &'static str, |tg| {
+///         tg.spawn(async { Err::<(), _>("first") });
+///         tg.spawn(async { Err::<(), _>("second") });
+///     })
+/// }
+/// let error = xiio::run(both()).unwrap_err();
+/// assert_eq!(error.to_string(), "first (and 1 more failure)");
+/// ```
+#[derive(Debug)]
+pub struct GroupError<E> {
+    first: Failure<E>,
+    others: Vec<Failure<E>>,
+}
+
+impl<E> GroupError<E> {
+    /// `None` without a failure.
+    pub(super) fn new(failures: Vec<Failure<E>>) -> Option<Self> {
+        let mut failures = failures.into_iter();
+        let first = failures.next()?;
+        Some(Self { first, others: failures.collect() })
+    }
+
+    /// The failure that cancelled the group.
+    #[must_use]
+    pub fn first(&self) -> &Failure<E> {
+        &self.first
+    }
+
+    /// Those that came while the rest was cancelled, in order.
+    #[must_use]
+    pub fn others(&self) -> &[Failure<E>] {
+        &self.others
+    }
+
+    /// All failures by value, the first one first.
+    pub fn into_failures(self) -> impl Iterator<Item = Failure<E>> {
+        std::iter::once(self.first).chain(self.others)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for GroupError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        match self.others.len() {
+            0 => Ok(()),
+            1 => f.write_str(" (and 1 more failure)"),
+            n_others => write!(f, " (and {n_others} more failures)"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for GroupError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.first {
+            Failure::Error(error) => Some(error),
+            Failure::Panic(_) => None,
+        }
+    }
+}

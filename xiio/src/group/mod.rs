@@ -1,0 +1,32 @@
+//! Task groups: the surrounding task and those it spawns, ended together.
+//!
+//! A group is installed by `task_group!` or `try_task_group!`, whose body is its first member. The end of a group:
+//!
+//! ```text
+//!   body done ──▶ tasks done ──────────────────────────▶ deferred done ──▶ value handed over
+//!        │             │                                      ▲
+//!        └── 1, 2 ─────┴── 1 ──▶ members cancelled ──▶ all unwound
+//!
+//!  1 the first failure: an error, a panic, the time limit, the parent's own cancellation
+//!  2 `?` in the body
+//! ```
+//!
+//! The group's state is a local of the surrounding `async fn`: a [`TaskGroup`] inside a `ManuallyDrop`, handed out as
+//! `&'a TaskGroup<'a>`, and a guard whose `Drop` empties it. `ManuallyDrop` keeps the drop check from forbidding
+//! that self-reference, and the guard does what the destructor would have done.
+
+mod fallible;
+mod guard;
+mod options;
+mod plain;
+mod run;
+mod task;
+
+pub(crate) use fallible::new_try_group;
+pub use guard::{Guard, Leave, TryGuard};
+pub use options::GroupOptions;
+pub(crate) use plain::new_group;
+
+pub use fallible::{Failure, GroupError, TryTaskGroup};
+pub use plain::TaskGroup;
+pub use task::{CancelTask, Outcome, Task};

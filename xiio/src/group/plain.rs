@@ -1,0 +1,111 @@
+//! The group whose tasks may return anything.
+
+use std::panic::Location;
+
+use super::options::GroupOptions;
+use super::run::Group;
+use super::task::Task;
+
+/// The tasks of a `task_group!` block.
+///
+/// The block hands it out as `tg: &TaskGroup<'_>`. Tasks may borrow whatever was declared before the block, for `'env`;
+/// they may not borrow locals of the block's own body, which ends before they do.
+///
+/// It stays on its thread.
+pub struct TaskGroup<'env> {
+    group: Group<'env>,
+}
+
+/// What `task_group!` puts into the surrounding function.
+#[must_use]
+pub(crate) fn new_group<'env>(options: GroupOptions) -> TaskGroup<'env> {
+    TaskGroup { group: Group::new(options) }
+}
+
+impl<'env> TaskGroup<'env> {
+    /// Adds a task. It starts when the surrounding task next awaits, and the block waits for its end.
+    ///
+    /// Tasks may be added at any time before the block has its value: from inside a task, while the group is being
+    /// cancelled, from a deferred cleanup. After that the future is dropped, which is reported, and the handle says
+    /// that it was cancelled.
+    ///
+    /// A panic in the task cancels the other members and goes on in the surrounding task, with the payload as it was.
+    ///
+    /// # Examples
+    /// ```
+    /// let names = ["Ada", "Grace"];
+    /// let lengths = xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         let tasks = names.each_ref().map(|name| tg.spawn(async move { name.len() }));
+    ///         let mut lengths = Vec::new();
+    ///         for task in tasks {
+    ///             lengths.push(task.await);
+    ///         }
+    ///         lengths
+    ///     })
+    /// });
+    /// assert_eq!(lengths, [3, 5]);
+    /// ```
+    ///
+    /// # Source
+    /// `TaskGroup.add_task` in the Python original.
+    #[track_caller]
+    #[inline]
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'env,
+    {
+        self.group.spawn(future, Some, Location::caller())
+    }
+
+    /// Cancels the tasks that are there now, not the body. What is spawned afterwards runs.
+    ///
+    /// They have ended when the block has; to wait earlier await [`Task::cancel`] or [`Task::outcome`]. A task may call
+    /// it: its own code then stops at its next await.
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         tg.spawn(std::future::pending::<()>());
+    ///         tg.cancel();
+    ///     });
+    /// });
+    /// ```
+    pub fn cancel(&self) {
+        self.group.cancel();
+    }
+
+    /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is not cut off.
+    ///
+    /// Cleanups run one after the other, the one registered last first. One that panics does not keep the others from
+    /// running.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::cell::RefCell;
+    ///
+    /// let order = RefCell::new(Vec::new());
+    /// xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         tg.defer(async { order.borrow_mut().push("first registered") });
+    ///         tg.defer(async { order.borrow_mut().push("last registered") });
+    ///         tg.spawn(async { order.borrow_mut().push("task") });
+    ///     });
+    /// });
+    /// assert_eq!(*order.borrow(), ["task", "last registered", "first registered"]);
+    /// ```
+    pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
+        self.group.defer(cleanup);
+    }
+
+    pub(super) fn group(&self) -> &Group<'env> {
+        &self.group
+    }
+}
+
+impl std::fmt::Debug for TaskGroup<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskGroup").finish_non_exhaustive()
+    }
+}

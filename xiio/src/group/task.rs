@@ -1,0 +1,171 @@
+//! The handle of a task.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::error::Cancelled;
+use crate::report::spawned_at;
+use crate::runtime::poll_leaf;
+use crate::task::Handle;
+
+/// A task of a group, to be awaited for its output.
+///
+/// It is itself a future. Dropping it changes nothing: the task runs on and its group waits for it. In a
+/// [`TryTaskGroup`](crate::TryTaskGroup) `T` is the `Ok` type; an error is the group's.
+///
+/// # Panics
+/// Awaiting it panics when the task was cancelled or failed; [`Task::outcome`] gives a `Result` instead.
+///
+/// # Cancellation
+/// Cancelling who awaits it does not cancel the task.
+///
+/// # Examples
+/// ```
+/// let sum = xiio::run(async {
+///     xiio::task_group!(|tg| {
+///         let one = tg.spawn(async { 1 });
+///         let two = tg.spawn(async { 2 });
+///         one.await + two.await
+///     })
+/// });
+/// assert_eq!(sum, 3);
+/// ```
+pub struct Task<T> {
+    /// `None` for a task that was refused because its group had ended.
+    handle: Option<Handle<T>>,
+}
+
+impl<T> Task<T> {
+    pub(super) fn new(handle: Option<Handle<T>>) -> Self {
+        Self { handle }
+    }
+
+    /// Cancels the task, at once when called; the future waits until it has cleaned up.
+    ///
+    /// Gives the output if the task had ended before its cancellation took effect. The future may be dropped; the task
+    /// is cancelled all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         let ticker = tg.spawn(std::future::pending::<()>());
+    ///         assert_eq!(ticker.cancel().await, None);
+    ///     });
+    /// });
+    /// ```
+    pub fn cancel(self) -> CancelTask<T> {
+        if let Some(handle) = &self.handle {
+            handle.cancel();
+        }
+        CancelTask { task: self }
+    }
+
+    /// Waits for the task's end, whatever it is.
+    ///
+    /// # Errors
+    /// [`Cancelled`] when the task has no output: it was cancelled, or it failed and its group has the error.
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         let task = tg.spawn(std::future::pending::<()>());
+    ///         tg.cancel();
+    ///         assert!(task.outcome().await.is_err());
+    ///     });
+    /// });
+    /// ```
+    pub fn outcome(self) -> Outcome<T> {
+        Outcome { task: self }
+    }
+
+    /// Whether the task has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.handle.as_ref().is_none_or(Handle::is_done)
+    }
+
+    /// The output, if it is there and was not taken before. Does not wait, and works after the group has ended.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut task = xiio::run(async { xiio::task_group!(|tg| { tg.spawn(async { 7 }) }) });
+    /// assert_eq!(task.take(), Some(7));
+    /// assert_eq!(task.take(), None);
+    /// ```
+    pub fn take(&mut self) -> Option<T> {
+        self.handle.as_mut().and_then(Handle::take)
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let Some(handle) = &mut self.handle else { return Poll::Ready(None) };
+        let location = handle.location();
+        poll_leaf(cx, || format!("the task {}", spawned_at(location)), |cx| handle.poll_join(cx))
+    }
+
+    #[cold]
+    fn panic_without_output(&self) -> ! {
+        match &self.handle {
+            Some(handle) => panic!(
+                "awaited a task that was cancelled or has failed ({}); await `task.outcome()` to be told instead",
+                spawned_at(handle.location())
+            ),
+            None => panic!(
+                "awaited a task that was spawned after the end of its group; await `task.outcome()` to be told instead"
+            ),
+        }
+    }
+}
+
+// The output is in the task's block, not in here.
+impl<T> Unpin for Task<T> {}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match ready!(self.poll_output(cx)) {
+            Some(output) => Poll::Ready(output),
+            None => self.panic_without_output(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let location = self.handle.as_ref().map(Handle::location);
+        f.debug_struct("Task").field("location", &location).field("is_finished", &self.is_finished()).finish()
+    }
+}
+
+/// The future of [`Task::cancel`].
+#[derive(Debug)]
+#[must_use = "the task is cancelled, but nothing waits for its cleanup unless this is awaited or dropped on purpose"]
+pub struct CancelTask<T> {
+    task: Task<T>,
+}
+
+impl<T> Future for CancelTask<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.task.poll_output(cx)
+    }
+}
+
+/// The future of [`Task::outcome`].
+#[derive(Debug)]
+#[must_use = "an outcome is known only when it is awaited"]
+pub struct Outcome<T> {
+    task: Task<T>,
+}
+
+impl<T> Future for Outcome<T> {
+    type Output = Result<T, Cancelled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Cancelled>> {
+        self.task.poll_output(cx).map(|output| output.ok_or(Cancelled))
+    }
+}

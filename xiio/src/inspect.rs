@@ -1,0 +1,105 @@
+//! What is going on: the live tree of tasks, and reports of what happened without a value to travel in.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::promise::Promise;
+use crate::report::set_listener;
+use crate::runtime::Runtime;
+
+pub use crate::report::{Report, ReportKind};
+
+/// A drawing of the tree of tasks under a runtime, as of one moment.
+///
+/// Its `Display` has a line for each group, task and thing that is waited for, indented by depth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    lines: Vec<(usize, String)>,
+}
+
+impl Tree {
+    /// Each line with its depth, parents before children.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.lines.iter().map(|(depth, text)| (*depth, text.as_str()))
+    }
+}
+
+impl From<Vec<(usize, String)>> for Tree {
+    fn from(lines: Vec<(usize, String)>) -> Self {
+        Self { lines }
+    }
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (depth, text)) in self.lines.iter().enumerate() {
+            let line_end = if index == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{:indent$}{text}", "", indent = 2 * depth)?;
+        }
+        Ok(())
+    }
+}
+
+/// Draws the tree of the runtime that this is awaited in.
+///
+/// Every future that waits is polled once more for it, as by a spurious wake: nothing is recorded while nobody asks, so
+/// the tree costs nothing otherwise.
+///
+/// # Panics
+/// When polled outside of a runtime.
+///
+/// # Examples
+/// ```
+/// let tree = xiio::run(async {
+///     xiio::task_group!(name = "workers", |tg| {
+///         tg.spawn(xiio::sleep(std::time::Duration::from_secs(60)));
+///         xiio::yield_now().await;
+///         let tree = xiio::inspect::tree().await;
+///         tg.cancel();
+///         tree
+///     })
+/// });
+/// assert!(tree.to_string().contains("group `workers`"));
+/// ```
+pub async fn tree() -> Tree {
+    let drawn = Promise::new();
+    let answer = drawn.clone();
+    Runtime::with(|runtime| runtime.request_drawing(Box::new(move |lines| drop(answer.set(lines)))));
+    Tree { lines: drawn.wait().await }
+}
+
+/// Hands the reports of this thread to `listener` until the result is dropped; the listener before is then back.
+///
+/// Without a listener reports go to standard error.
+///
+/// # Examples
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+///
+/// let seen = Rc::new(RefCell::new(Vec::new()));
+/// let sink = Rc::clone(&seen);
+/// let listening = xiio::inspect::listen(move |report| sink.borrow_mut().push(report.to_string()));
+/// drop(listening);
+/// assert!(seen.borrow().is_empty());
+/// ```
+#[must_use = "the listener goes when this is dropped"]
+pub fn listen(listener: impl Fn(&Report) + 'static) -> Listening {
+    Listening { before: set_listener(Some(Rc::new(listener))) }
+}
+
+/// Keeps a listener for reports, see [`listen`].
+pub struct Listening {
+    before: Option<Rc<dyn Fn(&Report)>>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        set_listener(self.before.take());
+    }
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! The root of a tree: `run`, and what the attribute macros put around a function.
+
+use std::borrow::Cow;
+use std::future::IntoFuture;
+use std::mem::ManuallyDrop;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::error::Elapsed;
+use crate::group::{GroupOptions, Guard, Leave, new_group};
+use crate::runtime::block_on;
+
+/// Runs a future, and every task under it, to the end on this thread.
+///
+/// # Panics
+/// With the panic of the future, and when a runtime runs on this thread already: await the future there instead, or run
+/// it in a thread of its own. Also when the system has no descriptors left for a poller.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// let value = xiio::run(async {
+///     xiio::sleep(Duration::from_millis(1)).await;
+///     7
+/// });
+/// assert_eq!(value, 7);
+/// ```
+///
+/// # Source
+/// `xiio.run` in the Python original.
+pub fn run<F: IntoFuture>(future: F) -> F::Output {
+    Root::new().run(future)
+}
+
+/// [`run`] with options: those of the group that the future is the first member of.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// let builder = xiio::Builder::new().name("main").grace(Duration::from_secs(5));
+/// assert_eq!(builder.run(async { 7 }), 7);
+/// ```
+pub type Builder = Root;
+
+/// See [`Builder`].
+#[derive(Debug, Default)]
+#[must_use = "nothing runs before `run`"]
+pub struct Root {
+    options: GroupOptions,
+}
+
+impl Root {
+    /// No limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the tree in reports.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.options = self.options.name(name);
+        self
+    }
+
+    /// Drops what has not cleaned up `grace` after the cancellation of the whole.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.options = self.options.grace(grace);
+        self
+    }
+
+    /// Cancels the whole `timeout` from now; for [`Root::run_timed`].
+    #[doc(hidden)]
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options = self.options.timeout(timeout);
+        self
+    }
+
+    /// Cancels the whole at `deadline`; for [`Root::run_timed`].
+    #[doc(hidden)]
+    pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.options = self.options.deadline(deadline);
+        self
+    }
+
+    /// Runs a future to its end, see [`run`].
+    ///
+    /// # Panics
+    /// As [`run`].
+    pub fn run<F: IntoFuture>(self, future: F) -> F::Output {
+        match block_on(root_group(self.options, future)) {
+            Ok(value) => value,
+            Err(Elapsed) => unreachable!("no time limit was set"),
+        }
+    }
+
+    /// Runs a future with the time limit that was set.
+    #[doc(hidden)]
+    pub fn run_timed<F: IntoFuture>(self, future: F) -> F::Output
+    where
+        F::Output: FromElapsed,
+    {
+        block_on(root_group(self.options, future)).unwrap_or_else(F::Output::from_elapsed)
+    }
+}
+
+async fn root_group<F: IntoFuture>(options: GroupOptions, future: F) -> Result<F::Output, Elapsed> {
+    let group = ManuallyDrop::new(new_group(options));
+    let guard = Guard::new(&group);
+    let body = pin!(Some(async { Leave::Finish(future.await) }));
+    guard.run_timed(body).await
+}
+
+/// What a function with a time limit in its attribute returns when the time is over.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot say that the time limit is over",
+    label = "return `()`, `ExitCode`, or a `Result` whose error is made from `xiio::Elapsed`",
+    note = "`timeout` and `deadline` in the attribute need it"
+)]
+pub trait FromElapsed {
+    /// The value for an elapsed limit.
+    fn from_elapsed(elapsed: Elapsed) -> Self;
+}
+
+impl FromElapsed for () {
+    fn from_elapsed(elapsed: Elapsed) {
+        panic!("{elapsed}")
+    }
+}
+
+impl FromElapsed for ExitCode {
+    fn from_elapsed(elapsed: Elapsed) -> Self {
+        eprintln!("Error: {elapsed}");
+        Self::FAILURE
+    }
+}
+
+impl<T, E: From<Elapsed>> FromElapsed for Result<T, E> {
+    fn from_elapsed(elapsed: Elapsed) -> Self {
+        Err(elapsed.into())
+    }
+}
