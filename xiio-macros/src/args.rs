@@ -7,7 +7,8 @@ use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Expr, Ident, Token, Type, parenthesized, token};
+use syn::spanned::Spanned;
+use syn::{BinOp, Expr, ExprBinary, Ident, Token, Type, parenthesized, token};
 
 use crate::diagnostics::{Diagnostics, Mistake};
 use crate::names::hygienic;
@@ -44,7 +45,10 @@ impl Surface {
 
     /// The names of the options that this macro knows.
     pub(crate) fn option_names(self) -> impl Iterator<Item = &'static str> {
-        KNOWN.iter().filter(move |known| known.of.contains(&self)).map(|known| known.name)
+        KNOWN
+            .iter()
+            .filter(move |known| known.of.contains(&self))
+            .map(|known| known.name)
     }
 }
 
@@ -102,7 +106,9 @@ const KNOWN: &[Known] = &[
 const EXCLUSIVE: &[(&str, &str)] = &[("timeout", "deadline"), ("seed", "seeds")];
 
 /// The signals that `cancel_on` knows by their bare name.
-const SIGNALS: &[&str] = &["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
+const SIGNALS: &[&str] = &[
+    "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2",
+];
 
 /// The options of one invocation, in written order. Invariant: all known, none twice, none
 /// excluded by another.
@@ -126,7 +132,11 @@ enum Value {
 
 impl Options {
     /// Reads the arguments of an attribute, which are options and nothing else.
-    pub(crate) fn parse_all(input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) -> Self {
+    pub(crate) fn parse_all(
+        input: ParseStream<'_>,
+        of: Surface,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
         let mut options = Self::default();
         while !input.is_empty() {
             options.parse_one(input, of, diagnostics);
@@ -136,7 +146,12 @@ impl Options {
     }
 
     /// Reads one option; what it does not understand it reports and skips up to the next comma.
-    pub(crate) fn parse_one(&mut self, input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) {
+    pub(crate) fn parse_one(
+        &mut self,
+        input: ParseStream<'_>,
+        of: Surface,
+        diagnostics: &mut Diagnostics,
+    ) {
         let Ok(name) = input.call(Ident::parse_any) else {
             diagnostics.report(input.span(), &Mistake::NotAnOption { of });
             return skip_to_comma(input);
@@ -145,6 +160,9 @@ impl Options {
             return skip_value(input);
         };
         match Value::parse(input, &name, shape, diagnostics) {
+            Ok(Some(Value::Expr(Expr::Binary(value)))) if is_value_with_body(&value) => {
+                diagnostics.report(value.left.span(), &Mistake::CommaExpected);
+            }
             Ok(Some(value)) => self.admit(Given { name, value }, diagnostics),
             Ok(None) => skip_value(input),
             Err(error) => {
@@ -227,21 +245,38 @@ impl Value {
             Shape::Value(_) | Shape::Type if assigned => {
                 input.parse::<Token![=]>()?;
                 let is_type = matches!(shape, Shape::Type);
-                let value = if is_type { Self::Type(input.parse()?) } else { Self::Expr(input.parse()?) };
+                let value = if is_type {
+                    Self::Type(input.parse()?)
+                } else {
+                    Self::Expr(input.parse()?)
+                };
                 Ok(Some(value))
             }
-            Shape::Value(example) => mistaken(Mistake::ValueMissing { name: text, example }),
-            Shape::Type => mistaken(Mistake::ValueMissing { name: text, example: "Type" }),
+            Shape::Value(example) => mistaken(Mistake::ValueMissing {
+                name: text,
+                example,
+            }),
+            Shape::Type => mistaken(Mistake::ValueMissing {
+                name: text,
+                example: "Type",
+            }),
             Shape::Flag if input.is_empty() || input.peek(Token![,]) => Ok(Some(Self::Flag)),
             Shape::Flag => mistaken(Mistake::ValueOfFlag { name: text }),
             Shape::List if input.peek(token::Paren) => {
                 let list;
                 parenthesized!(list in input);
-                Ok(Some(Self::List(list.parse_terminated(Expr::parse, Token![,])?)))
+                Ok(Some(Self::List(
+                    list.parse_terminated(Expr::parse, Token![,])?,
+                )))
             }
             Shape::List => mistaken(Mistake::ListExpected { name: text }),
         }
     }
+}
+
+/// Whether `3 |tg| { … }` was read as an expression, for want of a comma.
+fn is_value_with_body(value: &ExprBinary) -> bool {
+    matches!(value.op, BinOp::BitOr(_)) && matches!(*value.right, Expr::Block(_))
 }
 
 /// Eats the comma after an option or says that it is missing.
@@ -265,7 +300,9 @@ fn known_shape(name: &Ident, of: Surface, diagnostics: &mut Diagnostics) -> Opti
         Some(known) if known.of == Surface::TRY_GROUP && of == Surface::TaskGroup => {
             Mistake::OptionOfTryGroup { name: text }
         }
-        Some(known) if known.of.contains(&Surface::TryTaskGroup) => Mistake::OptionOfGroup { name: text, of },
+        Some(known) if known.of.contains(&Surface::TryTaskGroup) => {
+            Mistake::OptionOfGroup { name: text, of }
+        }
         _ => Mistake::UnknownOption { name: text, of },
     };
     diagnostics.report(name.span(), &mistake);
@@ -289,7 +326,7 @@ fn excluded_by(name: &str) -> impl Iterator<Item = &'static str> {
 fn resolve_signal(signal: &Expr) -> TokenStream {
     match signal {
         Expr::Path(path) if SIGNALS.iter().any(|name| path.path.is_ident(name)) => {
-            let site = hygienic(syn::spanned::Spanned::span(signal));
+            let site = hygienic(signal.span());
             quote_spanned!(site=> ::xiio::signal::#path)
         }
         _ => quote!(#signal),
@@ -314,5 +351,9 @@ fn skip_to_comma(input: ParseStream<'_>) {
 
 /// A point to blame when there is no token left.
 pub(crate) fn here(input: ParseStream<'_>, otherwise: Span) -> Span {
-    if input.is_empty() { otherwise } else { input.span() }
+    if input.is_empty() {
+        otherwise
+    } else {
+        input.span()
+    }
 }

@@ -1,9 +1,10 @@
 //! Reads invocations: `options…, |tg| { body }`, and the function under an attribute.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, Pat, Signature, Token, Type, Visibility, token};
+use syn::{Attribute, Expr, ExprBlock, Pat, Signature, Token, Type, Visibility, token};
 
 use crate::args::{Options, Surface, here, parse_comma};
 use crate::diagnostics::{Diagnostics, Mistake};
@@ -36,7 +37,12 @@ pub(crate) enum Body {
 
 impl GroupCall {
     /// Reads what stands in the parentheses of the macro; `site` is blamed for what is missing.
-    pub(crate) fn parse(tokens: TokenStream, of: Surface, site: Span, diagnostics: &mut Diagnostics) -> Self {
+    pub(crate) fn parse(
+        tokens: TokenStream,
+        of: Surface,
+        site: Span,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
         let mut call = Self::default();
         let parser = |input: ParseStream<'_>| {
             call.parse_from(input, of, site, diagnostics);
@@ -47,7 +53,13 @@ impl GroupCall {
         call
     }
 
-    fn parse_from(&mut self, input: ParseStream<'_>, of: Surface, site: Span, diagnostics: &mut Diagnostics) {
+    fn parse_from(
+        &mut self,
+        input: ParseStream<'_>,
+        of: Surface,
+        site: Span,
+        diagnostics: &mut Diagnostics,
+    ) {
         while !input.is_empty() && !is_body_ahead(input) {
             self.options.parse_one(input, of, diagnostics);
             parse_comma(input, diagnostics);
@@ -112,30 +124,31 @@ impl Parameter {
 }
 
 impl Body {
-    fn parse(input: ParseStream<'_>, of: Surface, site: Span, diagnostics: &mut Diagnostics) -> Self {
+    fn parse(
+        input: ParseStream<'_>,
+        of: Surface,
+        site: Span,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
         if input.is_empty() || input.peek(Token![,]) {
             diagnostics.report(here(input, site), &Mistake::BodyMissing { of });
             return Self::Missing;
         }
-        if input.fork().parse::<Expr>().is_err() {
-            return Self::parse_raw(input, diagnostics);
-        }
-        match input.parse() {
-            Ok(Expr::Async(body)) => {
-                diagnostics.report(body.async_token.span, &Mistake::BodyIsAsync { of });
-                let block = syn::ExprBlock { attrs: body.attrs, label: None, block: body.block };
-                Self::Parsed(Box::new(block.into()))
+        let ahead = input.fork();
+        match ahead.parse() {
+            Ok(body) => {
+                input.advance_to(&ahead);
+                Self::Parsed(Box::new(without_async(body, of, diagnostics)))
             }
-            Ok(body) => Self::Parsed(Box::new(body)),
-            Err(_) => Self::Missing,
+            Err(error) => {
+                diagnostics.report_syntax(error);
+                Self::parse_raw(input)
+            }
         }
     }
 
     /// Takes the braces as they are, or else everything.
-    fn parse_raw(input: ParseStream<'_>, diagnostics: &mut Diagnostics) -> Self {
-        if let Err(error) = input.fork().parse::<Expr>() {
-            diagnostics.report_syntax(error);
-        }
+    fn parse_raw(input: ParseStream<'_>) -> Self {
         let tokens = if input.peek(token::Brace) {
             input.parse::<TokenTree>().map(TokenStream::from)
         } else {
@@ -143,6 +156,17 @@ impl Body {
         };
         tokens.map_or(Self::Missing, Self::Raw)
     }
+}
+
+/// Makes a block of an `async` block, which would only be a value here.
+fn without_async(body: Expr, of: Surface, diagnostics: &mut Diagnostics) -> Expr {
+    let Expr::Async(body) = body else { return body };
+    diagnostics.report(body.async_token.span, &Mistake::BodyIsAsync { of });
+    Expr::Block(ExprBlock {
+        attrs: body.attrs,
+        label: None,
+        block: body.block,
+    })
 }
 
 /// Whether the next tokens are `|tg|`, or a body whose `|tg|` was forgotten.
@@ -195,7 +219,11 @@ fn skip_past_bar(input: ParseStream<'_>) {
 /// The name, `Some(None)` for `_`, and `None` for any other pattern.
 fn plain_name(pattern: &Pat) -> Option<Option<Ident>> {
     match pattern {
-        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.mutability.is_none() && pattern.subpat.is_none() => {
+        Pat::Ident(pattern)
+            if pattern.by_ref.is_none()
+                && pattern.mutability.is_none()
+                && pattern.subpat.is_none() =>
+        {
             Some(Some(pattern.ident.clone()))
         }
         Pat::Wild(_) => Some(None),
@@ -227,7 +255,9 @@ impl RootFn {
     /// Whether it can be expanded: `async`, and callable without arguments.
     pub(crate) fn is_root(&self) -> bool {
         let signature = &self.signature;
-        signature.asyncness.is_some() && signature.inputs.is_empty() && signature.generics.params.is_empty()
+        signature.asyncness.is_some()
+            && signature.inputs.is_empty()
+            && signature.generics.params.is_empty()
     }
 
     /// Reports everything about the function that a root cannot have.
@@ -245,7 +275,11 @@ impl RootFn {
             diagnostics.report(clause.where_token.span, &Mistake::IsGeneric { of });
         }
         if of == Surface::Test {
-            for attr in self.attrs.iter().filter(|attr| attr.path().is_ident("test")) {
+            for attr in self
+                .attrs
+                .iter()
+                .filter(|attr| attr.path().is_ident("test"))
+            {
                 diagnostics.report(attr.path().span(), &Mistake::TestTwice);
             }
         }

@@ -7,7 +7,6 @@ use syn::spanned::Spanned;
 
 use crate::args::{Options, Surface};
 use crate::diagnostics::Diagnostics;
-use crate::ending::never_ends;
 use crate::flow::{self, Exit, Exits, finish};
 use crate::names::{Names, hygienic};
 use crate::parse::{Body, GroupCall, Parameter};
@@ -20,13 +19,12 @@ use crate::parse::{Body, GroupCall, Parameter};
 /// Output, with the level left off the names:
 /// ```text
 /// {
-///     enum __Exit<V, T0> { Value(V), At0(T0) }
-///     let __group = ManuallyDrop::new(task_group(GroupOptions::new().limit(8)));
-///     let __tg = &*__group;
-///     let tg = __tg;
+///     enum __Exit<V, OfAt0> { Value(V), At0(OfAt0) }
+///     let tg = ManuallyDrop::new(task_group(GroupOptions::new().limit(8)));
+///     let tg = &*tg;
+///     let __guard = guard(tg);
 ///     let __hint_0 = Hint::new();
 ///     if false { return __hint_0.absurd(); }
-///     let __guard = guard(__tg);
 ///     let __exit = {
 ///         let __body = pin!(Some(async {
 ///             match { tg.spawn(op()); if late { return Leave::Finish(__Exit::At0(…)) } 5 } {
@@ -43,11 +41,22 @@ pub(crate) fn group(of: Surface, input: TokenStream, names: Names) -> TokenStrea
     let mut diagnostics = Diagnostics::default();
     let call = GroupCall::parse(input, of, names.site(), &mut diagnostics);
     let errors = diagnostics.into_compile_errors();
-    let GroupCall { options, parameter, body } = call;
+    let GroupCall {
+        options,
+        parameter,
+        body,
+    } = call;
     let Some(body) = Rewritten::new(body, of, names) else {
         return fallback(&errors, names);
     };
-    Expansion { of, names, options, parameter, body }.write(&errors)
+    Expansion {
+        of,
+        names,
+        options,
+        parameter,
+        body,
+    }
+    .write(&errors)
 }
 
 /// The expression that stands for a group without a body: of any type, so that the mistake is
@@ -71,14 +80,19 @@ impl Rewritten {
     fn new(body: Body, of: Surface, names: Names) -> Option<Self> {
         match body {
             Body::Parsed(body) => Some(Self::from_expr(*body, of, names)),
-            Body::Raw(tokens) => Some(Self { exits: Exits::default(), never_ends: false, span: tokens.span(), tokens }),
+            Body::Raw(tokens) => Some(Self {
+                tokens: quote!({ #tokens }),
+                exits: Exits::default(),
+                never_ends: false,
+                span: tokens.span(),
+            }),
             Body::Missing => None,
         }
     }
 
     fn from_expr(mut body: Expr, of: Surface, names: Names) -> Self {
         let exits = flow::rewrite(&mut body, of, names, group);
-        let never_ends = never_ends(&body);
+        let never_ends = flow::never_ends(&body);
         // Fresh braces: those of the user would be linted.
         let (span, inside) = match body {
             Expr::Block(body) if body.label.is_none() && body.attrs.is_empty() => {
@@ -88,7 +102,12 @@ impl Rewritten {
             _ => (body.span(), body.to_token_stream()),
         };
         let tokens = quote_spanned!(hygienic(span)=> { #inside });
-        Self { tokens, exits, never_ends, span }
+        Self {
+            tokens,
+            exits,
+            never_ends,
+            span,
+        }
     }
 }
 
@@ -155,21 +174,39 @@ impl Expansion {
         } else {
             (quote!(task_group), quote!(guard))
         };
+        let unused_name = self.unused_name();
         let ty = self.parameter.ty.as_ref().map(|ty| quote!(: #ty));
         quote_spanned! {self.names.site()=>
             let #handle = ::core::mem::ManuallyDrop::new(
                 ::xiio::__private::#new(::xiio::__private::GroupOptions::new() #options)
             );
             let #handle #ty = &*#handle;
+            #unused_name
             let #guard = ::xiio::__private::#new_guard(#handle);
         }
     }
 
     /// The user's name for the group. The group itself has it, too, for a moment: the compiler
-    /// speaks of `tg` then, when `tg` is to leave.
+    /// speaks of `tg` then, when `tg` is to leave. (Not a name like `_tg`: it would be linted for
+    /// being used.)
     fn handle(&self) -> Ident {
-        let name = self.parameter.name.clone();
-        name.unwrap_or_else(|| self.names.handle())
+        let name = self.parameter.name.as_ref();
+        let used = name.filter(|name| !is_unused(name));
+        used.cloned().unwrap_or_else(|| self.names.handle())
+    }
+
+    /// `let _tg = …`, where the user has such a name.
+    fn unused_name(&self) -> Option<TokenStream> {
+        let name = self
+            .parameter
+            .name
+            .as_ref()
+            .filter(|name| is_unused(name))?;
+        let handle = self.handle();
+        Some(quote_spanned! {self.names.site()=>
+            #[allow(clippy::no_effect_underscore_binding)]
+            let #name = #handle;
+        })
     }
 
     /// Dead code that tells inference early what the values that leave are coerced to.
@@ -206,7 +243,11 @@ impl Expansion {
         let body = &self.body.tokens;
         let site = self.names.site();
         let exit_enum = self.names.exit_enum();
-        let value = finish(self.of, site, &quote_spanned!(site=> #exit_enum::Value(__value)));
+        let value = finish(
+            self.of,
+            site,
+            &quote_spanned!(site=> #exit_enum::Value(__value)),
+        );
         let way_out = quote_spanned! {site=>
             match #body {
                 #[allow(unreachable_code)]
@@ -232,7 +273,13 @@ impl Expansion {
         let site = self.names.site();
         let (exit, exit_enum) = (self.names.exit(), self.names.exit_enum());
         let exits = self.places().map(|exit| {
-            let Exit { variant, word, span, cfgs, .. } = exit;
+            let Exit {
+                variant,
+                word,
+                span,
+                cfgs,
+                ..
+            } = exit;
             let value = exit.has_value.then(|| quote_spanned!(*span=> __value));
             let payload = value.as_ref().map(|value| quote_spanned!(site=> (#value)));
             let pattern = self.finished(quote_spanned!(site=> #exit_enum::#variant #payload));
@@ -266,7 +313,11 @@ impl Expansion {
 
     /// `tokens` as what comes out of a group that did not fail.
     fn finished(&self, tokens: TokenStream) -> TokenStream {
-        if self.may_fail() { quote_spanned!(self.names.site()=> ::core::result::Result::Ok(#tokens)) } else { tokens }
+        if self.may_fail() {
+            quote_spanned!(self.names.site()=> ::core::result::Result::Ok(#tokens))
+        } else {
+            tokens
+        }
     }
 
     fn places(&self) -> impl Iterator<Item = &Exit> {
@@ -286,6 +337,10 @@ impl Expansion {
     fn may_fail(&self) -> bool {
         self.is_try() || self.options.is_timed()
     }
+}
+
+fn is_unused(name: &Ident) -> bool {
+    name.to_string().starts_with('_')
 }
 
 /// The enum's type parameter for what the exit carries.

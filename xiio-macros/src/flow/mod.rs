@@ -14,21 +14,28 @@
 //! labels of the body itself. A group inside the body is expanded first; its replayed words are
 //! then ordinary words of the body.
 
+mod arguments;
+mod ending;
+mod exits;
+
 use std::mem;
 
-use proc_macro2::{Ident, Punct, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote_spanned};
-use syn::parse::discouraged::Speculative;
-use syn::parse::{Parse, ParseStream, Parser};
+use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn, ExprTry, Item, Label,
-    Lifetime, Macro, Stmt, Token, token,
+    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn,
+    ExprTry, Item, Label, Lifetime, Macro, Stmt, Token, token,
 };
 
 use crate::args::Surface;
 use crate::names::{Names, hygienic};
+
+use self::arguments::Arguments;
+pub(crate) use self::ending::never_ends;
+pub(crate) use self::exits::{Exit, Exits, Word};
 
 /// Expands a group in the body: which macro, its tokens, its names.
 pub(crate) type ExpandNested = fn(Surface, TokenStream, Names) -> TokenStream;
@@ -37,7 +44,12 @@ pub(crate) type ExpandNested = fn(Surface, TokenStream, Names) -> TokenStream;
 const TOKEN_MACROS: &[&str] = &["stringify", "quote", "quote_spanned", "parse_quote"];
 
 /// Rewrites `body` in place and tells the ways out of it.
-pub(crate) fn rewrite(body: &mut Expr, of: Surface, names: Names, expand_nested: ExpandNested) -> Exits {
+pub(crate) fn rewrite(
+    body: &mut Expr,
+    of: Surface,
+    names: Names,
+    expand_nested: ExpandNested,
+) -> Exits {
     let mut rewriter = Rewriter {
         of,
         names,
@@ -50,56 +62,6 @@ pub(crate) fn rewrite(body: &mut Expr, of: Surface, names: Names, expand_nested:
     };
     rewriter.visit_expr_mut(body);
     rewriter.exits
-}
-
-/// The ways out of a body.
-#[derive(Default)]
-pub(crate) struct Exits {
-    /// One for each place where the body leaves.
-    pub(crate) places: Vec<Exit>,
-    /// Where values are carried to; each has a hint that tells inference the type early.
-    pub(crate) destinations: Vec<Word>,
-}
-
-/// One place where the body leaves, as a variant of the exit enum.
-pub(crate) struct Exit {
-    pub(crate) variant: Ident,
-    pub(crate) word: Word,
-    /// The user's keyword, with the hygiene of generated code.
-    pub(crate) span: Span,
-    pub(crate) has_value: bool,
-    /// The `#[cfg]`s around the place: where they take it away, its variant must go, too.
-    pub(crate) cfgs: Vec<Attribute>,
-}
-
-/// The word that leaves.
-#[derive(Clone)]
-pub(crate) enum Word {
-    /// Kept with the user's own span: the compiler explains a missing `From` here.
-    Question(Token![?]),
-    Return,
-    Break(Option<Lifetime>),
-    Continue(Option<Lifetime>),
-}
-
-impl Word {
-    /// The word as an expression that leaves, with what it takes along.
-    pub(crate) fn leaving_with(&self, span: Span, value: Option<&TokenStream>) -> TokenStream {
-        match self {
-            Self::Question(question) => quote_spanned!(span=> match #value #question {}),
-            Self::Return => quote_spanned!(span=> return #value),
-            Self::Break(label) => quote_spanned!(span=> break #label #value),
-            Self::Continue(label) => quote_spanned!(span=> continue #label),
-        }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Return, Self::Return) => true,
-            (Self::Break(label), Self::Break(other)) => label == other,
-            _ => false,
-        }
-    }
 }
 
 /// Walks a body. Invariant: it is never inside a closure, an `async` block or an item.
@@ -158,7 +120,12 @@ impl VisitMut for Rewriter {
     }
 
     fn visit_arm_mut(&mut self, arm: &mut Arm) {
-        let cfgs = arm.attrs.iter().filter(|attr| is_cfg(attr)).cloned().collect();
+        let cfgs = arm
+            .attrs
+            .iter()
+            .filter(|attr| is_cfg(attr))
+            .cloned()
+            .collect();
         self.under_cfgs_of(cfgs, |this| visit_mut::visit_arm_mut(this, arm));
     }
 
@@ -206,8 +173,12 @@ impl Rewriter {
         let rewritten = match expr {
             Expr::Try(inner) if self.is_question_ours() => self.rewrite_question(inner),
             Expr::Return(inner) => self.rewrite_return(inner),
-            Expr::Break(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_break(inner),
-            Expr::Continue(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_continue(inner),
+            Expr::Break(inner) if self.leaves_body(inner.label.as_ref()) => {
+                self.rewrite_break(inner)
+            }
+            Expr::Continue(inner) if self.leaves_body(inner.label.as_ref()) => {
+                self.rewrite_continue(inner)
+            }
             Expr::Macro(inner) => match self.rewrite_macro(&mut inner.attrs, &mut inner.mac) {
                 Some(group) => {
                     let site = hygienic(group.span());
@@ -278,7 +249,12 @@ impl Rewriter {
         let attrs = mem::take(&mut leaving.attrs);
         let site = hygienic(leaving.break_token.span);
         let value = leaving.expr.as_ref().map(ToTokens::to_token_stream);
-        self.leave(attrs, Word::Break(leaving.label.take()), site, value.as_ref())
+        self.leave(
+            attrs,
+            Word::Break(leaving.label.take()),
+            site,
+            value.as_ref(),
+        )
     }
 
     /// Input: `continue 'label`
@@ -291,7 +267,13 @@ impl Rewriter {
     }
 
     /// Leaves the body in peace: the group waits for its tasks.
-    fn leave(&mut self, attrs: Vec<Attribute>, word: Word, site: Span, value: Option<&TokenStream>) -> Expr {
+    fn leave(
+        &mut self,
+        attrs: Vec<Attribute>,
+        word: Word,
+        site: Span,
+        value: Option<&TokenStream>,
+    ) -> Expr {
         let payload = value.map(|value| {
             let hint = self.hint_of(&word);
             quote_spanned!(site=> (#hint.through(#value)))
@@ -311,7 +293,13 @@ impl Rewriter {
         let variant = format_ident!("At{}", self.exits.places.len(), span = span);
         let path = quote_spanned!(span=> #exit_enum::#variant);
         let cfgs = self.cfgs.clone();
-        self.exits.places.push(Exit { variant, word, span, has_value, cfgs });
+        self.exits.places.push(Exit {
+            variant,
+            word,
+            span,
+            has_value,
+            cfgs,
+        });
         path
     }
 
@@ -352,11 +340,11 @@ impl Rewriter {
     /// Rewrites the arguments of `println!` and its kind, where they parse as expressions. They
     /// keep their very tokens if they hold no exit.
     fn rewrite_arguments(&mut self, call: &mut Macro) {
-        let takes_tokens = call
-            .path
-            .segments
-            .last()
-            .is_some_and(|name| TOKEN_MACROS.iter().any(|token_macro| name.ident == token_macro));
+        let takes_tokens = call.path.segments.last().is_some_and(|name| {
+            TOKEN_MACROS
+                .iter()
+                .any(|token_macro| name.ident == token_macro)
+        });
         if takes_tokens {
             return;
         }
@@ -364,66 +352,12 @@ impl Rewriter {
             return;
         };
         let n_exits = self.exits.places.len();
-        arguments.visit(self);
+        for argument in arguments.expressions_mut() {
+            self.visit_expr_mut(argument);
+        }
         if self.exits.places.len() > n_exits {
             call.tokens = arguments.into_token_stream();
         }
-    }
-}
-
-/// Arguments of a macro: expressions, then perhaps something else (the pattern of `matches!`, say).
-struct Arguments {
-    expressions: Vec<Argument>,
-    rest: TokenStream,
-}
-
-struct Argument {
-    expression: Expr,
-    /// `,`, or the `;` of `vec![value; length]`.
-    separator: Option<Punct>,
-}
-
-impl Arguments {
-    fn visit(&mut self, rewriter: &mut Rewriter) {
-        for argument in &mut self.expressions {
-            rewriter.visit_expr_mut(&mut argument.expression);
-        }
-    }
-}
-
-impl Parse for Arguments {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let mut expressions = Vec::new();
-        while !input.is_empty() {
-            let ahead = input.fork();
-            let Ok(argument) = ahead.parse() else { break };
-            input.advance_to(&ahead);
-            expressions.push(argument);
-        }
-        Ok(Self { expressions, rest: input.parse()? })
-    }
-}
-
-impl Parse for Argument {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let expression = input.parse()?;
-        if input.is_empty() {
-            return Ok(Self { expression, separator: None });
-        }
-        if !input.peek(Token![,]) && !input.peek(Token![;]) {
-            return Err(input.error("expected `,`"));
-        }
-        Ok(Self { expression, separator: Some(input.parse()?) })
-    }
-}
-
-impl ToTokens for Arguments {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        for argument in &self.expressions {
-            argument.expression.to_tokens(tokens);
-            argument.separator.to_tokens(tokens);
-        }
-        self.rest.to_tokens(tokens);
     }
 }
 
@@ -439,11 +373,10 @@ pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream
 /// The `#[cfg]`s in front of a statement, wherever `syn` has put them inside it.
 fn cfgs_before(stmt: &Stmt) -> Vec<Attribute> {
     let tokens = stmt.to_token_stream();
-    let starts_with_attribute = tokens
-        .clone()
-        .into_iter()
-        .next()
-        .is_some_and(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '#'));
+    let starts_with_attribute =
+        tokens.clone().into_iter().next().is_some_and(
+            |token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '#'),
+        );
     if !starts_with_attribute {
         return Vec::new();
     }
@@ -462,5 +395,9 @@ fn is_cfg(attr: &Attribute) -> bool {
 
 /// Parentheses keep an expression whole wherever the user put it.
 fn parenthesized(attrs: Vec<Attribute>, site: Span, tokens: TokenStream) -> Expr {
-    Expr::Paren(ExprParen { attrs, paren_token: token::Paren(site), expr: Box::new(Expr::Verbatim(tokens)) })
+    Expr::Paren(ExprParen {
+        attrs,
+        paren_token: token::Paren(site),
+        expr: Box::new(Expr::Verbatim(tokens)),
+    })
 }
