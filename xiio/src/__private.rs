@@ -1,0 +1,23 @@
+//! The names that expansions of the macros write. No part of the interface.
+#![allow(missing_docs)]
+
+pub use crate::combine::__private::{Either, Join, Racers, TryJoin, race_all};
+pub use crate::flow::{Branch, Fallible, Hint, branch, failed};
+pub use crate::group::{GroupOptions, Guard, Leave, TaskGroup, TryGuard, TryTaskGroup};
+pub use crate::root::{FromElapsed, Root};
+
+pub fn task_group<'env>(options: GroupOptions) -> TaskGroup<'env> {
+    crate::group::new_group(options)
+}
+
+pub fn try_task_group<'env, E>(options: GroupOptions) -> TryTaskGroup<'env, E> {
+    crate::group::new_try_group(options)
+}
+
+pub fn guard<'a>(tg: &'a TaskGroup<'a>) -> Guard<'a> {
+    Guard::new(tg)
+}
+
+pub fn try_guard<'a, E>(tg: &'a TryTaskGroup<'a, E>) -> TryGuard<'a, E> {
+    TryGuard::new(tg)
+}

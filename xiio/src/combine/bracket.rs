@@ -1,0 +1,136 @@
+//! A resource that is released, whatever happens while it is used.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use super::poll_cleanup;
+use crate::error::{Payload, panic_text};
+use crate::report::{ReportKind, report};
+use crate::unwind::{Duty, Node, Owner};
+
+/// Uses a resource and releases it afterwards, with `await`, also after a panic or a cancellation.
+///
+/// `usage` borrows the resource, `release` gets it. The value is that of `usage`.
+///
+/// # Panics
+/// With the panic of `usage`, once `release` has run; with that of `release`, if `usage` did not panic (it is reported
+/// otherwise).
+///
+/// # Cancellation
+/// `usage` is cancelled, with its own cleanup; then `release` runs to its end and cannot be cut off but by a `grace`.
+/// Inner brackets release first. A bracket that was never polled has nothing to release: the resource is dropped.
+///
+/// # Examples
+/// ```
+/// use std::{cell::RefCell, time::Duration};
+/// use xiio::{bracket, sleep, timeout};
+///
+/// let log = RefCell::new(Vec::new());
+/// xiio::run(async {
+///     let transaction = bracket(
+///         "connection",
+///         async |_connection| {
+///             log.borrow_mut().push("begin");
+///             sleep(Duration::from_secs(60)).await;
+///             log.borrow_mut().push("commit");
+///         },
+///         async |_connection| {
+///             sleep(Duration::from_millis(1)).await;
+///             log.borrow_mut().push("rolled back");
+///         },
+///     );
+///     assert!(timeout(Duration::from_millis(5), transaction).await.is_err());
+/// });
+/// assert_eq!(*log.borrow(), ["begin", "rolled back"]);
+/// ```
+///
+/// # Source
+/// `bracket` of Haskell's `Control.Exception`.
+pub async fn bracket<R, T>(mut resource: R, usage: impl AsyncFnOnce(&mut R) -> T, release: impl AsyncFnOnce(R)) -> T {
+    let is_cancelled = Cell::new(false);
+    let work = pin!(Some(async {
+        let outcome = until_cancelled(&is_cancelled, usage(&mut resource)).await;
+        let released = catch(release(resource)).await;
+        match (outcome, released) {
+            (Some(Err(panic)), released) => {
+                released.unwrap_or_else(|later| report_panic(&later));
+                resume_unwind(panic)
+            }
+            (_, Err(panic)) => resume_unwind(panic),
+            (Some(Ok(value)), Ok(())) => Some(value),
+            (None, Ok(())) => None,
+        }
+    }));
+    let mut bracket =
+        Bracket { work, is_cancelled: &is_cancelled, owner: Owner::default(), node: Node::new("bracket") };
+    poll_fn(|cx| bracket.poll(cx)).await
+}
+
+fn report_panic(payload: &Payload) {
+    report(ReportKind::LaterFailure, format!("the release of a bracket panicked as well: {}", panic_text(&**payload)));
+}
+
+/// A node whose work cleans up when it is told that it was cancelled.
+struct Bracket<'a, F> {
+    work: Pin<&'a mut Option<F>>,
+    is_cancelled: &'a Cell<bool>,
+    owner: Owner,
+    node: Node,
+}
+
+impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        match self.node.duty(cx) {
+            Duty::Wait => Poll::Pending,
+            Duty::Run => match self.owner.poll_slot(self.work.as_mut(), cx) {
+                Poll::Ready(Some(Some(value))) => {
+                    self.node.leave();
+                    Poll::Ready(value)
+                }
+                Poll::Ready(_) => unreachable!("a bracket without a value was cancelled, and polls no more"),
+                Poll::Pending => {
+                    self.node.hold(cx, true);
+                    Poll::Pending
+                }
+            },
+            Duty::Unwind => {
+                self.is_cancelled.set(true);
+                poll_cleanup(&mut self.node, &mut self.owner, self.work.as_mut(), cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Runs a future until it ends or `is_cancelled` is set; then it unwinds, and `None` comes back.
+async fn until_cancelled<F: Future>(is_cancelled: &Cell<bool>, future: F) -> Option<Result<F::Output, Payload>> {
+    let mut slot = pin!(Some(future));
+    let mut owner = Owner::default();
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if is_cancelled.get() {
+                owner.cancel_slot(slot.as_mut());
+            }
+            owner.poll_slot(slot.as_mut(), cx)
+        }));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(value.map(Ok)),
+            Err(panic) => Poll::Ready(Some(Err(panic))),
+        }
+    })
+    .await
+}
+
+/// Runs a future and catches its panic.
+async fn catch<F: Future>(future: F) -> Result<F::Output, Payload> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}

@@ -1,0 +1,189 @@
+//! Many futures, their outputs as they come.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{IntoFuture, poll_fn};
+use std::task::{Context, Poll, Waker};
+
+use crate::runtime::poll_leaf;
+use crate::task_group;
+
+/// Runs futures side by side and hands their outputs to a consumer in the order of completion.
+///
+/// Nothing runs before [`AsCompleted::consume`]. The futures run on while the consumer is busy with something else,
+/// and what they give waits for it in order.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::{as_completed, sleep};
+///
+/// let order = xiio::run(async {
+///     let sleepers = [20, 1, 10].map(|millis| async move {
+///         sleep(Duration::from_millis(millis)).await;
+///         millis
+///     });
+///     as_completed(sleepers).consume(async |outputs| {
+///         let mut order = Vec::new();
+///         while let Some(millis) = outputs.next().await {
+///             order.push(millis);
+///         }
+///         order
+///     }).await
+/// });
+/// assert_eq!(order, [1, 10, 20]);
+/// ```
+pub fn as_completed<I>(futures: I) -> AsCompleted<I::IntoIter>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture,
+{
+    AsCompleted { futures: futures.into_iter(), limit: usize::MAX }
+}
+
+/// Futures whose outputs are wanted as they come, see [`as_completed`].
+#[derive(Debug)]
+#[must_use = "nothing runs before `consume`"]
+pub struct AsCompleted<I> {
+    futures: I,
+    limit: usize,
+}
+
+impl<I> AsCompleted<I>
+where
+    I: Iterator,
+    I::Item: IntoFuture,
+{
+    /// Runs at most `limit` of the futures at once. The iterator is asked for the next one only when there is a place, so
+    /// it may be endless.
+    ///
+    /// # Panics
+    /// When it is zero.
+    pub fn limit(mut self, limit: usize) -> Self {
+        assert!(limit > 0, "`as_completed` with `limit(0)` could never start a future");
+        self.limit = limit;
+        self
+    }
+
+    /// Runs the futures, and `consumer` beside them; gives the consumer's value.
+    ///
+    /// When the consumer ends early the other futures are cancelled, and have cleaned up when `consume` returns.
+    ///
+    /// # Panics
+    /// With the first panic of a future or of the consumer.
+    ///
+    /// # Cancellation
+    /// Consumer and futures are cancelled, side by side; who cancels waits for their cleanup. Outputs that the consumer has
+    /// not taken are dropped.
+    pub async fn consume<R>(
+        self,
+        consumer: impl AsyncFnOnce(&mut Completed<'_, <I::Item as IntoFuture>::Output>) -> R,
+    ) -> R {
+        let futures = RefCell::new(self.futures.fuse());
+        let outputs = Outputs::default();
+        task_group!(|tg| {
+            for _ in 0..self.limit {
+                let Some(first) = futures.borrow_mut().next() else { break };
+                let worker = Worker::new(&outputs);
+                let futures = &futures;
+                tg.spawn(async move {
+                    let mut next = Some(first);
+                    while let Some(future) = next {
+                        worker.give(future.into_future().await);
+                        next = futures.borrow_mut().next();
+                    }
+                });
+            }
+            let value = consumer(&mut Completed { outputs: &outputs }).await;
+            tg.cancel();
+            value
+        })
+    }
+}
+
+/// The outputs that have come, and who waits for the next.
+struct Outputs<T> {
+    queue: RefCell<VecDeque<T>>,
+    n_workers: Cell<usize>,
+    consumer: Cell<Option<Waker>>,
+}
+
+impl<T> Default for Outputs<T> {
+    fn default() -> Self {
+        Self { queue: RefCell::default(), n_workers: Cell::new(0), consumer: Cell::new(None) }
+    }
+}
+
+impl<T> Outputs<T> {
+    fn push(&self, output: T) {
+        self.queue.borrow_mut().push_back(output);
+        self.wake_consumer();
+    }
+
+    fn wake_consumer(&self) {
+        if let Some(consumer) = self.consumer.take() {
+            consumer.wake();
+        }
+    }
+}
+
+/// Counts a task that gives outputs.
+struct Worker<'a, T> {
+    outputs: &'a Outputs<T>,
+}
+
+impl<'a, T> Worker<'a, T> {
+    fn new(outputs: &'a Outputs<T>) -> Self {
+        outputs.n_workers.set(outputs.n_workers.get() + 1);
+        Self { outputs }
+    }
+
+    /// A method and not a field access, which a `move` block would capture without the worker.
+    fn give(&self, output: T) {
+        self.outputs.push(output);
+    }
+}
+
+impl<T> Drop for Worker<'_, T> {
+    fn drop(&mut self) {
+        self.outputs.n_workers.set(self.outputs.n_workers.get() - 1);
+        self.outputs.wake_consumer();
+    }
+}
+
+/// What the consumer of [`AsCompleted::consume`] takes outputs from.
+pub struct Completed<'a, T> {
+    outputs: &'a Outputs<T>,
+}
+
+impl<T> Completed<'_, T> {
+    /// The next output, in the order of completion; `None` when there will be no more.
+    ///
+    /// # Cancellation
+    /// An output that was not given is given next time.
+    pub async fn next(&mut self) -> Option<T> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        poll_leaf(
+            cx,
+            || "the next output of `as_completed`".into(),
+            |cx| {
+                let next = self.outputs.queue.borrow_mut().pop_front();
+                if next.is_some() || self.outputs.n_workers.get() == 0 {
+                    return Poll::Ready(next);
+                }
+                self.outputs.consumer.set(Some(cx.waker().clone()));
+                Poll::Pending
+            },
+        )
+    }
+}
+
+impl<T> fmt::Debug for Completed<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completed").finish_non_exhaustive()
+    }
+}

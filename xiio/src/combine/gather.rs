@@ -1,0 +1,66 @@
+//! Many futures, all of their outputs.
+
+use std::future::IntoFuture;
+
+use crate::{task_group, try_task_group};
+
+/// Runs futures side by side and gives their outputs, in the order given and not of completion.
+///
+/// An empty input gives an empty vector.
+///
+/// # Panics
+/// With the first panic of a future; the others are cancelled before.
+///
+/// # Cancellation
+/// All are cancelled, side by side; who cancels waits for their cleanup.
+///
+/// # Examples
+/// ```
+/// let words = ["structured", "concurrency"];
+/// let lengths = xiio::run(xiio::gather(words.map(|word| async move { word.len() })));
+/// assert_eq!(lengths, [10, 11]);
+/// ```
+///
+/// # Source
+/// `xiio.gather` in the Python original.
+pub async fn gather<I>(futures: I) -> Vec<<I::Item as IntoFuture>::Output>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture,
+{
+    task_group!(|tg| {
+        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn(future.into_future())).collect();
+        let mut outputs = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            outputs.push(task.await);
+        }
+        outputs
+    })
+}
+
+/// [`gather`] for futures that may fail: the first error cancels the rest.
+///
+/// # Errors
+/// The first error, once the others have cleaned up.
+///
+/// # Examples
+/// ```
+/// let parsed = xiio::run(xiio::try_gather(["1", "2"].map(|text| async { text.parse::<i32>() })));
+/// assert_eq!(parsed, Ok(vec![1, 2]));
+/// let failed = xiio::run(xiio::try_gather(["1", "x"].map(|text| async { text.parse::<i32>() })));
+/// assert!(failed.is_err());
+/// ```
+pub async fn try_gather<I, T, E>(futures: I) -> Result<Vec<T>, E>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture<Output = Result<T, E>>,
+{
+    try_task_group!(|tg| {
+        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn(future.into_future())).collect();
+        let mut outputs = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            outputs.push(task.await);
+        }
+        outputs
+    })
+}

@@ -1,0 +1,163 @@
+//! Futures that are cancelled on their own: by a clock, or only with their task.
+
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::poll_cleanup;
+use crate::error::Elapsed;
+use crate::pin::Pinned;
+use crate::time::{Deadline, now};
+use crate::unwind::{Duty, Node, Owner};
+
+/// Runs a future for at most `limit`, counted from the call; `None` is no limit.
+///
+/// When the time is over the future is cancelled: it unwinds, cleanup included, and `timeout` returns afterwards. Nested
+/// limits each give their own [`Elapsed`].
+///
+/// # Errors
+/// [`Elapsed`] when the future had not finished in time. One that finishes in the round in which the time is over, or
+/// before its cancellation took effect, has finished; its value counts. With a zero limit the future is not polled at
+/// all.
+///
+/// # Panics
+/// When polled outside of a runtime, and when it was cancelled before (`loop { timeout(d, &mut f).await }` works as long as
+/// `f` holds nothing to clean up).
+///
+/// # Cancellation
+/// Passed on to the future; who cancels waits for its cleanup.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::{sleep, timeout};
+///
+/// xiio::run(async {
+///     let slow = async { sleep(Duration::from_secs(10)).await; "slow" };
+///     assert!(timeout(Duration::from_millis(5), slow).await.is_err());
+///     assert_eq!(timeout(None, async { "fast" }).await, Ok("fast"));
+/// });
+/// ```
+///
+/// # Source
+/// `xiio.timeout` in the Python original, where it is a block.
+pub fn timeout<F: IntoFuture>(
+    limit: impl Into<Option<Duration>>,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    // What lies beyond the clock's range is no limit.
+    let at = limit.into().and_then(|limit| now().checked_add(limit));
+    Pinned::new(future.into_future(), TimeLimit::new("timeout", at))
+}
+
+/// Runs a future until `at` at the latest, see [`timeout`].
+///
+/// # Examples
+/// ```
+/// use std::time::Instant;
+///
+/// let late = xiio::run(xiio::deadline(Instant::now(), std::future::pending::<()>()));
+/// assert!(late.is_err());
+/// ```
+pub fn deadline<F: IntoFuture>(
+    at: impl Into<Option<Instant>>,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    Pinned::new(future.into_future(), TimeLimit::new("deadline", at.into()))
+}
+
+/// Makes a future safe to use in a combinator of another library, such as `futures::join!` or `FuturesUnordered`.
+///
+/// While one branch of such a combinator cleans up, the combinator still polls the others. A branch that waits for a
+/// future of another library would then go on; wrapped, it is dropped or unwound by itself and does not.
+///
+/// # Cancellation
+/// Passed on to the future; who cancels waits for its cleanup. Dropped by the combinator (as `select!` drops the losers), it
+/// gets its destructors and no cleanup that awaits; [`race!`](crate::race!) is the answer there.
+///
+/// # Examples
+/// ```
+/// let (one, two) = xiio::run(async {
+///     futures::join!(xiio::branch(async { 1 }), xiio::branch(async { 2 }))
+/// });
+/// assert_eq!((one, two), (1, 2));
+/// ```
+pub fn branch<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
+    Pinned::new(future.into_future(), Branch(TimeLimit::new("branch", None)))
+}
+
+/// An owner for one future, and when it cancels it.
+struct TimeLimit {
+    owner: Owner,
+    node: Node,
+    deadline: Deadline,
+    /// Past from the start, so that the future is not even polled.
+    is_past: bool,
+    is_over: bool,
+}
+
+struct Branch(TimeLimit);
+
+impl TimeLimit {
+    fn new(label: &'static str, at: Option<Instant>) -> Self {
+        let is_past = at.is_some_and(|at| at <= now());
+        Self { owner: Owner::default(), node: Node::new(label), deadline: Deadline::at(at), is_past, is_over: false }
+    }
+
+    fn poll<F: Future>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Elapsed>> {
+        match self.node.duty(cx) {
+            Duty::Wait => Poll::Pending,
+            Duty::Run => {
+                let result = self.poll_running(slot, cx);
+                let holds = result.is_pending() && self.owner.holds();
+                self.node.hold(cx, holds);
+                result
+            }
+            Duty::Unwind => {
+                let mut slot = slot;
+                self.owner.cancel_slot(slot.as_mut());
+                poll_cleanup(&mut self.node, &mut self.owner, slot, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_running<F: Future>(
+        &mut self,
+        mut slot: Pin<&mut Option<F>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Elapsed>> {
+        if self.is_past {
+            slot.set(None);
+        }
+        loop {
+            match self.owner.poll_slot(slot.as_mut(), cx) {
+                Poll::Ready(value) => return Poll::Ready(value.ok_or(Elapsed)),
+                Poll::Pending if self.is_over || !self.deadline.poll_elapsed(cx) => return Poll::Pending,
+                Poll::Pending => {
+                    self.is_over = true;
+                    self.owner.cancel_slot(slot.as_mut());
+                }
+            }
+        }
+    }
+}
+
+impl<F: Future> Future for Pinned<F, TimeLimit> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (slot, limit) = self.project();
+        limit.poll(slot, cx)
+    }
+}
+
+impl<F: Future> Future for Pinned<F, Branch> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let (slot, Branch(limit)) = self.project();
+        limit.poll(slot, cx).map(|result| result.unwrap_or_else(|_| unreachable!("a branch has no time limit")))
+    }
+}

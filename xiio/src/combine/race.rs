@@ -1,0 +1,157 @@
+//! Many futures, the first output.
+
+use std::future::{IntoFuture, pending};
+
+use crate::group::TryTaskGroup;
+use crate::try_task_group;
+
+/// Runs futures side by side, gives the output of the first that ends, and cancels the others.
+///
+/// The losers have cleaned up when it returns. Once there is a winner no loser is polled any more but for its cleanup, so
+/// two racers that take from one queue lose no item. When several could end in the same round, the first in order wins.
+/// An `Err` is an output like any other: racers that all fail give the error of the first to do so. Without racers it never
+/// ends.
+///
+/// # Panics
+/// With the first panic of a racer.
+///
+/// # Cancellation
+/// All are cancelled, side by side; who cancels waits for their cleanup.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// let winner = xiio::run(xiio::race([30, 1, 20].map(|millis| async move {
+///     xiio::sleep(Duration::from_millis(millis)).await;
+///     millis
+/// })));
+/// assert_eq!(winner, 1);
+/// ```
+pub async fn race<I>(futures: I) -> <I::Item as IntoFuture>::Output
+where
+    I: IntoIterator,
+    I::Item: IntoFuture,
+{
+    // The first `Err` of a group cancels the rest before any of them is polled again, which is what a winner must do.
+    let won: Result<(), _> = try_task_group!(error = _, |tg| {
+        for future in futures {
+            tg.spawn(async move { Err::<(), _>(future.into_future().await) });
+        }
+        pending::<()>().await;
+    });
+    match won {
+        Err(output) => output,
+        Ok(()) => unreachable!("the body of the group never ends"),
+    }
+}
+
+/// Runs futures of different types side by side, and goes on with the first that ends.
+///
+/// Either all have one output type (`race!(a, b)` gives it), or each has an arm, `pattern = future => expression`, all of
+/// one type. Patterns must match whatever comes. The losers are cancelled and have cleaned up when the arm runs, which is
+/// code of the surrounding function: `return`, `?`, `break` and `continue` in it mean what they mean there.
+///
+/// It is awaited inside. See [`race`](crate::race()) for ties, panics and cancellation.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::{race, sleep};
+///
+/// xiio::run(async {
+///     let word = race!(
+///         n = async { 7 } => format!("number {n}"),
+///         () = sleep(Duration::from_secs(1)) => "nothing".to_string(),
+///     );
+///     assert_eq!(word, "number 7");
+///     assert_eq!(race!(async { 1 }, std::future::pending()), 1);
+/// });
+/// ```
+#[macro_export]
+macro_rules! race {
+    // Before the arms: a future that begins with a keyword would stop the compiler at the pattern.
+    ($($future:expr),+ $(,)?) => {
+        $crate::race!($(output = $future => output),+)
+    };
+    ($($pattern:pat = $future:expr => $arm:expr),+ $(,)?) => {
+        $crate::__race_arms!(
+            ($crate::__private::race_all($crate::__race_nest!($($future),+)).await)
+            $(($pattern, $arm))+
+        )
+    };
+}
+
+/// `a, b` to `(a, (b, ()))`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __race_nest {
+    () => { () };
+    ($first:expr $(, $rest:expr)*) => { ($first, $crate::__race_nest!($($rest),*)) };
+}
+
+/// One `match` for each racer, the next one inside the last arm of the one before.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __race_arms {
+    ($output:tt) => { match $output {} };
+    ($output:tt ($pattern:pat, $arm:expr) $($rest:tt)*) => {
+        match $output {
+            $crate::__private::Either::Left($pattern) => $arm,
+            $crate::__private::Either::Right(other) => $crate::__race_arms!(other $($rest)*),
+        }
+    };
+}
+
+/// The output of one racer, or of one of the others.
+#[derive(Debug)]
+pub enum Either<L, R> {
+    /// This racer has won.
+    Left(L),
+    /// One further right has won.
+    Right(R),
+}
+
+/// Racers of different types, nested as `(first, (second, (third, ())))`.
+pub trait Racers {
+    /// An [`Either`] for each racer, nested alike.
+    type Output;
+
+    /// Spawns each; `wrap` puts an output into the group's error.
+    fn spawn<'env, O: 'env>(self, tg: &TryTaskGroup<'env, O>, wrap: impl Fn(Self::Output) -> O + 'env)
+    where
+        Self: 'env;
+}
+
+impl Racers for () {
+    type Output = std::convert::Infallible;
+
+    fn spawn<'env, O: 'env>(self, _: &TryTaskGroup<'env, O>, _: impl Fn(Self::Output) -> O + 'env) {}
+}
+
+impl<F: IntoFuture, R: Racers> Racers for (F, R) {
+    type Output = Either<F::Output, R::Output>;
+
+    fn spawn<'env, O: 'env>(self, tg: &TryTaskGroup<'env, O>, wrap: impl Fn(Self::Output) -> O + 'env)
+    where
+        Self: 'env,
+    {
+        let (first, rest) = self;
+        let wrap = std::rc::Rc::new(wrap);
+        let wrap_rest = std::rc::Rc::clone(&wrap);
+        tg.spawn(async move { Err::<(), _>(wrap(Either::Left(first.into_future().await))) });
+        rest.spawn(tg, move |output| wrap_rest(Either::Right(output)));
+    }
+}
+
+/// What [`race!`](crate::race!) awaits.
+pub async fn race_all<R: Racers>(racers: R) -> R::Output {
+    let won: Result<(), _> = try_task_group!(error = _, |tg| {
+        racers.spawn(tg, |output| output);
+        pending::<()>().await;
+    });
+    match won {
+        Err(output) => output,
+        Ok(()) => unreachable!("the body of the group never ends"),
+    }
+}
