@@ -45,10 +45,7 @@ impl Surface {
 
     /// The names of the options that this macro knows.
     pub(crate) fn option_names(self) -> impl Iterator<Item = &'static str> {
-        KNOWN
-            .iter()
-            .filter(move |known| known.of.contains(&self))
-            .map(|known| known.name)
+        KNOWN.iter().filter(move |known| known.of.contains(&self)).map(|known| known.name)
     }
 }
 
@@ -106,9 +103,7 @@ const KNOWN: &[Known] = &[
 const EXCLUSIVE: &[(&str, &str)] = &[("timeout", "deadline"), ("seed", "seeds")];
 
 /// The signals that `cancel_on` knows by their bare name.
-const SIGNALS: &[&str] = &[
-    "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2",
-];
+const SIGNALS: &[&str] = &["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
 
 /// The options of one invocation, in written order. Invariant: all known, none twice, none
 /// excluded by another.
@@ -132,11 +127,7 @@ enum Value {
 
 impl Options {
     /// Reads the arguments of an attribute, which are options and nothing else.
-    pub(crate) fn parse_all(
-        input: ParseStream<'_>,
-        of: Surface,
-        diagnostics: &mut Diagnostics,
-    ) -> Self {
+    pub(crate) fn parse_all(input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) -> Self {
         let mut options = Self::default();
         while !input.is_empty() {
             options.parse_one(input, of, diagnostics);
@@ -146,12 +137,7 @@ impl Options {
     }
 
     /// Reads one option; what it does not understand it reports and skips up to the next comma.
-    pub(crate) fn parse_one(
-        &mut self,
-        input: ParseStream<'_>,
-        of: Surface,
-        diagnostics: &mut Diagnostics,
-    ) {
+    pub(crate) fn parse_one(&mut self, input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) {
         let Ok(name) = input.call(Ident::parse_any) else {
             diagnostics.report(input.span(), &Mistake::NotAnOption { of });
             return skip_to_comma(input);
@@ -245,29 +231,17 @@ impl Value {
             Shape::Value(_) | Shape::Type if assigned => {
                 input.parse::<Token![=]>()?;
                 let is_type = matches!(shape, Shape::Type);
-                let value = if is_type {
-                    Self::Type(input.parse()?)
-                } else {
-                    Self::Expr(input.parse()?)
-                };
+                let value = if is_type { Self::Type(input.parse()?) } else { Self::Expr(input.parse()?) };
                 Ok(Some(value))
             }
-            Shape::Value(example) => mistaken(Mistake::ValueMissing {
-                name: text,
-                example,
-            }),
-            Shape::Type => mistaken(Mistake::ValueMissing {
-                name: text,
-                example: "Type",
-            }),
+            Shape::Value(example) => mistaken(Mistake::ValueMissing { name: text, example }),
+            Shape::Type => mistaken(Mistake::ValueMissing { name: text, example: "Type" }),
             Shape::Flag if input.is_empty() || input.peek(Token![,]) => Ok(Some(Self::Flag)),
             Shape::Flag => mistaken(Mistake::ValueOfFlag { name: text }),
             Shape::List if input.peek(token::Paren) => {
                 let list;
                 parenthesized!(list in input);
-                Ok(Some(Self::List(
-                    list.parse_terminated(Expr::parse, Token![,])?,
-                )))
+                Ok(Some(Self::List(list.parse_terminated(Expr::parse, Token![,])?)))
             }
             Shape::List => mistaken(Mistake::ListExpected { name: text }),
         }
@@ -300,9 +274,7 @@ fn known_shape(name: &Ident, of: Surface, diagnostics: &mut Diagnostics) -> Opti
         Some(known) if known.of == Surface::TRY_GROUP && of == Surface::TaskGroup => {
             Mistake::OptionOfTryGroup { name: text }
         }
-        Some(known) if known.of.contains(&Surface::TryTaskGroup) => {
-            Mistake::OptionOfGroup { name: text, of }
-        }
+        Some(known) if known.of.contains(&Surface::TryTaskGroup) => Mistake::OptionOfGroup { name: text, of },
         _ => Mistake::UnknownOption { name: text, of },
     };
     diagnostics.report(name.span(), &mistake);
@@ -351,9 +323,5 @@ fn skip_to_comma(input: ParseStream<'_>) {
 
 /// A point to blame when there is no token left.
 pub(crate) fn here(input: ParseStream<'_>, otherwise: Span) -> Span {
-    if input.is_empty() {
-        otherwise
-    } else {
-        input.span()
-    }
+    if input.is_empty() { otherwise } else { input.span() }
 }

@@ -28,10 +28,7 @@ impl Diagnostics {
 
     /// One `compile_error!` for each mistake; nothing if there is none.
     pub(crate) fn into_compile_errors(self) -> TokenStream {
-        self.errors
-            .iter()
-            .map(syn::Error::to_compile_error)
-            .collect()
+        self.errors.iter().map(syn::Error::to_compile_error).collect()
     }
 }
 
@@ -65,22 +62,16 @@ impl fmt::Display for Mistake<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownOption { name, of } => {
-                write!(
-                    f,
-                    "unknown option `{name}`; `{of}` knows {}",
-                    listed(of.option_names())
-                )
+                write!(f, "unknown option `{name}`; `{of}` knows {}", listed(of.option_names()))
             }
             Self::OptionOfTryGroup { name } => write!(
                 f,
                 "`{name}` is an option of `try_task_group!`, whose tasks return `Result`; the tasks of \
                  `task_group!` return anything"
             ),
-            Self::OptionOfGroup { name, of } => write!(
-                f,
-                "`{name}` is an option of a group, not of `{of}`, which knows {}",
-                listed(of.option_names())
-            ),
+            Self::OptionOfGroup { name, of } => {
+                write!(f, "`{name}` is an option of a group, not of `{of}`, which knows {}", listed(of.option_names()))
+            }
             Self::OptionTwice { name } => write!(f, "`{name}` is given twice"),
             Self::OptionsExclude { name, other } => {
                 write!(f, "`{name}` beside `{other}`: give one of the two")
@@ -95,53 +86,36 @@ impl fmt::Display for Mistake<'_> {
                 write!(f, "`{name}` is a flag and takes no value: write `{name}`")
             }
             Self::ListExpected { name } => {
-                write!(
-                    f,
-                    "`{name}` needs a list of signals: `{name}(SIGINT, SIGTERM)`"
-                )
+                write!(f, "`{name}` needs a list of signals: `{name}(SIGINT, SIGTERM)`")
             }
             Self::CommaExpected => write!(f, "expected `,` behind the value of an option"),
             Self::NotAnOption { of } if of.is_group() => {
-                write!(
-                    f,
-                    "expected an option (`name = value`) or `|tg| {{ … }}` in `{of}`"
-                )
+                write!(f, "expected an option (`name = value`) or `|tg| {{ … }}` in `{of}`")
             }
             Self::NotAnOption { of } => {
                 write!(f, "expected an option (`name = value`) in `{of}`")
             }
             Self::BodyMissing { of } => write!(f, "`{of}` needs a body: `|tg| {{ … }}`"),
             Self::GroupUnnamed { of } => {
-                write!(
-                    f,
-                    "`{of}` needs a name for the group before its body: `|tg| {{ … }}`"
-                )
+                write!(f, "`{of}` needs a name for the group before its body: `|tg| {{ … }}`")
             }
             Self::GroupNamedTwice { of } => {
                 write!(f, "`{of}` has one parameter, the group: `|tg| {{ … }}`")
             }
             Self::GroupPattern => write!(f, "the group needs a plain name: `|tg|`"),
             Self::BodyIsAsync { of } => {
-                write!(
-                    f,
-                    "the body of `{of}` may `await` already: write `|tg| {{ … }}`"
-                )
+                write!(f, "the body of `{of}` may `await` already: write `|tg| {{ … }}`")
             }
-            Self::BodyHasKeyword { keyword } => write!(
-                f,
-                "the body is a block of the function around, not a closure: it needs no `{keyword}`"
-            ),
-            Self::BodyHasReturnType => write!(
-                f,
-                "the body is a block of the function around, not a closure: it has no return type"
-            ),
+            Self::BodyHasKeyword { keyword } => {
+                write!(f, "the body is a block of the function around, not a closure: it needs no `{keyword}`")
+            }
+            Self::BodyHasReturnType => {
+                write!(f, "the body is a block of the function around, not a closure: it has no return type")
+            }
             Self::NotAsync { of } => write!(f, "`{of}` needs an `async fn`"),
             Self::HasArguments { of } => write!(f, "the function under `{of}` takes no arguments"),
             Self::IsGeneric { of } => write!(f, "the function under `{of}` cannot be generic"),
-            Self::TestTwice => write!(
-                f,
-                "`#[xiio::test]` makes this a test already: remove this attribute"
-            ),
+            Self::TestTwice => write!(f, "`#[xiio::test]` makes this a test already: remove this attribute"),
         }
     }
 }
@@ -152,11 +126,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let Some(last) = quoted.pop() else {
         return String::from("no options");
     };
-    if quoted.is_empty() {
-        last
-    } else {
-        format!("{} and {last}", quoted.join(", "))
-    }
+    if quoted.is_empty() { last } else { format!("{} and {last}", quoted.join(", ")) }
 }
 
 #[cfg(test)]

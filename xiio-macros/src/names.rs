@@ -18,18 +18,12 @@ pub(crate) struct Names {
 impl Names {
     /// The names of a group that the compiler asked for.
     pub(crate) fn outermost() -> Self {
-        Self {
-            level: 0,
-            site: Span::mixed_site(),
-        }
+        Self { level: 0, site: Span::mixed_site() }
     }
 
     /// The names of a group inside the body of this one, whose macro path is at `location`.
     pub(crate) fn nested_at(self, location: Span) -> Self {
-        Self {
-            level: self.level + 1,
-            site: hygienic(location),
-        }
+        Self { level: self.level + 1, site: hygienic(location) }
     }
 
     /// Where the generated code claims to be, hygienic.

@@ -37,12 +37,7 @@ pub(crate) enum Body {
 
 impl GroupCall {
     /// Reads what stands in the parentheses of the macro; `site` is blamed for what is missing.
-    pub(crate) fn parse(
-        tokens: TokenStream,
-        of: Surface,
-        site: Span,
-        diagnostics: &mut Diagnostics,
-    ) -> Self {
+    pub(crate) fn parse(tokens: TokenStream, of: Surface, site: Span, diagnostics: &mut Diagnostics) -> Self {
         let mut call = Self::default();
         let parser = |input: ParseStream<'_>| {
             call.parse_from(input, of, site, diagnostics);
@@ -53,13 +48,7 @@ impl GroupCall {
         call
     }
 
-    fn parse_from(
-        &mut self,
-        input: ParseStream<'_>,
-        of: Surface,
-        site: Span,
-        diagnostics: &mut Diagnostics,
-    ) {
+    fn parse_from(&mut self, input: ParseStream<'_>, of: Surface, site: Span, diagnostics: &mut Diagnostics) {
         while !input.is_empty() && !is_body_ahead(input) {
             self.options.parse_one(input, of, diagnostics);
             parse_comma(input, diagnostics);
@@ -124,12 +113,7 @@ impl Parameter {
 }
 
 impl Body {
-    fn parse(
-        input: ParseStream<'_>,
-        of: Surface,
-        site: Span,
-        diagnostics: &mut Diagnostics,
-    ) -> Self {
+    fn parse(input: ParseStream<'_>, of: Surface, site: Span, diagnostics: &mut Diagnostics) -> Self {
         if input.is_empty() || input.peek(Token![,]) {
             diagnostics.report(here(input, site), &Mistake::BodyMissing { of });
             return Self::Missing;
@@ -162,11 +146,7 @@ impl Body {
 fn without_async(body: Expr, of: Surface, diagnostics: &mut Diagnostics) -> Expr {
     let Expr::Async(body) = body else { return body };
     diagnostics.report(body.async_token.span, &Mistake::BodyIsAsync { of });
-    Expr::Block(ExprBlock {
-        attrs: body.attrs,
-        label: None,
-        block: body.block,
-    })
+    Expr::Block(ExprBlock { attrs: body.attrs, label: None, block: body.block })
 }
 
 /// Whether the next tokens are `|tg|`, or a body whose `|tg|` was forgotten.
@@ -219,11 +199,7 @@ fn skip_past_bar(input: ParseStream<'_>) {
 /// The name, `Some(None)` for `_`, and `None` for any other pattern.
 fn plain_name(pattern: &Pat) -> Option<Option<Ident>> {
     match pattern {
-        Pat::Ident(pattern)
-            if pattern.by_ref.is_none()
-                && pattern.mutability.is_none()
-                && pattern.subpat.is_none() =>
-        {
+        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.mutability.is_none() && pattern.subpat.is_none() => {
             Some(Some(pattern.ident.clone()))
         }
         Pat::Wild(_) => Some(None),
@@ -255,9 +231,7 @@ impl RootFn {
     /// Whether it can be expanded: `async`, and callable without arguments.
     pub(crate) fn is_root(&self) -> bool {
         let signature = &self.signature;
-        signature.asyncness.is_some()
-            && signature.inputs.is_empty()
-            && signature.generics.params.is_empty()
+        signature.asyncness.is_some() && signature.inputs.is_empty() && signature.generics.params.is_empty()
     }
 
     /// Reports everything about the function that a root cannot have.
@@ -275,11 +249,7 @@ impl RootFn {
             diagnostics.report(clause.where_token.span, &Mistake::IsGeneric { of });
         }
         if of == Surface::Test {
-            for attr in self
-                .attrs
-                .iter()
-                .filter(|attr| attr.path().is_ident("test"))
-            {
+            for attr in self.attrs.iter().filter(|attr| attr.path().is_ident("test")) {
                 diagnostics.report(attr.path().span(), &Mistake::TestTwice);
             }
         }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::promise::Promise;
 use crate::report::set_listener;
 use crate::runtime::Runtime;
+use crate::unwind::Inspection;
 
 pub use crate::report::{Report, ReportKind};
 
@@ -14,29 +15,19 @@ pub use crate::report::{Report, ReportKind};
 /// Its `Display` has a line for each group, task and thing that is waited for, indented by depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
-    lines: Vec<(usize, String)>,
+    drawing: Inspection,
 }
 
 impl Tree {
     /// Each line with its depth, parents before children.
     pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.lines.iter().map(|(depth, text)| (*depth, text.as_str()))
-    }
-}
-
-impl From<Vec<(usize, String)>> for Tree {
-    fn from(lines: Vec<(usize, String)>) -> Self {
-        Self { lines }
+        self.drawing.lines()
     }
 }
 
 impl fmt::Display for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (depth, text)) in self.lines.iter().enumerate() {
-            let line_end = if index == 0 { "" } else { "\n" };
-            write!(f, "{line_end}{:indent$}{text}", "", indent = 2 * depth)?;
-        }
-        Ok(())
+        self.drawing.fmt(f)
     }
 }
 
@@ -64,8 +55,8 @@ impl fmt::Display for Tree {
 pub async fn tree() -> Tree {
     let drawn = Promise::new();
     let answer = drawn.clone();
-    Runtime::with(|runtime| runtime.request_drawing(Box::new(move |lines| drop(answer.set(lines)))));
-    Tree { lines: drawn.wait().await }
+    Runtime::with(|runtime| runtime.request_drawing(Box::new(move |drawing| drop(answer.set(drawing)))));
+    Tree { drawing: drawn.wait().await }
 }
 
 /// Hands the reports of this thread to `listener` until the result is dropped; the listener before is then back.

@@ -41,22 +41,11 @@ pub(crate) fn group(of: Surface, input: TokenStream, names: Names) -> TokenStrea
     let mut diagnostics = Diagnostics::default();
     let call = GroupCall::parse(input, of, names.site(), &mut diagnostics);
     let errors = diagnostics.into_compile_errors();
-    let GroupCall {
-        options,
-        parameter,
-        body,
-    } = call;
+    let GroupCall { options, parameter, body } = call;
     let Some(body) = Rewritten::new(body, of, names) else {
         return fallback(&errors, names);
     };
-    Expansion {
-        of,
-        names,
-        options,
-        parameter,
-        body,
-    }
-    .write(&errors)
+    Expansion { of, names, options, parameter, body }.write(&errors)
 }
 
 /// The expression that stands for a group without a body: of any type, so that the mistake is
@@ -102,12 +91,7 @@ impl Rewritten {
             _ => (body.span(), body.to_token_stream()),
         };
         let tokens = quote_spanned!(hygienic(span)=> { #inside });
-        Self {
-            tokens,
-            exits,
-            never_ends,
-            span,
-        }
+        Self { tokens, exits, never_ends, span }
     }
 }
 
@@ -197,11 +181,7 @@ impl Expansion {
 
     /// `let _tg = …`, where the user has such a name.
     fn unused_name(&self) -> Option<TokenStream> {
-        let name = self
-            .parameter
-            .name
-            .as_ref()
-            .filter(|name| is_unused(name))?;
+        let name = self.parameter.name.as_ref().filter(|name| is_unused(name))?;
         let handle = self.handle();
         Some(quote_spanned! {self.names.site()=>
             #[allow(clippy::no_effect_underscore_binding)]
@@ -243,11 +223,7 @@ impl Expansion {
         let body = &self.body.tokens;
         let site = self.names.site();
         let exit_enum = self.names.exit_enum();
-        let value = finish(
-            self.of,
-            site,
-            &quote_spanned!(site=> #exit_enum::Value(__value)),
-        );
+        let value = finish(self.of, site, &quote_spanned!(site=> #exit_enum::Value(__value)));
         let way_out = quote_spanned! {site=>
             match #body {
                 #[allow(unreachable_code)]
@@ -273,13 +249,7 @@ impl Expansion {
         let site = self.names.site();
         let (exit, exit_enum) = (self.names.exit(), self.names.exit_enum());
         let exits = self.places().map(|exit| {
-            let Exit {
-                variant,
-                word,
-                span,
-                cfgs,
-                ..
-            } = exit;
+            let Exit { variant, word, span, cfgs, .. } = exit;
             let value = exit.has_value.then(|| quote_spanned!(*span=> __value));
             let payload = value.as_ref().map(|value| quote_spanned!(site=> (#value)));
             let pattern = self.finished(quote_spanned!(site=> #exit_enum::#variant #payload));
@@ -313,11 +283,7 @@ impl Expansion {
 
     /// `tokens` as what comes out of a group that did not fail.
     fn finished(&self, tokens: TokenStream) -> TokenStream {
-        if self.may_fail() {
-            quote_spanned!(self.names.site()=> ::core::result::Result::Ok(#tokens))
-        } else {
-            tokens
-        }
+        if self.may_fail() { quote_spanned!(self.names.site()=> ::core::result::Result::Ok(#tokens)) } else { tokens }
     }
 
     fn places(&self) -> impl Iterator<Item = &Exit> {

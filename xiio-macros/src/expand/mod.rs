@@ -21,10 +21,8 @@ mod tests {
         "|tg| { println!(\"{}\", x?, n = task_group!(|i| { return vec![1?; 2] })); matches!(x?, 1) }",
         "|tg| { #[cfg(unix)] x?; match y { #[cfg(unix)] 1 => return, _ => break } }",
     ];
-    const ATTRIBUTES: &[&str] = &[
-        "grace = d, cancel_on(SIGINT, libc::SIGPIPE), timeout = None",
-        "virtual_time, seed = 3, cancel_everywhere",
-    ];
+    const ATTRIBUTES: &[&str] =
+        &["grace = d, cancel_on(SIGINT, libc::SIGPIPE), timeout = None", "virtual_time, seed = 3, cancel_everywhere"];
     const FUNCTION: &str = "#[should_panic] pub async fn f<T>(x: u8) -> R where T: U { x? }";
 
     #[test]
@@ -68,25 +66,13 @@ mod tests {
     fn samples(texts: &[&str]) -> Vec<(Surface, TokenStream)> {
         let both = [Surface::TaskGroup, Surface::TryTaskGroup];
         let texts = texts.iter().map(|text| text.parse().unwrap());
-        texts
-            .flat_map(|tokens: TokenStream| both.map(|of| (of, tokens.clone())))
-            .collect()
+        texts.flat_map(|tokens: TokenStream| both.map(|of| (of, tokens.clone()))).collect()
     }
 
     /// `tokens` with one token taken out, doubled, or replaced, at every place and depth.
     fn mutants(tokens: &TokenStream) -> Vec<TokenStream> {
         let trees: Vec<TokenTree> = tokens.clone().into_iter().collect();
-        let strange = [
-            "|",
-            ",",
-            "=",
-            "?",
-            "return",
-            "async",
-            "{}",
-            "'a",
-            "task_group!()",
-        ];
+        let strange = ["|", ",", "=", "?", "return", "async", "{}", "'a", "task_group!()"];
         let mut mutants = Vec::new();
         for (place, tree) in trees.iter().enumerate() {
             let mut put = |replacement: TokenStream| {

@@ -34,11 +34,7 @@ pub(crate) fn root(of: Surface, arguments: TokenStream, item: TokenStream) -> To
     let expansion = match syn::parse2::<RootFn>(item.clone()) {
         Ok(function) => {
             function.judge(of, &mut diagnostics);
-            if function.is_root() {
-                write(of, &options, &function)
-            } else {
-                fallback(&function)
-            }
+            if function.is_root() { write(of, &options, &function) } else { fallback(&function) }
         }
         Err(error) => {
             diagnostics.report_syntax(error);
@@ -61,30 +57,14 @@ fn parse_options(of: Surface, arguments: TokenStream, diagnostics: &mut Diagnost
 }
 
 fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
-    let RootFn {
-        attrs,
-        visibility,
-        signature,
-        body,
-    } = function;
+    let RootFn { attrs, visibility, signature, body } = function;
     let name = &signature.ident;
     let output = &signature.output;
     let site = hygienic(output.span());
     let calls = options.to_builder_calls();
-    let run = Ident::new(
-        if options.is_timed() {
-            "run_timed"
-        } else {
-            "run"
-        },
-        site,
-    );
+    let run = Ident::new(if options.is_timed() { "run_timed" } else { "run" }, site);
     let (test, root, future) = if of == Surface::Test {
-        (
-            Some(quote!(#[::core::prelude::v1::test])),
-            quote!(TestRoot),
-            quote!(#name),
-        )
+        (Some(quote!(#[::core::prelude::v1::test])), quote!(TestRoot), quote!(#name))
     } else {
         (None, quote!(Root), quote!(#name()))
     };
@@ -101,12 +81,7 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
 
 /// A function of the same name and type, whatever the mistake, so that nothing else is missing.
 fn fallback(function: &RootFn) -> TokenStream {
-    let RootFn {
-        attrs,
-        visibility,
-        signature,
-        body,
-    } = function;
+    let RootFn { attrs, visibility, signature, body } = function;
     if signature.asyncness.is_none() {
         return quote!(#(#attrs)* #visibility #signature #body);
     }

@@ -20,9 +20,7 @@ struct Argument {
 
 impl Arguments {
     pub(super) fn expressions_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
-        self.expressions
-            .iter_mut()
-            .map(|argument| &mut argument.expression)
+        self.expressions.iter_mut().map(|argument| &mut argument.expression)
     }
 }
 
@@ -35,10 +33,7 @@ impl Parse for Arguments {
             input.advance_to(&ahead);
             expressions.push(argument);
         }
-        Ok(Self {
-            expressions,
-            rest: input.parse()?,
-        })
+        Ok(Self { expressions, rest: input.parse()? })
     }
 }
 
@@ -46,18 +41,12 @@ impl Parse for Argument {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let expression = input.parse()?;
         if input.is_empty() {
-            return Ok(Self {
-                expression,
-                separator: None,
-            });
+            return Ok(Self { expression, separator: None });
         }
         if !input.peek(Token![,]) && !input.peek(Token![;]) {
             return Err(input.error("expected `,`"));
         }
-        Ok(Self {
-            expression,
-            separator: Some(input.parse()?),
-        })
+        Ok(Self { expression, separator: Some(input.parse()?) })
     }
 }
 

@@ -21,8 +21,7 @@ pub(crate) fn never_ends(expr: &Expr) -> bool {
         Expr::Unsafe(inner) => block_never_ends(&inner.block),
         Expr::If(inner) => {
             let otherwise = inner.else_branch.as_ref();
-            block_never_ends(&inner.then_branch)
-                && otherwise.is_some_and(|(_, expr)| never_ends(expr))
+            block_never_ends(&inner.then_branch) && otherwise.is_some_and(|(_, expr)| never_ends(expr))
         }
         Expr::Match(inner) => inner.arms.iter().all(|arm| never_ends(&arm.body)),
         Expr::Paren(inner) => never_ends(&inner.expr),

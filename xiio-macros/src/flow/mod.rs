@@ -26,8 +26,8 @@ use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn,
-    ExprTry, Item, Label, Lifetime, Macro, Stmt, Token, token,
+    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn, ExprTry, Item, Label,
+    Lifetime, Macro, Stmt, Token, token,
 };
 
 use crate::args::Surface;
@@ -44,12 +44,7 @@ pub(crate) type ExpandNested = fn(Surface, TokenStream, Names) -> TokenStream;
 const TOKEN_MACROS: &[&str] = &["stringify", "quote", "quote_spanned", "parse_quote"];
 
 /// Rewrites `body` in place and tells the ways out of it.
-pub(crate) fn rewrite(
-    body: &mut Expr,
-    of: Surface,
-    names: Names,
-    expand_nested: ExpandNested,
-) -> Exits {
+pub(crate) fn rewrite(body: &mut Expr, of: Surface, names: Names, expand_nested: ExpandNested) -> Exits {
     let mut rewriter = Rewriter {
         of,
         names,
@@ -120,12 +115,7 @@ impl VisitMut for Rewriter {
     }
 
     fn visit_arm_mut(&mut self, arm: &mut Arm) {
-        let cfgs = arm
-            .attrs
-            .iter()
-            .filter(|attr| is_cfg(attr))
-            .cloned()
-            .collect();
+        let cfgs = arm.attrs.iter().filter(|attr| is_cfg(attr)).cloned().collect();
         self.under_cfgs_of(cfgs, |this| visit_mut::visit_arm_mut(this, arm));
     }
 
@@ -173,12 +163,8 @@ impl Rewriter {
         let rewritten = match expr {
             Expr::Try(inner) if self.is_question_ours() => self.rewrite_question(inner),
             Expr::Return(inner) => self.rewrite_return(inner),
-            Expr::Break(inner) if self.leaves_body(inner.label.as_ref()) => {
-                self.rewrite_break(inner)
-            }
-            Expr::Continue(inner) if self.leaves_body(inner.label.as_ref()) => {
-                self.rewrite_continue(inner)
-            }
+            Expr::Break(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_break(inner),
+            Expr::Continue(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_continue(inner),
             Expr::Macro(inner) => match self.rewrite_macro(&mut inner.attrs, &mut inner.mac) {
                 Some(group) => {
                     let site = hygienic(group.span());
@@ -249,12 +235,7 @@ impl Rewriter {
         let attrs = mem::take(&mut leaving.attrs);
         let site = hygienic(leaving.break_token.span);
         let value = leaving.expr.as_ref().map(ToTokens::to_token_stream);
-        self.leave(
-            attrs,
-            Word::Break(leaving.label.take()),
-            site,
-            value.as_ref(),
-        )
+        self.leave(attrs, Word::Break(leaving.label.take()), site, value.as_ref())
     }
 
     /// Input: `continue 'label`
@@ -267,13 +248,7 @@ impl Rewriter {
     }
 
     /// Leaves the body in peace: the group waits for its tasks.
-    fn leave(
-        &mut self,
-        attrs: Vec<Attribute>,
-        word: Word,
-        site: Span,
-        value: Option<&TokenStream>,
-    ) -> Expr {
+    fn leave(&mut self, attrs: Vec<Attribute>, word: Word, site: Span, value: Option<&TokenStream>) -> Expr {
         let payload = value.map(|value| {
             let hint = self.hint_of(&word);
             quote_spanned!(site=> (#hint.through(#value)))
@@ -293,13 +268,7 @@ impl Rewriter {
         let variant = format_ident!("At{}", self.exits.places.len(), span = span);
         let path = quote_spanned!(span=> #exit_enum::#variant);
         let cfgs = self.cfgs.clone();
-        self.exits.places.push(Exit {
-            variant,
-            word,
-            span,
-            has_value,
-            cfgs,
-        });
+        self.exits.places.push(Exit { variant, word, span, has_value, cfgs });
         path
     }
 
@@ -340,11 +309,11 @@ impl Rewriter {
     /// Rewrites the arguments of `println!` and its kind, where they parse as expressions. They
     /// keep their very tokens if they hold no exit.
     fn rewrite_arguments(&mut self, call: &mut Macro) {
-        let takes_tokens = call.path.segments.last().is_some_and(|name| {
-            TOKEN_MACROS
-                .iter()
-                .any(|token_macro| name.ident == token_macro)
-        });
+        let takes_tokens = call
+            .path
+            .segments
+            .last()
+            .is_some_and(|name| TOKEN_MACROS.iter().any(|token_macro| name.ident == token_macro));
         if takes_tokens {
             return;
         }
@@ -373,10 +342,11 @@ pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream
 /// The `#[cfg]`s in front of a statement, wherever `syn` has put them inside it.
 fn cfgs_before(stmt: &Stmt) -> Vec<Attribute> {
     let tokens = stmt.to_token_stream();
-    let starts_with_attribute =
-        tokens.clone().into_iter().next().is_some_and(
-            |token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '#'),
-        );
+    let starts_with_attribute = tokens
+        .clone()
+        .into_iter()
+        .next()
+        .is_some_and(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '#'));
     if !starts_with_attribute {
         return Vec::new();
     }
@@ -395,9 +365,5 @@ fn is_cfg(attr: &Attribute) -> bool {
 
 /// Parentheses keep an expression whole wherever the user put it.
 fn parenthesized(attrs: Vec<Attribute>, site: Span, tokens: TokenStream) -> Expr {
-    Expr::Paren(ExprParen {
-        attrs,
-        paren_token: token::Paren(site),
-        expr: Box::new(Expr::Verbatim(tokens)),
-    })
+    Expr::Paren(ExprParen { attrs, paren_token: token::Paren(site), expr: Box::new(Expr::Verbatim(tokens)) })
 }

@@ -1,7 +1,6 @@
 //! The life of a group: its body, its tasks, what is deferred, and how one failure ends them all.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -326,10 +325,8 @@ where
         }
         self.grace.reset(None);
         let rest = unwind::inspect(|| self.draw(cx));
-        let mut text = format!("the grace of {} is over; dropped while cleaning up:", self.group.title());
-        for (depth, line) in rest.into_lines() {
-            let _ = write!(text, "\n  {:indent$}{line}", "", indent = 2 * depth);
-        }
+        let title = self.group.title();
+        let text = format!("the grace of {title} is over; dropped while cleaning up:\n{rest}");
         report(ReportKind::GraceOver, text);
         self.drop_body();
         let cleanup = self.cleanup.take();

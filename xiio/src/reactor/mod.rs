@@ -60,6 +60,11 @@ impl Reactor {
         self.watched.borrow().len()
     }
 
+    /// Whether any task waits for a descriptor.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.watched.borrow().iter().any(|(_, watched)| watched.has_waiters())
+    }
+
     /// The descriptor that becomes readable when there is something to do.
     pub(crate) fn poller(&self) -> &Poller {
         &self.poller

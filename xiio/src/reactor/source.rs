@@ -44,6 +44,10 @@ impl Watched {
         }
     }
 
+    pub(super) fn has_waiters(&self) -> bool {
+        [&self.read, &self.write].iter().any(|side| side.waiters.borrow().len() > 0)
+    }
+
     /// Notes an event; the wakers to be woken are put into `wakers`.
     pub(super) fn set_ready(&self, direction: Direction, wakers: &mut Vec<Waker>) {
         let side = self.side(direction);

@@ -3,8 +3,10 @@
 //! One turn: poll the root until nothing is ready or the turn's budget is used up; take what other threads have posted;
 //! look at the reactor (without waiting while work is left); fire timers.
 
+mod config;
 mod leaf;
 
+pub(crate) use config::Config;
 pub(crate) use leaf::poll_leaf;
 
 use std::cell::{Cell, RefCell};
@@ -19,21 +21,26 @@ use std::time::{Duration, Instant};
 use crate::reactor::Reactor;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
-use crate::unwind::{self, Owner};
+use crate::unwind::{self, Inspection, Owner};
+use config::Clock;
 
 /// What the futures of one run share: the reactor and the timers of their thread.
 pub(crate) struct Runtime {
     reactor: Rc<Reactor>,
     timers: RefCell<Timers>,
     home: &'static Home,
+    clock: Clock,
+    deadlock_after: Option<Duration>,
+    /// Work on other threads that will wake a task here.
+    n_outside: Rc<Cell<usize>>,
     /// The time of the last turn; saves most futures a look at the clock.
     now: Cell<Instant>,
     /// Who wants the tree drawn when the root is not being polled.
     drawings: RefCell<Vec<OnDrawn>>,
 }
 
-/// Gets the lines of the tree, each with its depth.
-type OnDrawn = Box<dyn FnOnce(Vec<(usize, String)>)>;
+/// Gets the drawing of the tree.
+type OnDrawn = Box<dyn FnOnce(Inspection)>;
 
 thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Runtime>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
@@ -42,11 +49,21 @@ thread_local! {
 }
 
 impl Runtime {
-    pub(crate) fn new() -> io::Result<Self> {
-        let now = Instant::now();
+    pub(crate) fn new(config: &Config) -> io::Result<Self> {
+        let clock = config.clock();
+        let now = clock.now();
         let timers = RefCell::new(Timers::new(now, NEXT_STAMP.get()));
         let reactor = Rc::new(Reactor::new()?);
-        Ok(Self { reactor, timers, home: Home::current(), now: Cell::new(now), drawings: RefCell::default() })
+        Ok(Self {
+            reactor,
+            timers,
+            home: Home::current(),
+            clock,
+            deadlock_after: config.deadlock_after,
+            n_outside: Rc::default(),
+            now: Cell::new(now),
+            drawings: RefCell::default(),
+        })
     }
 
     /// Calls `body` with the runtime of this thread.
@@ -75,7 +92,7 @@ impl Runtime {
     /// The clock.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        Instant::now()
+        self.clock.now()
     }
 
     /// The clock as of the last turn.
@@ -115,30 +132,62 @@ impl Runtime {
         self.drawings.borrow_mut().push(on_drawn);
     }
 
-    /// How many timers and watched descriptors there are, for checks on what is left behind.
-    pub(crate) fn n_waiting(&self) -> (usize, usize) {
-        (self.timers.borrow().len(), self.reactor.n_sources())
+    fn leftover(&self) -> Leftover {
+        Leftover { n_timers: self.timers.borrow().len(), n_sources: self.reactor.n_sources() }
+    }
+
+    /// Counts work on another thread that will wake a task here, until the result is dropped.
+    pub(crate) fn count_outside(&self) -> Outside {
+        self.n_outside.set(self.n_outside.get() + 1);
+        Outside { n_outside: Rc::clone(&self.n_outside) }
     }
 
     /// Looks at the reactor and fires timers; waits for either if `may_wait`.
-    pub(crate) fn turn(&self, may_wait: bool) -> io::Result<()> {
+    pub(crate) fn turn(&self, may_wait: bool) -> io::Result<Turn> {
         self.home.take_inbox();
         let may_wait = may_wait && !self.home.is_root_woken() && self.home.fall_asleep();
-        let timeout = if may_wait { self.until_next_timer() } else { Some(Duration::ZERO) };
-        let waited = self.reactor.wait(timeout);
+        let waited = if may_wait { self.wait() } else { self.reactor.wait(Some(Duration::ZERO)).map(|()| Turn::GoOn) };
         if may_wait {
             self.home.wake_up();
         }
-        waited?;
+        let turn = waited?;
         self.home.take_inbox();
         self.fire_timers();
-        Ok(())
+        if self.home.is_root_woken() { Ok(Turn::GoOn) } else { Ok(turn) }
     }
 
-    /// `None` when there is no timer.
-    fn until_next_timer(&self) -> Option<Duration> {
-        let next = self.timers.borrow().next_deadline()?;
-        Some(next.saturating_duration_since(self.now()))
+    fn wait(&self) -> io::Result<Turn> {
+        let next = self.timers.borrow().next_deadline();
+        match next {
+            Some(next) if self.clock.is_virtual() => self.wait_virtually(next),
+            Some(next) => self.reactor.wait(Some(next.saturating_duration_since(self.now()))).map(|()| Turn::GoOn),
+            None => self.wait_without_timers(),
+        }
+    }
+
+    /// Jumps to the next deadline, unless something outside may come before: then time passes as it does outside.
+    fn wait_virtually(&self, next: Instant) -> io::Result<Turn> {
+        let before = self.now();
+        if !self.expects_events() {
+            self.reactor.wait(Some(Duration::ZERO))?;
+            self.clock.advance_to(next);
+            return Ok(Turn::GoOn);
+        }
+        let started = Instant::now();
+        self.reactor.wait(Some(next.saturating_duration_since(before)))?;
+        self.clock.advance_to(before + started.elapsed());
+        Ok(Turn::GoOn)
+    }
+
+    fn wait_without_timers(&self) -> io::Result<Turn> {
+        let patience = self.deadlock_after.filter(|_| !self.expects_events());
+        self.reactor.wait(patience)?;
+        Ok(if patience.is_some() { Turn::Deadlock } else { Turn::GoOn })
+    }
+
+    /// Whether something outside of this thread may wake a task.
+    fn expects_events(&self) -> bool {
+        self.n_outside.get() > 0 || self.reactor.has_waiters()
     }
 
     fn fire_timers(&self) {
@@ -151,6 +200,32 @@ impl Runtime {
         self.timers.borrow_mut().advance(now, &mut fired);
         fired.into_iter().for_each(Waker::wake);
     }
+}
+
+/// What a turn has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    GoOn,
+    /// Every task waits, nothing that the runtime knows of can wake any, and nothing has for as long as it was to wait.
+    Deadlock,
+}
+
+/// Work on another thread, see [`Runtime::count_outside`].
+pub(crate) struct Outside {
+    n_outside: Rc<Cell<usize>>,
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.n_outside.set(self.n_outside.get() - 1);
+    }
+}
+
+/// What a run has left behind when its root had ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) n_timers: usize,
+    pub(crate) n_sources: usize,
 }
 
 impl Drop for Runtime {
@@ -172,7 +247,7 @@ struct Entered<'a> {
 }
 
 impl<'a> Entered<'a> {
-    fn new(runtime: &'a Rc<Runtime>) -> Self {
+    fn new(runtime: &'a Rc<Runtime>, config: &Config) -> Self {
         CURRENT.with(|current| {
             assert!(
                 current.borrow().is_none(),
@@ -181,6 +256,7 @@ impl<'a> Entered<'a> {
             current.replace(Some(Rc::clone(runtime)));
         });
         runtime.home.open(runtime.reactor.notifier());
+        config.apply();
         Self { runtime }
     }
 }
@@ -188,6 +264,7 @@ impl<'a> Entered<'a> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.runtime.home.close();
+        Config::default().apply();
         CURRENT.with(|current| current.replace(None));
     }
 }
@@ -197,23 +274,38 @@ impl Drop for Entered<'_> {
 /// # Panics
 /// When a runtime runs on this thread already, and when the system gives it no poller.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = Rc::new(Runtime::new().unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
-    let entered = Entered::new(&runtime);
+    block_on_with(&Config::default(), future).0
+}
+
+/// [`block_on`] with a runtime of another kind; tells what it has left behind.
+pub(crate) fn block_on_with<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
+    let runtime = Rc::new(Runtime::new(config).unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
+    let _entered = Entered::new(&runtime, config);
     // Declared after the entry, so that destructors still find the runtime, also when a panic drops it.
     let mut future = pin!(Some(future));
     let mut owner = Owner::default();
     runtime.home.wake_root();
-    let value = loop {
-        if let Poll::Ready(value) = poll_root(&runtime, &mut owner, future.as_mut()) {
-            break value;
+    loop {
+        let mut polled = poll_root(&runtime, &mut owner, future.as_mut());
+        if polled.is_pending() {
+            polled = draw_root(&runtime, &mut owner, future.as_mut());
         }
-        if let Poll::Ready(value) = draw_root(&runtime, &mut owner, future.as_mut()) {
-            break value;
+        if let Poll::Ready(value) = polled {
+            return (value, runtime.leftover());
         }
-        runtime.turn(true).unwrap_or_else(|error| panic!("the reactor does not wait: {error}"));
-    };
-    drop(entered);
-    value
+        match runtime.turn(true) {
+            Ok(Turn::GoOn) => {}
+            Ok(Turn::Deadlock) => panic_deadlocked(&runtime, &mut owner, future.as_mut()),
+            Err(error) => panic!("the reactor does not wait: {error}"),
+        }
+    }
+}
+
+#[cold]
+fn panic_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> ! {
+    runtime.home.wake_root();
+    let drawing = unwind::inspect(|| drop(poll_root(runtime, owner, future)));
+    panic!("deadlock: every task waits, and nothing can wake any of them\n{drawing}");
 }
 
 fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
@@ -237,7 +329,7 @@ fn draw_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut O
     }
     runtime.home.wake_root();
     let mut polled = Poll::Pending;
-    let lines = unwind::inspect(|| polled = poll_root(runtime, owner, future)).into_lines();
-    drawings.into_iter().for_each(|on_drawn| on_drawn(lines.clone()));
+    let drawing = unwind::inspect(|| polled = poll_root(runtime, owner, future));
+    drawings.into_iter().for_each(|on_drawn| on_drawn(drawing.clone()));
     polled
 }

@@ -11,18 +11,24 @@ const POLLS_PER_TURN: u32 = 256;
 const READY_LEAVES_PER_POLL: u32 = 128;
 
 struct Budget {
+    polls_per_turn: Cell<u32>,
     polls: Cell<u32>,
     leaves: Cell<u32>,
 }
 
 thread_local! {
-    static BUDGET: Budget = const { Budget { polls: Cell::new(0), leaves: Cell::new(0) } };
+    static BUDGET: Budget = const { Budget { polls_per_turn: Cell::new(POLLS_PER_TURN), polls: Cell::new(0), leaves: Cell::new(0) } };
+}
+
+/// Makes every turn one poll long, or of the usual length again.
+pub(crate) fn set_single_step(is_single: bool) {
+    BUDGET.with(|budget| budget.polls_per_turn.set(if is_single { 1 } else { POLLS_PER_TURN }));
 }
 
 /// A new turn begins.
 pub(crate) fn refill() {
     BUDGET.with(|budget| {
-        budget.polls.set(POLLS_PER_TURN);
+        budget.polls.set(budget.polls_per_turn.get());
         budget.leaves.set(READY_LEAVES_PER_POLL);
     });
 }

@@ -93,6 +93,18 @@ impl Queue {
         }
     }
 
+    /// Takes out the one that is drawn from the seed of the thread.
+    #[cold]
+    pub(super) fn pop_drawn(&self) -> Option<TaskRef> {
+        let next = |task: &TaskRef| task.header().next_queued.get();
+        let n_queued = std::iter::successors(self.first.get(), next).count();
+        for _ in 0..super::schedule::draw(n_queued) {
+            let front = self.pop()?;
+            self.push(front);
+        }
+        self.pop()
+    }
+
     #[inline]
     pub(super) fn pop(&self) -> Option<TaskRef> {
         let first = self.first.get()?;

@@ -31,6 +31,7 @@ mod handle;
 mod home;
 mod links;
 mod refs;
+pub(crate) mod schedule;
 mod set;
 mod waker;
 

@@ -11,6 +11,7 @@ use super::budget;
 use super::handle::Handle;
 use super::links::{List, Queue};
 use super::refs::{DONE, DOOMED, HOLDS, POLLING, QUEUED, STARTED, TaskRef, WAITING};
+use super::schedule;
 use super::waker::{self, Climb};
 use crate::error::{Payload, panic_text};
 use crate::report::{ReportKind, report, spawned_at};
@@ -58,6 +59,8 @@ pub(super) struct Core {
     /// To be cancelled at the next poll.
     doomed: List,
     limit: usize,
+    /// The order of polls is drawn from a seed.
+    is_seeded: bool,
     n_running: Cell<usize>,
     n_holding: Cell<usize>,
     /// Whoever polls the set knows already that there is something to do.
@@ -181,6 +184,7 @@ impl<'env> TaskSet<'env> {
             tasks: List::default(),
             doomed: List::default(),
             limit: self.limit,
+            is_seeded: schedule::is_seeded(),
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
             is_marked: Cell::new(false),
@@ -291,13 +295,18 @@ impl Core {
             if !budget::take_poll() {
                 break;
             }
-            if let Some(task) = self.ready.pop() {
+            if let Some(task) = self.pop_ready() {
                 self.poll_popped(task, on_end);
             }
         }
         // There is more to do than this turn allows: the mark stays, and so does the place in the queue above.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    #[inline]
+    fn pop_ready(&self) -> Option<TaskRef> {
+        if self.is_seeded { self.ready.pop_drawn() } else { self.ready.pop() }
     }
 
     fn remember_waker(&self, waker: &Waker) {

@@ -1,6 +1,7 @@
 //! The scope that is current on this thread, and the gate that every leaf passes.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::task::Context;
@@ -162,7 +163,7 @@ impl Frozen {
 }
 
 /// A drawing of the tree in the making: lines with their depth.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Inspection {
     depth: usize,
     lines: Vec<(usize, String)>,
@@ -182,8 +183,18 @@ impl Inspection {
         self.depth -= 1;
     }
 
-    pub(crate) fn into_lines(self) -> Vec<(usize, String)> {
-        self.lines
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.lines.iter().map(|(depth, text)| (*depth, text.as_str()))
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (depth, text)) in self.lines.iter().enumerate() {
+            let line_end = if index == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{:indent$}{text}", "", indent = 2 * depth)?;
+        }
+        Ok(())
     }
 }
 
