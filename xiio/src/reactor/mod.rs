@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use polling::Poller;
+use polling::{Event, Poller};
 
 use crate::slab::Slab;
 use source::Watched;
@@ -96,7 +96,7 @@ impl Reactor {
             watched[key] = Rc::new(Watched::new(raw, key));
             key
         };
-        if let Err(error) = source::register(&self.poller, fd, key) {
+        if let Err(error) = source::register(&self.poller, fd, Event::all(key)) {
             self.watched.borrow_mut().remove(key);
             return Err(error);
         }

@@ -140,15 +140,15 @@ impl Drop for Wait {
     }
 }
 
-/// Registers `fd` for both directions, or takes over a registration that was left behind.
-pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+/// Registers `fd`, or takes over a registration that was left behind.
+pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, interest: Event) -> io::Result<()> {
     // SAFETY: the contract is to delete the source before it is closed. `Source` does, as it is dropped before the
     // descriptor that it watches. One that is leaked leaves a registration that the kernel ends with the descriptor;
     // all that can come of it is an event for a place that is taken by another descriptor, which is a spurious wake.
-    let added = unsafe { poller.add_with_mode(&fd, Event::all(key), PollMode::Edge) };
+    let added = unsafe { poller.add_with_mode(&fd, interest, PollMode::Edge) };
     match added {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            poller.modify_with_mode(fd, Event::all(key), PollMode::Edge)
+            poller.modify_with_mode(fd, interest, PollMode::Edge)
         }
         result => result,
     }
@@ -158,7 +158,7 @@ pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::R
 /// Makes sure that `fd` is still registered, and asks for an event if it is ready now.
 pub(super) fn rearm(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
     match poller.modify_with_mode(fd, Event::all(key), PollMode::Edge) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => register(poller, fd, key),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => register(poller, fd, Event::all(key)),
         result => result.map_err(|error| cannot_watch(fd, &error)),
     }
 }

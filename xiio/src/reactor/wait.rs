@@ -53,7 +53,7 @@ mod fast {
     use std::task::Waker;
     use std::time::Duration;
 
-    use polling::Poller;
+    use polling::{Event, Poller};
 
     use super::MAX_EVENTS;
     use crate::reactor::{Direction, source};
@@ -72,7 +72,7 @@ mod fast {
     impl Fast {
         pub(super) fn new(poller: &Poller) -> io::Result<(Self, Waker)> {
             let notifier = Arc::new(EventFd::new()?);
-            source::register(poller, notifier.as_fd(), NOTIFIER)?;
+            source::register(poller, notifier.as_fd(), Event::readable(NOTIFIER))?;
             let waker = Waker::from(Arc::clone(&notifier));
             let events = Events::with_capacity(MAX_EVENTS);
             Ok((Self { events, _notifier: notifier }, waker))
