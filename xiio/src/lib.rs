@@ -23,6 +23,7 @@ mod unwind;
 
 pub mod inspect;
 pub mod io;
+pub mod testing;
 
 #[doc(hidden)]
 pub mod __private;

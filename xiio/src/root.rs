@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
-use crate::runtime::block_on;
+use crate::runtime::{Config, block_on};
 
 /// Runs a future, and every task under it, to the end on this thread.
 ///
@@ -50,6 +50,7 @@ pub type Builder = Root;
 #[must_use = "nothing runs before `run`"]
 pub struct Root {
     options: GroupOptions,
+    config: Config,
 }
 
 impl Root {
@@ -84,12 +85,21 @@ impl Root {
         self
     }
 
+    /// Gives a run up in which nothing can wake any task for so long, with a panic that shows the tree of tasks.
+    ///
+    /// Timers, descriptors, processes and the jobs of thread pools are known to wake tasks. Other threads are not: `patience`
+    /// is the time that they have.
+    pub fn detect_deadlock(mut self, patience: Duration) -> Self {
+        self.config.deadlock_after = Some(patience);
+        self
+    }
+
     /// Runs a future to its end, see [`run`].
     ///
     /// # Panics
     /// As [`run`].
     pub fn run<F: IntoFuture>(self, future: F) -> F::Output {
-        match block_on(root_group(self.options, future)) {
+        match block_on(&self.config, root_group(self.options, future)).0 {
             Ok(value) => value,
             Err(Elapsed) => unreachable!("no time limit was set"),
         }
@@ -101,11 +111,12 @@ impl Root {
     where
         F::Output: FromElapsed,
     {
-        block_on(root_group(self.options, future)).unwrap_or_else(F::Output::from_elapsed)
+        block_on(&self.config, root_group(self.options, future)).0.unwrap_or_else(F::Output::from_elapsed)
     }
 }
 
-async fn root_group<F: IntoFuture>(options: GroupOptions, future: F) -> Result<F::Output, Elapsed> {
+/// A group of which the future is the first member.
+pub(crate) async fn root_group<F: IntoFuture>(options: GroupOptions, future: F) -> Result<F::Output, Elapsed> {
     let group = ManuallyDrop::new(new_group(options));
     let guard = Guard::new(&group);
     let body = pin!(Some(async { Leave::Finish(future.await) }));

@@ -181,8 +181,11 @@ impl Runtime {
 
     fn wait_without_timers(&self) -> io::Result<Turn> {
         let patience = self.deadlock_after.filter(|_| !self.expects_events());
+        let started = Instant::now();
         self.reactor.wait(patience)?;
-        Ok(if patience.is_some() { Turn::Deadlock } else { Turn::GoOn })
+        // A wait may end early, for a signal for example.
+        let is_over = patience.is_some_and(|patience| started.elapsed() >= patience);
+        Ok(if is_over { Turn::Deadlock } else { Turn::GoOn })
     }
 
     /// Whether something outside of this thread may wake a task.
@@ -269,16 +272,11 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Runs a future to its end on this thread.
+/// Runs a future to its end on this thread; tells what the run has left behind.
 ///
 /// # Panics
 /// When a runtime runs on this thread already, and when the system gives it no poller.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    block_on_with(&Config::default(), future).0
-}
-
-/// [`block_on`] with a runtime of another kind; tells what it has left behind.
-pub(crate) fn block_on_with<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
+pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
     let runtime = Rc::new(Runtime::new(config).unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
     let _entered = Entered::new(&runtime, config);
     // Declared after the entry, so that destructors still find the runtime, also when a panic drops it.

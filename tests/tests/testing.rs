@@ -1,0 +1,241 @@
+//! Tests of tests: virtual time, seeds, cancellation at every await, deadlocks, leaks.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use futures::lock::Mutex;
+use xiio::testing::{Tester, cancel_everywhere, cancel_everywhere_and};
+use xiio::{bracket, shield, sleep, task_group, timeout, yield_now};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The text of the panic of `run`.
+fn panic_of(run: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("it should have panicked");
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => (*panic.downcast::<&str>().expect("a text")).to_string(),
+    }
+}
+
+#[xiio::test(virtual_time)]
+async fn virtual_sleeps_take_no_time_and_keep_their_order() {
+    let real_start = Instant::now();
+    let start = xiio::now();
+    let order = RefCell::new(Vec::new());
+    task_group!(|tg| {
+        for minutes in [3, 1, 2] {
+            let order = &order;
+            tg.spawn(async move {
+                sleep(minutes * MINUTE).await;
+                order.borrow_mut().push((minutes, xiio::now() - start));
+            });
+        }
+    });
+    assert_eq!(*order.borrow(), [(1, MINUTE), (2, 2 * MINUTE), (3, 3 * MINUTE)]);
+    assert!(real_start.elapsed() < MINUTE);
+}
+
+#[xiio::test(virtual_time)]
+async fn virtual_time_stands_still_while_a_task_is_busy() {
+    let start = xiio::now();
+    for _ in 0..10_000 {
+        yield_now().await;
+    }
+    assert_eq!(xiio::now(), start);
+}
+
+#[xiio::test(virtual_time)]
+async fn virtual_limit_around_a_descriptor_passes_as_outside() {
+    let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert!(timeout(Duration::from_millis(10), xiio::readable(&a)).await.is_err());
+}
+
+fn order_with(seed: u64) -> Vec<usize> {
+    let order = RefCell::new(Vec::new());
+    Tester::new().seed(seed).run(|| async {
+        task_group!(|tg| {
+            for task_idx in 0..8 {
+                let order = &order;
+                tg.spawn(async move {
+                    yield_now().await;
+                    order.borrow_mut().push(task_idx);
+                });
+            }
+        });
+    });
+    order.into_inner()
+}
+
+#[test]
+fn same_seed_same_order_and_seeds_differ() {
+    assert_eq!(order_with(3), order_with(3));
+    let first = order_with(0);
+    assert!((1..20).any(|seed| order_with(seed) != first));
+}
+
+#[test]
+fn the_schedule_is_in_order_again_after_a_seeded_run() {
+    order_with(3);
+    let order = RefCell::new(Vec::new());
+    xiio::run(async {
+        task_group!(|tg| {
+            for task_idx in 0..8 {
+                let order = &order;
+                tg.spawn(async move { order.borrow_mut().push(task_idx) });
+            }
+        });
+    });
+    assert_eq!(*order.borrow(), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn failing_seed_is_found_among_many() {
+    let tried = Cell::new(0);
+    let text = panic_of(|| {
+        Tester::new().seeds(0..1000).run(|| async {
+            tried.set(tried.get() + 1);
+            let last = Cell::new(0);
+            task_group!(|tg| {
+                for task_idx in 0..3 {
+                    let last = &last;
+                    tg.spawn(async move { last.set(task_idx) });
+                }
+            });
+            assert_eq!(last.get(), 2, "the last task is not the last");
+        });
+    });
+    assert!(text.contains("the last task is not the last"));
+    assert!(tried.get() < 1000);
+}
+
+#[test]
+fn failing_result_of_a_seed_fails_the_test() {
+    let text = panic_of(|| drop(Tester::new().seeds(0..3).run(|| async { Err::<(), _>("no") })));
+    assert!(text.contains("repeat it with `seed = 0`"), "{text}");
+}
+
+#[xiio::test(seeds = 0..20, virtual_time)]
+async fn attribute_takes_seeds() {
+    yield_now().await;
+}
+
+#[xiio::test(cancel_everywhere)]
+async fn attribute_cancels_everywhere() {
+    bracket((), async |()| sleep(MINUTE / 60_000).await, async |()| yield_now().await).await;
+}
+
+#[test]
+fn cancel_everywhere_counts_the_awaits_of_every_task() {
+    let n_awaits = cancel_everywhere(|| async {
+        task_group!(|tg| {
+            for _ in 0..2 {
+                tg.spawn(async {
+                    yield_now().await;
+                    yield_now().await;
+                });
+            }
+        });
+    });
+    // Two tasks of three polls each, one poll a turn.
+    assert!(n_awaits >= 4, "{n_awaits}");
+}
+
+#[test]
+fn cancel_everywhere_accepts_what_cleans_up() {
+    let is_open = Cell::new(false);
+    let body = || async {
+        is_open.set(true);
+        bracket(
+            (),
+            async |()| {
+                task_group!(|tg| {
+                    tg.spawn(shield(sleep(MINUTE)));
+                    sleep(MINUTE).await;
+                });
+            },
+            async |()| {
+                sleep(MINUTE).await;
+                is_open.set(false);
+            },
+        )
+        .await;
+    };
+    cancel_everywhere_and(body, || assert!(!is_open.get()));
+}
+
+#[test]
+fn cancel_everywhere_finds_what_does_not() {
+    let is_open = Cell::new(false);
+    let body = || async {
+        yield_now().await;
+        is_open.set(true);
+        sleep(MINUTE).await;
+        is_open.set(false);
+    };
+    let text = panic_of(|| drop(cancel_everywhere_and(body, || assert!(!is_open.replace(false), "left open"))));
+    assert!(text.starts_with("cancelled at await 2: left open"), "{text}");
+    assert!(text.contains("sleep"), "{text}");
+}
+
+#[test]
+fn deadlock_fails_with_the_tree() {
+    let text = panic_of(|| {
+        xiio::Builder::new().detect_deadlock(Duration::from_millis(20)).run(async {
+            let lock = Mutex::new(());
+            let _held = lock.lock().await;
+            task_group!(name = "lockers", |tg| {
+                tg.spawn(async { drop(lock.lock().await) });
+            });
+        });
+    });
+    assert!(text.starts_with("deadlock"), "{text}");
+    assert!(text.contains("group `lockers`") && text.contains("testing.rs"), "{text}");
+}
+
+#[test]
+fn thread_that_wakes_in_time_is_no_deadlock() {
+    let promise = xiio::Promise::new();
+    let setter = promise.clone();
+    let (started, starting) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        starting.recv().unwrap();
+        setter.set(7).unwrap();
+    });
+    let value = xiio::Builder::new().detect_deadlock(Duration::from_secs(20)).run(async {
+        started.send(()).unwrap();
+        promise.wait().await
+    });
+    assert_eq!(value, 7);
+    thread.join().unwrap();
+}
+
+#[test]
+fn test_over_its_limit_fails_with_the_tree() {
+    let text = panic_of(|| {
+        Tester::new().virtual_time().timeout(MINUTE).run(|| async {
+            task_group!(name = "slow", |tg| {
+                tg.spawn(sleep(1_000 * MINUTE));
+            });
+        });
+    });
+    assert!(text.starts_with("the test is over its time limit"), "{text}");
+    assert!(text.contains("group `slow`") && text.contains("sleep"), "{text}");
+}
+
+#[test]
+fn test_that_leaks_a_timer_fails() {
+    let text = panic_of(|| {
+        Tester::new().run(|| async {
+            let mut leaked = Box::pin(sleep(MINUTE));
+            futures::future::poll_fn(|cx| {
+                assert!(leaked.as_mut().poll(cx).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
+            std::mem::forget(leaked);
+        });
+    });
+    assert!(text.contains("left behind 1 timer(s)"), "{text}");
+}

@@ -1,0 +1,187 @@
+//! Tests of programs written on xiio: virtual time, seeded schedules, cancellation at every await.
+//!
+//! `#[xiio::test]` uses this room; the same is to be had by hand with [`Tester`].
+//!
+//! # Examples
+//! ```
+//! use std::time::Duration;
+//! use xiio::testing::Tester;
+//!
+//! // Nine minutes of sleep, in no time.
+//! Tester::new().virtual_time().run(|| async {
+//!     let start = xiio::now();
+//!     xiio::sleep(Duration::from_secs(540)).await;
+//!     assert_eq!(xiio::now() - start, Duration::from_secs(540));
+//! });
+//! ```
+
+mod everywhere;
+mod resources;
+
+pub use everywhere::{cancel_everywhere, cancel_everywhere_and};
+pub use resources::Resources;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{ExitCode, Termination};
+use std::time::{Duration, Instant};
+
+use crate::group::GroupOptions;
+use crate::root::root_group;
+use crate::runtime::{Config, Leftover, block_on};
+use crate::{inspect, sleep_until, task_group};
+
+/// How long a test in which nothing can wake any task waits for a thread that the runtime does not know of.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs a test's body: what `#[xiio::test]` expands to.
+///
+/// A body in which nothing can wake any task fails with the tree of tasks after two seconds, and so does one that leaves a
+/// timer or a watched descriptor behind.
+#[derive(Debug, Default)]
+#[must_use = "nothing runs before `run`"]
+pub struct Tester {
+    options: GroupOptions,
+    config: Config,
+    limit: Option<Instant>,
+    seeds: Option<Range<u64>>,
+    cancels_everywhere: bool,
+}
+
+impl Tester {
+    /// A test on the system's clock, with tasks in their order.
+    pub fn new() -> Self {
+        let config = Config { deadlock_after: Some(PATIENCE), ..Config::default() };
+        Self { config, ..Self::default() }
+    }
+
+    /// Names the root group in reports.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.options = self.options.name(name);
+        self
+    }
+
+    /// Drops what has not cleaned up `grace` after its cancellation.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.options = self.options.grace(grace);
+        self
+    }
+
+    /// Fails the test with the tree of its tasks when it takes longer.
+    pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let limit = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
+        self.deadline(limit)
+    }
+
+    /// Fails the test with the tree of its tasks at `deadline`.
+    pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.limit = deadline.into();
+        self
+    }
+
+    /// Lets the clock ([`xiio::now`](crate::now)) stand still while any task has something to do, and jump to the next deadline
+    /// when all wait.
+    ///
+    /// While a descriptor, a process or a thread of the pool is waited for, time passes as it does outside.
+    pub fn virtual_time(mut self) -> Self {
+        self.config.has_virtual_time = true;
+        self
+    }
+
+    /// Draws the order in which ready tasks are polled from `seed`. The same seed gives the same order.
+    pub fn seed(self, seed: u64) -> Self {
+        self.seeds(seed..seed.saturating_add(1))
+    }
+
+    /// Runs the body once for each seed; a failure names the seed that repeats it.
+    pub fn seeds(mut self, seeds: Range<u64>) -> Self {
+        self.seeds = Some(seeds);
+        self
+    }
+
+    /// Runs the body once to its end, and once for each await it reaches, cancelled there. See [`cancel_everywhere`].
+    pub fn cancel_everywhere(mut self) -> Self {
+        self.cancels_everywhere = true;
+        self
+    }
+
+    /// Runs the test; gives the value of the last run to the end.
+    ///
+    /// # Panics
+    /// With the panic of the body, on a deadlock, over the time limit, and when something is left behind.
+    pub fn run<T, F>(mut self, body: impl Fn() -> F) -> T
+    where
+        F: Future<Output = T>,
+        T: Termination,
+    {
+        let Some(seeds) = self.seeds.take() else { return self.run_once(&body) };
+        assert!(!seeds.is_empty(), "`seeds` is empty, so the test would never run; give a range such as `0..100`");
+        let mut last = None;
+        for seed in seeds {
+            self.config.seed = Some(seed);
+            let before = last.replace(self.run_seed(&body, seed));
+            assert!(
+                before.is_none_or(is_success),
+                "failed with seed {}; repeat it with `seed = {}`",
+                seed - 1,
+                seed - 1
+            );
+        }
+        last.unwrap_or_else(|| unreachable!("there is at least one seed"))
+    }
+
+    /// The same as [`Tester::run`]; what the attribute writes when there is a time limit.
+    #[doc(hidden)]
+    pub fn run_timed<T, F>(self, body: impl Fn() -> F) -> T
+    where
+        F: Future<Output = T>,
+        T: Termination,
+    {
+        self.run(body)
+    }
+
+    fn run_seed<T, F: Future<Output = T>>(&mut self, body: &impl Fn() -> F, seed: u64) -> T {
+        catch_unwind(AssertUnwindSafe(|| self.run_once(body))).unwrap_or_else(|panic| {
+            eprintln!("failed with seed {seed}; repeat it with `seed = {seed}`");
+            resume_unwind(panic)
+        })
+    }
+
+    fn run_once<T, F: Future<Output = T>>(&mut self, body: &impl Fn() -> F) -> T {
+        let options = std::mem::take(&mut self.options);
+        let (value, leftover) = block_on(&self.config, root_group(options, limited(self.limit, body())));
+        assert_nothing_left(leftover);
+        if self.cancels_everywhere {
+            everywhere::cancel_at_each_await(&self.config, body, &mut || ());
+        }
+        value.unwrap_or_else(|_| unreachable!("the root group has no limit of its own"))
+    }
+}
+
+fn is_success(value: impl Termination) -> bool {
+    value.report() == ExitCode::SUCCESS
+}
+
+fn assert_nothing_left(Leftover { n_timers, n_sources }: Leftover) {
+    assert!(
+        n_timers == 0 && n_sources == 0,
+        "the test left behind {n_timers} timer(s) and {n_sources} watched descriptor(s); was a future leaked?"
+    );
+}
+
+/// Runs `body`, and panics with the tree of tasks when the limit is over.
+async fn limited<T>(limit: Option<Instant>, body: impl Future<Output = T>) -> T {
+    task_group!(name = "test", |tg| {
+        if let Some(limit) = limit {
+            tg.spawn(async move {
+                sleep_until(limit).await;
+                let tree = inspect::tree().await;
+                panic!("the test is over its time limit\n{tree}");
+            });
+        }
+        let value = body.await;
+        tg.cancel();
+        value
+    })
+}

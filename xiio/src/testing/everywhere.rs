@@ -1,0 +1,160 @@
+//! One run for each await, cancelled there.
+
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::resources::Resources;
+use crate::error::panic_text;
+use crate::inspect::{self, ReportKind};
+use crate::runtime::{Config, Leftover, block_on};
+use crate::unwind::{self, Inspection, Owner};
+
+/// Runs `body` once to its end, and then once for each await it reaches, cancelling it there.
+///
+/// Tasks are polled one at a time, so that the awaits of every task of the tree are points of their own, and time is
+/// virtual. After each run all cleanup must have run, and no timer, watched descriptor or child process may be left. Files
+/// are counted only where no other test runs in the process (`RUST_TEST_THREADS=1`, or a runner with a process for each
+/// test).
+///
+/// Gives the number of awaits at which it was cancelled.
+///
+/// # Panics
+/// When a run panics or leaves something behind; the text has the await that broke it, as the tree of tasks was there.
+///
+/// # Examples
+/// ```
+/// use std::cell::Cell;
+/// use xiio::{bracket, sleep, testing::cancel_everywhere};
+///
+/// let open = Cell::new(0);
+/// let n_awaits = cancel_everywhere(|| async {
+///     let second = std::time::Duration::from_secs(1);
+///     open.set(open.get() + 1);
+///     bracket((), async |()| sleep(second).await, async |()| {
+///         sleep(second).await;
+///         open.set(open.get() - 1);
+///     }).await;
+/// });
+/// assert_eq!(n_awaits, 3);
+/// ```
+pub fn cancel_everywhere<F: Future>(body: impl Fn() -> F) -> usize {
+    cancel_everywhere_and(body, || ())
+}
+
+/// [`cancel_everywhere`] with a check of one's own after each run, such as that what was opened is closed.
+///
+/// # Panics
+/// As [`cancel_everywhere`], and when `check` panics.
+///
+/// # Examples
+/// ```
+/// use std::cell::Cell;
+/// use xiio::{bracket, yield_now, testing::cancel_everywhere_and};
+///
+/// let open = Cell::new(0);
+/// let transaction = || async {
+///     open.set(open.get() + 1);
+///     bracket((), async |()| yield_now().await, async |()| open.set(open.get() - 1)).await;
+/// };
+/// // No await stands between the opening and the first poll of the bracket, so there is no point at which it stays open.
+/// cancel_everywhere_and(transaction, || assert_eq!(open.get(), 0));
+/// ```
+pub fn cancel_everywhere_and<F: Future>(body: impl Fn() -> F, mut check: impl FnMut()) -> usize {
+    let config = Config { has_virtual_time: true, deadlock_after: Some(super::PATIENCE), ..Config::default() };
+    cancel_at_each_await(&config, &body, &mut check)
+}
+
+pub(super) fn cancel_at_each_await<F: Future>(
+    config: &Config,
+    body: &impl Fn() -> F,
+    check: &mut dyn FnMut(),
+) -> usize {
+    let config = Config { is_single_step: true, ..config.clone() };
+    let mut at_await = 0;
+    loop {
+        match judge(&config, body, check, at_await) {
+            Ok(Reached::End) => return at_await,
+            Ok(Reached::Await) => at_await += 1,
+            Err(fault) => panic!("cancelled at await {at_await}: {fault}\n{}", draw_at(&config, body, at_await)),
+        }
+    }
+}
+
+/// How far a run came that was to be cancelled.
+enum Reached {
+    /// It was cancelled.
+    Await,
+    /// It had ended before.
+    End,
+}
+
+/// Runs once, cancelled at an await, and says what is wrong afterwards.
+fn judge<F: Future>(
+    config: &Config,
+    body: &impl Fn() -> F,
+    check: &mut dyn FnMut(),
+    at_await: usize,
+) -> Result<Reached, String> {
+    let before = Resources::now();
+    let faults = Rc::new(RefCell::new(String::new()));
+    let sink = Rc::clone(&faults);
+    let listening = inspect::listen(move |report| {
+        if report.kind() != ReportKind::StillStopping {
+            let _ = writeln!(sink.borrow_mut(), "{report}");
+        }
+    });
+    let run = || {
+        let ran = block_on(config, cancel_at(body(), at_await, None));
+        check();
+        ran
+    };
+    let ran = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_text(&*panic).to_string());
+    drop(listening);
+    let (reached, leftover) = ran?;
+    if leftover != Leftover::default() {
+        return Err(format!("left behind: {leftover:?}"));
+    }
+    before.check_unchanged()?;
+    let faults = faults.take();
+    if faults.is_empty() { Ok(reached) } else { Err(faults) }
+}
+
+/// The tree of tasks at an await.
+fn draw_at<F: Future>(config: &Config, body: &impl Fn() -> F, at_await: usize) -> Inspection {
+    let drawing = RefCell::new(Inspection::default());
+    // The run has failed before and may do so again; only the drawing is wanted.
+    let _ = catch_unwind(AssertUnwindSafe(|| block_on(config, cancel_at(body(), at_await, Some(&drawing)))));
+    drawing.into_inner()
+}
+
+/// Runs a future and cancels it when it has been pending so many times.
+async fn cancel_at<F: Future>(future: F, at_await: usize, drawing: Option<&RefCell<Inspection>>) -> Reached {
+    let mut slot = pin!(Some(future));
+    let mut owner = Owner::default();
+    let mut n_awaits = 0;
+    let mut is_cancelled = false;
+    poll_fn(|cx| {
+        loop {
+            if n_awaits == at_await && !is_cancelled {
+                is_cancelled = true;
+                if let Some(drawing) = drawing {
+                    *drawing.borrow_mut() = unwind::inspect(|| drop(owner.poll_slot(slot.as_mut(), cx)));
+                }
+                owner.cancel_slot(slot.as_mut());
+            }
+            let polled = owner.poll_slot(slot.as_mut(), cx);
+            n_awaits += 1;
+            match polled {
+                Poll::Ready(_) => return Poll::Ready(if is_cancelled { Reached::Await } else { Reached::End }),
+                Poll::Pending if is_cancelled || n_awaits != at_await => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,60 @@
+//! What a process holds that a test may leave behind.
+
+use std::fs;
+
+/// The open files and the children of this process, to be compared before and after.
+///
+/// Both belong to the whole process, so that other tests running beside show in them: files count only where none does
+/// (`RUST_TEST_THREADS=1`, or a runner with a process for each test).
+///
+/// # Examples
+/// ```
+/// let before = xiio::testing::Resources::now();
+/// xiio::run(async {});
+/// assert_eq!(before.check_unchanged(), Ok(()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    n_files: Option<usize>,
+    n_children: Option<usize>,
+}
+
+impl Resources {
+    /// As they are now. On a system without `/proc` nothing is known, and nothing compared.
+    #[must_use]
+    pub fn now() -> Self {
+        let is_alone =
+            std::env::var("RUST_TEST_THREADS").is_ok_and(|n| n == "1") || std::env::var_os("NEXTEST").is_some();
+        if !is_alone {
+            return Self { n_files: None, n_children: None };
+        }
+        Self { n_files: count_files(), n_children: count_children() }
+    }
+
+    /// Whether they still are the same.
+    ///
+    /// # Errors
+    /// Says what there is more or less of.
+    pub fn check_unchanged(&self) -> Result<(), String> {
+        let now = Self::now();
+        if now == *self {
+            return Ok(());
+        }
+        Err(format!(
+            "open files: {:?} before, {:?} now; children: {:?} before, {:?} now",
+            self.n_files, now.n_files, self.n_children, now.n_children
+        ))
+    }
+}
+
+fn count_files() -> Option<usize> {
+    // The listing itself holds a file open, each time the same.
+    fs::read_dir("/proc/self/fd").ok().map(Iterator::count)
+}
+
+/// Children, zombies included, of all threads.
+fn count_children() -> Option<usize> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?;
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    Some(lists.map(|list| list.split_whitespace().count()).sum())
+}
