@@ -1,1 +1,3 @@
 //! The tests of xiio are in `tests/`, one file a situation.
+
+pub mod example;
