@@ -1,0 +1,9 @@
+//! The code in `README.md` and `docs/`, as doctests.
+
+macro_rules! pages {
+    ($($name:ident = $path:literal),+ $(,)?) => {
+        $(#[doc = include_str!(concat!("../../", $path))] mod $name {})+
+    };
+}
+
+pages!(readme = "README.md",);
