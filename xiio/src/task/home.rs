@@ -118,8 +118,10 @@ impl Home {
     }
 
     fn notify(&self, inbox: MutexGuard<'_, Inbox>) {
-        // Ordering: `fall_asleep` stores the flag and then looks into the inbox, under the same lock.
-        let notifier = self.is_asleep.load(Ordering::SeqCst).then(|| inbox.notifier.clone()).flatten();
+        // Ordering: `fall_asleep` stores the flag and then looks into the inbox, under the same lock. Whoever takes the
+        // flag back notifies; the others that post before the thread is awake need not.
+        let is_first = self.is_asleep.load(Ordering::SeqCst) && self.is_asleep.swap(false, Ordering::SeqCst);
+        let notifier = is_first.then(|| inbox.notifier.clone()).flatten();
         drop(inbox);
         if let Some(notifier) = notifier {
             notifier.wake();
