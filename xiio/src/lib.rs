@@ -24,6 +24,7 @@ mod unwind;
 pub mod inspect;
 pub mod io;
 pub mod testing;
+pub mod thread;
 
 #[doc(hidden)]
 pub mod __private;
@@ -37,5 +38,6 @@ pub use group::{CancelTask, Failure, GroupError, Outcome, Task, TaskGroup, TryTa
 pub use io::{read, readable, writable, write, write_all};
 pub use promise::{Promise, WaitPromise};
 pub use root::{Builder, run};
+pub use thread::in_thread;
 pub use time::{Interval, Sleep, YieldNow, interval, now, sleep, sleep_until, yield_now};
 pub use xiio_macros::{main, task_group, test, try_task_group};

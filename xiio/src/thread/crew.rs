@@ -1,0 +1,299 @@
+//! Who takes which job, and when another worker is called. Pure: it is told what happens and says what to do; it
+//! neither waits nor wakes nor looks at a clock.
+//!
+//! ```text
+//!                          1                      3
+//!   (none) ──▶ called ──────────▶ busy ◀───────────────── watching
+//!                ▲ │               │ ▲                    ▲   │
+//!                │ │ 2             │ │ 4                  │   │ 5
+//!                │ └──────────────────────────────────────┘   │
+//!              6 │                 ▼                          ▼
+//!                └─────────────── idle ◀──────────────────────┘ ──▶ (none) 7
+//!
+//!  1 nobody has taken a job since the call, or nobody else works   4 there is a next job / there is none
+//!  2 somebody has: the queue moves                                 5 the queue is empty
+//!  3 the queue does not move fast enough                           6 `push`, or a worker that leaves jobs behind
+//!                                                                  7 idle for long, or the pool has gone
+//! ```
+//!
+//! A thread that is woken costs more than a short job. So at most one worker at a time is called or watching. A watcher
+//! looks again after [`WATCH`], and helps if a job that was in the queue at its last look still is. So short jobs are all
+//! taken by one worker, whatever their number; and a job behind a long one waits for the time of two looks at most, for
+//! each worker that is then needed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a watching worker lets the queue move by itself.
+pub(super) const WATCH: Duration = Duration::from_micros(200);
+
+/// How long an idle worker stays.
+pub(super) const KEEP: Duration = Duration::from_secs(10);
+
+/// The queue of a pool and its workers. `J` is a job, `W` a way to wake a worker.
+pub(super) struct Crew<J, W> {
+    max_workers: usize,
+    queue: VecDeque<J>,
+    /// Jobs that were ever queued.
+    n_queued: u64,
+    /// The one that was idle last is called first.
+    idle: Vec<(Id, W)>,
+    /// Called or started, and not here yet.
+    called: Option<Call>,
+    watching: Option<(Id, W, Look)>,
+    n_workers: usize,
+    n_busy: usize,
+    next_id: u64,
+    is_closing: bool,
+}
+
+/// Names a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Id(u64);
+
+struct Call {
+    id: Id,
+    /// What had been taken from the queue when it was called.
+    n_taken: u64,
+}
+
+/// What a watcher has seen: these are to be taken until its next look.
+#[derive(Clone, Copy)]
+struct Look {
+    n_queued: u64,
+}
+
+/// Whom to call. To be done when the crew is not locked.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use]
+pub(super) enum Help<W> {
+    Nobody,
+    Wake(W),
+    /// A new worker, under this name.
+    Start(Id),
+}
+
+/// What a worker does next.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Next<J, W> {
+    /// Call for help, then run the job.
+    Work(J, Help<W>),
+    /// Wait to be woken, for so long at most; then ask again.
+    Rest(Duration),
+    End,
+}
+
+impl<J, W: Clone> Crew<J, W> {
+    pub(super) fn new(max_workers: usize) -> Self {
+        Self {
+            max_workers,
+            queue: VecDeque::new(),
+            n_queued: 0,
+            idle: Vec::new(),
+            called: None,
+            watching: None,
+            n_workers: 0,
+            n_busy: 0,
+            next_id: 0,
+            is_closing: false,
+        }
+    }
+
+    /// Puts a job at the end of the queue.
+    pub(super) fn push(&mut self, job: J) -> Help<W> {
+        self.queue.push_back(job);
+        self.n_queued += 1;
+        self.call_help()
+    }
+
+    fn n_taken(&self) -> u64 {
+        self.n_queued - self.queue.len() as u64
+    }
+
+    /// Calls a worker, unless one is called or watching already, or all are at work.
+    fn call_help(&mut self) -> Help<W> {
+        if self.called.is_some() || (self.watching.is_some() && self.n_busy > 0) {
+            return Help::Nobody;
+        }
+        let n_taken = self.n_taken();
+        if let Some((id, wake, _)) = self.watching.take() {
+            self.called = Some(Call { id, n_taken });
+            return Help::Wake(wake);
+        }
+        if let Some((id, wake)) = self.idle.pop() {
+            self.called = Some(Call { id, n_taken });
+            return Help::Wake(wake);
+        }
+        if self.n_workers == self.max_workers {
+            return Help::Nobody;
+        }
+        let id = Id(self.next_id);
+        self.next_id += 1;
+        self.n_workers += 1;
+        self.called = Some(Call { id, n_taken });
+        Help::Start(id)
+    }
+
+    /// What the worker `id` does, which begins, has ended a job or was resting.
+    ///
+    /// `has_rested` says that the time it was to rest is over.
+    pub(super) fn next(&mut self, id: Id, wake: &W, has_rested: bool) -> Next<J, W> {
+        if self.called.as_ref().is_some_and(|call| call.id == id) {
+            let is_moving = self.called.take().is_some_and(|call| call.n_taken != self.n_taken());
+            return self.take_or_watch(id, wake, is_moving);
+        }
+        if let Some(look) = self.watching.as_ref().filter(|watcher| watcher.0 == id).map(|watcher| watcher.2) {
+            if !has_rested {
+                return Next::Rest(WATCH);
+            }
+            self.watching = None;
+            let is_moving = self.n_taken() >= look.n_queued;
+            return self.take_or_watch(id, wake, is_moving);
+        }
+        if let Some(place) = self.idle.iter().position(|idle| idle.0 == id) {
+            if !has_rested && !self.is_closing {
+                return Next::Rest(KEEP);
+            }
+            self.idle.remove(place);
+            return self.leave();
+        }
+        self.n_busy -= 1;
+        self.take_or_watch(id, wake, false)
+    }
+
+    fn take_or_watch(&mut self, id: Id, wake: &W, is_moving: bool) -> Next<J, W> {
+        if is_moving && self.n_busy > 0 && self.watching.is_none() && !self.queue.is_empty() {
+            self.watching = Some((id, wake.clone(), Look { n_queued: self.n_queued }));
+            return Next::Rest(WATCH);
+        }
+        let Some(job) = self.queue.pop_front() else { return self.rest(id, wake) };
+        self.n_busy += 1;
+        let help = if self.queue.is_empty() { Help::Nobody } else { self.call_help() };
+        Next::Work(job, help)
+    }
+
+    fn rest(&mut self, id: Id, wake: &W) -> Next<J, W> {
+        if self.is_closing {
+            return self.leave();
+        }
+        self.idle.push((id, wake.clone()));
+        Next::Rest(KEEP)
+    }
+
+    fn leave(&mut self) -> Next<J, W> {
+        self.n_workers -= 1;
+        Next::End
+    }
+
+    /// The worker that was to be started could not be. Gives the jobs that nobody is left for.
+    pub(super) fn refuse_start(&mut self) -> VecDeque<J> {
+        self.called = None;
+        self.n_workers -= 1;
+        if self.n_workers > 0 { VecDeque::new() } else { std::mem::take(&mut self.queue) }
+    }
+
+    /// No more jobs will come. Gives the workers that are to be woken so that they end.
+    pub(super) fn close(&mut self) -> Vec<W> {
+        self.is_closing = true;
+        self.idle.iter().map(|(_, wake)| wake.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Jobs are numbers, and so are workers.
+    type Numbers = Crew<u32, u64>;
+
+    fn next(crew: &mut Numbers, id: u64) -> Next<u32, u64> {
+        crew.next(Id(id), &id, false)
+    }
+
+    fn after_rest(crew: &mut Numbers, id: u64) -> Next<u32, u64> {
+        crew.next(Id(id), &id, true)
+    }
+
+    #[test]
+    fn one_worker_is_called_for_many_jobs() {
+        let mut crew = Numbers::new(4);
+        assert_eq!(crew.push(1), Help::Start(Id(0)));
+        assert_eq!(crew.push(2), Help::Nobody);
+        assert_eq!(crew.push(3), Help::Nobody);
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Start(Id(1))));
+        assert_eq!(crew.push(4), Help::Nobody);
+    }
+
+    #[test]
+    fn jobs_that_last_get_a_worker_each() {
+        let mut crew = Numbers::new(2);
+        let _ = (crew.push(1), crew.push(2), crew.push(3));
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Start(Id(1))));
+        assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Nobody), "the pool is full");
+        assert_eq!(next(&mut crew, 0), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn while_the_queue_moves_the_second_worker_only_watches() {
+        let mut crew = Numbers::new(2);
+        for job in 1..=4 {
+            let _ = crew.push(job);
+        }
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Start(Id(1))));
+        assert_eq!(next(&mut crew, 0), Next::Work(2, Help::Nobody));
+        assert_eq!(next(&mut crew, 1), Next::Rest(WATCH), "a job was taken since the call");
+        assert_eq!(next(&mut crew, 0), Next::Work(3, Help::Nobody));
+        assert_eq!(next(&mut crew, 0), Next::Work(4, Help::Nobody));
+        let _ = crew.push(5);
+        assert_eq!(after_rest(&mut crew, 1), Next::Rest(WATCH), "all that it had seen are taken");
+        assert_eq!(after_rest(&mut crew, 1), Next::Work(5, Help::Nobody), "this one it has seen before");
+    }
+
+    #[test]
+    fn a_watcher_is_called_when_nobody_works_any_more() {
+        let mut crew = Numbers::new(2);
+        let _ = (crew.push(1), crew.push(2), crew.push(3));
+        let _ = (next(&mut crew, 0), next(&mut crew, 0));
+        assert_eq!(next(&mut crew, 1), Next::Rest(WATCH));
+        assert_eq!(next(&mut crew, 0), Next::Work(3, Help::Nobody));
+        assert_eq!(next(&mut crew, 0), Next::Rest(KEEP));
+        assert_eq!(crew.push(4), Help::Wake(1));
+        assert_eq!(next(&mut crew, 1), Next::Work(4, Help::Nobody));
+    }
+
+    #[test]
+    fn the_worker_that_was_idle_last_is_called_first() {
+        let mut crew = Numbers::new(2);
+        let _ = (crew.push(1), crew.push(2));
+        let _ = (next(&mut crew, 0), next(&mut crew, 1));
+        assert_eq!(next(&mut crew, 1), Next::Rest(KEEP));
+        assert_eq!(next(&mut crew, 0), Next::Rest(KEEP));
+        assert_eq!(crew.push(3), Help::Wake(0));
+        assert_eq!(after_rest(&mut crew, 1), Next::End, "it was idle for long");
+        assert_eq!(after_rest(&mut crew, 0), Next::Work(3, Help::Nobody), "it was called at the last moment");
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_started_is_missed_only_by_an_empty_crew() {
+        let mut crew = Numbers::new(2);
+        assert_eq!(crew.push(1), Help::Start(Id(0)));
+        assert_eq!(crew.refuse_start(), [1]);
+        assert_eq!(crew.push(2), Help::Start(Id(1)));
+        let _ = crew.push(3);
+        assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Start(Id(2))));
+        assert_eq!(crew.refuse_start(), []);
+        assert_eq!(next(&mut crew, 1), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn a_closing_crew_ends_when_its_jobs_have() {
+        let mut crew = Numbers::new(2);
+        let _ = (crew.push(1), crew.push(2), crew.push(3));
+        let _ = (next(&mut crew, 0), next(&mut crew, 1));
+        assert_eq!(next(&mut crew, 0), Next::Work(3, Help::Nobody));
+        assert_eq!(next(&mut crew, 1), Next::Rest(KEEP));
+        assert_eq!(crew.close(), [1]);
+        assert_eq!(next(&mut crew, 1), Next::End);
+        assert_eq!(next(&mut crew, 0), Next::End);
+    }
+}

@@ -1,0 +1,216 @@
+//! The future of a job.
+
+use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::job::{Job, Work};
+use super::pool::ThreadPool;
+use crate::error::Payload;
+use crate::runtime::{Outside, Runtime, poll_leaf};
+use crate::unwind::{self, Duty, Node};
+
+/// Runs `f`, which may block, on a thread, and waits for its value.
+///
+/// The thread is one of a pool that the whole process shares: at most `min(32, cpus + 4)`, started when needed, gone after ten
+/// idle seconds. More jobs than that wait in a queue; work of unknown length should have a
+/// [`ThreadPool`] of its own. Nothing is handed to a thread before the first poll.
+///
+/// `f` moves to another thread and may outlive a future that is leaked or dropped, so it cannot borrow: move what it needs
+/// in, share it in an `Arc`, or give it back with the value.
+///
+/// # Panics
+/// With the panic of `f`, payload as it was; the thread lives on. Also when the system gives no thread and none runs.
+/// It may be polled outside of a runtime.
+///
+/// # Cancellation
+/// A job that is still in the queue never runs. A thread cannot be interrupted, so a job that runs is waited for (the other tasks go
+/// on meanwhile) and its value is dropped; it can ask [`is_cancelled`](crate::thread::is_cancelled) and stop early.
+/// [`InThread::abandon_on_cancel`] does without the wait. Dropped by other code than xiio's, or with the runtime, the future
+/// does not wait either: the job runs on, is told that it was cancelled, and its value is dropped on its thread.
+///
+/// # Examples
+/// ```
+/// let file = std::env::temp_dir().join("xiio-in-thread");
+/// std::fs::write(&file, "hello")?;
+/// let path = file.clone();
+/// let text = xiio::run(xiio::in_thread(move || std::fs::read_to_string(path)))?;
+/// assert_eq!(text, "hello");
+/// # std::fs::remove_file(file)?;
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// It does not borrow:
+/// ```compile_fail,E0597
+/// let text = String::from("hello");
+/// let len = xiio::run(xiio::in_thread(|| text.len()));
+/// ```
+///
+/// # Source
+/// `xiio.in_thread` in the Python original, which starts a thread for each call.
+#[track_caller]
+pub fn in_thread<F, T>(f: F) -> InThread<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    InThread::new(ThreadPool::shared().clone(), f)
+}
+
+/// The future of [`in_thread`] and [`ThreadPool::run`].
+#[must_use = "a job is not handed to a thread before it is awaited"]
+pub struct InThread<F, T> {
+    stage: Stage<F, T>,
+    node: Node,
+    waits: bool,
+    location: &'static Location<'static>,
+}
+
+enum Stage<F, T> {
+    Fresh(ThreadPool, F),
+    Waiting {
+        job: Arc<Job<F, T>>,
+        /// Kept so that the pool does not close before the job has run.
+        _pool: ThreadPool,
+        /// Keeps the runtime, if there is one, from taking the wait for a deadlock.
+        _outside: Option<Outside>,
+    },
+    Ended,
+}
+
+// Neither the function nor the value is ever polled or pinned.
+impl<F, T> Unpin for InThread<F, T> {}
+
+impl<F, T> InThread<F, T> {
+    #[track_caller]
+    pub(super) fn new(pool: ThreadPool, f: F) -> Self {
+        let stage = Stage::Fresh(pool, f);
+        Self { stage, node: Node::new("in_thread"), waits: true, location: Location::caller() }
+    }
+
+    /// Lets a cancellation leave the job behind instead of waiting for it.
+    ///
+    /// The job is told by [`is_cancelled`](crate::thread::is_cancelled), its value is dropped on its thread. It may run when its
+    /// group, and even the runtime, has ended: for jobs that may block for ever, and hold nothing that others need.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let start = Instant::now();
+    /// let job = xiio::in_thread(|| std::thread::sleep(Duration::from_secs(1))).abandon_on_cancel();
+    /// assert!(xiio::run(xiio::timeout(Duration::from_millis(5), job)).is_err());
+    /// assert!(start.elapsed() < Duration::from_secs(1));
+    /// ```
+    pub fn abandon_on_cancel(mut self) -> Self {
+        self.waits = false;
+        self
+    }
+}
+
+impl<F, T> InThread<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+        let outcome = match &self.stage {
+            Stage::Waiting { job, .. } => ready!(job.poll(cx)),
+            Stage::Fresh(..) => return self.start(cx),
+            Stage::Ended => panic!("a thread job was polled after it had ended"),
+        };
+        self.stage = Stage::Ended;
+        Poll::Ready(outcome)
+    }
+
+    /// Hands the job to the pool. It is polled before, so that the worker finds a waker.
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+        let Stage::Fresh(pool, function) = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
+        let job = Arc::new(Job::new(function));
+        let polled = job.poll(cx);
+        debug_assert!(polled.is_pending());
+        let outside = Runtime::try_with(Runtime::count_outside);
+        pool.push(Arc::clone(&job) as Arc<dyn Work>);
+        self.stage = Stage::Waiting { job, _pool: pool, _outside: outside };
+        Poll::Pending
+    }
+
+    /// Waits for a job that has begun, after the cancellation.
+    fn poll_cleanup(&mut self, cx: &mut Context<'_>) {
+        let Stage::Waiting { job, .. } = &self.stage else { return self.node.finish() };
+        let job = Arc::clone(job);
+        let cleaned_up = catch_unwind(AssertUnwindSafe(|| {
+            if job.cancel() {
+                return Poll::Ready(Ok(()));
+            }
+            self.poll_outcome(cx).map(|outcome| outcome.map(drop))
+        }));
+        match cleaned_up {
+            Ok(Poll::Pending) => self.node.hold(cx, true),
+            Ok(Poll::Ready(Ok(()))) => self.node.finish(),
+            Ok(Poll::Ready(Err(payload))) | Err(payload) => self.node.finish_with_panic(payload),
+        }
+    }
+}
+
+fn describe(location: &Location<'_>) -> String {
+    format!("a thread job, started at {}:{}", location.file(), location.line())
+}
+
+impl<F, T> Future for InThread<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let this = self.get_mut();
+        let location = this.location;
+        match this.node.duty(cx) {
+            Duty::Wait => Poll::Pending,
+            Duty::Run => match poll_leaf(cx, || describe(location), |cx| this.poll_outcome(cx)) {
+                Poll::Ready(outcome) => {
+                    this.node.leave();
+                    Poll::Ready(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
+                }
+                Poll::Pending => {
+                    let has_begun = matches!(this.stage, Stage::Waiting { .. });
+                    this.node.hold(cx, has_begun && this.waits);
+                    Poll::Pending
+                }
+            },
+            Duty::Unwind => {
+                if unwind::inspecting(|drawing| drawing.leaf(describe(location))) {
+                    // The wake of the job may have been spent on this very poll.
+                    cx.waker().wake_by_ref();
+                } else {
+                    this.poll_cleanup(cx);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<F, T> Drop for InThread<F, T> {
+    fn drop(&mut self) {
+        if let Stage::Waiting { job, .. } = &self.stage {
+            job.abandon();
+        }
+    }
+}
+
+impl<F, T> fmt::Debug for InThread<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::Fresh(..) => "not started",
+            Stage::Waiting { .. } => "waiting",
+            Stage::Ended => "ended",
+        };
+        f.debug_struct("InThread").field("location", &self.location).field("stage", &stage).finish()
+    }
+}

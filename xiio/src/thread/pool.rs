@@ -1,0 +1,184 @@
+//! Threads that take jobs from a queue.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::crew::{Crew, Help, Id, Next};
+use super::future::InThread;
+use super::job::Work;
+
+type AnyJob = Arc<dyn Work>;
+type Workers = Mutex<Crew<AnyJob, Thread>>;
+
+/// A number of threads for blocking work.
+///
+/// Threads are started when they are needed, `max` at most, and end after ten idle seconds. A clone is the same pool. When the
+/// last clone and the last waiting job have gone, the threads end.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::thread::ThreadPool;
+///
+/// let pool = ThreadPool::new(2);
+/// let squares = xiio::run(xiio::gather((1..=3).map(|n| pool.run(move || {
+///     std::thread::sleep(Duration::from_millis(10));
+///     n * n
+/// }))));
+/// assert_eq!(squares, [1, 4, 9]);
+/// ```
+///
+/// # Source
+/// `xiio.ThreadPool` in the Python original, which is a block that waits for its threads; here every job is waited
+/// for.
+#[derive(Clone)]
+pub struct ThreadPool {
+    pool: Arc<Pool>,
+}
+
+impl ThreadPool {
+    /// A pool of at most `max` threads. None is started yet.
+    ///
+    /// # Panics
+    /// When `max` is zero.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        assert!(max > 0, "a pool of no threads would never run a job; `max` must be at least 1");
+        let workers = Arc::new(Mutex::new(Crew::new(max)));
+        Self { pool: Arc::new(Pool { workers }) }
+    }
+
+    /// Runs `f` on a thread of this pool, see [`in_thread`](crate::thread::in_thread).
+    ///
+    /// Jobs begin in the order in which their futures are first polled.
+    #[track_caller]
+    pub fn run<F, T>(&self, f: F) -> InThread<F, T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        InThread::new(self.clone(), f)
+    }
+
+    /// The pool of [`in_thread`](crate::thread::in_thread).
+    pub(super) fn shared() -> &'static Self {
+        static SHARED: OnceLock<ThreadPool> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let n_cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            Self::new(32.min(n_cpus + 4))
+        })
+    }
+
+    pub(super) fn push(&self, job: AnyJob) {
+        let help = lock(&self.pool.workers).push(job);
+        call(&self.pool.workers, help);
+    }
+}
+
+impl fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPool").finish_non_exhaustive()
+    }
+}
+
+/// What the users of a pool share; the workers share what is inside.
+struct Pool {
+    workers: Arc<Workers>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let idle = lock(&self.workers).close();
+        idle.iter().for_each(Thread::unpark);
+    }
+}
+
+fn lock(workers: &Workers) -> MutexGuard<'_, Crew<AnyJob, Thread>> {
+    workers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wakes or starts the worker that the crew has called.
+fn call(workers: &Arc<Workers>, help: Help<Thread>) {
+    match help {
+        Help::Nobody => {}
+        Help::Wake(worker) => worker.unpark(),
+        Help::Start(id) => {
+            let crew = Arc::clone(workers);
+            let started = thread::Builder::new().name("xiio-worker".into()).spawn(move || work(&crew, id));
+            if let Err(error) = started {
+                let stranded = lock(workers).refuse_start();
+                let text = format!("cannot start a thread for blocking work: {error}");
+                stranded.into_iter().for_each(|job| job.refuse(text.clone()));
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// The job that runs on this thread.
+    static CURRENT: RefCell<Option<AnyJob>> = const { RefCell::new(None) };
+}
+
+/// Whether the job that runs on this thread should stop: whoever waits for it was cancelled.
+///
+/// Threads cannot be interrupted, so a long job asks now and then. Always `false` on threads that are not of a pool.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::{thread::is_cancelled, timeout};
+///
+/// let search = xiio::in_thread(|| {
+///     while !is_cancelled() {
+///         std::thread::sleep(Duration::from_millis(1));
+///     }
+/// });
+/// assert!(xiio::run(timeout(Duration::from_millis(5), search)).is_err());
+/// ```
+#[must_use]
+pub fn is_cancelled() -> bool {
+    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|job| job.is_cancelled()))
+}
+
+/// The life of a worker.
+///
+/// The result of a job is published when the next job is taken, or the worker is among the idle: whoever gets the result
+/// and hands in another job finds this worker free, and calls no second one.
+fn work(workers: &Arc<Workers>, id: Id) {
+    let me = thread::current();
+    let mut has_rested = false;
+    loop {
+        let next = lock(workers).next(id, &me, has_rested);
+        publish();
+        has_rested = match next {
+            Next::End => return,
+            Next::Rest(limit) => park(limit),
+            Next::Work(job, help) => {
+                call(workers, help);
+                CURRENT.set(Some(Arc::clone(&job)));
+                job.work();
+                false
+            }
+        };
+    }
+}
+
+/// Wakes who waits for the job that was run last.
+fn publish() {
+    if let Some(job) = CURRENT.take() {
+        // A waker may be user code, and so may what is dropped with the job.
+        let _ = catch_unwind(AssertUnwindSafe(move || job.publish()));
+    }
+}
+
+/// Parks this thread; `true` if the time is over.
+fn park(limit: Duration) -> bool {
+    let start = Instant::now();
+    thread::park_timeout(limit);
+    start.elapsed() >= limit
+}
