@@ -10,7 +10,8 @@ use std::{env, fs};
 
 fn main() {
     let root = Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("..");
-    let mut pages: Vec<PathBuf> = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let docs = fs::read_dir(root.join("docs")).into_iter().flatten();
+    let mut pages: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
     pages.push(root.join("README.md"));
     pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
     pages.sort();
