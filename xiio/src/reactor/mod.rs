@@ -4,9 +4,13 @@
 //! until an operation would block. So a busy socket costs no system call but its own reads and writes.
 //!
 //! One `Poller::wait` costs five system calls on Linux, of which four serve its own timer and notifier. So the reactor
-//! waits on the poller's descriptor itself, with one call (`wait::Fast`). That the event data is the key is an inner
-//! matter of `polling`, so it is checked once a process; where the check fails, and on other systems, `Poller::wait` is
-//! used (`wait::Portable`). `Poller::notify` is never mixed with the fast path: it would work once.
+//! registers with the poller's descriptor itself and waits on it, with one call (`wait::Fast`). Whether that works is
+//! checked once a process; where it does not, and on other systems, `Poller` does both (`wait::Portable`).
+//! `Poller::notify` is never mixed with the fast path: it would work once.
+//!
+//! The fast path also asks to be told when the other end closes (`EPOLLRDHUP`), which `Poller` does not. Only with that
+//! may a stream forget that it is readable when a read was short ([`Source::clear_if_drained`]): the end of a stream that
+//! arrives together with its last data is no event of its own.
 //!
 //! Invariants: a registration is deleted before its descriptor is closed (a child between fork and exec still holds a
 //! copy, and would keep it reporting); events of unknown keys are ignored; registrations survive `ENOENT` and `EEXIST`,
@@ -26,7 +30,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use polling::{Event, Poller};
+use polling::Poller;
 
 use crate::slab::Slab;
 use source::Watched;
@@ -96,7 +100,7 @@ impl Reactor {
             watched[key] = Rc::new(Watched::new(raw, key));
             key
         };
-        if let Err(error) = source::register(&self.poller, fd, Event::all(key)) {
+        if let Err(error) = source::register(&self.poller, fd, key) {
             self.watched.borrow_mut().remove(key);
             return Err(error);
         }
@@ -115,9 +119,9 @@ impl Reactor {
     /// who waits for what is ready. May return early.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut ready = Vec::new();
-        self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |key, direction| {
-            if let Some(watched) = self.watched.borrow().get(key) {
-                watched.set_ready(direction, &mut ready);
+        self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |report| {
+            if let Some(watched) = self.watched.borrow().get(report.key) {
+                watched.set_ready(report, &mut ready);
             }
         })?;
         ready.into_iter().for_each(Waker::wake);

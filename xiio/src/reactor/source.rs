@@ -3,14 +3,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use polling::{Event, PollMode, Poller};
 
+use super::wait::Report;
+#[cfg(target_os = "linux")]
+use super::wait::fast;
 use super::{Direction, Reactor};
 use crate::slab::Slab;
+#[cfg(target_os = "linux")]
+use crate::sys::epoll;
 
 /// What the reactor knows of a descriptor. Shared by all who watch it.
 pub(super) struct Watched {
@@ -28,6 +33,8 @@ pub(super) struct Watched {
 struct Side {
     /// Set by an event, unset by who finds out that the operation would block.
     is_ready: Cell<bool>,
+    /// Set by an event that tells of nothing but data; what else comes later is another event.
+    is_plain_data: Cell<bool>,
     /// `None` for those that were woken and have not been polled since.
     waiters: RefCell<Slab<Option<Waker>>>,
 }
@@ -49,10 +56,13 @@ impl Watched {
     }
 
     /// Notes an event; the wakers to be woken are put into `wakers`.
-    pub(super) fn set_ready(&self, direction: Direction, wakers: &mut Vec<Waker>) {
-        let side = self.side(direction);
-        side.is_ready.set(true);
-        wakers.extend(side.waiters.borrow_mut().iter_mut().filter_map(Option::take));
+    pub(super) fn set_ready(&self, report: Report, wakers: &mut Vec<Waker>) {
+        let sides = [(report.is_readable, &self.read), (report.is_writable, &self.write)];
+        for (_, side) in sides.into_iter().filter(|(is_ready, _)| *is_ready) {
+            side.is_ready.set(true);
+            side.is_plain_data.set(report.is_plain_data);
+            wakers.extend(side.waiters.borrow_mut().iter_mut().filter_map(Option::take));
+        }
     }
 }
 
@@ -80,6 +90,27 @@ impl Source {
     /// An operation in this direction would block; an event will tell when it does not any more.
     pub(crate) fn clear_ready(&self, direction: Direction) {
         self.watched.side(direction).is_ready.set(false);
+    }
+
+    /// A read or write on a stream has moved less than it was asked to: the next one would block.
+    ///
+    /// Only where the last event told of nothing but data. Otherwise the end of the stream or an error may be left to
+    /// fetch, of which there will be no other event.
+    pub(crate) fn clear_if_drained(&self, direction: Direction) {
+        let side = self.watched.side(direction);
+        if side.is_plain_data.get() {
+            side.is_ready.set(false);
+        }
+    }
+
+    /// It costs one attempt to find out otherwise.
+    pub(crate) fn assume_ready(&self, direction: Direction) {
+        self.watched.side(direction).is_ready.set(true);
+    }
+
+    /// Whether `wait` stands in a line of this source.
+    pub(crate) fn has(&self, wait: &Wait) -> bool {
+        Rc::ptr_eq(&self.watched, &wait.watched)
     }
 
     /// One place in the line of those who wait for this direction.
@@ -140,16 +171,10 @@ impl Drop for Wait {
     }
 }
 
-/// Registers `fd`, or takes over a registration that was left behind.
-pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, interest: Event) -> io::Result<()> {
-    // SAFETY: the contract is to delete the source before it is closed. `Source` does, as it is dropped before the
-    // descriptor that it watches. One that is leaked leaves a registration that the kernel ends with the descriptor;
-    // all that can come of it is an event for a place that is taken by another descriptor, which is a spurious wake.
-    let added = unsafe { poller.add_with_mode(&fd, interest, PollMode::Edge) };
-    match added {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            poller.modify_with_mode(fd, interest, PollMode::Edge)
-        }
+/// Registers `fd` for both directions, or takes over a registration that was left behind.
+pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+    match add(poller, fd, key) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(poller, fd, key),
         result => result,
     }
     .map_err(|error| cannot_watch(fd, &error))
@@ -157,10 +182,29 @@ pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, interest: Event) -> 
 
 /// Makes sure that `fd` is still registered, and asks for an event if it is ready now.
 pub(super) fn rearm(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
-    match poller.modify_with_mode(fd, Event::all(key), PollMode::Edge) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => register(poller, fd, Event::all(key)),
+    match modify(poller, fd, key) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => register(poller, fd, key),
         result => result.map_err(|error| cannot_watch(fd, &error)),
     }
+}
+
+fn add(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if fast::works() {
+        return epoll::add(poller.as_fd(), fd, key as u64, epoll::BOTH_EDGES);
+    }
+    // SAFETY: the contract is to delete the source before it is closed. `Source` does, as it is dropped before the
+    // descriptor that it watches. One that is leaked leaves a registration that the kernel ends with the descriptor;
+    // all that can come of it is an event for a place that is taken by another descriptor, which is a spurious wake.
+    unsafe { poller.add_with_mode(&fd, Event::all(key), PollMode::Edge) }
+}
+
+fn modify(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if fast::works() {
+        return epoll::modify(poller.as_fd(), fd, key as u64);
+    }
+    poller.modify_with_mode(fd, Event::all(key), PollMode::Edge)
 }
 
 /// Ends a registration, if there still is one.
@@ -172,6 +216,5 @@ pub(super) fn deregister(poller: &Poller, fd: RawFd) {
 }
 
 fn cannot_watch(fd: BorrowedFd<'_>, error: &io::Error) -> io::Error {
-    use std::os::fd::AsRawFd;
     io::Error::new(error.kind(), format!("cannot watch fd {}: {error}", fd.as_raw_fd()))
 }

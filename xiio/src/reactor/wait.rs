@@ -7,7 +7,15 @@ use std::time::Duration;
 
 use polling::Poller;
 
-use super::Direction;
+/// One event: what a registration is ready for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Report {
+    pub(super) key: usize,
+    pub(super) is_readable: bool,
+    pub(super) is_writable: bool,
+    /// It is known that there is nothing but data, so an operation that moves less than it was asked to has moved all.
+    pub(super) is_plain_data: bool,
+}
 
 /// How many events one wait reports at most; the rest comes with the next.
 const MAX_EVENTS: usize = 256;
@@ -35,7 +43,7 @@ impl Waiting {
         &mut self,
         poller: &Poller,
         timeout: Option<Duration>,
-        on_event: &mut dyn FnMut(usize, Direction),
+        on_event: &mut dyn FnMut(Report),
     ) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
@@ -46,18 +54,17 @@ impl Waiting {
 }
 
 #[cfg(target_os = "linux")]
-mod fast {
+pub(super) mod fast {
     use std::io;
     use std::os::fd::AsFd;
     use std::sync::{Arc, OnceLock};
     use std::task::Waker;
     use std::time::Duration;
 
-    use polling::{Event, Poller};
+    use polling::Poller;
 
-    use super::MAX_EVENTS;
-    use crate::reactor::{Direction, source};
-    use crate::sys::epoll::Events;
+    use super::{MAX_EVENTS, Report};
+    use crate::sys::epoll::{self, Events};
     use crate::sys::eventfd::EventFd;
 
     /// The key of the notifier. The largest is `polling`'s own.
@@ -72,7 +79,7 @@ mod fast {
     impl Fast {
         pub(super) fn new(poller: &Poller) -> io::Result<(Self, Waker)> {
             let notifier = Arc::new(EventFd::new()?);
-            source::register(poller, notifier.as_fd(), Event::readable(NOTIFIER))?;
+            epoll::add(poller.as_fd(), notifier.as_fd(), NOTIFIER as u64, epoll::READ_EDGES)?;
             let waker = Waker::from(Arc::clone(&notifier));
             let events = Events::with_capacity(MAX_EVENTS);
             Ok((Self { events, _notifier: notifier }, waker))
@@ -82,25 +89,21 @@ mod fast {
             &mut self,
             poller: &Poller,
             timeout: Option<Duration>,
-            on_event: &mut dyn FnMut(usize, Direction),
+            on_event: &mut dyn FnMut(Report),
         ) -> io::Result<()> {
             self.events.wait(poller.as_fd(), timeout)?;
             for event in self.events.iter() {
                 // Keys of `polling` itself and of the notifier are nobody's place.
                 let Ok(key) = usize::try_from(event.key) else { continue };
-                if event.is_readable {
-                    on_event(key, Direction::Read);
-                }
-                if event.is_writable {
-                    on_event(key, Direction::Write);
-                }
+                let is_plain_data = !event.is_special;
+                on_event(Report { key, is_readable: event.is_readable, is_writable: event.is_writable, is_plain_data });
             }
             Ok(())
         }
     }
 
-    /// Whether waiting on the poller's descriptor reports the keys that were given to the poller. Tried once a process.
-    pub(super) fn works() -> bool {
+    /// Whether the poller's descriptor can be registered with and waited on directly. Tried once a process.
+    pub(in crate::reactor) fn works() -> bool {
         static WORKS: OnceLock<bool> = OnceLock::new();
         *WORKS.get_or_init(|| std::env::var_os("XIIO_PORTABLE_REACTOR").is_none() && self_check().unwrap_or(false))
     }
@@ -127,8 +130,7 @@ mod portable {
 
     use polling::{Events, Poller};
 
-    use super::MAX_EVENTS;
-    use crate::reactor::Direction;
+    use super::{MAX_EVENTS, Report};
 
     pub(in crate::reactor) struct Portable {
         events: Events,
@@ -160,18 +162,15 @@ mod portable {
             &mut self,
             poller: &Poller,
             timeout: Option<Duration>,
-            on_event: &mut dyn FnMut(usize, Direction),
+            on_event: &mut dyn FnMut(Report),
         ) -> io::Result<()> {
             self.events.clear();
             poller.wait(&mut self.events, timeout)?;
             for event in self.events.iter() {
                 let is_broken = event.is_err().unwrap_or(false) || event.is_interrupt();
-                if event.readable || is_broken {
-                    on_event(event.key, Direction::Read);
-                }
-                if event.writable || is_broken {
-                    on_event(event.key, Direction::Write);
-                }
+                let (is_readable, is_writable) = (event.readable || is_broken, event.writable || is_broken);
+                // `Poller` does not tell whether the other end has closed.
+                on_event(Report { key: event.key, is_readable, is_writable, is_plain_data: false });
             }
             Ok(())
         }

@@ -1,6 +1,6 @@
-//! Waiting on an epoll descriptor with one system call.
+//! Registering with an epoll descriptor, and waiting on it with one system call.
 //!
-//! See `epoll_wait(2)`. `epoll_pwait2` (Linux 5.11) takes nanoseconds; where it is missing, milliseconds are rounded up.
+//! See `epoll_ctl(2)` and `epoll_wait(2)`. `epoll_pwait2` (Linux 5.11) takes nanoseconds; where it is missing, milliseconds are rounded up.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -21,10 +21,43 @@ pub(crate) struct Event {
     pub(crate) key: u64,
     pub(crate) is_readable: bool,
     pub(crate) is_writable: bool,
+    /// There is more to fetch than data: the other end has closed, an error, urgent data.
+    pub(crate) is_special: bool,
 }
 
 const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI) as u32;
 const WRITABLE: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+
+const SPECIAL: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI) as u32;
+
+/// Asks for both directions. Hang-up and errors come unasked.
+pub(crate) const BOTH_EDGES: u32 = READ_EDGES | libc::EPOLLOUT.cast_unsigned();
+
+/// Asks for the direction of reading. Edge-triggered: an event is what *became* ready.
+pub(crate) const READ_EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET).cast_unsigned();
+
+/// Registers `fd` under `key`.
+pub(crate) fn add(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: u32) -> io::Result<()> {
+    control(epoll, libc::EPOLL_CTL_ADD, fd, key, interest)
+}
+
+/// Registers a registered `fd` anew for both directions; what is ready now is reported again.
+pub(crate) fn modify(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+    control(epoll, libc::EPOLL_CTL_MOD, fd, key, BOTH_EDGES)
+}
+
+fn control(
+    epoll: BorrowedFd<'_>,
+    operation: libc::c_int,
+    fd: BorrowedFd<'_>,
+    key: u64,
+    interest: u32,
+) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: interest, u64: key };
+    // SAFETY: both descriptors are open, as they are borrowed; `event` lives until the call returns.
+    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) })?;
+    Ok(())
+}
 
 static HAS_PWAIT2: AtomicBool = AtomicBool::new(true);
 
@@ -39,6 +72,7 @@ impl Events {
             key: event.u64,
             is_readable: event.events & READABLE != 0,
             is_writable: event.events & WRITABLE != 0,
+            is_special: event.events & SPECIAL != 0,
         })
     }
 
