@@ -1,7 +1,7 @@
 //! Reading, writing and asking a descriptor that is only borrowed.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use super::{check, check_len, retry};
 
@@ -10,6 +10,23 @@ use super::{check, check_len, retry};
 pub(crate) enum Direction {
     Read,
     Write,
+}
+
+impl Direction {
+    pub(crate) fn opposite(self) -> Self {
+        match self {
+            Self::Read => Self::Write,
+            Self::Write => Self::Read,
+        }
+    }
+
+    /// What one waits for who waits for this.
+    pub(crate) fn describe(self, fd: RawFd) -> String {
+        match self {
+            Self::Read => format!("fd {fd} to be readable"),
+            Self::Write => format!("fd {fd} to be writable"),
+        }
+    }
 }
 
 /// Whether an operation in this direction would not block now: there is data, room, the end of the file or an error to
@@ -29,6 +46,15 @@ pub(crate) fn is_ready(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<b
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     Ok(ask.revents != 0)
+}
+
+/// Makes operations on the open file fail with `WouldBlock` instead of waiting. See `FIONBIO` in `ioctl_tty(2)`, which is
+/// one call where `fcntl(2)` takes two.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut is_on: libc::c_int = 1;
+    // SAFETY: the request reads one `int`, which lives until the call returns.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut is_on) })?;
+    Ok(())
 }
 
 /// `read(2)`, repeated when a signal interrupts it.

@@ -1,0 +1,273 @@
+//! Sockets, as far as `std::net` cannot do it without waiting: connecting, and taking clients and data.
+//!
+//! All of these repeat a call that a signal has interrupted, and none waits for a socket that is non-blocking.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr as UnixAddr;
+
+use super::{check, check_len, retry};
+
+/// The kernel moves no more than this in one call, so a shorter transfer of a longer buffer proves nothing.
+pub(crate) const MAX_TRANSFER: usize = 0x7fff_f000;
+
+/// `IOV_MAX`: more buffers than that are refused.
+const MAX_BUFFERS: usize = 1024;
+
+/// The family of a stream socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Ip4,
+    Ip6,
+    Unix,
+}
+
+impl Family {
+    pub(crate) fn of(addr: &SocketAddr) -> Self {
+        if addr.is_ipv4() { Self::Ip4 } else { Self::Ip6 }
+    }
+}
+
+/// A stream socket that is not connected: non-blocking, and closed on exec.
+pub(crate) fn stream(family: Family) -> io::Result<OwnedFd> {
+    let family = match family {
+        Family::Ip4 => libc::AF_INET,
+        Family::Ip6 => libc::AF_INET6,
+        Family::Unix => libc::AF_UNIX,
+    };
+    // SAFETY: takes its arguments by value and touches no memory of ours.
+    let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
+    // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Begins to connect, or asks how it goes: `WouldBlock` until the connection is there. See `connect(2)`.
+pub(crate) fn connect(fd: BorrowedFd<'_>, addr: &SocketAddr) -> io::Result<()> {
+    connect_raw(fd, &RawAddr::from_ip(addr))
+}
+
+/// As [`connect`]. `WouldBlock` with a Unix socket: the queue of the listener is full, and nothing tells when it is not.
+pub(crate) fn connect_unix(fd: BorrowedFd<'_>, addr: &UnixAddr) -> io::Result<()> {
+    connect_raw(fd, &RawAddr::from_unix(addr)?)
+}
+
+fn connect_raw(fd: BorrowedFd<'_>, addr: &RawAddr) -> io::Result<()> {
+    // SAFETY: the address lives until the call returns, and is as long as it says.
+    let connected = retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), addr.as_ptr(), addr.len) }));
+    match connected {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINPROGRESS | libc::EALREADY) => Err(io::ErrorKind::WouldBlock.into()),
+            Some(libc::EISCONN) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+/// How many connections may wait to be accepted; `std` asks for 128.
+pub(crate) fn set_backlog(fd: BorrowedFd<'_>, n_waiting: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes its arguments by value and touches no memory of ours.
+    check(unsafe { libc::listen(fd.as_raw_fd(), n_waiting) })?;
+    Ok(())
+}
+
+/// Takes a client from a listener: non-blocking, and closed on exec.
+pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    let mut addr = RawAddr::new();
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let client = retry(|| {
+        // SAFETY: the storage has room for any address, and the call is told how much.
+        check(unsafe { libc::accept4(fd.as_raw_fd(), addr.as_mut_ptr(), &raw mut addr.len, flags) })
+    })?;
+    // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
+    let client = unsafe { OwnedFd::from_raw_fd(client) };
+    Ok((client, addr.to_ip()?))
+}
+
+/// `recv(2)`.
+pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is ours for its whole length.
+    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) }))
+}
+
+/// What [`recv_message`] has placed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) n_bytes: usize,
+    /// The sender has sent descriptors or credentials along, which were dropped. A stream is cut there: what follows is
+    /// in the queue still.
+    pub(crate) is_cut: bool,
+}
+
+/// `recvmsg(2)` without room for control messages.
+pub(crate) fn recv_message(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
+    // SAFETY: a message header of zeros is one without an address, buffers and control messages.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    // `IoSliceMut` has the layout of `iovec`, says `std`.
+    message.msg_iov = bufs.as_mut_ptr().cast();
+    message.msg_iovlen = bufs.len().min(MAX_BUFFERS) as _;
+    // SAFETY: the header and the buffers that it names are ours until the call returns.
+    let n_bytes = retry(|| check_len(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, 0) }))?;
+    Ok(Received { n_bytes, is_cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
+}
+
+/// `send(2)`; a stream that the other end has closed is an error and no signal.
+pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_NOSIGNAL;
+    // SAFETY: the buffer may be read for its whole length.
+    retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) }))
+}
+
+/// `sendmsg(2)`; a stream that the other end has closed is an error and no signal.
+pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: a message header of zeros is one without an address, buffers and control messages.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    // `IoSlice` has the layout of `iovec`, says `std`; what it names is only read.
+    message.msg_iov = bufs.as_ptr().cast_mut().cast();
+    message.msg_iovlen = bufs.len().min(MAX_BUFFERS) as _;
+    // SAFETY: the header lives and the buffers that it names may be read until the call returns.
+    retry(|| check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }))
+}
+
+/// How many bytes the buffers hold that one call looks at.
+pub(crate) fn capacity<B: std::ops::Deref<Target = [u8]>>(bufs: &[B]) -> usize {
+    bufs.iter().take(MAX_BUFFERS).map(|buf| buf.len()).sum()
+}
+
+/// An address in the form of the system calls.
+struct RawAddr {
+    bytes: Storage,
+    len: libc::socklen_t,
+}
+
+/// Each variant begins with the family, at the same place.
+#[repr(C)]
+union Storage {
+    any: libc::sockaddr_storage,
+    ip4: libc::sockaddr_in,
+    ip6: libc::sockaddr_in6,
+    unix: libc::sockaddr_un,
+}
+
+fn len_of<T>() -> libc::socklen_t {
+    mem::size_of::<T>() as libc::socklen_t
+}
+
+impl RawAddr {
+    /// Room for any address.
+    fn new() -> Self {
+        // SAFETY: it is made of integers, for which zero is a value.
+        let any: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        Self { bytes: Storage { any }, len: len_of::<libc::sockaddr_storage>() }
+    }
+
+    fn as_ptr(&self) -> *const libc::sockaddr {
+        (&raw const self.bytes).cast()
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
+        (&raw mut self.bytes).cast()
+    }
+
+    fn from_ip(addr: &SocketAddr) -> Self {
+        let mut raw = Self::new();
+        match addr {
+            SocketAddr::V4(addr) => {
+                raw.bytes.ip4 = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: addr.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(addr.ip().octets()) },
+                    sin_zero: [0; 8],
+                };
+                raw.len = len_of::<libc::sockaddr_in>();
+            }
+            SocketAddr::V6(addr) => {
+                raw.bytes.ip6 = libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: addr.port().to_be(),
+                    sin6_flowinfo: addr.flowinfo(),
+                    sin6_addr: libc::in6_addr { s6_addr: addr.ip().octets() },
+                    sin6_scope_id: addr.scope_id(),
+                };
+                raw.len = len_of::<libc::sockaddr_in6>();
+            }
+        }
+        raw
+    }
+
+    fn from_unix(addr: &UnixAddr) -> io::Result<Self> {
+        let mut raw = Self::new();
+        let mut unix = libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
+        // An abstract name follows a zero and ends where the length says, a path ends with a zero.
+        let (name, start, n_zeros) = match (addr.as_pathname(), addr.as_abstract_name()) {
+            (Some(path), _) => (path.as_os_str().as_bytes(), 0, 1),
+            (None, Some(name)) => (name, 1, 1),
+            (None, None) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no name")),
+        };
+        let is_too_long = || io::Error::new(io::ErrorKind::InvalidInput, "the name of the address is too long");
+        let places = unix.sun_path.get_mut(start..start + name.len()).ok_or_else(is_too_long)?;
+        for (place, byte) in places.iter_mut().zip(name) {
+            *place = byte.cast_signed() as libc::c_char;
+        }
+        let len = mem::offset_of!(libc::sockaddr_un, sun_path) + name.len() + n_zeros;
+        raw.len = len as libc::socklen_t;
+        raw.bytes.unix = unix;
+        Ok(raw)
+    }
+
+    fn to_ip(&self) -> io::Result<SocketAddr> {
+        // SAFETY: every byte was zero or written by the kernel, and the family is an integer.
+        let family = unsafe { self.bytes.any.ss_family };
+        match libc::c_int::from(family) {
+            libc::AF_INET => {
+                // SAFETY: the family says that it is this one.
+                let addr = unsafe { self.bytes.ip4 };
+                let ip = Ipv4Addr::from(addr.sin_addr.s_addr.to_ne_bytes());
+                Ok(SocketAddrV4::new(ip, u16::from_be(addr.sin_port)).into())
+            }
+            libc::AF_INET6 => {
+                // SAFETY: the family says that it is this one.
+                let addr = unsafe { self.bytes.ip6 };
+                let ip = Ipv6Addr::from(addr.sin6_addr.s6_addr);
+                let port = u16::from_be(addr.sin6_port);
+                Ok(SocketAddrV6::new(ip, port, addr.sin6_flowinfo, addr.sin6_scope_id).into())
+            }
+            family => {
+                let text = format!("expected an internet address, got one of family {family}");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_way_there_and_back() {
+        let scoped = SocketAddrV6::new("fe80::1:2".parse().unwrap(), 9, 7, 3);
+        for addr in ["127.0.0.1:80".parse().unwrap(), "[::1]:65535".parse().unwrap(), SocketAddr::from(scoped)] {
+            assert_eq!(RawAddr::from_ip(&addr).to_ip().unwrap(), addr);
+        }
+    }
+
+    #[test]
+    fn a_unix_address_is_as_long_as_its_name() {
+        let path = UnixAddr::from_pathname("/a").unwrap();
+        assert_eq!(RawAddr::from_unix(&path).unwrap().len, 2 + 2 + 1);
+        let name = UnixAddr::from_abstract_name(b"abc").unwrap();
+        assert_eq!(RawAddr::from_unix(&name).unwrap().len, 2 + 1 + 3);
+    }
+
+    #[test]
+    fn an_address_without_a_name_is_refused() {
+        let unnamed = UnixAddr::from_pathname("").unwrap();
+        assert!(RawAddr::from_unix(&unnamed).is_err());
+        assert!(RawAddr::new().to_ip().is_err());
+    }
+}
