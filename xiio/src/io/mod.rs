@@ -1,7 +1,45 @@
 //! Readiness of any descriptor, and reading and writing through it.
+//!
+//! - [`readable`], [`writable`], [`read`](read()), [`write`](write()), [`write_all`]: for a descriptor that is only borrowed. Nothing about it is changed.
+//! - [`Async`]: for one that is owned. It is made non-blocking and registered once, which saves two system calls each time
+//!   something waits.
+//! - [`Read`], [`Write`], [`BufRead`]: what everything that is read and written here has in common, with [`copy`],
+//!   [`BufReader`] and [`Take`] on top.
+//!
+//! # The traits
+//! They are the traits of `std::io` with `async` methods, one required method each, and code written for `std` needs no
+//! more than `.await`. Elsewhere such traits have `poll_read` and `poll_write`, because a future of `async fn` in a trait
+//! cannot be told to be `Send`, and because a trait with `async fn` cannot be made into `dyn`. The first is of no concern
+//! here, as a task never leaves its thread. And a future of its own gives each reader its own place in the line: with
+//! `poll_read` the last of several tasks that read from one socket is woken, and the others are forgotten. The price is the
+//! second: there is no `Box<dyn Read>`. An enum of the types, or the `futures-io` feature, is the way there.
+//!
+//! As in `std`, what can be read through a shared reference has the traits for the reference too: `&TcpStream` is
+//! `Read + Write`, so two tasks may share one socket without splitting it.
+//!
+//! # Features
+//! `futures-io`: `Async`, the streams of [`net`](crate::net) and their halves have the traits of the `futures-io` crate. There the
+//! last task that polled a direction is woken.
+//!
+//! # Implementation
+//! A read that waits is a `recv(2)` that would block the first time, then none: registered edge-triggered, a stream is known to be
+//! empty when a read was short. So request and answer over one stream cost one wait, one read and one write each.
 
+mod buffered;
+mod copy;
+#[cfg(feature = "futures-io")]
+mod futures;
+mod nonblocking;
 mod readiness;
+mod std_types;
+mod traits;
+mod unchanged;
 
+pub use buffered::{BufRead, BufReader, Lines};
+pub use copy::copy;
+pub use nonblocking::Async;
 pub use readiness::{read, readable, writable, write, write_all};
+pub use traits::{Read, Take, Write};
+pub use unchanged::Unchanged;
 
 pub(crate) use readiness::Readiness;

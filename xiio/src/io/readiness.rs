@@ -189,10 +189,6 @@ impl Future for Readiness<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (fd, direction) = (self.fd.as_raw_fd(), self.direction);
-        let describe = || match direction {
-            Direction::Read => format!("fd {fd} to be readable"),
-            Direction::Write => format!("fd {fd} to be writable"),
-        };
-        poll_leaf(cx, describe, |cx| self.poll_now(cx))
+        poll_leaf(cx, || direction.describe(fd), |cx| self.poll_now(cx))
     }
 }

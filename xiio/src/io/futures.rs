@@ -1,0 +1,155 @@
+//! The traits of the `futures-io` crate.
+//!
+//! A poll has no future of its own in which it could stand in line, so its place is in the descriptor: one a direction,
+//! and the last task that polled is woken.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+use super::Async;
+use crate::reactor::{Direction, Wait};
+use crate::runtime::poll_leaf;
+
+/// The places in line of those who poll without a future.
+#[derive(Default)]
+pub(super) struct Slots {
+    read: RefCell<Option<Wait>>,
+    write: RefCell<Option<Wait>>,
+}
+
+impl<T: AsFd> Async<T> {
+    /// An operation without a future.
+    pub(crate) fn poll_operate<R>(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(&Self) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let slot = match direction {
+            Direction::Read => &self.slots.read,
+            Direction::Write => &self.slots.write,
+        };
+        let describe = || direction.describe(self.as_fd().as_raw_fd());
+        poll_leaf(cx, describe, |cx| {
+            // The operation is foreign code, so the place is taken out meanwhile.
+            let mut wait = slot.take();
+            let polled = self.poll_operation(direction, &mut wait, cx, &mut operation);
+            let before = slot.replace(wait);
+            drop(before);
+            polled
+        })
+    }
+}
+
+impl<T: AsFd> AsyncRead for &Async<T>
+where
+    for<'a> &'a T: Read,
+{
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_operate(Direction::Read, cx, |io| io.get_ref().read(buf))
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_operate(Direction::Read, cx, |io| io.get_ref().read_vectored(bufs))
+    }
+}
+
+impl<T: AsFd> AsyncWrite for &Async<T>
+where
+    for<'a> &'a T: Write,
+{
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_operate(Direction::Write, cx, |io| io.get_ref().write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_operate(Direction::Write, cx, |io| io.get_ref().write_vectored(bufs))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_operate(Direction::Write, cx, |io| io.get_ref().flush())
+    }
+
+    /// Flushes; the descriptor is closed when the `Async` is dropped.
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+/// The traits for a type by those of a reference to it.
+macro_rules! by_reference {
+    ([$($generics:tt)*] $type:ty $(where $($bounds:tt)*)?) => {
+        impl<$($generics)*> ::futures_io::AsyncRead for $type $(where $($bounds)*)? {
+            fn poll_read(
+                self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> ::std::task::Poll<::std::io::Result<usize>> {
+                ::futures_io::AsyncRead::poll_read(::std::pin::Pin::new(&mut &*self), cx, buf)
+            }
+
+            fn poll_read_vectored(
+                self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+                bufs: &mut [::std::io::IoSliceMut<'_>],
+            ) -> ::std::task::Poll<::std::io::Result<usize>> {
+                ::futures_io::AsyncRead::poll_read_vectored(::std::pin::Pin::new(&mut &*self), cx, bufs)
+            }
+        }
+    };
+}
+
+/// As `by_reference`, for writing.
+macro_rules! write_by_reference {
+    ([$($generics:tt)*] $type:ty $(where $($bounds:tt)*)?) => {
+        impl<$($generics)*> ::futures_io::AsyncWrite for $type $(where $($bounds)*)? {
+            fn poll_write(
+                self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+                buf: &[u8],
+            ) -> ::std::task::Poll<::std::io::Result<usize>> {
+                ::futures_io::AsyncWrite::poll_write(::std::pin::Pin::new(&mut &*self), cx, buf)
+            }
+
+            fn poll_write_vectored(
+                self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+                bufs: &[::std::io::IoSlice<'_>],
+            ) -> ::std::task::Poll<::std::io::Result<usize>> {
+                ::futures_io::AsyncWrite::poll_write_vectored(::std::pin::Pin::new(&mut &*self), cx, bufs)
+            }
+
+            fn poll_flush(
+                self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<::std::io::Result<()>> {
+                ::futures_io::AsyncWrite::poll_flush(::std::pin::Pin::new(&mut &*self), cx)
+            }
+
+            fn poll_close(
+                self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<::std::io::Result<()>> {
+                ::futures_io::AsyncWrite::poll_close(::std::pin::Pin::new(&mut &*self), cx)
+            }
+        }
+    };
+}
+
+pub(crate) use {by_reference, write_by_reference};
+
+by_reference!([T: AsFd + Unpin] Async<T> where for<'a> &'a T: Read);
+write_by_reference!([T: AsFd + Unpin] Async<T> where for<'a> &'a T: Write);

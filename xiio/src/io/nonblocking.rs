@@ -1,0 +1,315 @@
+//! A descriptor that is owned, made non-blocking and registered once.
+//!
+//! ```text
+//!                 2                       3
+//!   ┌─ untried ───────▶ blocked ◀──────────────── ready
+//!   │      │               │                        ▲
+//!   └──1───┘               └────────── 4 ───────────┘
+//!
+//!  1 an operation does not block        `poll_operation`
+//!  2 it does: registered                `register`
+//!  3 it does, or it moved less than it was asked to (streams)   `Source::clear_ready`, `clear_if_drained`
+//!  4 an event of the reactor            `Source`, set by the reactor
+//! ```
+//!
+//! Each direction goes this way by itself. So a descriptor that never blocks is never registered, and one that is costs
+//! one `epoll_ctl(2)` in its life.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::readiness::{readable, writable};
+use crate::reactor::{Direction, Source, Wait};
+use crate::runtime::{Runtime, poll_leaf};
+use crate::sys;
+
+/// A descriptor of any type, for operations that wait without stopping the thread.
+///
+/// It owns the descriptor, makes it non-blocking, and registers it with the runtime the first time that an operation would
+/// block. It is deregistered before it is closed, and registers anew when it is used under a later [`run`](crate::run()).
+///
+/// For sockets there is [`net`](crate::net); this is for the rest: pipes, terminals, timers, devices, sockets of other
+/// families. Where `&T` has the traits of `std::io`, `Async<T>` and `&Async<T>` have [`Read`](super::Read) and
+/// [`Write`](super::Write). Several tasks may use it at once, in the same direction too; each is woken.
+///
+/// It stays on the thread of its runtime. To hand a descriptor to another thread, send what [`Async::into_inner`] gives.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use xiio::io::{Async, Read, Write};
+///
+/// xiio::run(async {
+///     let (reader, writer) = io::pipe()?;
+///     let (mut reader, mut writer) = (Async::new(reader)?, Async::new(writer)?);
+///     let mut word = [0; 5];
+///     xiio::join!(
+///         async { reader.read_exact(&mut word).await.unwrap() },
+///         async { writer.write_all(b"hello").await.unwrap() },
+///     );
+///     assert_eq!(&word, b"hello");
+///     # io::Result::Ok(())
+/// })
+/// # .unwrap();
+/// ```
+pub struct Async<T> {
+    /// Declared before the descriptor: the registration ends before that is closed.
+    ///
+    /// Invariant: not borrowed while anything but this file runs.
+    source: RefCell<Option<Source>>,
+    #[cfg(feature = "futures-io")]
+    pub(super) slots: super::futures::Slots,
+    inner: T,
+}
+
+impl<T: AsFd> Async<T> {
+    /// Takes a descriptor and makes it non-blocking.
+    ///
+    /// That is a matter of the open file, so of all descriptors that share it, in other processes too. Where it must not
+    /// change, as for a terminal that was inherited, use [`Unchanged`](super::Unchanged).
+    ///
+    /// # Errors
+    /// What `ioctl(2)` reports.
+    pub fn new(inner: T) -> io::Result<Self> {
+        sys::fd::set_nonblocking(inner.as_fd())?;
+        Ok(Self::from_nonblocking(inner))
+    }
+
+    /// Takes a descriptor that is non-blocking already.
+    pub(crate) fn from_nonblocking(inner: T) -> Self {
+        Self {
+            source: RefCell::default(),
+            #[cfg(feature = "futures-io")]
+            slots: super::futures::Slots::default(),
+            inner,
+        }
+    }
+
+    /// The descriptor.
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The descriptor. Its registration ends, to be made anew when needed: another descriptor may be put in its place, which
+    /// must be non-blocking.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.source = RefCell::default();
+        &mut self.inner
+    }
+
+    /// Gives the descriptor back, deregistered. It stays non-blocking.
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+
+    /// The same descriptor in another type, with its registration.
+    pub(crate) fn map<U>(self, into: impl FnOnce(T) -> U) -> Async<U> {
+        Async {
+            source: self.source,
+            #[cfg(feature = "futures-io")]
+            slots: self.slots,
+            inner: into(self.inner),
+        }
+    }
+
+    /// Waits until it is readable: there is data, the end of the file, or an error to fetch.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` reports; the descriptor is named.
+    ///
+    /// # Cancellation
+    /// Nothing is taken from the descriptor.
+    pub async fn readable(&self) -> io::Result<()> {
+        readable(&self.inner).await
+    }
+
+    /// Waits until it is writable: there is room, or an error to fetch.
+    ///
+    /// See [`Async::readable`] for errors and cancellation.
+    pub async fn writable(&self) -> io::Result<()> {
+        writable(&self.inner).await
+    }
+
+    /// Calls `operation` now, and again whenever the descriptor has become readable, until it gives something else than
+    /// `WouldBlock`.
+    ///
+    /// `operation` must really try to take something: `WouldBlock` means that it waits for the next event, which comes only
+    /// when the descriptor *becomes* readable.
+    ///
+    /// # Errors
+    /// What `operation` gives, except `WouldBlock` and `Interrupted`; and what `epoll_ctl(2)` reports for a descriptor that
+    /// cannot be watched, with the descriptor named.
+    ///
+    /// # Panics
+    /// When it has to wait outside of a runtime.
+    ///
+    /// # Cancellation
+    /// `operation` is called no more. What it does between its return and the end of this future is nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::unix::net::UnixDatagram;
+    /// use xiio::io::Async;
+    ///
+    /// xiio::run(async {
+    ///     let (a, b) = UnixDatagram::pair()?;
+    ///     let a = Async::new(a)?;
+    ///     b.send(b"hi")?;
+    ///     let mut buf = [0; 8];
+    ///     assert_eq!(a.read_with(|socket| socket.recv(&mut buf)).await?, 2);
+    ///     # std::io::Result::Ok(())
+    /// })
+    /// # .unwrap();
+    /// ```
+    pub async fn read_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.operate(Direction::Read, move |io| operation(&io.inner)).await
+    }
+
+    /// Calls `operation` now, and again whenever the descriptor has become writable, until it gives something else than
+    /// `WouldBlock`.
+    ///
+    /// See [`Async::read_with`] for errors, panics and cancellation.
+    pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.operate(Direction::Write, move |io| operation(&io.inner)).await
+    }
+
+    /// The future of an operation.
+    pub(crate) fn operate<R, F>(&self, direction: Direction, operation: F) -> Operation<'_, T, F>
+    where
+        F: FnMut(&Self) -> io::Result<R>,
+    {
+        Operation { io: self, direction, wait: None, operation }
+    }
+
+    /// A read from a stream has given `n_bytes` of at most `capacity`: if it was short, the stream is empty.
+    ///
+    /// Only for what gives all it has: sockets and pipes, not terminals (a line at a time) or packets.
+    #[inline]
+    pub(crate) fn note_transfer(&self, direction: Direction, n_bytes: usize, capacity: usize) {
+        // A read of nothing is the end, which is ready for ever.
+        if 0 < n_bytes
+            && n_bytes < capacity.min(sys::socket::MAX_TRANSFER)
+            && let Some(source) = &*self.source.borrow()
+        {
+            source.clear_if_drained(direction);
+        }
+    }
+
+    /// Tries until it is done or would block; then `wait` stands in line for the next event.
+    pub(super) fn poll_operation<R>(
+        &self,
+        direction: Direction,
+        wait: &mut Option<Wait>,
+        cx: &mut Context<'_>,
+        operation: &mut impl FnMut(&Self) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            if self.is_blocked(direction) {
+                match self.line_up(direction, wait) {
+                    Ok(wait) => wait.register(cx),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+                return Poll::Pending;
+            }
+            match operation(self) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.note_blocked(direction) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    #[inline]
+    fn is_blocked(&self, direction: Direction) -> bool {
+        self.source.borrow().as_ref().is_some_and(|source| !source.is_ready(direction))
+    }
+
+    fn note_blocked(&self, direction: Direction) -> io::Result<()> {
+        match &*self.source.borrow() {
+            Some(source) => {
+                source.clear_ready(direction);
+                return Ok(());
+            }
+            None => {}
+        }
+        self.register()?;
+        // The other direction has not been tried. That costs one attempt; an event would cost a turn of the loop.
+        if let Some(source) = &*self.source.borrow() {
+            source.assume_ready(direction.opposite());
+        }
+        Ok(())
+    }
+
+    fn register(&self) -> io::Result<()> {
+        let source = Runtime::with(|runtime| runtime.reactor().watch(self.inner.as_fd()))?;
+        let before = self.source.replace(Some(source));
+        drop(before);
+        Ok(())
+    }
+
+    /// A place in the line of those who wait for an event, under the runtime that polls now.
+    fn line_up<'w>(&self, direction: Direction, wait: &'w mut Option<Wait>) -> io::Result<&'w mut Wait> {
+        let belongs_here = Runtime::with(|runtime| {
+            self.source.borrow().as_ref().is_some_and(|source| source.belongs_to(runtime.reactor()))
+        });
+        if !belongs_here {
+            // A registration begins with an event for what is ready now.
+            self.register()?;
+        }
+        let new = match &*self.source.borrow() {
+            Some(source) if !wait.as_ref().is_some_and(|wait| source.has(wait)) => Some(source.wait(direction)),
+            _ => None,
+        };
+        if new.is_some() {
+            *wait = new;
+        }
+        Ok(wait.as_mut().unwrap_or_else(|| unreachable!("it was registered above")))
+    }
+}
+
+impl<T: AsFd> AsFd for Async<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Async<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Async").field(&self.inner).finish()
+    }
+}
+
+/// Repeats an operation until it does not block.
+#[must_use = "nothing happens unless this is awaited"]
+pub(crate) struct Operation<'a, T, F> {
+    io: &'a Async<T>,
+    direction: Direction,
+    wait: Option<Wait>,
+    operation: F,
+}
+
+// The operation is only ever called, never pinned.
+impl<T, F> Unpin for Operation<'_, T, F> {}
+
+impl<T, F, R> Future for Operation<'_, T, F>
+where
+    T: AsFd,
+    F: FnMut(&Async<T>) -> io::Result<R>,
+{
+    type Output = io::Result<R>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+        let Self { io, direction, wait, operation } = &mut *self;
+        let fd = io.inner.as_fd();
+        poll_leaf(cx, || direction.describe(fd.as_raw_fd()), |cx| io.poll_operation(*direction, wait, cx, operation))
+    }
+}

@@ -1,0 +1,86 @@
+//! The traits for types of `std`, and for `Async` of them.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::AsFd;
+
+use super::{Async, Read, Write};
+use crate::reactor::Direction;
+
+impl<T: AsFd> Read for &Async<T>
+where
+    for<'a> &'a T: io::Read,
+{
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.operate(Direction::Read, |io| io::Read::read(&mut io.get_ref(), buf)).await
+    }
+
+    async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.operate(Direction::Read, |io| io::Read::read_vectored(&mut io.get_ref(), bufs)).await
+    }
+}
+
+impl<T: AsFd> Write for &Async<T>
+where
+    for<'a> &'a T: io::Write,
+{
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.operate(Direction::Write, |io| io::Write::write(&mut io.get_ref(), buf)).await
+    }
+
+    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.operate(Direction::Write, |io| io::Write::write_vectored(&mut io.get_ref(), bufs)).await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.operate(Direction::Write, |io| io::Write::flush(&mut io.get_ref())).await
+    }
+}
+
+impl<T: AsFd> Read for Async<T>
+where
+    for<'a> &'a T: io::Read,
+{
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf).await
+    }
+
+    async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(bufs).await
+    }
+}
+
+impl<T: AsFd> Write for Async<T>
+where
+    for<'a> &'a T: io::Write,
+{
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf).await
+    }
+
+    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs).await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush().await
+    }
+}
+
+/// Always ready; reading takes from the front.
+impl Read for &[u8] {
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(self, buf)
+    }
+}
+
+/// Always ready; writing appends.
+impl Write for Vec<u8> {
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        io::Write::write_vectored(self, bufs)
+    }
+}

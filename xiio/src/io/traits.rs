@@ -1,0 +1,302 @@
+//! Reading and writing: the traits.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+
+/// How much [`Read::read_to_end`] asks for at first; it doubles while that is filled.
+const FIRST_CHUNK: usize = 4 * 1024;
+/// How much it asks for at most.
+const MAX_CHUNK: usize = 256 * 1024;
+
+/// What bytes can be read from, as `std::io::Read`; see the [room](self) for why its methods are `async`.
+///
+/// # Examples
+/// ```
+/// use xiio::io::Read;
+///
+/// /// Reads a length and as many bytes, in the manner of Pascal.
+/// async fn read_text(source: &mut impl Read) -> std::io::Result<String> {
+///     let mut len = [0];
+///     source.read_exact(&mut len).await?;
+///     let mut text = vec![0; len[0].into()];
+///     source.read_exact(&mut text).await?;
+///     String::from_utf8(text).map_err(std::io::Error::other)
+/// }
+///
+/// assert_eq!(xiio::run(read_text(&mut &b"\x02hi there"[..])).unwrap(), "hi");
+/// ```
+pub trait Read {
+    /// Waits until there is something, and reads once into `buf`.
+    ///
+    /// Returns the number of bytes placed at the start of `buf`; `0` is the end, or an empty `buf`.
+    ///
+    /// # Errors
+    /// What the system reports; nothing has been read then.
+    ///
+    /// # Cancellation
+    /// Nothing has been taken. Implementations have to keep this promise.
+    fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
+
+    /// As [`Read::read`], filling one buffer after the other.
+    ///
+    /// Unless it is implemented otherwise, only the first buffer that is not empty is filled.
+    ///
+    /// # Errors
+    /// As [`Read::read`].
+    ///
+    /// # Cancellation
+    /// Nothing has been taken.
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> impl Future<Output = io::Result<usize>> {
+        async {
+            match bufs.iter_mut().find(|buf| !buf.is_empty()) {
+                Some(buf) => self.read(buf).await,
+                None => Ok(0),
+            }
+        }
+    }
+
+    /// Fills all of `buf`.
+    ///
+    /// # Errors
+    /// As [`Read::read`]; `UnexpectedEof` when the end comes before. What was read until then is in `buf`, and how much is
+    /// not told.
+    ///
+    /// # Cancellation
+    /// A part may have been read, and is lost.
+    fn read_exact(&mut self, mut buf: &mut [u8]) -> impl Future<Output = io::Result<()>> {
+        async move {
+            while !buf.is_empty() {
+                match self.read(buf).await? {
+                    0 => return Err(unexpected_end(buf.len())),
+                    n_read => buf = &mut buf[n_read..],
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// Appends everything up to the end to `buf`, and returns how much that was.
+    ///
+    /// There is no limit but the memory; [`Read::take`] sets one.
+    ///
+    /// # Errors
+    /// As [`Read::read`]; what was read before is in `buf`.
+    ///
+    /// # Cancellation
+    /// What was read before is in `buf`.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::Read;
+    ///
+    /// let mut body = Vec::new();
+    /// let read = xiio::run((&b"more than wanted"[..]).take(4).read_to_end(&mut body));
+    /// assert_eq!((read.unwrap(), body), (4, b"more".to_vec()));
+    /// ```
+    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> impl Future<Output = io::Result<usize>> {
+        async {
+            let start = buf.len();
+            let mut filled = Filled { len: start, buf };
+            let mut chunk = FIRST_CHUNK;
+            loop {
+                let n_read = self.read(filled.spare(chunk)).await?;
+                filled.len += n_read;
+                match n_read {
+                    0 => return Ok(filled.len - start),
+                    n_read if n_read == chunk => chunk = (chunk * 2).min(MAX_CHUNK),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Appends everything up to the end to `text`, and returns how many bytes that was.
+    ///
+    /// # Errors
+    /// As [`Read::read`]; `InvalidData` when it is not UTF-8. `text` is as before then.
+    ///
+    /// # Cancellation
+    /// What was read before is lost; [`Read::read_to_end`] keeps it.
+    fn read_to_string(&mut self, text: &mut String) -> impl Future<Output = io::Result<usize>> {
+        async {
+            let mut bytes = Vec::new();
+            self.read_to_end(&mut bytes).await?;
+            text.push_str(std::str::from_utf8(&bytes).map_err(invalid_text)?);
+            Ok(bytes.len())
+        }
+    }
+
+    /// The same, ending after `limit` bytes.
+    fn take(self, limit: u64) -> Take<Self>
+    where
+        Self: Sized,
+    {
+        Take { inner: self, limit }
+    }
+}
+
+/// A vector of which only a part is filled; the rest is cut off at the end, also after a panic or a cancellation.
+struct Filled<'a> {
+    buf: &'a mut Vec<u8>,
+    len: usize,
+}
+
+impl Filled<'_> {
+    /// Room for `n_bytes` behind what is filled.
+    fn spare(&mut self, n_bytes: usize) -> &mut [u8] {
+        // What was zeroed for the read before and not filled is used again.
+        self.buf.resize(self.len + n_bytes, 0);
+        &mut self.buf[self.len..]
+    }
+}
+
+impl Drop for Filled<'_> {
+    fn drop(&mut self) {
+        self.buf.truncate(self.len);
+    }
+}
+
+fn unexpected_end(n_missing: usize) -> io::Error {
+    let text = format!("the stream ended with {n_missing} bytes still to come");
+    io::Error::new(ErrorKind::UnexpectedEof, text)
+}
+
+pub(super) fn invalid_text(error: std::str::Utf8Error) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}
+
+/// What bytes can be written to, as `std::io::Write`; see the [room](self) for why its methods are `async`.
+pub trait Write {
+    /// Waits until there is room, and writes once from `buf`.
+    ///
+    /// Returns the number of bytes taken from the start of `buf`.
+    ///
+    /// # Errors
+    /// What the system reports; nothing has been written then. `BrokenPipe` when nobody reads any more, never a signal.
+    ///
+    /// # Cancellation
+    /// Nothing has been written. Implementations have to keep this promise.
+    fn write(&mut self, buf: &[u8]) -> impl Future<Output = io::Result<usize>>;
+
+    /// As [`Write::write`], from one buffer after the other.
+    ///
+    /// Unless it is implemented otherwise, only the first buffer that is not empty is looked at.
+    ///
+    /// # Errors
+    /// As [`Write::write`].
+    ///
+    /// # Cancellation
+    /// Nothing has been written.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> impl Future<Output = io::Result<usize>> {
+        async {
+            match bufs.iter().find(|buf| !buf.is_empty()) {
+                Some(buf) => self.write(buf).await,
+                None => Ok(0),
+            }
+        }
+    }
+
+    /// Passes on what is held back. What is not buffered has nothing to do.
+    ///
+    /// # Errors
+    /// As [`Write::write`].
+    fn flush(&mut self) -> impl Future<Output = io::Result<()>> {
+        async { Ok(()) }
+    }
+
+    /// Writes all of `buf`.
+    ///
+    /// # Errors
+    /// As [`Write::write`]; `WriteZero` when nothing is accepted any more. How much was written before is not told.
+    ///
+    /// # Cancellation
+    /// A part may have been written: where the other end must not see half a message, write in a
+    /// [`shield`](crate::shield()).
+    fn write_all(&mut self, mut buf: &[u8]) -> impl Future<Output = io::Result<()>> {
+        async move {
+            while !buf.is_empty() {
+                match self.write(buf).await? {
+                    0 => return Err(ErrorKind::WriteZero.into()),
+                    n_written => buf = &buf[n_written..],
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// Writes all of several buffers. They are left empty.
+    ///
+    /// # Errors
+    /// As [`Write::write_all`].
+    ///
+    /// # Cancellation
+    /// A part may have been written; `bufs` are advanced past it.
+    fn write_all_vectored(&mut self, mut bufs: &mut [IoSlice<'_>]) -> impl Future<Output = io::Result<()>> {
+        async move {
+            IoSlice::advance_slices(&mut bufs, 0);
+            while !bufs.is_empty() {
+                match self.write_vectored(bufs).await? {
+                    0 => return Err(ErrorKind::WriteZero.into()),
+                    n_written => IoSlice::advance_slices(&mut bufs, n_written),
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+impl<R: Read + ?Sized> Read for &mut R {
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read(buf).await
+    }
+
+    async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (**self).read_vectored(bufs).await
+    }
+}
+
+impl<W: Write + ?Sized> Write for &mut W {
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (**self).write(buf).await
+    }
+
+    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (**self).write_vectored(bufs).await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        (**self).flush().await
+    }
+}
+
+/// Reads from another reader, up to a limit. See [`Read::take`].
+#[derive(Debug)]
+pub struct Take<R> {
+    inner: R,
+    limit: u64,
+}
+
+impl<R> Take<R> {
+    /// How much may still be read.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Gives the reader back.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+}
+
+impl<R: Read> Read for Take<R> {
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let len = buf.len().min(limit);
+        if len == 0 {
+            return Ok(0);
+        }
+        let n_read = self.inner.read(&mut buf[..len]).await?;
+        self.limit -= n_read as u64;
+        Ok(n_read)
+    }
+}

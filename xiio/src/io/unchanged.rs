@@ -1,0 +1,43 @@
+//! A descriptor whose flags are other people's business, with the traits of this room.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::{Read, Write, read, write};
+
+/// Reads and writes a descriptor without changing anything about it: [`read`](read()) and [`write`](write()) in the shape of a type.
+///
+/// For the standard streams, above all: these are often shared with other programs, which would not expect them to become
+/// non-blocking. Everything else is faster as [`Async`](super::Async).
+///
+/// # Examples
+/// ```no_run
+/// use xiio::io::{BufRead, BufReader, Unchanged};
+///
+/// # xiio::run(async {
+/// let mut lines = BufReader::new(Unchanged(std::io::stdin())).lines();
+/// while let Some(line) = lines.next().await {
+///     println!("{}", line?.to_uppercase());
+/// }
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Unchanged<T>(pub T);
+
+impl<T: AsFd> Read for Unchanged<T> {
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        read(&self.0, buf).await
+    }
+}
+
+impl<T: AsFd> Write for Unchanged<T> {
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        write(&self.0, buf).await
+    }
+}
+
+impl<T: AsFd> AsFd for Unchanged<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
