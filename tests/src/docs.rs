@@ -6,4 +6,9 @@ macro_rules! pages {
     };
 }
 
-pages!(readme = "README.md",);
+pages! {
+    readme = "README.md",
+    architecture = "docs/architecture.md",
+    cancellation = "docs/cancellation.md",
+    tour = "docs/tour.md",
+}
