@@ -21,6 +21,7 @@ mod time;
 mod timer;
 mod unwind;
 
+pub mod fs;
 pub mod inspect;
 pub mod io;
 pub mod testing;

@@ -1,0 +1,183 @@
+//! Files, on threads: the functions of [`std::fs`] that people reach for.
+//!
+//! The kernel does not say when a file is "ready", a read from a slow disk stops the thread. So each function here is one
+//! [`in_thread`](crate::in_thread()) job that calls its namesake in `std`, with the same value and the same errors. For
+//! anything else (an open file, a loop over many small ones) write one job that does it all: that is one hand-over
+//! instead of many.
+//!
+//! # Cancellation
+//! An operation that has begun runs to its end, and who cancels waits for it; nothing is left half done that would not be in
+//! `std`. One that waits for a free thread never begins.
+//!
+//! # Examples
+//! ```
+//! let dir = std::env::temp_dir().join(format!("xiio-fs-{}", std::process::id()));
+//! xiio::run(async {
+//!     xiio::fs::create_dir_all(&dir).await?;
+//!     xiio::fs::write(dir.join("a"), "hello").await?;
+//!     assert_eq!(xiio::fs::read_to_string(dir.join("a")).await?, "hello");
+//!     let entries = xiio::fs::read_dir(&dir).await?;
+//!     assert_eq!(entries[0].file_name(), "a");
+//!     xiio::fs::remove_dir_all(&dir).await
+//! })
+//! # ?; std::io::Result::Ok(())
+//! ```
+//!
+//! # Implementation
+//! The pool that the whole process shares. Paths and contents are copied once, as a job cannot borrow.
+
+use std::fs::{DirEntry, Metadata, Permissions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::thread::in_thread;
+
+fn owned(path: impl AsRef<Path>) -> PathBuf {
+    path.as_ref().to_owned()
+}
+
+/// Reads a whole file, as [`std::fs::read`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let path = owned(path);
+    in_thread(move || std::fs::read(path)).await
+}
+
+/// Reads a whole file of UTF-8, as [`std::fs::read_to_string`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
+    let path = owned(path);
+    in_thread(move || std::fs::read_to_string(path)).await
+}
+
+/// Writes a whole file, made or emptied before, as [`std::fs::write`].
+///
+/// Takes the contents by value, so that a `Vec` or a `String` need not be copied.
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::Result<()> {
+    let (path, contents) = (owned(path), contents.into());
+    in_thread(move || std::fs::write(path, contents)).await
+}
+
+/// Copies a file and its permissions, as [`std::fs::copy`]; gives the number of bytes.
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
+    let (from, to) = (owned(from), owned(to));
+    in_thread(move || std::fs::copy(from, to)).await
+}
+
+/// Renames a file or a directory, as [`std::fs::rename`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    let (from, to) = (owned(from), owned(to));
+    in_thread(move || std::fs::rename(from, to)).await
+}
+
+/// Removes a file, as [`std::fs::remove_file`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = owned(path);
+    in_thread(move || std::fs::remove_file(path)).await
+}
+
+/// Makes a directory, as [`std::fs::create_dir`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = owned(path);
+    in_thread(move || std::fs::create_dir(path)).await
+}
+
+/// Makes a directory and those above it, as [`std::fs::create_dir_all`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = owned(path);
+    in_thread(move || std::fs::create_dir_all(path)).await
+}
+
+/// Removes an empty directory, as [`std::fs::remove_dir`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = owned(path);
+    in_thread(move || std::fs::remove_dir(path)).await
+}
+
+/// Removes a directory and all that is in it, as [`std::fs::remove_dir_all`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = owned(path);
+    in_thread(move || std::fs::remove_dir_all(path)).await
+}
+
+/// The entries of a directory, in no particular order; all at once, where [`std::fs::read_dir`] gives an iterator.
+///
+/// # Errors
+/// Those of its namesake, and the first that its iterator gives.
+pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
+    let path = owned(path);
+    in_thread(move || std::fs::read_dir(path)?.collect()).await
+}
+
+/// What a path leads to, as [`std::fs::metadata`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+    let path = owned(path);
+    in_thread(move || std::fs::metadata(path)).await
+}
+
+/// What is at a path, links not followed, as [`std::fs::symlink_metadata`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+    let path = owned(path);
+    in_thread(move || std::fs::symlink_metadata(path)).await
+}
+
+/// Whether there is something at the end of a path, as [`std::fs::exists`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
+    let path = owned(path);
+    in_thread(move || std::fs::exists(path)).await
+}
+
+/// The absolute path without links, as [`std::fs::canonicalize`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
+    let path = owned(path);
+    in_thread(move || std::fs::canonicalize(path)).await
+}
+
+/// Changes the permissions of a file, as [`std::fs::set_permissions`].
+///
+/// # Errors
+/// Those of its namesake.
+pub async fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
+    let path = owned(path);
+    in_thread(move || std::fs::set_permissions(path, permissions)).await
+}
