@@ -24,6 +24,7 @@ mod unwind;
 pub mod fs;
 pub mod inspect;
 pub mod io;
+pub mod signal;
 pub mod testing;
 pub mod thread;
 

@@ -6,6 +6,7 @@ pub(crate) mod epoll;
 #[cfg(target_os = "linux")]
 pub(crate) mod eventfd;
 pub(crate) mod fd;
+pub(crate) mod signal;
 pub(crate) mod socket;
 
 use std::io;

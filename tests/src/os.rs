@@ -1,0 +1,125 @@
+//! Processes, signals and descriptors as the kernel sees them. The one place of the tests with foreign functions.
+#![allow(unsafe_code)]
+#![allow(missing_docs, reason = "the names of helpers say what they do")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Sends a signal to a process. Gives whether there is such a process.
+pub fn send(pid: u32, signal: i32) -> bool {
+    let pid = i32::try_from(pid).unwrap();
+    assert!(pid > 0);
+    // SAFETY: takes numbers; what the signal does is the point of the test.
+    unsafe { libc::kill(pid, signal) == 0 }
+}
+
+/// Sends a signal to this process. If this thread does not block it, one thread has handled it afterwards.
+pub fn send_self(signal: i32) {
+    assert!(send(std::process::id(), signal));
+}
+
+/// What handles a signal now: 0 for the default action, 1 for none, or the address of a function.
+pub fn handler_of(signal: i32) -> usize {
+    // SAFETY: numbers, a set of bits and an optional function: all zero is a valid value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: changes nothing; `action` is ours to be written to.
+    assert_eq!(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) }, 0);
+    action.sa_sigaction
+}
+
+static N_HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+/// How often the handler of [`install_counter`] has run.
+pub fn n_handled() -> usize {
+    N_HANDLED.load(Ordering::SeqCst)
+}
+
+/// Installs a handler of the simple kind, as another library might.
+pub fn install_counter(signal: i32) {
+    extern "C" fn count(_signal: i32) {
+        N_HANDLED.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the address of this thread's `errno`.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: as above. A rude handler does not put it back.
+        unsafe { errno.write(libc::EDOM) };
+    }
+    set_handler(signal, count as *const () as usize);
+}
+
+/// Sets the disposition of a signal, as code that knows of nobody else would.
+pub fn set_handler(signal: i32, handler: usize) {
+    // SAFETY: the handlers of this file and those `handler_of` gave are safe to be called anywhere.
+    assert_ne!(unsafe { libc::signal(signal, handler) }, libc::SIG_ERR);
+}
+
+/// Sets `errno`, raises a signal in this thread, which handles it at once, and gives `errno`.
+pub fn errno_after_raise(errno: i32, signal: i32) -> i32 {
+    // SAFETY: the address of this thread's `errno`.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { place.write(errno) };
+    // SAFETY: takes a number.
+    unsafe { libc::raise(signal) };
+    // SAFETY: as above.
+    unsafe { place.read() }
+}
+
+/// How many descriptors this process has open.
+pub fn n_fds() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// State, parent and process group of a process, if there is one: `('S', 1, 1)`.
+fn stat(pid: u32) -> Option<(char, u32, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// Whether a process runs: it is neither gone nor a zombie.
+pub fn is_running(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, ..)| !matches!(state, 'Z' | 'X'))
+}
+
+pub fn group_of(pid: u32) -> Option<u32> {
+    stat(pid).map(|(.., group)| group)
+}
+
+/// The children of this process, zombies included.
+pub fn children() -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| stat(pid).is_some_and(|(_, parent, _)| parent == std::process::id())).collect()
+}
+
+/// Waits until a condition holds that nothing tells of.
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// This test program once more, to run one test that is marked `#[ignore]`, with its stdout piped.
+pub fn rerun(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]).stdout(Stdio::piped());
+    command
+}
+
+/// Starts a command and reads its output up to a line that ends in `word`.
+pub fn start_until(command: &mut Command, word: &str) -> (Child, BufReader<ChildStdout>) {
+    let mut child = command.spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.trim_end().ends_with(word) {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the program ended without saying `{word}`");
+    }
+    (child, output)
+}

@@ -1,0 +1,164 @@
+//! Signals that are received. Each test has a signal of its own: they belong to the whole process.
+
+use std::time::Duration;
+
+use xiio::signal::{
+    self, SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGIO, SIGPROF, SIGQUIT, SIGURG, SIGUSR1, SIGUSR2, SIGWINCH,
+};
+use xiio::{sleep, task_group, timeout};
+use xiio_tests::os::{errno_after_raise, handler_of, install_counter, n_handled, send_self, set_handler};
+
+const MOMENT: Duration = Duration::from_millis(20);
+
+#[test]
+fn signal_that_comes_while_waited_for_is_received() {
+    let received = xiio::run(async {
+        let mut signals = signal::subscribe(&[SIGUSR1])?;
+        task_group!(|tg| {
+            tg.spawn(async {
+                sleep(MOMENT).await;
+                send_self(SIGUSR1);
+            });
+            signals.recv().await
+        })
+    });
+    assert_eq!(received.unwrap(), SIGUSR1);
+}
+
+#[test]
+fn both_subscribers_receive_it() {
+    xiio::run(async {
+        let mut one = signal::subscribe(&[SIGUSR2, SIGALRM]).unwrap();
+        let mut other = signal::subscribe(&[SIGUSR2]).unwrap();
+        send_self(SIGUSR2);
+        assert_eq!(one.recv().await.unwrap(), SIGUSR2);
+        assert_eq!(other.recv().await.unwrap(), SIGUSR2);
+        assert_eq!((one.try_recv(), other.try_recv()), (None, None));
+    });
+}
+
+#[test]
+fn subscriber_on_another_thread_receives_it_too() {
+    let mut here = signal::subscribe(&[SIGIO]).unwrap();
+    let mut there = signal::subscribe(&[SIGIO]).unwrap();
+    let thread = std::thread::spawn(move || xiio::run(async { there.recv().await.unwrap() }));
+    send_self(SIGIO);
+    assert_eq!(thread.join().unwrap(), SIGIO);
+    assert_eq!(xiio::run(here.recv()).unwrap(), SIGIO);
+}
+
+#[test]
+fn signal_before_the_first_recv_is_not_lost() {
+    let mut signals = signal::subscribe(&[SIGHUP]).unwrap();
+    send_self(SIGHUP);
+    assert_eq!(xiio::run(signals.recv()).unwrap(), SIGHUP);
+}
+
+#[test]
+fn cancelled_recv_loses_nothing() {
+    xiio::run(async {
+        let mut signals = signal::subscribe(&[SIGPROF]).unwrap();
+        assert!(timeout(MOMENT, signals.recv()).await.is_err());
+        send_self(SIGPROF);
+        assert!(timeout(Duration::ZERO, signals.recv()).await.is_err());
+        assert_eq!(signals.recv().await.unwrap(), SIGPROF);
+    });
+}
+
+#[test]
+fn signals_that_came_one_by_one_are_received_one_by_one() {
+    let mut signals = signal::subscribe(&[SIGWINCH, SIGURG]).unwrap();
+    let (low, high) = (SIGWINCH.min(SIGURG), SIGWINCH.max(SIGURG));
+    // `send_self` returns after the handler, so that none is pending when the next is sent.
+    [high, low, high].into_iter().for_each(raise_here);
+    let mut received = Vec::new();
+    while let Some(signal) = signals.try_recv() {
+        received.push(signal);
+    }
+    assert_eq!(received, [low, high, high], "the lowest number first");
+}
+
+/// Raises a signal in this thread, which has handled it when this returns.
+fn raise_here(signal: i32) {
+    errno_after_raise(0, signal);
+}
+
+#[test]
+fn real_time_signals_are_received_as_often_as_sent() {
+    let signal = signal::real_time(3).unwrap();
+    let mut signals = signal::subscribe(&[signal]).unwrap();
+    (0..100).for_each(|_| send_self(signal));
+    xiio::run(async {
+        for _ in 0..100 {
+            assert_eq!(signals.recv().await.unwrap(), signal);
+        }
+    });
+    assert_eq!(signals.try_recv(), None);
+}
+
+#[test]
+fn previous_handler_is_called_as_well_and_comes_back() {
+    install_counter(SIGQUIT);
+    let before = handler_of(SIGQUIT);
+    let mut one = signal::subscribe(&[SIGQUIT]).unwrap();
+    let other = signal::subscribe(&[SIGQUIT, SIGQUIT]).unwrap();
+    raise_here(SIGQUIT);
+    assert_eq!((one.try_recv(), n_handled()), (Some(SIGQUIT), 1));
+    drop(one);
+    assert_ne!(handler_of(SIGQUIT), before, "one subscription is left");
+    drop(other);
+    assert_eq!(handler_of(SIGQUIT), before);
+    raise_here(SIGQUIT);
+    assert_eq!(n_handled(), 2);
+    // The handler leaves an `errno` of its own behind; under a subscription nobody sees it.
+    assert_ne!(errno_after_raise(7, SIGQUIT), 7);
+    let _again = signal::subscribe(&[SIGQUIT]).unwrap();
+    assert_eq!(errno_after_raise(7, SIGQUIT), 7);
+}
+
+#[test]
+fn ignored_signal_is_ignored_again() {
+    set_handler(SIGABRT, libc::SIG_IGN);
+    let mut signals = signal::subscribe(&[SIGABRT]).unwrap();
+    raise_here(SIGABRT);
+    assert_eq!(signals.try_recv(), Some(SIGABRT));
+    drop(signals);
+    raise_here(SIGABRT);
+    assert_eq!(handler_of(SIGABRT), libc::SIG_IGN);
+}
+
+#[test]
+fn handler_installed_over_a_subscription_stays() {
+    let subscription = signal::subscribe(&[SIGCONT]).unwrap();
+    let ours = handler_of(SIGCONT);
+    set_handler(SIGCONT, libc::SIG_IGN);
+    drop(subscription);
+    assert_eq!(handler_of(SIGCONT), libc::SIG_IGN);
+    let error = signal::subscribe(&[SIGCONT]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+    assert!(error.to_string().contains("SIGCONT"), "{error}");
+    set_handler(SIGCONT, ours);
+    drop(signal::subscribe(&[SIGCONT]).unwrap());
+    assert_eq!(handler_of(SIGCONT), libc::SIG_DFL);
+}
+
+#[test]
+fn what_cannot_be_caught_is_an_error_that_says_so() {
+    let refused = |signals: &[i32]| signal::subscribe(signals).unwrap_err().to_string();
+    assert_eq!(refused(&[signal::SIGKILL]), "cannot subscribe to SIGKILL: the kernel lets nobody catch it");
+    assert_eq!(
+        refused(&[signal::SIGTTOU, signal::SIGSTOP]),
+        "cannot subscribe to SIGSTOP: the kernel lets nobody catch it"
+    );
+    assert_eq!(refused(&[0]), "cannot subscribe to signal 0: there is no such signal");
+    assert_eq!(refused(&[4711]), "cannot subscribe to signal 4711: there is no such signal");
+    // The C library keeps two for itself.
+    assert!(refused(&[32]).starts_with("cannot subscribe to signal 32: "));
+    assert_eq!(handler_of(signal::SIGTTOU), libc::SIG_DFL, "a refused subscription leaves nothing behind");
+}
+
+#[test]
+fn subscription_without_signals_waits_for_ever() {
+    let mut signals = signal::subscribe(&[]).unwrap();
+    assert!(xiio::run(timeout(MOMENT, signals.recv())).is_err());
+}

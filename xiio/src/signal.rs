@@ -1,0 +1,156 @@
+//! Signals of the operating system, awaited like anything else.
+//!
+//! A [`subscribe`]d signal is counted by a handler and received by [`Signals::recv`]. Its default action (mostly the end of
+//! the process) does not happen meanwhile; when the last subscription goes, what was there before comes back.
+//!
+//! ```
+//! use std::process::Command;
+//! use xiio::signal::{self, SIGUSR1};
+//!
+//! #[xiio::main]
+//! async fn main() -> std::io::Result<()> {
+//!     let mut signals = signal::subscribe(&[SIGUSR1])?;
+//!     Command::new("kill").args(["-USR1", &std::process::id().to_string()]).status()?;
+//!     assert_eq!(signals.recv().await?, SIGUSR1);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Implementation
+//! One handler for all signals, which touches atomics and writes one byte into a socket of each subscription; it is
+//! installed with `SA_RESTART`, and keeps `errno`. A handler that was there before (another library's, say) is called
+//! afterwards, as if it were still installed. A subscription takes two descriptors. There is no thread.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll};
+
+use crate::io::Readiness;
+use crate::runtime::poll_leaf;
+use crate::sys::fd::Direction;
+use crate::sys::signal::{Subscription, name};
+
+pub use libc::{
+    SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGPROF, SIGQUIT, SIGSTOP, SIGSYS,
+    SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
+};
+
+/// Receives `signals` from now on, until the result is dropped.
+///
+/// There may be several subscriptions to one signal, on any thread, and each receives it. It can be called before the
+/// runtime starts.
+///
+/// # Errors
+/// `InvalidInput` for signals that nobody can wait for: `SIGKILL` and `SIGSTOP`, which the kernel lets nobody catch;
+/// `SIGSEGV`, `SIGBUS`, `SIGFPE` and `SIGILL`, whose cause would run again; and numbers that are no signals.
+/// `ResourceBusy` when an earlier subscription has ended, but a handler that was installed over its own is still there. And
+/// what `socketpair(2)` and `sigaction(2)` report.
+///
+/// # Examples
+/// ```
+/// use xiio::signal::{self, SIGKILL};
+///
+/// let error = signal::subscribe(&[SIGKILL]).unwrap_err();
+/// assert_eq!(error.to_string(), "cannot subscribe to SIGKILL: the kernel lets nobody catch it");
+/// ```
+///
+/// # Source
+/// `sigaction(2)`; `xiio.subscribe_signals` in the Python original.
+pub fn subscribe(signals: &[i32]) -> io::Result<Signals> {
+    Ok(Signals { subscription: Subscription::new(signals, false)? })
+}
+
+/// The `n`th real-time signal, counted from 0.
+///
+/// `None` beyond the last one; there are 31 with the C library of GNU. Unlike other signals they are queued: each one
+/// that is sent is received.
+///
+/// # Examples
+/// ```
+/// assert!(xiio::signal::real_time(0).is_some());
+/// assert!(xiio::signal::real_time(1000).is_none());
+/// ```
+///
+/// # Source
+/// `SIGRTMIN` in `signal(7)`.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn real_time(n: u32) -> Option<i32> {
+    crate::sys::signal::real_time(i32::try_from(n).ok()?)
+}
+
+/// A subscription, see [`subscribe`].
+///
+/// Dropped, it forgets what it has not given yet.
+pub struct Signals {
+    subscription: Subscription,
+}
+
+impl Signals {
+    /// Waits for the next signal and gives its number.
+    ///
+    /// What came since the subscription is given, one delivery at a time. If there are several, the lowest number comes
+    /// first.
+    ///
+    /// The kernel keeps one of each kind: the same signal sent again before the first was delivered is not seen (real-time
+    /// signals are queued). So take a signal as "at least once since the last time".
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` reports.
+    ///
+    /// # Panics
+    /// When polled outside of a runtime.
+    ///
+    /// # Cancellation
+    /// No signal is lost.
+    pub async fn recv(&mut self) -> io::Result<i32> {
+        let subscription = &self.subscription;
+        let mut readiness = Readiness::new(subscription.as_fd(), Direction::Read);
+        std::future::poll_fn(|cx| {
+            let describe = || describe(subscription.signals());
+            poll_leaf(cx, describe, |cx| poll_take(subscription, &mut readiness, cx))
+        })
+        .await
+    }
+
+    /// A signal that has come already, if there is one.
+    pub fn try_recv(&mut self) -> Option<i32> {
+        self.subscription.take()
+    }
+}
+
+fn describe(signals: &[i32]) -> String {
+    let names: Vec<String> = signals.iter().map(|&signal| name(signal)).collect();
+    names.join(" or ")
+}
+
+fn poll_take(
+    subscription: &Subscription,
+    readiness: &mut Readiness<'_>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<i32>> {
+    loop {
+        if let Some(signal) = subscription.take() {
+            return Poll::Ready(Ok(signal));
+        }
+        match readiness.poll_now(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+impl AsFd for Signals {
+    /// Readable when there may be a signal to receive; for [`Condition`](crate::Condition). It must not be read from.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.subscription.as_fd()
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Signals").field(&describe(self.subscription.signals())).finish()
+    }
+}

@@ -1,0 +1,446 @@
+//! Signals: which there are, and how they are caught, counted and raised. See `sigaction(2)`, `signal-safety(7)`.
+//!
+//! ```text
+//!   kernel ──▶ on_signal ──▶ count of each listener, one byte into its socket ──▶ reactor ──▶ who subscribed
+//!                  │
+//!                  └───────▶ the handler that was there before
+//! ```
+//!
+//! The handler walks a list of listeners without a lock. Listeners are linked and unlinked under [`REGISTRY`], and freed when
+//! they are unlinked and no handler is walking ([`WALKERS`] is zero); a handler that begins later does not find them.
+//!
+//! What does not work: a lock in the handler, as the thread it interrupts may hold it; one socket for all listeners, as
+//! the first who reads takes the wake of the others.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+
+use libc::{c_int, c_void, siginfo_t};
+
+use super::check;
+
+/// One more than the highest number of a signal.
+const N_SIGNALS: usize = 65;
+
+/// The first listener.
+static HEAD: AtomicPtr<Listener> = AtomicPtr::new(ptr::null_mut());
+/// How many handlers walk the list now.
+static WALKERS: AtomicUsize = AtomicUsize::new(0);
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { installed: [const { None }; N_SIGNALS] });
+/// The handlers to be called after ours. Written before ours is installed.
+static PREVIOUS: [Previous; N_SIGNALS] = [const { Previous::new() }; N_SIGNALS];
+
+/// What the handler knows of one subscription.
+struct Listener {
+    /// Bit `n` for signal `n + 1`.
+    mask: u64,
+    /// Deliveries that nobody has taken yet, by signal.
+    counts: [AtomicU32; N_SIGNALS],
+    n_delivered: AtomicU32,
+    /// From the second delivery on the process ends, whatever its threads are busy with.
+    ends_process_at_second: bool,
+    socket: RawFd,
+    next: AtomicPtr<Listener>,
+}
+
+/// Where our handler is installed, who uses it, and what comes back afterwards.
+struct Registry {
+    installed: [Option<Installed>; N_SIGNALS],
+}
+
+struct Installed {
+    n_users: usize,
+    before: libc::sigaction,
+}
+
+struct Previous {
+    handler: AtomicUsize,
+    takes_info: AtomicBool,
+}
+
+impl Previous {
+    const fn new() -> Self {
+        Self { handler: AtomicUsize::new(libc::SIG_DFL), takes_info: AtomicBool::new(false) }
+    }
+
+    fn set(&self, action: &libc::sigaction) {
+        self.takes_info.store(action.sa_flags & libc::SA_SIGINFO != 0, SeqCst);
+        self.handler.store(action.sa_sigaction, SeqCst);
+    }
+}
+
+/// Runs in the middle of anything: atomics, `write` and `raise` only, and `errno` is put back.
+extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let errno = errno();
+    // SAFETY: the address of this thread's `errno`, which lives as long as the thread.
+    let saved = unsafe { errno.read() };
+    if deliver(signal) {
+        // Blocked until this handler returns, and then it ends the process.
+        let _ = set_default(signal);
+        raise(signal);
+    }
+    call_previous(signal, info, context);
+    // SAFETY: as above.
+    unsafe { errno.write(saved) };
+}
+
+fn errno() -> *mut c_int {
+    #[cfg(any(target_os = "linux", target_os = "emscripten"))]
+    // SAFETY: has no contract.
+    unsafe {
+        libc::__errno_location()
+    }
+    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+    // SAFETY: has no contract.
+    unsafe {
+        libc::__error()
+    }
+}
+
+/// Tells every listener; says whether one of them wants the process to end.
+fn deliver(signal: c_int) -> bool {
+    WALKERS.fetch_add(1, SeqCst);
+    let mut ends_process = false;
+    let mut at = HEAD.load(SeqCst);
+    while !at.is_null() {
+        // SAFETY: made from a `Box`, and not freed while a handler walks.
+        let listener = unsafe { &*at };
+        ends_process |= listener.note(signal);
+        at = listener.next.load(SeqCst);
+    }
+    WALKERS.fetch_sub(1, SeqCst);
+    ends_process
+}
+
+fn call_previous(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let previous = &PREVIOUS[signal.unsigned_abs() as usize];
+    let handler = previous.handler.load(SeqCst);
+    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+        return;
+    }
+    if previous.takes_info.load(SeqCst) {
+        // SAFETY: it was installed with SA_SIGINFO, so it is a function of this type.
+        let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { std::mem::transmute(handler) };
+        handler(signal, info, context);
+    } else {
+        // SAFETY: it was installed without SA_SIGINFO, so it is a function of this type.
+        let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+        handler(signal);
+    }
+}
+
+impl Listener {
+    /// Counts a delivery and wakes the reader.
+    fn note(&self, signal: c_int) -> bool {
+        if self.mask & bit(signal) == 0 {
+            return false;
+        }
+        self.counts[signal.unsigned_abs() as usize].fetch_add(1, SeqCst);
+        let n_before = self.n_delivered.fetch_add(1, SeqCst);
+        // SAFETY: one byte of a constant. The socket is open: a listener is unlinked before its socket is closed. A
+        // full one is readable already.
+        unsafe { libc::write(self.socket, b"!".as_ptr().cast(), 1) };
+        self.ends_process_at_second && n_before > 0
+    }
+}
+
+fn bit(signal: c_int) -> u64 {
+    1_u64.checked_shl(signal.unsigned_abs() - 1).unwrap_or(0)
+}
+
+/// Some signals, caught and counted until this is dropped.
+pub(crate) struct Subscription {
+    signals: Vec<c_int>,
+    listener: *mut Listener,
+    reader: UnixStream,
+    /// The listener writes to it.
+    _writer: UnixStream,
+}
+
+// SAFETY: the listener is shared with handlers on all threads already, and all that changes in it is atomic.
+unsafe impl Send for Subscription {}
+// SAFETY: as above.
+unsafe impl Sync for Subscription {}
+
+impl Subscription {
+    /// Catches `signals` from now on.
+    ///
+    /// # Errors
+    /// For a signal that cannot be caught, and when there are no descriptors left.
+    pub(crate) fn new(signals: &[c_int], ends_process_at_second: bool) -> io::Result<Self> {
+        signals.iter().try_for_each(|&signal| catchable(signal))?;
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        let listener = Box::into_raw(Box::new(Listener {
+            mask: signals.iter().fold(0, |mask, &signal| mask | bit(signal)),
+            counts: [const { AtomicU32::new(0) }; N_SIGNALS],
+            n_delivered: AtomicU32::new(0),
+            ends_process_at_second,
+            socket: writer.as_raw_fd(),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }));
+        let mut subscription = Self { signals: Vec::new(), listener, reader, _writer: writer };
+        subscription.link();
+        for &signal in signals {
+            if !subscription.signals.contains(&signal) {
+                install(signal)?;
+                subscription.signals.push(signal);
+            }
+        }
+        Ok(subscription)
+    }
+
+    pub(crate) fn signals(&self) -> &[c_int] {
+        &self.signals
+    }
+
+    /// Takes one delivery, the lowest number first.
+    ///
+    /// The socket is emptied first: a delivery in between makes it readable again.
+    pub(crate) fn take(&self) -> Option<c_int> {
+        let mut bytes = [0; 64];
+        while matches!((&self.reader).read(&mut bytes), Ok(n_read) if n_read == bytes.len()) {}
+        let taken = self.signals.iter().copied().filter(|&signal| self.has(signal)).min()?;
+        self.listener().counts[taken.unsigned_abs() as usize].fetch_sub(1, SeqCst);
+        Some(taken)
+    }
+
+    /// Whether anything was delivered since the subscription, taken or not.
+    pub(crate) fn has_any(&self) -> bool {
+        self.listener().n_delivered.load(SeqCst) > 0
+    }
+
+    fn has(&self, signal: c_int) -> bool {
+        self.listener().counts[signal.unsigned_abs() as usize].load(SeqCst) > 0
+    }
+
+    fn listener(&self) -> &Listener {
+        // SAFETY: made from a `Box` by `new` and freed by `drop`.
+        unsafe { &*self.listener }
+    }
+
+    fn link(&mut self) {
+        let _registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        self.listener().next.store(HEAD.load(SeqCst), SeqCst);
+        HEAD.store(self.listener, SeqCst);
+    }
+
+    fn unlink(&mut self) {
+        let _registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.listener().next.load(SeqCst);
+        let mut link = &HEAD;
+        while link.load(SeqCst) != self.listener {
+            // SAFETY: linked listeners are freed only by who holds the registry and has unlinked them.
+            link = unsafe { &(*link.load(SeqCst)).next };
+        }
+        link.store(next, SeqCst);
+        // On this thread a handler has returned before we go on, so those that walk are on others, and short.
+        while WALKERS.load(SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl AsFd for Subscription {
+    /// Readable when there may be something to take.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.signals.iter().copied().for_each(uninstall);
+        self.unlink();
+        // SAFETY: made by `Box::into_raw`; unlinked, so no handler finds it, and those that had found it have left.
+        drop(unsafe { Box::from_raw(self.listener) });
+    }
+}
+
+fn catchable(signal: c_int) -> io::Result<()> {
+    let refuse =
+        |why| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("cannot subscribe to {}: {why}", name(signal))));
+    match signal {
+        libc::SIGKILL | libc::SIGSTOP => refuse("the kernel lets nobody catch it"),
+        libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL => {
+            refuse("the instruction that caused it would run again for ever")
+        }
+        signal if signal < 1 || signal.unsigned_abs() as usize >= N_SIGNALS => refuse("there is no such signal"),
+        _ => Ok(()),
+    }
+}
+
+/// One user more for our handler of this signal.
+fn install(signal: c_int) -> io::Result<()> {
+    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = &mut registry.installed[signal.unsigned_abs() as usize];
+    if let Some(installed) = slot.as_mut().filter(|installed| installed.n_users > 0) {
+        installed.n_users += 1;
+        return Ok(());
+    }
+    let before = disposition(signal).map_err(|error| cannot_subscribe(signal, &error))?;
+    if slot.is_some() && before.sa_sigaction != own_handler() {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!(
+                "cannot subscribe to {} again: a handler was installed over the one before, and may call it",
+                name(signal)
+            ),
+        ));
+    }
+    let installed = slot.take().unwrap_or(Installed { n_users: 0, before });
+    PREVIOUS[signal.unsigned_abs() as usize].set(&installed.before);
+    set_disposition(signal, &own_action(&installed.before)).map_err(|error| cannot_subscribe(signal, &error))?;
+    *slot = Some(Installed { n_users: 1, ..installed });
+    Ok(())
+}
+
+/// One user less; the last one brings the previous disposition back.
+fn uninstall(signal: c_int) {
+    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = &mut registry.installed[signal.unsigned_abs() as usize];
+    let Some(installed) = slot else { return };
+    installed.n_users -= 1;
+    if installed.n_users > 0 {
+        return;
+    }
+    let is_ours = disposition(signal).is_ok_and(|now| now.sa_sigaction == own_handler());
+    // A handler that was installed over ours stays, and may go on calling ours.
+    if is_ours {
+        let _ = set_disposition(signal, &installed.before);
+        *slot = None;
+    }
+}
+
+fn cannot_subscribe(signal: c_int, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot subscribe to {}: {error}", name(signal)))
+}
+
+fn own_handler() -> usize {
+    on_signal as *const () as usize
+}
+
+/// Our handler, with what the previous one wants blocked while it runs.
+fn own_action(before: &libc::sigaction) -> libc::sigaction {
+    let flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    libc::sigaction { sa_sigaction: own_handler(), sa_flags: flags, ..*before }
+}
+
+fn disposition(signal: c_int) -> io::Result<libc::sigaction> {
+    let mut now = default_action();
+    // SAFETY: null changes nothing; `now` is ours to be written to.
+    check(unsafe { libc::sigaction(signal, ptr::null(), &raw mut now) })?;
+    Ok(now)
+}
+
+fn set_disposition(signal: c_int, action: &libc::sigaction) -> io::Result<()> {
+    // SAFETY: `action` lives until the call returns, and its handler is safe to be called in the middle of anything: it
+    // is ours, the default, or the one that was there before.
+    check(unsafe { libc::sigaction(signal, action, ptr::null_mut()) })?;
+    Ok(())
+}
+
+fn default_action() -> libc::sigaction {
+    // SAFETY: numbers, a set of bits and an optional function: all zero is the default action without flags.
+    unsafe { std::mem::zeroed() }
+}
+
+fn set_default(signal: c_int) -> io::Result<()> {
+    set_disposition(signal, &default_action())
+}
+
+fn raise(signal: c_int) {
+    // SAFETY: takes a number. What is installed for it is safe to be called anywhere.
+    unsafe { libc::raise(signal) };
+}
+
+/// Ends the process by the default action of a signal, so that its parent sees it die by that signal.
+pub(crate) fn die_by(signal: c_int) -> ! {
+    let _ = set_default(signal);
+    unblock(signal);
+    raise(signal);
+    // The default action of this signal is not death.
+    std::process::exit(128 + signal)
+}
+
+fn unblock(signal: c_int) {
+    let mut set = default_action().sa_mask;
+    // SAFETY: `set` is ours and initialized.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    // SAFETY: as above; an invalid number changes nothing.
+    unsafe { libc::sigaddset(&raw mut set, signal) };
+    // SAFETY: `set` lives until the call returns; the set before is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
+}
+
+/// The `n`th real-time signal, if there is one.
+#[cfg(target_os = "linux")]
+pub(crate) fn real_time(n: c_int) -> Option<c_int> {
+    let signal = libc::SIGRTMIN().checked_add(n)?;
+    (n >= 0 && signal <= libc::SIGRTMAX()).then_some(signal)
+}
+
+const NAMES: &[(c_int, &str)] = &[
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGQUIT, "SIGQUIT"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGTRAP, "SIGTRAP"),
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGKILL, "SIGKILL"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGPIPE, "SIGPIPE"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGTERM, "SIGTERM"),
+    (libc::SIGCHLD, "SIGCHLD"),
+    (libc::SIGCONT, "SIGCONT"),
+    (libc::SIGSTOP, "SIGSTOP"),
+    (libc::SIGTSTP, "SIGTSTP"),
+    (libc::SIGTTIN, "SIGTTIN"),
+    (libc::SIGTTOU, "SIGTTOU"),
+    (libc::SIGURG, "SIGURG"),
+    (libc::SIGXCPU, "SIGXCPU"),
+    (libc::SIGXFSZ, "SIGXFSZ"),
+    (libc::SIGVTALRM, "SIGVTALRM"),
+    (libc::SIGPROF, "SIGPROF"),
+    (libc::SIGWINCH, "SIGWINCH"),
+    (libc::SIGIO, "SIGIO"),
+    (libc::SIGSYS, "SIGSYS"),
+];
+
+/// `SIGINT` for 2, `signal 40` for one without a name.
+pub(crate) fn name(signal: c_int) -> String {
+    NAMES
+        .iter()
+        .find(|(number, _)| *number == signal)
+        .map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bit, catchable, name};
+
+    #[test]
+    fn every_signal_has_its_own_bit() {
+        let all = (1..=64).fold(0, |all, signal| all | bit(signal));
+        assert_eq!(all, u64::MAX);
+        assert_eq!(bit(65), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_caught_is_refused_by_name() {
+        for signal in [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGFPE, 0, -1, 65, i32::MIN, i32::MAX] {
+            assert!(catchable(signal).unwrap_err().to_string().contains(&name(signal)), "{signal}");
+        }
+        assert!(catchable(libc::SIGUSR1).is_ok());
+    }
+}
