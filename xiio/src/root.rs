@@ -1,5 +1,7 @@
 //! The root of a tree: `run`, and what the attribute macros put around a function.
 
+mod shutdown;
+
 use std::borrow::Cow;
 use std::future::IntoFuture;
 use std::mem::ManuallyDrop;
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::runtime::{Config, block_on};
+use shutdown::block_on_until;
 
 /// Runs a future, and every task under it, to the end on this thread.
 ///
@@ -51,6 +54,7 @@ pub type Builder = Root;
 pub struct Root {
     options: GroupOptions,
     config: Config,
+    signals: Vec<i32>,
 }
 
 impl Root {
@@ -68,6 +72,38 @@ impl Root {
     /// Drops what has not cleaned up `grace` after the cancellation of the whole.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.options = self.options.grace(grace);
+        self
+    }
+
+    /// Cancels the whole when one of `signals` comes; the process then dies by that signal, as its parent expects.
+    ///
+    /// The first signal is an ordinary cancellation: everything cleans up, with `await`, for as long as the grace allows. If
+    /// that takes longer than a second, a report on standard error says what is still at it. A second signal ends the
+    /// process at once, also while its thread is busy. `run` does not return after a signal, even if the future came to
+    /// a value.
+    ///
+    /// Without this call signals do what they do in any program.
+    ///
+    /// # Panics
+    /// `run` panics for a signal that cannot be caught (see [`signal::subscribe`](crate::signal::subscribe)), and
+    /// when there are no descriptors left.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use xiio::signal::{SIGINT, SIGTERM};
+    ///
+    /// xiio::Builder::new().cancel_on(&[SIGINT, SIGTERM]).run(async {
+    ///     xiio::bracket(
+    ///         (),
+    ///         async |_| xiio::sleep(Duration::from_secs(3600)).await,
+    ///         async |_| println!("cleaned up after Ctrl-C"),
+    ///     )
+    ///     .await;
+    /// });
+    /// ```
+    pub fn cancel_on(mut self, signals: &[i32]) -> Self {
+        self.signals.extend_from_slice(signals);
         self
     }
 
@@ -99,7 +135,7 @@ impl Root {
     /// # Panics
     /// As [`run`].
     pub fn run<F: IntoFuture>(self, future: F) -> F::Output {
-        match block_on(&self.config, root_group(self.options, future)).0 {
+        match self.block_on(future) {
             Ok(value) => value,
             Err(Elapsed) => unreachable!("no time limit was set"),
         }
@@ -111,7 +147,16 @@ impl Root {
     where
         F::Output: FromElapsed,
     {
-        block_on(&self.config, root_group(self.options, future)).0.unwrap_or_else(F::Output::from_elapsed)
+        self.block_on(future).unwrap_or_else(F::Output::from_elapsed)
+    }
+
+    fn block_on<F: IntoFuture>(self, future: F) -> Result<F::Output, Elapsed> {
+        let tree = root_group(self.options, future);
+        if self.signals.is_empty() {
+            block_on(&self.config, tree).0
+        } else {
+            block_on_until(&self.signals, &self.config, tree)
+        }
     }
 }
 

@@ -1,0 +1,224 @@
+//! Programs that are told to stop: each runs in a process of its own, and the parent looks how it ends.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use xiio::signal::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
+use xiio::{bracket, shield, sleep, task_group};
+use xiio_tests::os::{rerun, send, start_until};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// How a program ended, and what it said after it was ready.
+struct End {
+    status: ExitStatus,
+    output: String,
+    errors: String,
+}
+
+/// Starts a program of this file, sends it a signal for each word it says, and waits for its end.
+fn run_program(test: &str, signals: &[(&str, i32)]) -> End {
+    let mut command = rerun(test);
+    command.stderr(Stdio::piped());
+    let ((first_word, first_signal), others) = signals.split_first().unwrap();
+    let (mut child, mut output) = start_until(&mut command, first_word);
+    assert!(send(child.id(), *first_signal));
+    let mut said = String::new();
+    for (word, signal) in others {
+        while !said.trim_end().ends_with(word) {
+            assert_ne!(std::io::BufRead::read_line(&mut output, &mut said).unwrap(), 0, "no `{word}` in {said:?}");
+        }
+        assert!(send(child.id(), *signal));
+    }
+    output.read_to_string(&mut said).unwrap();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    End { status: child.wait().unwrap(), output: said, errors }
+}
+
+fn say(word: &str) {
+    println!("{word}");
+}
+
+#[test]
+fn without_the_attribute_a_signal_ends_the_program_as_any_other() {
+    let end = run_program("plain_program", &[("ready", SIGTERM)]);
+    assert_eq!((end.status.signal(), &*end.output), (Some(SIGTERM), ""));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn plain_program() {
+    xiio::run(async {
+        bracket((), async |_| ready_and_wait().await, async |_| say("cleaned up")).await;
+    });
+}
+
+async fn ready_and_wait() {
+    say("ready");
+    sleep(LONG).await;
+    unreachable!("cancelled code does not run on");
+}
+
+#[test]
+fn first_signal_cleans_up_and_ends_the_program_by_itself() {
+    for signal in [SIGINT, SIGTERM] {
+        let end = run_program("program_with_cleanup", &[("ready", signal)]);
+        assert_eq!(end.status.signal(), Some(signal), "{}", end.errors);
+        assert_eq!(end.output, "task\nbody\nno newline at the end");
+        assert_eq!(end.errors, "", "a quick cleanup is not spoken of");
+    }
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_cleanup() {
+    #[xiio::main(cancel_on(SIGINT, SIGTERM), name = "main")]
+    async fn main() {
+        let cleanup = async |word| {
+            sleep(Duration::from_millis(5)).await;
+            say(word);
+        };
+        bracket(
+            (),
+            async |_| {
+                task_group!(|tg| {
+                    tg.spawn(bracket((), async |_| ready_and_wait().await, async |_| cleanup("task").await));
+                    sleep(LONG).await;
+                });
+            },
+            async |_| {
+                cleanup("body").await;
+                print!("no newline at the end");
+            },
+        )
+        .await;
+    }
+    main();
+    unreachable!("a program that was told to stop does not go on after its root");
+}
+
+#[test]
+fn slow_cleanup_is_spoken_of_and_the_second_signal_ends_it() {
+    let end = run_program("program_with_slow_cleanup", &[("ready", SIGINT), ("reported", SIGTERM)]);
+    assert_eq!(end.status.signal(), Some(SIGTERM));
+    let errors = end.errors;
+    assert!(
+        errors.contains("still cleaning up 1 s after SIGINT; a second signal ends the process at once:"),
+        "{errors}"
+    );
+    assert!(errors.contains("group `server`"), "{errors}");
+    assert!(errors.contains("signal_shutdown.rs:"), "where the task was spawned: {errors}");
+    assert!(errors.contains("sleep, 3"), "what it waits for: {errors}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_slow_cleanup() {
+    let _listening = xiio::inspect::listen(|report| {
+        eprintln!("{report}");
+        say("reported");
+    });
+    xiio::Builder::new().name("server").cancel_on(&[SIGINT, SIGTERM]).run(async {
+        task_group!(|tg| {
+            tg.spawn(bracket((), async |_| ready_and_wait().await, async |_| sleep(LONG).await));
+            bracket((), async |_| sleep(LONG).await, async |_| sleep(Duration::from_millis(1500)).await).await;
+        });
+    });
+}
+
+#[test]
+fn second_signal_ends_a_program_whose_thread_is_stuck() {
+    let end = run_program("program_that_is_stuck", &[("ready", SIGINT), ("stuck", SIGINT)]);
+    assert_eq!(end.status.signal(), Some(SIGINT));
+    assert!(!end.output.contains("cleaned up"));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_is_stuck() {
+    xiio::Builder::new().cancel_on(&[SIGINT]).run(async {
+        bracket(
+            (),
+            async |_| ready_and_wait().await,
+            async |_| {
+                say("stuck");
+                std::thread::sleep(LONG);
+                say("cleaned up");
+            },
+        )
+        .await;
+    });
+}
+
+#[test]
+fn grace_bounds_the_cleanup() {
+    let start = Instant::now();
+    let end = run_program("program_with_grace", &[("ready", SIGHUP)]);
+    assert_eq!(end.status.signal(), Some(SIGHUP));
+    assert!(end.errors.contains("the grace of group `main` is over"), "{}", end.errors);
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_grace() {
+    let grace = Duration::from_millis(50);
+    xiio::Builder::new().name("main").grace(grace).cancel_on(&[SIGHUP]).run(async {
+        bracket((), async |_| ready_and_wait().await, async |_| sleep(LONG).await).await;
+    });
+}
+
+#[test]
+fn program_without_a_signal_returns_its_value() {
+    #[xiio::main(cancel_on(SIGWINCH))]
+    async fn main() -> Result<i32, std::io::Error> {
+        sleep(Duration::from_millis(1)).await;
+        Ok(7)
+    }
+    assert_eq!(main().unwrap(), 7);
+}
+
+#[test]
+fn signal_that_ends_nothing_by_default_still_ends_the_program() {
+    let end = run_program("program_that_ends_on_winch", &[("ready", SIGWINCH)]);
+    assert_eq!(end.status.code(), Some(128 + SIGWINCH));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_ends_on_winch() {
+    xiio::Builder::new().cancel_on(&[SIGWINCH]).run(ready_and_wait());
+}
+
+#[test]
+#[should_panic = "`cancel_on`: cannot subscribe to SIGKILL: the kernel lets nobody catch it"]
+fn signal_that_cannot_be_caught_panics() {
+    xiio::Builder::new().cancel_on(&[libc::SIGKILL]).run(async {});
+}
+
+#[test]
+fn shielded_work_is_finished_before_the_program_dies() {
+    let end = run_program("program_that_shields", &[("ready", SIGTERM)]);
+    assert_eq!((end.status.signal(), &*end.output), (Some(SIGTERM), "shielded\n"));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_shields() {
+    xiio::Builder::new().cancel_on(&[SIGTERM]).run(async {
+        let stopping = xiio::Promise::new();
+        let work = async {
+            shield(async {
+                stopping.wait().await;
+                say("shielded");
+            })
+            .await;
+            say("went on");
+        };
+        let stop = async |_| stopping.set(()).unwrap();
+        xiio::join!(work, bracket((), async |_| ready_and_wait().await, stop));
+    });
+}

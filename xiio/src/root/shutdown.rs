@@ -1,0 +1,128 @@
+//! A root that a signal cancels.
+//!
+//! ```text
+//!            first signal             all cleaned up
+//!   running ─────────────▶ unwinding ────────────────▶ dies by the first signal
+//!                              │ 1 s        │
+//!                              ▼            │ second signal
+//!                     says who cleans up    └─────────▶ dies by the second signal
+//! ```
+//!
+//! The first signal is an event like any other. The second one must work however stuck the thread is, so it is the
+//! handler itself that lets it have its default action, see `sys::signal`.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::io::Readiness;
+use crate::pin::Pinned;
+use crate::report::{ReportKind, report};
+use crate::runtime::{Config, Runtime, block_on};
+use crate::sys::fd::Direction;
+use crate::sys::signal::{Subscription, die_by, name};
+use crate::time::Deadline;
+use crate::unwind::{Inspection, Owner};
+
+/// How long a cleanup may take before it is spoken of.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs a future to its end. When one of `signals` comes, its end is its cleanup, and the process dies by that signal.
+///
+/// # Panics
+/// For a signal that cannot be caught, and as [`block_on`].
+pub(super) fn block_on_until<F: Future>(signals: &[i32], config: &Config, future: F) -> F::Output {
+    let subscription = Subscription::new(signals, true).unwrap_or_else(|error| panic!("`cancel_on`: {error}"));
+    match block_on(config, shutdown(&subscription, future)).0 {
+        Ok(value) => value,
+        Err(Signalled(signal)) => {
+            // What was printed and not flushed would be lost.
+            let _ = std::io::stdout().flush();
+            die_by(signal)
+        }
+    }
+}
+
+type Shutdown<'s, F> = Pinned<F, Watch<'s>>;
+
+/// The first signal.
+struct Signalled(i32);
+
+/// The owner of the whole tree, and what makes it cancel.
+struct Watch<'s> {
+    owner: Owner,
+    subscription: &'s Subscription,
+    readiness: Readiness<'s>,
+    is_registered: bool,
+    received: Option<i32>,
+    /// Set by the first signal.
+    patience: Deadline,
+}
+
+fn shutdown<F: Future>(subscription: &Subscription, future: F) -> Shutdown<'_, F> {
+    let readiness = Readiness::new(subscription.as_fd(), Direction::Read);
+    let (owner, patience) = (Owner::default(), Deadline::at(None));
+    Pinned::new(future, Watch { owner, subscription, readiness, is_registered: false, received: None, patience })
+}
+
+impl Watch<'_> {
+    /// Whether the first signal has just come.
+    fn poll_signal(&mut self, cx: &mut Context<'_>) -> bool {
+        // The descriptor is looked at once; afterwards the counter tells without a system call.
+        if self.received.is_some() || (self.is_registered && !self.subscription.has_any()) {
+            return false;
+        }
+        self.received = self.subscription.take();
+        if self.received.is_some() {
+            return true;
+        }
+        self.is_registered = match self.readiness.poll_now(cx) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => {
+                cx.waker().wake_by_ref();
+                false
+            }
+            Poll::Ready(Err(error)) => panic!("`cancel_on`: {error}"),
+        };
+        false
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) {
+        if let Some(signal) = self.received
+            && self.patience.poll_elapsed(cx)
+        {
+            self.patience.reset(None);
+            Runtime::with(|runtime| runtime.request_drawing(Box::new(move |tree| report_stopping(signal, &tree))));
+        }
+    }
+}
+
+fn report_stopping(signal: i32, tree: &Inspection) {
+    let (signal, seconds) = (name(signal), PATIENCE.as_secs());
+    let text =
+        format!("still cleaning up {seconds} s after {signal}; a second signal ends the process at once:\n{tree}");
+    report(ReportKind::StillStopping, text);
+}
+
+impl<F: Future> Future for Shutdown<'_, F> {
+    type Output = Result<F::Output, Signalled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (mut slot, watch) = self.project();
+        if watch.poll_signal(cx) {
+            watch.owner.cancel_slot(slot.as_mut());
+            watch.patience = Deadline::after(PATIENCE);
+        }
+        match (watch.owner.poll_slot(slot, cx), watch.received) {
+            (Poll::Pending, _) => {
+                watch.poll_patience(cx);
+                Poll::Pending
+            }
+            (Poll::Ready(_), Some(signal)) => Poll::Ready(Err(Signalled(signal))),
+            (Poll::Ready(Some(value)), None) => Poll::Ready(Ok(value)),
+            (Poll::Ready(None), None) => unreachable!("only a signal cancels the root"),
+        }
+    }
+}
