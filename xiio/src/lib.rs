@@ -1,5 +1,110 @@
-//! Structured concurrency for Rust: tasks that borrow from their parent, cancellation that cleans up with `await`, and
-//! blocks that do not end before their tasks have.
+//! Structured concurrency for Rust: tasks that borrow from their parent, blocks that do not end before their tasks
+//! have, and cancellation that still gets to clean up, with `await`.
+//!
+//! ```
+//! use std::time::Duration;
+//! use xiio::{sleep, try_task_group};
+//!
+//! #[xiio::main]
+//! async fn main() -> Result<(), std::num::ParseIntError> {
+//!     let texts = vec!["1".to_string(), "2".to_string()];
+//!     let sum = try_task_group!(|tg| {
+//!         // Tasks borrow; the first error cancels the others.
+//!         let numbers = texts.iter().map(|text| tg.spawn(async {
+//!             sleep(Duration::from_millis(1)).await;
+//!             text.parse::<i32>()
+//!         }));
+//!         let mut sum = 0;
+//!         for number in numbers.collect::<Vec<_>>() {
+//!             sum += number.await;
+//!         }
+//!         sum
+//!     })?;
+//!     // Here all tasks have ended, whatever happened.
+//!     assert_eq!(sum, 3);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What to take
+//!
+//! | for | take |
+//! |---|---|
+//! | a program, a test | [`main`], [`test`](macro@test), or [`run`] |
+//! | things side by side | [`task_group!`], [`try_task_group!`] |
+//! | all, the first, each as it comes | [`gather`], [`try_gather`], [`race`](race()), [`as_completed`]; of different types [`join!`], [`try_join!`], [`race!`] |
+//! | a limit of time | [`timeout`], [`deadline`], the options `timeout` and `deadline` |
+//! | cleanup that awaits | [`bracket`], [`shield`], [`TaskGroup::defer`] |
+//! | time | [`sleep`], [`sleep_until`], [`interval`], [`yield_now`] |
+//! | descriptors | [`readable`], [`writable`], [`read`], [`write`], [`write_all`], [`Condition`] |
+//! | a value from elsewhere | [`Promise`] |
+//! | blocking work | [`in_thread`], [`thread::ThreadPool`] |
+//! | to see what goes on | [`inspect`] |
+//! | to test with virtual time | [`testing`] |
+//!
+//! # The laws of a group
+//!
+//! 1. When the block has its value, every task has ended, and what it borrowed is free again.
+//! 2. Tasks do not start inside `spawn`; they start when the parent next awaits.
+//! 3. The first failure wins: an `Err`, a panic, a `?` in the body, the time limit, a cancelled parent. All other
+//!    members are cancelled, and the block waits until they have cleaned up.
+//! 4. Later failures are not lost: they are reported, see [`inspect::listen`].
+//! 5. Finished tasks are freed at once; a [`Task`] handle keeps only its result.
+//! 6. Tasks may be added at any time before the block has its value, after cancellation too.
+//! 7. A task woken is a task polled, whatever the body or a sibling waits for.
+//! 8. No task starves: one that is always ready gives way after a bounded number of polls.
+//! 9. A panic in a task is the group's panic, with its payload.
+//!
+//! # Cancellation
+//!
+//! A future is cancelled by who is around it: its group, a limit of time, a race, [`Task::cancel`]. Then none of its
+//! code runs any more except destructors and cleanup; cleanup may await and runs to its end, innermost first; and
+//! whoever cancelled waits for that. What has nothing to clean up is dropped at once. The option `grace` bounds the
+//! cleanup.
+//!
+//! Where the documentation of a function has a section *Cancellation*, it says what is lost or left behind when it
+//! stops half-way.
+//!
+//! A future that *foreign* code drops (the losers of `futures::select!`) gets what Rust gives: destructors, and no
+//! cleanup that awaits. [`race!`] is the answer there, and [`branch`] inside of foreign combinators.
+//!
+//! # Borrowing
+//!
+//! Tasks may borrow what was declared before the block, not what its body declares, as that ends before they do:
+//!
+//! ```
+//! # xiio::run(async {
+//! let outside = String::from("declared before the block");
+//! xiio::task_group!(|tg| {
+//!     tg.spawn(async { assert_eq!(outside.len(), 25) });
+//! });
+//! # });
+//! ```
+//!
+//! ```compile_fail,E0373
+//! # xiio::run(async {
+//! xiio::task_group!(|tg| {
+//!     let inside = String::from("declared in the body");
+//!     tg.spawn(async { assert_eq!(inside.len(), 20) });
+//! });
+//! # });
+//! ```
+//!
+//! # Implementation
+//!
+//! **Threads.** [`run`] uses the thread it is called on, and starts none. A whole tree of tasks is on it, so tasks need
+//! not be `Send`, and a task that computes or blocks holds up all others. Threads are started by [`in_thread`] and
+//! [`thread::ThreadPool`] only. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
+//!
+//! **Memory.** A task is one allocation, and awaiting its handle is another. A group is a local of the function around
+//! it, which allocates when it gets its first task (a `try_task_group!` also when it is made). Wakes on the thread of
+//! the task use no atomic instruction and allocate nothing.
+//!
+//! **System calls.** A turn of the loop costs one `epoll_wait` (or `epoll_pwait2`) on Linux. Timers cost none: they sit
+//! in a wheel with ticks of a millisecond, so a timer fires up to a millisecond late, and never early.
+//!
+//! **Limits.** A leaf (sleep, read, promise, …) that is always ready gives way after 128 times in one poll of its task,
+//! and the loop looks at its descriptors after 256 polls of tasks. Linux only is tested.
 
 extern crate self as xiio;
 
