@@ -45,6 +45,7 @@
 //! one tick late if [`Timers::advance`] is called when [`Timers::next_deadline`] says.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -80,8 +81,9 @@ pub(crate) struct Timers {
 
 /// Names a timer until it has fired or was removed; afterwards it names none.
 ///
-/// The stamp is a count of insertions that starts anew after 2³²; only a key kept exactly that long
-/// could name another timer.
+/// The stamp is one of a process-wide count of insertions, so the key of a timer of another wheel, on this thread or
+/// another, names none here. The count starts anew after 2³²; only a key kept exactly that long could name another
+/// timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TimerKey {
     index: u32,
@@ -102,23 +104,25 @@ const _: () = assert!(size_of::<Entry>() <= 40 && size_of::<Option<TimerKey>>() 
 
 impl Timers {
     /// An empty wheel whose ticks count from `origin`.
-    ///
-    /// `first_stamp` is what the [`next_stamp`](Self::next_stamp) of the thread's last wheel was: a
-    /// key of the one is then no key of the other.
-    pub(crate) fn new(origin: Instant, first_stamp: NonZeroU32) -> Self {
+    pub(crate) fn new(origin: Instant) -> Self {
         Timers {
             origin,
             current: 0,
             taken: [0; LEVELS],
             heads: [NONE; LEVELS * SLOTS],
             entries: Slab::new(),
-            next_stamp: first_stamp,
+            next_stamp: first_stamp_of_a_block(),
         }
     }
 
-    /// The stamp that the next timer will get.
-    pub(crate) fn next_stamp(&self) -> NonZeroU32 {
-        self.next_stamp
+    #[inline]
+    fn take_stamp(&mut self) -> NonZeroU32 {
+        let stamp = self.next_stamp;
+        self.next_stamp = stamp
+            .checked_add(1)
+            .filter(|next| !next.get().is_multiple_of(STAMPS_IN_A_BLOCK))
+            .unwrap_or_else(first_stamp_of_a_block);
+        stamp
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -133,8 +137,7 @@ impl Timers {
     /// [`advance`](Self::advance).
     #[inline]
     pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> TimerKey {
-        let stamp = self.next_stamp;
-        self.next_stamp = stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let stamp = self.take_stamp();
         let tick = self.tick_at_or_after(deadline).max(self.current);
         let index = self.entries.insert(Entry { waker, tick, prev: NONE, next: NONE, stamp, place: 0 });
         let index = u32::try_from(index).ok().filter(|&index| index != NONE).expect("fewer than 2^32 - 1 timers");
@@ -302,6 +305,16 @@ impl Timers {
     }
 }
 
+/// So many stamps are taken from the count of the process at once.
+const STAMPS_IN_A_BLOCK: u32 = 1 << 12;
+
+#[cold]
+fn first_stamp_of_a_block() -> NonZeroU32 {
+    static NEXT_BLOCK: AtomicU32 = AtomicU32::new(0);
+    let block = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed);
+    NonZeroU32::new(block.wrapping_mul(STAMPS_IN_A_BLOCK)).unwrap_or(NonZeroU32::MIN)
+}
+
 #[inline]
 fn ticks(seconds: u64, milliseconds: u32) -> u64 {
     seconds.saturating_mul(1000).saturating_add(milliseconds.into()).min(LAST_TICK)
@@ -347,7 +360,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let origin = Instant::now();
-            Bench { timers: Timers::new(origin, NonZeroU32::MIN), origin, woken: Arc::default() }
+            Bench { timers: Timers::new(origin), origin, woken: Arc::default() }
         }
 
         fn waker(&self, number: u64) -> Waker {
@@ -472,7 +485,7 @@ mod tests {
             assert!(bench.timers.waker(stale).is_none());
             assert!(bench.timers.replace_waker(stale, Waker::noop().clone()).is_err());
         }
-        let mut successor = Timers::new(bench.origin, bench.timers.next_stamp());
+        let mut successor = Timers::new(bench.origin);
         successor.insert(bench.origin, Waker::noop().clone());
         assert!(successor.remove(later).is_none());
         assert!(bench.timers.remove(later).is_some());
@@ -501,10 +514,16 @@ mod tests {
     }
 
     #[test]
-    fn stamps_start_anew_without_zero() {
-        let mut timers = Timers::new(Instant::now(), NonZeroU32::MAX);
-        let key = timers.insert(Instant::now(), Waker::noop().clone());
-        assert_eq!((key.stamp, timers.next_stamp()), (NonZeroU32::MAX, NonZeroU32::MIN));
+    fn no_two_wheels_share_a_stamp() {
+        let mut wheels = [Timers::new(Instant::now()), Timers::new(Instant::now())];
+        let mut stamps = std::collections::HashSet::new();
+        for _ in 0..2 * STAMPS_IN_A_BLOCK {
+            for wheel in &mut wheels {
+                let key = wheel.insert(Instant::now(), Waker::noop().clone());
+                assert!(stamps.insert(key.stamp));
+                wheel.remove(key);
+            }
+        }
     }
 
     /// Random operations, each compared with an ordered map of (tick, number).

@@ -12,7 +12,6 @@ pub(crate) use leaf::poll_leaf;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -44,15 +43,13 @@ type OnDrawn = Box<dyn FnOnce(Inspection)>;
 
 thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Runtime>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
-    /// Stamps of timers go on from run to run, so that a timer key of an ended run fits nothing in a later one.
-    static NEXT_STAMP: Cell<NonZeroU32> = const { Cell::new(NonZeroU32::MIN) };
 }
 
 impl Runtime {
     pub(crate) fn new(config: &Config) -> io::Result<Self> {
         let clock = config.clock();
         let now = clock.now();
-        let timers = RefCell::new(Timers::new(now, NEXT_STAMP.get()));
+        let timers = RefCell::new(Timers::new(now));
         let reactor = Rc::new(Reactor::new()?);
         Ok(Self {
             reactor,
@@ -234,7 +231,6 @@ pub(crate) struct Leftover {
 impl Drop for Runtime {
     /// Unlinks what leaked futures have left behind.
     fn drop(&mut self) {
-        NEXT_STAMP.set(self.timers.get_mut().next_stamp());
         drop(self.timers.get_mut().clear());
     }
 }
