@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::task::{Context, Poll};
 
+use super::pool;
 use super::refs::{DONE, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
 
@@ -81,8 +82,12 @@ where
     let header = Header::new(&Block::<F, M, T>::VTABLE, core, location);
     let work = ManuallyDrop::new(Work { future, finish });
     let stage = UnsafeCell::new(Stage::<F, M, T> { work });
-    let block = NonNull::from(Box::leak(Box::new(Block { header, stage })));
-    // SAFETY: `Block` is `repr(C)` with the header first, and the pointer is the whole box's. The header counts two
+    let layout = Layout::new::<Block<F, M, T>>();
+    let place = if pool::is_pooled(layout) { header.home.take_place(layout) } else { pool::allocate(layout) };
+    let block = place.cast::<Block<F, M, T>>();
+    // SAFETY: fresh memory of this very layout.
+    unsafe { block.write(Block { header, stage }) };
+    // SAFETY: `Block` is `repr(C)` with the header first, and the pointer is that of its whole memory. The header counts two
     // references from the start, the caller's.
     unsafe { TaskRef::new(block.cast()) }
 }
@@ -113,7 +118,7 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         let future = unsafe { Pin::new_unchecked(&mut work.future) };
         // SAFETY: `owner` is touched by the set's poll only, and that is here.
         let owner = unsafe { &mut *task.header().owner.get() };
-        let Poll::Ready(value) = owner.poll(future, cx) else {
+        let Poll::Ready(value) = owner.poll_in_shift(future, cx) else {
             return Step::Pending;
         };
         let finished = value.map(&work.finish);
@@ -151,9 +156,16 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
     }
 
     unsafe fn free(header: NonNull<Header>) {
-        let block = header.cast::<Self>().as_ptr();
-        // SAFETY: the block came out of a `Box` with this layout and nobody uses it any more; its fields need no drop:
-        // the union has none, the set has taken what the header owned.
-        unsafe { std::alloc::dealloc(block.cast(), Layout::new::<Self>()) };
+        let layout = Layout::new::<Self>();
+        if pool::is_pooled(layout) {
+            // SAFETY: the caller says that this is a live block.
+            let home = unsafe { TaskRef::new(header) }.header().home;
+            // SAFETY: it came from there, by the same test, and nobody uses it any more. Its fields need no drop: the union
+            // has none, the set has taken what the header owned.
+            unsafe { home.free_place(header.cast()) };
+        } else {
+            // SAFETY: as above, from the allocator.
+            unsafe { pool::free(header.cast(), layout) };
+        }
     }
 }

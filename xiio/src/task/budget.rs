@@ -33,15 +33,15 @@ pub(crate) fn refill() {
     });
 }
 
-/// Takes one poll out of this turn; `false` when none is left.
+/// Takes one poll out of this turn; `false` when none is left and none is granted beyond the budget.
 #[inline]
-pub(super) fn take_poll() -> bool {
+pub(super) fn take_poll(is_granted: bool) -> bool {
     BUDGET.with(|budget| {
         let left = budget.polls.get();
-        if left == 0 {
+        if left == 0 && !is_granted {
             return false;
         }
-        budget.polls.set(left - 1);
+        budget.polls.set(left.saturating_sub(1));
         budget.leaves.set(READY_LEAVES_PER_POLL);
         true
     })

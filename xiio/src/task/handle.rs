@@ -2,9 +2,9 @@
 
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use super::refs::{DONE, HANDLE, OUTPUT, POLLING, TaskRef};
+use super::refs::{DONE, HANDLE, JOINED, OUTPUT, POLLING, TaskRef};
 use crate::unwind;
 
 /// Counts its task, and owns the output once there is one.
@@ -44,6 +44,7 @@ impl<T> Handle<T> {
             Some(waker) if waker.will_wake(cx.waker()) => header.joiner.set(Some(waker)),
             before => {
                 header.joiner.set(Some(Box::new(cx.waker().clone())));
+                header.set(JOINED);
                 drop(before);
             }
         }
@@ -51,6 +52,7 @@ impl<T> Handle<T> {
     }
 
     /// The output, if it is there and was not taken before.
+    #[inline]
     pub(crate) fn take(&mut self) -> Option<T> {
         let header = self.task.header();
         if !header.has(OUTPUT) {
@@ -79,20 +81,33 @@ impl<T> Handle<T> {
 }
 
 impl<T> Drop for Handle<T> {
+    #[inline]
     fn drop(&mut self) {
+        let header = self.task.header();
+        header.unset(HANDLE);
+        if header.has(DONE | JOINED) {
+            self.drop_late();
+        } else {
+            self.task.drop_handle_ref_early();
+        }
+    }
+}
+
+impl<T> Handle<T> {
+    /// The end of a handle that may have something to drop besides its reference.
+    #[cold]
+    fn drop_late(&mut self) {
         struct Release(TaskRef);
         impl Drop for Release {
             fn drop(&mut self) {
                 self.0.drop_ref();
             }
         }
-        let header = self.task.header();
-        header.unset(HANDLE);
-        let release = Release(self.task);
-        let joiner: Option<Box<Waker>> = header.joiner.take();
-        // Both may be user code that panics; the reference is given back all the same.
+        // What is dropped may be user code that panics; the reference is given back all the same, and last.
+        let _release = Release(self.task);
         drop(self.take());
-        drop(joiner);
-        drop(release);
+        let header = self.task.header();
+        header.unset(JOINED);
+        drop(header.joiner.take());
     }
 }

@@ -1,12 +1,14 @@
 //! The thread that a task lives on, as other threads see it.
 
+use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use super::pool::Pool;
 use super::refs::TaskRef;
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
@@ -20,7 +22,21 @@ pub(crate) struct Home {
     /// The thread waits, or is about to wait, in the kernel; whoever posts something must notify it.
     is_asleep: AtomicBool,
     inbox: Mutex<Inbox>,
+    /// Memory for blocks. Touched by the home's thread only.
+    pool: Pool,
+    /// Places of the pool that were freed on other threads.
+    freed: Mutex<Vec<Place>>,
 }
+
+/// A place of a pool that nobody uses any more.
+struct Place(NonNull<u8>);
+
+// SAFETY: it is memory without content; only its pool's thread does anything with it.
+unsafe impl Send for Place {}
+
+// SAFETY: all but `pool` is `Sync` by itself. `pool` is reached through `take_place` and `free_place` only, which look whether
+// they are on the home's thread, and a home has one thread at a time.
+unsafe impl Sync for Home {}
 
 #[derive(Default)]
 struct Inbox {
@@ -72,6 +88,8 @@ impl Home {
                 is_root_woken: AtomicBool::new(false),
                 is_asleep: AtomicBool::new(false),
                 inbox: Mutex::default(),
+                pool: Pool::new(),
+                freed: Mutex::default(),
             }))
         });
         slot.set(Some(home));
@@ -84,8 +102,40 @@ impl Home {
         HOME.with(|slot| slot.get().is_some_and(|home| ptr::eq(home, self)))
     }
 
+    /// Memory for a block, on the home's thread.
+    #[inline]
+    pub(super) fn take_place(&self, layout: Layout) -> NonNull<u8> {
+        debug_assert!(self.is_current());
+        self.pool.take(layout)
+    }
+
+    /// Takes a place back, from whichever thread.
+    ///
+    /// # Safety
+    /// - `place` came from `take_place` of this home and was not given back since.
+    /// - Nobody uses it any more.
+    #[inline]
+    pub(super) unsafe fn free_place(&self, place: NonNull<u8>) {
+        if self.is_current() {
+            // SAFETY: the caller's contract is this one's.
+            unsafe { self.pool.put_back(place) };
+        } else {
+            lock(&self.freed).push(Place(place));
+        }
+    }
+
+    /// Takes back the places that were freed on other threads.
+    fn collect_freed(&self) {
+        let freed = mem::take(&mut *lock(&self.freed));
+        for Place(place) in freed {
+            // SAFETY: `free_place` was given it under the same contract, and this is the home's thread.
+            unsafe { self.pool.put_back(place) };
+        }
+    }
+
     /// Opens the inbox; `notifier` wakes this thread from the kernel.
     pub(crate) fn open(&self, notifier: Waker) {
+        self.collect_freed();
         lock(&self.inbox).notifier = Some(notifier);
     }
 
@@ -93,6 +143,7 @@ impl Home {
     pub(crate) fn close(&self) {
         let inbox = mem::take(&mut *lock(&self.inbox));
         inbox.woken.into_iter().for_each(TaskRef::drop_ref);
+        self.collect_freed();
     }
 
     /// Wakes the tasks that other threads have posted.

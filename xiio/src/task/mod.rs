@@ -30,6 +30,7 @@ pub(crate) mod budget;
 mod handle;
 mod home;
 mod links;
+mod pool;
 mod refs;
 pub(crate) mod schedule;
 mod set;

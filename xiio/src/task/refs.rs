@@ -39,6 +39,9 @@ pub(super) const MERGED: u16 = 1 << 8;
 /// In the queue of those who wait for a place, and so not counted as running.
 pub(super) const WAITING: u16 = 1 << 9;
 
+/// Somebody awaits the handle: there is a `joiner`.
+pub(super) const JOINED: u16 = 1 << 10;
+
 /// What a task is besides its future.
 #[repr(C)]
 pub(super) struct Header {
@@ -172,18 +175,34 @@ impl TaskRef {
         }
     }
 
+    /// The handle lets go of a task that is not done, so that the set still counts it. On the home thread.
+    #[inline]
+    pub(super) fn drop_handle_ref_early(self) {
+        let header = self.header();
+        debug_assert!(!header.has(DONE | MERGED));
+        header.local.set(header.local.get() - 1);
+    }
+
     /// The set lets go of a task that is done. On the home thread.
+    #[inline]
     pub(super) fn drop_set_ref(self) {
         let header = self.header();
         debug_assert!(header.has(DONE) && !header.has(MERGED));
+        if header.local.get() == 1 && header.n_shared() == 0 {
+            self.free();
+        } else {
+            self.share_or_leave_to_handle();
+        }
+    }
+
+    #[cold]
+    fn share_or_leave_to_handle(self) {
+        let header = self.header();
         let local = header.local.get() - 1;
         header.local.set(local);
         let n_handles = i32::from(header.has(HANDLE));
         if local - n_handles + header.n_shared() == 0 {
-            // No waker is left, and none can be made any more: the handle, if there is one, is the last.
-            if n_handles == 0 {
-                self.free();
-            }
+            // No waker is left, and none can be made any more: the handle is the last.
             return;
         }
         header.set(MERGED);

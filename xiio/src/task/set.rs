@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
@@ -10,12 +10,12 @@ use super::block::{self, Step};
 use super::budget;
 use super::handle::Handle;
 use super::links::{List, Queue};
-use super::refs::{DONE, DOOMED, HOLDS, POLLING, QUEUED, STARTED, TaskRef, WAITING};
+use super::refs::{DONE, DOOMED, HOLDS, JOINED, POLLING, QUEUED, STARTED, TaskRef, WAITING};
 use super::schedule;
 use super::waker::{self, Climb};
 use crate::error::{Payload, panic_text};
 use crate::report::{ReportKind, report, spawned_at};
-use crate::unwind::{self, Cancel, Frozen, Owner};
+use crate::unwind::{self, Cancel, Frozen, Owner, Shift};
 
 /// How a task has ended that gave no value.
 pub(crate) enum Ended {
@@ -35,6 +35,14 @@ pub(crate) enum Reaction {
     CancelRest,
     /// Cancel them when those that are ready now have been polled once more: they may have failures of their own.
     CancelAfterRound,
+}
+
+/// How a poll of the set's tasks has ended.
+enum Drained {
+    /// Nothing is ready any more.
+    Idle,
+    /// There is more to do, in the next turn.
+    Interrupted,
 }
 
 /// Hears of every task that ends without a value, and says what becomes of its siblings.
@@ -59,9 +67,10 @@ pub(super) struct Core {
     /// To be cancelled at the next poll.
     doomed: List,
     limit: usize,
+    /// Counted only where there is a limit.
+    n_running: Cell<usize>,
     /// The order of polls is drawn from a seed.
     is_seeded: bool,
-    n_running: Cell<usize>,
     n_holding: Cell<usize>,
     /// Whoever polls the set knows already that there is something to do.
     is_marked: Cell<bool>,
@@ -86,9 +95,10 @@ impl Core {
     /// Notes that there is something to do; gives the task that polls this set if it is to be woken for it.
     #[inline]
     pub(super) fn mark(&self) -> Option<TaskRef> {
-        if self.is_marked.replace(true) {
-            return None;
-        }
+        if self.is_marked.replace(true) { None } else { self.climb() }
+    }
+
+    fn climb(&self) -> Option<TaskRef> {
         let waker = self.waker.take()?;
         match waker::climb(&waker) {
             Climb::Task(parent) => {
@@ -107,6 +117,7 @@ impl Core {
         }
     }
 
+    #[inline]
     fn wake_up(&self) {
         if let Some(parent) = self.mark() {
             waker::wake_at_home(parent);
@@ -139,17 +150,28 @@ impl Core {
         }
     }
 
+    #[inline]
     fn accept(&self, task: TaskRef) {
         self.tasks.push_back(task);
         task.header().set(QUEUED);
-        if self.n_running.get() < self.limit {
+        if self.limit != usize::MAX && !self.take_place(task) {
+            return;
+        }
+        self.ready.push(task);
+        self.wake_up();
+    }
+
+    /// Whether a new task may run at once; if not, it waits for a place.
+    #[cold]
+    fn take_place(&self, task: TaskRef) -> bool {
+        let has_place = self.n_running.get() < self.limit;
+        if has_place {
             self.n_running.set(self.n_running.get() + 1);
-            self.ready.push(task);
-            self.wake_up();
         } else {
             task.header().set(WAITING);
             self.waiting.push(task);
         }
+        has_place
     }
 
     fn is_empty(&self) -> bool {
@@ -273,35 +295,56 @@ impl Core {
     fn poll(&self, cx: &mut Context<'_>, on_end: OnEnd<'_>) -> Poll<()> {
         self.remember_waker(cx.waker());
         let _depth = Descent::new(self);
+        let _shift = Shift::begin();
         // Wakes from here on are found by this very loop.
         self.is_marked.set(true);
-        if unwind::inspecting(|_| ()) {
-            self.draw(on_end);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        let drained = if unwind::inspecting(|_| ()) { self.draw(on_end) } else { self.drain_past_panics(on_end) };
+        match drained {
+            Drained::Idle if self.is_empty() => Poll::Ready(()),
+            Drained::Idle => Poll::Pending,
+            Drained::Interrupted => {
+                // There is more to do than this turn allows: the mark stays, and so does the place in the queue above.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
+    }
+
+    /// Panics are caught around the loop and not around each poll, which costs nothing while there is none.
+    fn drain_past_panics(&self, on_end: OnEnd<'_>) -> Drained {
         loop {
-            self.cancel_doomed(on_end);
+            match catch_unwind(AssertUnwindSafe(|| self.drain(on_end))) {
+                Ok(drained) => return drained,
+                Err(payload) => self.end_panicked(payload, on_end),
+            }
+        }
+    }
+
+    fn drain(&self, on_end: OnEnd<'_>) -> Drained {
+        // One poll is granted to every set in every turn, or one busy set would starve those polled after it.
+        let mut is_granted = true;
+        loop {
+            if !self.doomed.is_empty() {
+                self.cancel_doomed(on_end);
+            }
             if unwind::is_frozen() {
-                if let Frozen::Above = Frozen::thaw(self.depth()) {
-                    break;
+                match Frozen::thaw(self.depth()) {
+                    Frozen::Above => return Drained::Interrupted,
+                    Frozen::Here => continue,
                 }
-                continue;
             }
             if self.ready.is_empty() {
                 self.is_marked.set(false);
-                return if self.is_empty() { Poll::Ready(()) } else { Poll::Pending };
+                return Drained::Idle;
             }
-            if !budget::take_poll() {
-                break;
+            if !budget::take_poll(is_granted) {
+                return Drained::Interrupted;
             }
+            is_granted = false;
             if let Some(task) = self.pop_ready() {
                 self.poll_popped(task, on_end);
             }
         }
-        // There is more to do than this turn allows: the mark stays, and so does the place in the queue above.
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     #[inline]
@@ -322,53 +365,71 @@ impl Core {
 
     #[inline]
     fn poll_popped(&self, task: TaskRef, on_end: OnEnd<'_>) {
-        let header = task.header();
-        let ends_round = self.last_of_round.get() == Some(task);
-        header.unset(QUEUED);
-        if header.has(DONE) {
+        task.header().unset(QUEUED);
+        if task.header().has(DONE) {
             // It was retired while it was in the queue.
             task.drop_set_ref();
         } else {
             self.poll_task(task, on_end);
         }
-        if ends_round {
-            self.last_of_round.set(None);
-            self.doom_all();
-        }
+        self.end_round_after(task);
     }
 
+    /// Polls a task that is not done. A panic goes through; `end_panicked` does what is left to do then.
+    #[inline(always)]
     fn poll_task(&self, task: TaskRef, on_end: OnEnd<'_>) {
         let header = task.header();
         header.set(POLLING | STARTED);
         self.polling.set(Some(task));
         let waker = waker::borrowed(task);
-        let mut cx = Context::from_waker(&waker);
         // SAFETY: home thread, inside the poll of the set, and `poll` is not entered twice: it takes the future that
         // polls the set, which cannot poll itself. The task was in a list, so it is not done.
-        let step = catch_unwind(AssertUnwindSafe(|| unsafe { (header.vtable.poll)(task.as_ptr(), &mut cx) }));
+        let step = unsafe { (header.vtable.poll)(task.as_ptr(), &mut Context::from_waker(&waker)) };
         self.polling.set(None);
         header.unset(POLLING);
+        owner_of(task).end_poll();
         match step {
-            Ok(Step::Pending) => self.count_holding(task),
-            Ok(Step::Value) => self.retire(task, None, on_end),
-            Ok(Step::Failed) => self.retire(task, Some(Ended::Failed), on_end),
-            Ok(Step::Unwound) => {
+            Step::Pending => self.count_holding(task),
+            Step::Value if self.retire_unnoticed(task) => {}
+            Step::Value => self.retire(task, None, on_end),
+            Step::Failed => self.retire(task, Some(Ended::Failed), on_end),
+            Step::Unwound => {
                 let panic = owner_of(task).take_panic();
                 self.retire(task, Some(panic.map_or(Ended::Cancelled, Ended::Panicked)), on_end);
             }
-            Err(payload) => {
-                drop_if_present(task);
-                self.retire(task, Some(Ended::Panicked(payload)), on_end);
-            }
+        }
+    }
+
+    /// Ends the task whose poll has panicked.
+    #[cold]
+    fn end_panicked(&self, payload: Payload, on_end: OnEnd<'_>) {
+        let Some(task) = self.polling.take() else {
+            // No task's doing, so not for the group to keep.
+            resume_unwind(payload)
+        };
+        task.header().unset(POLLING);
+        owner_of(task).end_poll();
+        drop_if_present(task);
+        self.retire(task, Some(Ended::Panicked(payload)), on_end);
+        self.end_round_after(task);
+    }
+
+    /// Cancels the tasks if this was the last one that was to be polled before.
+    #[inline]
+    fn end_round_after(&self, task: TaskRef) {
+        if self.last_of_round.get() == Some(task) {
+            self.last_of_round.set(None);
+            self.doom_all();
         }
     }
 
     #[inline]
     fn count_holding(&self, task: TaskRef) {
         let header = task.header();
-        let holds = owner_of(task).holds();
-        if holds != header.has(HOLDS) {
-            self.set_holding(task, holds);
+        let owner = owner_of(task);
+        // A task that has never met a node is not counted either.
+        if !owner.is_plain() && owner.holds() != header.has(HOLDS) {
+            self.set_holding(task, owner.holds());
         }
     }
 
@@ -414,7 +475,21 @@ impl Core {
         self.retire(task, Some(ended), on_end);
     }
 
+    /// Takes a task out whose future is gone and that nobody cares for; `false` if there is more to do.
+    #[inline]
+    fn retire_unnoticed(&self, task: TaskRef) -> bool {
+        let header = task.header();
+        let is_plain =
+            !header.has(HOLDS | DOOMED | QUEUED | JOINED) && self.limit == usize::MAX && owner_of(task).is_plain();
+        if is_plain {
+            self.tasks.remove(task);
+            task.drop_set_ref();
+        }
+        is_plain
+    }
+
     /// Takes a task out whose future is gone, tells who cares, and gives its place to the next.
+    #[cold]
     fn retire(&self, task: TaskRef, ended: Option<Ended>, on_end: OnEnd<'_>) {
         let header = task.header();
         self.unlink(task);
@@ -422,24 +497,29 @@ impl Core {
             self.set_holding(task, false);
         }
         drop(std::mem::take(owner_of(task)));
+        header.unset(JOINED);
         let joiner = header.joiner.take();
         let location = header.location;
-        if !header.has(WAITING) {
-            self.n_running.set(self.n_running.get() - 1);
+        if self.limit != usize::MAX {
+            self.give_place_of(task);
         }
         if !header.has(QUEUED) {
             task.drop_set_ref();
         }
-        self.start_waiting();
         if let Some(ended) = ended {
             self.react(on_end(ended, location));
         }
         if let Some(joiner) = joiner {
-            // A waker may panic, and the set must go on.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake())) {
-                report_panic(&payload, location);
-            }
+            wake_joiner(joiner, location);
         }
+    }
+
+    /// The place of a task that has ended is for the next one that waits for a place.
+    fn give_place_of(&self, task: TaskRef) {
+        if !task.header().has(WAITING) {
+            self.n_running.set(self.n_running.get() - 1);
+        }
+        self.start_waiting();
     }
 
     fn react(&self, reaction: Reaction) {
@@ -466,7 +546,7 @@ impl Core {
 
     /// Draws every task: what it is, and by a poll in inspecting mode what it waits for.
     #[cold]
-    fn draw(&self, on_end: OnEnd<'_>) {
+    fn draw(&self, on_end: OnEnd<'_>) -> Drained {
         let tasks: Vec<TaskRef> = self.tasks.iter().collect();
         tasks.iter().for_each(|task| task.clone_ref());
         for task in tasks {
@@ -478,13 +558,16 @@ impl Core {
                     (true, false) => "",
                 };
                 unwind::inspecting(|drawing| drawing.enter(format!("task{stage}, {}", spawned_at(header.location))));
-                if header.has(STARTED) {
-                    self.poll_task(task, on_end);
+                if header.has(STARTED)
+                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, on_end)))
+                {
+                    self.end_panicked(payload, on_end);
                 }
                 unwind::inspecting(unwind::Inspection::leave);
             }
             task.drop_ref();
         }
+        Drained::Interrupted
     }
 
     /// Drops every task, whatever it holds. Gives the first panic of a destructor.
@@ -550,6 +633,14 @@ fn drop_if_present(task: TaskRef) {
         && let Err(payload) = drop_future(task)
     {
         report_panic(&payload, task.header().location);
+    }
+}
+
+/// A waker may panic, and the set must go on.
+#[inline]
+fn wake_joiner(joiner: Box<Waker>, location: &Location<'_>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake())) {
+        report_panic(&payload, location);
     }
 }
 

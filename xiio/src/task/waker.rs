@@ -53,24 +53,34 @@ fn wake(task: TaskRef) {
 }
 
 /// Puts a task into its set's ready queue, and whoever polls that set into theirs, up to the root.
-///
-/// A loop and not a recursion: groups may be nested deeper than the stack.
-pub(super) fn wake_at_home(mut task: TaskRef) {
-    loop {
-        let header = task.header();
-        if header.has(QUEUED | DONE) {
-            return;
-        }
-        header.set(QUEUED);
-        // SAFETY: the task is not done, so its set is alive: a set retires every task before it is freed, and one that
-        // is leaked is there for ever.
-        let core = unsafe { header.core.get().as_ref() };
-        core.ready.push(task);
-        match core.mark() {
-            Some(parent) => task = parent,
-            None => return,
-        }
+#[inline]
+pub(super) fn wake_at_home(task: TaskRef) {
+    if let Some(parent) = enqueue(task) {
+        wake_ancestors(parent);
     }
+}
+
+/// A loop and not a recursion: groups may be nested deeper than the stack.
+#[cold]
+fn wake_ancestors(mut task: TaskRef) {
+    while let Some(parent) = enqueue(task) {
+        task = parent;
+    }
+}
+
+/// Puts a task into its set's ready queue; gives the task one level up if that has to be woken for it.
+#[inline]
+fn enqueue(task: TaskRef) -> Option<TaskRef> {
+    let header = task.header();
+    if header.has(QUEUED | DONE) {
+        return None;
+    }
+    header.set(QUEUED);
+    // SAFETY: the task is not done, so its set is alive: a set retires every task before it is freed, and one that is
+    // leaked is there for ever.
+    let core = unsafe { header.core.get().as_ref() };
+    core.ready.push(task);
+    core.mark()
 }
 
 /// Wakes what polls a set, if that is no task; gives the task otherwise.

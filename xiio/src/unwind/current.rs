@@ -72,6 +72,41 @@ pub(super) fn under<R>(scope: &mut Option<Rc<Scope>>, poll: impl FnOnce() -> R) 
     poll()
 }
 
+/// Many owners polled one after the other: the way in and out is paid once.
+///
+/// While it exists the current scope is that of the owner which is being polled, and empty between polls.
+pub(crate) struct Shift {
+    outer_scope: Option<Rc<Scope>>,
+    outer_mode: u8,
+}
+
+impl Shift {
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        CURRENT.with(|current| {
+            let outer_mode = current.mode.get();
+            current.mode.set(INSIDE | (outer_mode & (FROZEN | INSPECTING)));
+            Self { outer_scope: current.scope.take(), outer_mode: outer_mode & !FROZEN }
+        })
+    }
+
+    /// Takes the scope that a poll has left, if a node has joined.
+    #[inline]
+    pub(super) fn take_scope() -> Option<Rc<Scope>> {
+        CURRENT.with(|current| current.scope.take())
+    }
+}
+
+impl Drop for Shift {
+    #[inline]
+    fn drop(&mut self) {
+        CURRENT.with(|current| {
+            current.scope.set(self.outer_scope.take());
+            current.mode.set(self.outer_mode | (current.mode.get() & FROZEN));
+        });
+    }
+}
+
 /// The current scope, made if this owner has none yet; `None` outside of any owner.
 pub(super) fn current_scope() -> Option<Rc<Scope>> {
     CURRENT.with(|current| {
@@ -116,9 +151,12 @@ pub(crate) fn is_frozen() -> bool {
 #[inline]
 pub(crate) fn gate(cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> bool {
     let mode = CURRENT.with(|current| current.mode.get());
-    if mode <= INSIDE {
-        return true;
-    }
+    mode <= INSIDE || refuse(mode, cx, describe)
+}
+
+/// `false`, and whatever a leaf has to do that may not go on.
+#[cold]
+fn refuse(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> bool {
     if mode & INSPECTING != 0 {
         inspecting(|inspection| inspection.leaf(describe()));
     }

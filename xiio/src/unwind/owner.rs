@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::current::under;
+use super::current::{Shift, under};
 use super::scope::{Pass, Scope};
 use crate::error::Payload;
 
@@ -42,6 +42,28 @@ impl Owner {
             return self.poll_unwinding(future, cx);
         }
         under(&mut self.scope, || future.poll(cx)).map(Some)
+    }
+
+    /// [`Owner::poll`] during a [`Shift`](super::Shift), which saves an owner without a scope the way in and out.
+    /// [`Owner::end_poll`] must follow, also after a panic.
+    #[inline]
+    pub(crate) fn poll_in_shift<F: Future + ?Sized>(
+        &mut self,
+        future: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<F::Output>> {
+        match self.scope {
+            None => future.poll(cx).map(Some),
+            Some(_) => self.poll(future, cx),
+        }
+    }
+
+    /// Keeps the scope that the poll has made, if it has made one.
+    #[inline]
+    pub(crate) fn end_poll(&mut self) {
+        if let made @ Some(_) = Shift::take_scope() {
+            self.scope = made;
+        }
     }
 
     #[cold]
@@ -109,6 +131,12 @@ impl Owner {
     #[inline]
     pub(crate) fn holds(&self) -> bool {
         self.scope.as_ref().is_some_and(|scope| !scope.is_empty())
+    }
+
+    /// Whether no node has ever joined, so that there is nothing to drop.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.scope.is_none()
     }
 
     pub(crate) fn take_panic(&mut self) -> Option<Payload> {

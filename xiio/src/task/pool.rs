@@ -1,0 +1,290 @@
+//! Memory for blocks: chunks of places of one size, as tasks come and go faster than `malloc` does.
+//!
+//! A chunk is aligned to its size, so that a place finds its chunk by its address:
+//!
+//! ```text
+//!   ┌────────┬───────┬───────┬───────┬──┄──┬───────┐
+//!   │ header │ taken │ free ─┼─▶free │     │ never │   CHUNK bytes, aligned to CHUNK
+//!   └────────┴───────┴───────┴───────┴──┄──┴───────┘
+//!                  `free` ────▶ list         `n_fresh` places are left at the end
+//! ```
+//!
+//! Chunks that have a place left are in their size's list; full ones are in none and come back with the first place that
+//! is freed. A chunk that is empty is given back, unless it is the only one of its size with a place left.
+//!
+//! A pool belongs to a home, and is touched by the home's thread only. Places freed on other threads are handed over.
+//! Debug builds take every block from the allocator, so that sanitizers see each on its own.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::ptr::NonNull;
+
+/// The alignment of chunks. What an allocator keeps in front of each must fit between two, so they are a bit smaller.
+const CHUNK: usize = 1 << 14;
+const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK - 64, CHUNK) {
+    Ok(layout) => layout,
+    Err(_) => panic!("the layout of a chunk is valid"),
+};
+/// Sizes differ by this much, and no place is aligned to more.
+const STEP: usize = 16;
+/// Larger blocks are the allocator's.
+const LARGEST: usize = 512;
+const N_SIZES: usize = LARGEST / STEP;
+
+/// Free places of every size.
+pub(super) struct Pool {
+    /// For each size the chunks that have a place left.
+    lists: [Cell<Option<NonNull<Chunk>>>; N_SIZES],
+}
+
+/// The header of a chunk.
+struct Chunk {
+    prev: Cell<Option<NonNull<Chunk>>>,
+    next: Cell<Option<NonNull<Chunk>>>,
+    /// The places that were freed, each pointing to the next.
+    free: Cell<Option<NonNull<Free>>>,
+    /// Places at the end that were never taken.
+    n_fresh: Cell<u32>,
+    n_taken: Cell<u32>,
+    size: u32,
+}
+
+struct Free {
+    next: Option<NonNull<Free>>,
+}
+
+/// Where the first place is: aligned like all of them.
+const FIRST: usize = size_of::<Chunk>().next_multiple_of(STEP);
+const _: () = assert!(offset_of!(Chunk, prev) == 0 && FIRST < CHUNK / 8);
+
+/// Whether blocks of this layout come from a pool.
+pub(super) const fn is_pooled(layout: Layout) -> bool {
+    !cfg!(debug_assertions) && fits(layout)
+}
+
+const fn fits(layout: Layout) -> bool {
+    layout.size() <= LARGEST && layout.size() > 0 && layout.align() <= STEP
+}
+
+impl Pool {
+    pub(super) const fn new() -> Self {
+        Self { lists: [const { Cell::new(None) }; N_SIZES] }
+    }
+
+    fn list(&self, size: usize) -> &Cell<Option<NonNull<Chunk>>> {
+        &self.lists[size / STEP - 1]
+    }
+
+    /// Memory for `layout`, which must fit.
+    #[inline]
+    pub(super) fn take(&self, layout: Layout) -> NonNull<u8> {
+        debug_assert!(fits(layout));
+        let size = layout.size().next_multiple_of(STEP);
+        let chunk = self.list(size).get().unwrap_or_else(|| self.add_chunk(size));
+        // SAFETY: chunks in a list are alive until they are taken out of it.
+        let header = unsafe { chunk.as_ref() };
+        let place = match header.free.get() {
+            Some(place) => {
+                // SAFETY: a place in the list of free ones holds a `Free`, written when it was freed.
+                header.free.set(unsafe { place.as_ref() }.next);
+                place.cast()
+            }
+            None => Self::take_fresh(chunk, header),
+        };
+        header.n_taken.set(header.n_taken.get() + 1);
+        if header.free.get().is_none() && header.n_fresh.get() == 0 {
+            self.unlink(chunk);
+        }
+        place
+    }
+
+    /// The next place that was never taken. There is one: the chunk is in a list and has none that was freed.
+    fn take_fresh(chunk: NonNull<Chunk>, header: &Chunk) -> NonNull<u8> {
+        let n_fresh = header.n_fresh.get();
+        header.n_fresh.set(n_fresh - 1);
+        let n_places = (CHUNK_LAYOUT.size() - FIRST) / header.size as usize;
+        let offset = FIRST + (n_places - n_fresh as usize) * header.size as usize;
+        // SAFETY: place number `n_places - n_fresh` lies wholly inside the chunk.
+        unsafe { chunk.cast::<u8>().add(offset) }
+    }
+
+    #[cold]
+    fn add_chunk(&self, size: usize) -> NonNull<Chunk> {
+        // SAFETY: the layout has a size above zero.
+        let memory = unsafe { alloc(CHUNK_LAYOUT) };
+        let Some(chunk) = NonNull::new(memory.cast::<Chunk>()) else { handle_alloc_error(CHUNK_LAYOUT) };
+        let header = Chunk {
+            prev: Cell::new(None),
+            next: Cell::new(None),
+            free: Cell::new(None),
+            n_fresh: Cell::new(u32::try_from((CHUNK_LAYOUT.size() - FIRST) / size).unwrap_or(0)),
+            n_taken: Cell::new(0),
+            size: u32::try_from(size).unwrap_or(0),
+        };
+        // SAFETY: fresh memory, larger than a header and aligned to more.
+        unsafe { chunk.write(header) };
+        self.link(chunk);
+        chunk
+    }
+
+    /// Takes back what [`Pool::take`] of this pool gave.
+    ///
+    /// # Safety
+    /// - `place` came from `take` of this pool and was not put back since.
+    /// - Nobody uses it any more.
+    #[inline]
+    pub(super) unsafe fn put_back(&self, place: NonNull<u8>) {
+        // SAFETY: the chunk of a place lies at the next lower multiple of its alignment; the pointer keeps its provenance,
+        // which is that of the chunk.
+        let chunk =
+            unsafe { NonNull::new_unchecked(place.as_ptr().map_addr(|addr| addr & !(CHUNK - 1))) }.cast::<Chunk>();
+        // SAFETY: a chunk with a taken place is alive.
+        let header = unsafe { chunk.as_ref() };
+        let was_full = header.free.get().is_none() && header.n_fresh.get() == 0;
+        let free = place.cast::<Free>();
+        // SAFETY: the place is the caller's to give, at least `STEP` bytes large and as much aligned.
+        unsafe { free.write(Free { next: header.free.get() }) };
+        header.free.set(Some(free));
+        let n_taken = header.n_taken.get() - 1;
+        header.n_taken.set(n_taken);
+        if was_full {
+            self.link(chunk);
+        } else if n_taken == 0 {
+            self.drop_if_spare(chunk, header);
+        }
+    }
+
+    /// Gives an empty chunk back, unless it is the only one with a place left: the next task would bring it back.
+    #[cold]
+    fn drop_if_spare(&self, chunk: NonNull<Chunk>, header: &Chunk) {
+        if header.prev.get().is_none() && header.next.get().is_none() {
+            return;
+        }
+        self.unlink(chunk);
+        // SAFETY: allocated with this layout in `add_chunk`; no place of it is taken and it is in no list.
+        unsafe { dealloc(chunk.as_ptr().cast(), CHUNK_LAYOUT) };
+    }
+
+    fn link(&self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller has a live chunk.
+        let header = unsafe { chunk.as_ref() };
+        let list = self.list(header.size as usize);
+        let next = list.replace(Some(chunk));
+        header.prev.set(None);
+        header.next.set(next);
+        if let Some(next) = next {
+            // SAFETY: chunks in a list are alive.
+            unsafe { next.as_ref() }.prev.set(Some(chunk));
+        }
+    }
+
+    fn unlink(&self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller has a live chunk, which is in the list of its size.
+        let header = unsafe { chunk.as_ref() };
+        let (prev, next) = (header.prev.take(), header.next.take());
+        match prev {
+            // SAFETY: chunks in a list are alive.
+            Some(prev) => unsafe { prev.as_ref() }.next.set(next),
+            None => self.list(header.size as usize).set(next),
+        }
+        if let Some(next) = next {
+            // SAFETY: as above.
+            unsafe { next.as_ref() }.prev.set(prev);
+        }
+    }
+
+    /// How many chunks have a place left, for tests.
+    #[cfg(test)]
+    fn n_chunks(&self, size: usize) -> usize {
+        // SAFETY: chunks in a list are alive.
+        std::iter::successors(self.list(size).get(), |chunk| unsafe { chunk.as_ref() }.next.get()).count()
+    }
+}
+
+impl Drop for Pool {
+    /// Homes are for ever, so this is for tests. A chunk with a place taken is left alone.
+    fn drop(&mut self) {
+        for list in &self.lists {
+            let mut next = list.take();
+            while let Some(chunk) = next {
+                // SAFETY: chunks in a list are alive.
+                let header = unsafe { chunk.as_ref() };
+                next = header.next.get();
+                if header.n_taken.get() == 0 {
+                    // SAFETY: allocated with this layout, nothing in it is taken, and the list is gone.
+                    unsafe { dealloc(chunk.as_ptr().cast(), CHUNK_LAYOUT) };
+                }
+            }
+        }
+    }
+}
+
+/// Allocates outside of any pool.
+pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
+    debug_assert!(layout.size() > 0);
+    // SAFETY: a block is never empty, it has a header.
+    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Frees what [`allocate`] gave.
+///
+/// # Safety
+/// `place` came from `allocate` with the same layout, and nobody uses it any more.
+pub(super) unsafe fn free(place: NonNull<u8>, layout: Layout) {
+    // SAFETY: the caller's contract is this one's.
+    unsafe { dealloc(place.as_ptr(), layout) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::*;
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size, 8).expect("a valid layout")
+    }
+
+    #[test]
+    fn places_do_not_overlap_and_are_aligned() {
+        let pool = Pool::new();
+        for size in [1, 16, 17, 100, 512] {
+            let mut places: Vec<usize> = (0..1000).map(|_| pool.take(layout(size)).as_ptr().addr()).collect();
+            places.sort_unstable();
+            assert!(places.windows(2).all(|pair| pair[1] - pair[0] >= size.next_multiple_of(STEP)));
+            assert!(places.iter().all(|place| place % STEP == 0));
+            // The chunks are leaked here, with the places: back they go.
+            for place in places {
+                let place = NonNull::new(ptr::with_exposed_provenance_mut(place)).expect("no null");
+                // SAFETY: taken above, and put back once.
+                unsafe { pool.put_back(place) };
+            }
+        }
+    }
+
+    #[test]
+    fn place_put_back_is_taken_first() {
+        let pool = Pool::new();
+        let first = pool.take(layout(64));
+        let second = pool.take(layout(64));
+        // SAFETY: taken above, and put back once.
+        unsafe { pool.put_back(first) };
+        assert_eq!(pool.take(layout(64)), first);
+        for place in [first, second] {
+            // SAFETY: as above.
+            unsafe { pool.put_back(place) };
+        }
+    }
+
+    #[test]
+    fn empty_chunks_are_given_back_but_for_one() {
+        let pool = Pool::new();
+        let places: Vec<_> = (0..1000).map(|_| pool.take(layout(512))).collect();
+        for place in places {
+            // SAFETY: taken above, and put back once.
+            unsafe { pool.put_back(place) };
+        }
+        assert_eq!(pool.n_chunks(512), 1);
+    }
+}
