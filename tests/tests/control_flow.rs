@@ -1,0 +1,581 @@
+//! `?`, `return`, `break` and `continue` through the body of a group: what they mean, and what
+//! happens to the tasks. The lints are here to see that the expansions add none of their own.
+#![deny(warnings, unsafe_code, clippy::pedantic)]
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use xiio::{TaskGroup, TryTaskGroup, task_group, try_task_group, yield_now};
+
+/// What happened, in order; and the gate that the tasks wait at, so that nothing depends on how
+/// many rounds anything takes.
+#[derive(Default)]
+struct Trace {
+    events: RefCell<Vec<String>>,
+    n_started: Cell<usize>,
+    is_open: Cell<bool>,
+}
+
+impl Trace {
+    fn note(&self, event: impl Into<String>) {
+        self.events.borrow_mut().push(event.into());
+    }
+
+    fn assert(&self, expected: &[&str]) {
+        assert_eq!(*self.events.borrow(), expected);
+    }
+
+    /// A task that ends behind the gate, and notes whether it came to that or was cancelled.
+    async fn task(&self, name: &'static str) {
+        let dropped = NoteDrop(self, name);
+        self.n_started.set(self.n_started.get() + 1);
+        while !self.is_open.get() {
+            yield_now().await;
+        }
+        std::mem::forget(dropped);
+        self.note(format!("{name} ended"));
+    }
+
+    /// Waits until `n_tasks` have started and wait at the gate; opens it, and notes `word`, which
+    /// the body says next. So the tasks may end by themselves if nobody cancels them.
+    async fn before(&self, word: &str, n_tasks: usize) {
+        self.is_open.set(false);
+        for _ in 0..1_000 {
+            if self.n_started.get() == n_tasks {
+                break;
+            }
+            yield_now().await;
+        }
+        assert_eq!(self.n_started.get(), n_tasks, "a task starves");
+        self.n_started.set(0);
+        self.is_open.set(true);
+        self.note(word);
+    }
+}
+
+/// Notes the end of a task that was cancelled.
+struct NoteDrop<'a>(&'a Trace, &'static str);
+
+impl Drop for NoteDrop<'_> {
+    fn drop(&mut self) {
+        self.0.note(format!("{} dropped", self.1));
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Broken(&'static str);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Broken {}
+
+#[derive(Debug, PartialEq)]
+enum Failure {
+    Broken(Broken),
+    Number,
+}
+
+impl From<Broken> for Failure {
+    fn from(error: Broken) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<std::num::ParseIntError> for Failure {
+    fn from(_: std::num::ParseIntError) -> Self {
+        Self::Number
+    }
+}
+
+fn checked(number: i32) -> Result<i32, Broken> {
+    if number < 0 { Err(Broken("negative")) } else { Ok(number) }
+}
+
+// What each word does to the tasks.
+
+#[xiio::test]
+async fn the_last_expression_is_the_value_once_the_tasks_have_ended() {
+    let trace = Trace::default();
+    let five = task_group!(|tg| {
+        tg.spawn(trace.task("task"));
+        trace.before("body ended", 1).await;
+        5
+    });
+    trace.note("group ended");
+    assert_eq!(five, 5);
+    trace.assert(&["body ended", "task ended", "group ended"]);
+}
+
+#[xiio::test]
+async fn return_waits_for_the_tasks() {
+    async fn returning(trace: &Trace) -> i32 {
+        task_group!(|tg| {
+            tg.spawn(trace.task("task"));
+            trace.before("return", 1).await;
+            return 7;
+        })
+    }
+    let trace = Trace::default();
+    assert_eq!(returning(&trace).await, 7);
+    trace.assert(&["return", "task ended"]);
+}
+
+#[xiio::test]
+async fn question_cancels_the_tasks_and_leaves_the_function() {
+    async fn failing(trace: &Trace) -> Result<i32, Failure> {
+        task_group!(|tg| {
+            tg.spawn(trace.task("task"));
+            trace.before("question", 1).await;
+            checked(-1)?;
+            trace.note("never");
+        });
+        trace.note("never");
+        Ok(1)
+    }
+    let trace = Trace::default();
+    assert_eq!(failing(&trace).await, Err(Failure::Broken(Broken("negative"))));
+    trace.assert(&["question", "task dropped"]);
+}
+
+#[xiio::test]
+async fn question_in_a_try_group_is_the_error_of_the_group() {
+    let trace = Trace::default();
+    let outcome = try_task_group!(error = Failure, |tg| {
+        tg.spawn(async {
+            trace.task("task").await;
+            Ok(())
+        });
+        trace.before("question", 1).await;
+        checked(-1)?;
+        trace.note("never");
+    });
+    trace.note("group ended");
+    assert_eq!(outcome, Err(Failure::Broken(Broken("negative"))));
+    trace.assert(&["question", "task dropped", "group ended"]);
+}
+
+#[xiio::test]
+async fn break_and_continue_wait_for_the_tasks() {
+    let trace = Trace::default();
+    let mut round = 0;
+    let value = 'rounds: loop {
+        round += 1;
+        for step in 0..3 {
+            task_group!(|tg| {
+                tg.spawn(trace.task("task"));
+                if round == 1 {
+                    trace.before("continue outside", 1).await;
+                    continue 'rounds;
+                }
+                if step == 0 {
+                    trace.before("continue", 1).await;
+                    continue;
+                }
+                trace.before("break", 1).await;
+                break 'rounds round * 10;
+            });
+        }
+    };
+    trace.note("left");
+    assert_eq!(value, 20);
+    trace.assert(&["continue outside", "task ended", "continue", "task ended", "break", "task ended", "left"]);
+}
+
+#[xiio::test]
+async fn the_tasks_of_all_groups_on_the_way_out_are_waited_for() {
+    async fn returning(trace: &Trace) -> &'static str {
+        task_group!(|outer| {
+            outer.spawn(trace.task("outer"));
+            task_group!(|inner| {
+                inner.spawn(trace.task("inner"));
+                trace.before("return", 2).await;
+                return "from inside";
+            });
+        });
+    }
+    let trace = Trace::default();
+    assert_eq!(returning(&trace).await, "from inside");
+    let mut events = trace.events.take();
+    assert_eq!(events.remove(0), "return");
+    events.sort_unstable();
+    assert_eq!(events, ["inner ended", "outer ended"]);
+}
+
+#[xiio::test]
+async fn question_through_two_groups_cancels_both() {
+    async fn failing(trace: &Trace) -> Option<()> {
+        task_group!(|outer| {
+            outer.spawn(trace.task("outer"));
+            task_group!(|inner| {
+                inner.spawn(trace.task("inner"));
+                trace.before("question", 2).await;
+                None::<()>?;
+            });
+            trace.note("never");
+        });
+        Some(())
+    }
+    let trace = Trace::default();
+    assert_eq!(failing(&trace).await, None);
+    trace.assert(&["question", "inner dropped", "outer dropped"]);
+}
+
+#[xiio::test]
+async fn an_error_while_a_return_waits_wins_over_it() {
+    async fn returning() -> Result<&'static str, Broken> {
+        let outcome = try_task_group!(|tg| {
+            tg.spawn(async {
+                yield_now().await;
+                Err::<(), _>(Broken("while waiting"))
+            });
+            return Ok("returned");
+        });
+        assert_eq!(outcome, Err(Broken("while waiting")));
+        Ok("went on")
+    }
+    assert_eq!(returning().await, Ok("went on"));
+}
+
+// Where the words may stand.
+
+#[xiio::test]
+async fn several_errors_convert_into_the_one_of_the_function() {
+    async fn sum(left: &str, right: i32) -> Result<i32, Failure> {
+        let sum = task_group!(|tg| {
+            tg.spawn(async {});
+            let left: i32 = left.parse()?;
+            left + checked(right)?
+        });
+        Ok(sum)
+    }
+    assert_eq!(sum("1", 2).await, Ok(3));
+    assert_eq!(sum("x", 2).await, Err(Failure::Number));
+    assert_eq!(sum("1", -2).await, Err(Failure::Broken(Broken("negative"))));
+}
+
+#[xiio::test]
+async fn return_coerces_what_it_takes_along() {
+    async fn boxed(number: i32) -> Result<i32, Box<dyn Error>> {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            if number == 0 {
+                return Err(Box::new(Broken("zero")));
+            }
+            if number == 1 {
+                return Err("one".into());
+            }
+        });
+        let chosen: Box<dyn Fn() -> i32> = 'chosen: {
+            task_group!(|tg| {
+                tg.spawn(async {});
+                if number == 2 {
+                    break 'chosen Box::new(|| 20);
+                }
+                break 'chosen Box::new(move || number);
+            });
+        };
+        Ok(chosen())
+    }
+    assert_eq!(boxed(0).await.unwrap_err().to_string(), "zero");
+    assert_eq!(boxed(1).await.unwrap_err().to_string(), "one");
+    assert_eq!(boxed(2).await.unwrap(), 20);
+    assert_eq!(boxed(3).await.unwrap(), 3);
+}
+
+#[xiio::test]
+async fn words_work_in_every_kind_of_expression() {
+    async fn leaving(way: i32) -> Option<i32> {
+        let items = [Some(1), Some(2), None];
+        task_group!(|tg| {
+            tg.spawn(async {});
+            let Some(first) = items[0] else {
+                return Some(100);
+            };
+            let Ok(way) = usize::try_from(way) else {
+                return None;
+            };
+            if items.get(way)?.is_some()
+                && let Some(item) = items[way]
+            {
+                return match item {
+                    1 => Some(first),
+                    _ if items[way]? == 2 => Some(items[way]? + 20),
+                    _ => unreachable!(),
+                };
+            }
+            {
+                let inner = async { items[2] }.await?;
+                return Some(inner);
+            }
+        })
+    }
+    assert_eq!(leaving(0).await, Some(1));
+    assert_eq!(leaving(1).await, Some(22));
+    assert_eq!(leaving(2).await, None);
+    assert_eq!(leaving(3).await, None);
+    assert_eq!(leaving(-1).await, None);
+}
+
+#[xiio::test]
+async fn words_work_in_the_arguments_of_macros() {
+    async fn listed(last: Option<i32>) -> Option<String> {
+        let text = task_group!(|tg| {
+            tg.spawn(async {});
+            let mut same = vec![last?; 2];
+            same.extend(vec![1, last?]);
+            assert_eq!(same.len(), 4, "{}", last?);
+            assert!(matches!(last?, 1 | 2 if same.len() == 4));
+            let leaving = format!("{named:?} {}", last?, named = Some(last?));
+            let braces = vec![task_group!(|inner| {
+                inner.spawn(async {});
+                last?
+            })];
+            format!("{leaving} {braces:?}")
+        });
+        Some(text)
+    }
+    assert_eq!(listed(Some(2)).await.unwrap(), "Some(2) 2 [2]");
+    assert_eq!(listed(None).await, None);
+}
+
+#[xiio::test]
+async fn loops_and_labels_of_the_body_keep_their_words() {
+    let mut seen = Vec::new();
+    let mut rounds = 0;
+    loop {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            for number in 0..9 {
+                if number % 2 == 0 {
+                    continue;
+                }
+                if number > 5 {
+                    break;
+                }
+                seen.push(number);
+            }
+            let found = 'found: {
+                while rounds < 9 {
+                    rounds += 1;
+                    if rounds == 2 {
+                        break 'found true;
+                    }
+                }
+                false
+            };
+            if found {
+                continue;
+            }
+            break;
+        });
+    }
+    assert_eq!(seen, [1, 3, 5, 1, 3, 5]);
+    assert_eq!(rounds, 9);
+}
+
+#[xiio::test]
+async fn closures_async_blocks_and_items_keep_their_words() {
+    async fn outside() -> Result<i32, Broken> {
+        let sum = task_group!(|tg| {
+            fn item(number: i32) -> Result<i32, Broken> {
+                for _ in 0..number {
+                    checked(-1)?;
+                }
+                Ok(1)
+            }
+            let closure = |number: i32| {
+                if number == 0 {
+                    return None;
+                }
+                Some(Some(number)? + 1)
+            };
+            let block = async {
+                checked(-1)?;
+                Ok::<_, Broken>(3)
+            };
+            let async_closure = async |number: i32| {
+                if number == 0 {
+                    return 0;
+                }
+                let seen = task_group!(|inner| {
+                    inner.spawn(async {});
+                    if number == 1 {
+                        return 10;
+                    }
+                    number
+                });
+                seen * 100
+            };
+            assert!(item(1).is_err());
+            assert!(closure(0).is_none());
+            assert!(block.await.is_err());
+            tg.spawn(async {
+                let Some(number) = Some(3) else { return };
+                assert_eq!(number, 3);
+            });
+            item(0)? + closure(1).unwrap_or(0) + async_closure(1).await + async_closure(2).await
+        });
+        Ok(sum)
+    }
+    assert_eq!(outside().await, Ok(1 + 2 + 10 + 200));
+}
+
+// Where a group may stand.
+
+#[xiio::test]
+async fn a_group_is_an_expression_anywhere() {
+    trait Counter {
+        type Error;
+        async fn count(&self, limit: i32) -> Result<i32, Self::Error>;
+    }
+
+    impl<T: AsRef<[i32]>> Counter for T {
+        type Error = Broken;
+
+        async fn count(&self, limit: i32) -> Result<i32, Broken> {
+            let mut rounds = 0;
+            while task_group!(|tg| {
+                tg.spawn(async {});
+                checked(limit - rounds)? > 0
+            }) {
+                rounds += 1;
+            }
+            let sum = task_group!(|tg| {
+                tg.spawn(async {});
+                self.as_ref().iter().sum::<i32>()
+            }) + task_group!(|tg| tg.spawn(async { 1 }).await) * 2;
+            try_task_group!(|tg: &TryTaskGroup<'_, Broken>| {
+                tg.spawn(async { checked(rounds) });
+                sum + rounds
+            })
+        }
+    }
+
+    let counting = async |limit| {
+        let numbers = vec![1, 2];
+        task_group!(|tg| {
+            tg.spawn(async {});
+            numbers.count(limit).await
+        })
+    };
+    assert_eq!(counting(4).await, Ok(3 + 2 + 4));
+    assert_eq!(counting(-1).await, Err(Broken("negative")));
+}
+
+#[xiio::test]
+async fn a_function_may_end_behind_a_body_that_always_leaves() {
+    async fn serving(trace: &Trace) -> Result<i32, Broken> {
+        let mut n_served = 0;
+        task_group!(|tg| {
+            loop {
+                n_served += 1;
+                tg.spawn(trace.task("request"));
+                if n_served == 2 {
+                    return Ok(n_served);
+                }
+                checked(n_served)?;
+            }
+        });
+    }
+    let trace = Trace::default();
+    trace.is_open.set(true);
+    assert_eq!(serving(&trace).await, Ok(2));
+    trace.assert(&["request ended", "request ended"]);
+}
+
+#[xiio::test]
+async fn the_error_of_the_function_reaches_inline_tasks() {
+    async fn working() -> Result<i32, Failure> {
+        let number = try_task_group!(|tg| {
+            let task = tg.spawn(async {
+                let number: i32 = "5".parse()?;
+                Ok(number + checked(1)?)
+            });
+            task.await
+        })?;
+        // Elsewhere than in a function, too, as long as something says what the block returns.
+        async move {
+            try_task_group!(|tg| {
+                tg.spawn(async {
+                    checked(number)?;
+                    Ok(())
+                });
+            })?;
+            Ok(number)
+        }
+        .await
+    }
+    assert_eq!(working().await, Ok(6));
+}
+
+#[xiio::test]
+async fn options_are_evaluated_in_the_function_in_written_order() {
+    fn noted<T>(trace: &Trace, event: &str, value: T) -> T {
+        trace.note(event);
+        value
+    }
+
+    async fn configured(trace: &Trace, limit: Option<usize>) -> Option<i32> {
+        let outcome = task_group!(
+            name = noted(trace, "name", "configured"),
+            timeout = noted(trace, "timeout", Duration::from_mins(1)),
+            limit = noted(trace, "limit", limit?),
+            grace = async { noted(trace, "grace", Duration::from_secs(1)) }.await,
+            |tg| {
+                tg.spawn(async {});
+                trace.note("body");
+                5
+            },
+        );
+        outcome.ok()
+    }
+
+    let trace = Trace::default();
+    assert_eq!(configured(&trace, Some(3)).await, Some(5));
+    trace.assert(&["name", "timeout", "limit", "grace", "body"]);
+    let trace = Trace::default();
+    assert_eq!(configured(&trace, None).await, None);
+    trace.assert(&["name", "timeout"]);
+}
+
+#[xiio::test]
+async fn an_exit_that_is_configured_away_leaves_no_trace() {
+    async fn leaving() -> Option<i32> {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            #[cfg(any())]
+            {
+                there::is::no::such::function()?;
+                return "nor such a type";
+            }
+            match 1 {
+                #[cfg(any())]
+                2 => return Err(3),
+                number => return Some(number),
+            }
+        })
+    }
+    assert_eq!(leaving().await, Some(1));
+}
+
+/// Spawns from a function; the group's region is that of what its tasks borrow.
+fn spawn_each<'a, F: Future<Output = ()> + 'a>(tg: &'a TaskGroup<'a>, tasks: impl IntoIterator<Item = F>) {
+    for task in tasks {
+        tg.spawn(task);
+    }
+}
+
+#[xiio::test]
+async fn a_group_may_be_handed_to_a_function() {
+    let trace = Trace::default();
+    trace.is_open.set(true);
+    task_group!(|tg| spawn_each(tg, ["a", "b"].map(|name| trace.task(name))));
+    trace.assert(&["a ended", "b ended"]);
+}
