@@ -1,6 +1,7 @@
-//! Programs that must not compile, with the words they are refused with, and their neighbours
-//! that must. The words of the compiler are pinned, too: rust-toolchain and `.stderr` move
-//! together (`TRYBUILD=overwrite`).
+//! Programs that must not compile, with the words they are refused with, and their neighbours that must. The words of
+//! the compiler are pinned, too: they move with the toolchain (`TRYBUILD=overwrite`).
+
+use xiio::{Task, TaskGroup, TryTaskGroup};
 
 #[test]
 fn mistakes_are_explained_and_neighbours_compile() {
@@ -8,3 +9,26 @@ fn mistakes_are_explained_and_neighbours_compile() {
     cases.pass("ui/pass/*.rs");
     cases.compile_fail("ui/fail/*.rs");
 }
+
+/// Does not compile if the type has the trait: two implementations would answer then. A program that must not compile
+/// would pin the name of every private field instead.
+macro_rules! assert_not_impl {
+    ($type:ty: $trait:path) => {
+        const _: fn() = || {
+            trait Answer<Which> {
+                fn answer() {}
+            }
+            struct HasTrait;
+            impl<T: ?Sized> Answer<()> for T {}
+            impl<T: ?Sized + $trait> Answer<HasTrait> for T {}
+            let _ = <$type as Answer<_>>::answer;
+        };
+    };
+}
+
+assert_not_impl!(TaskGroup<'static>: Send);
+assert_not_impl!(TaskGroup<'static>: Sync);
+assert_not_impl!(TryTaskGroup<'static, ()>: Send);
+assert_not_impl!(TryTaskGroup<'static, ()>: Sync);
+assert_not_impl!(Task<()>: Send);
+assert_not_impl!(Task<()>: Sync);

@@ -1,6 +1,8 @@
 use xiio::task_group;
 
-async fn parse(text: &str) -> Result<i32, std::io::Error> {
+struct Failure;
+
+async fn parse(text: &str) -> Result<i32, Failure> {
     task_group!(|tg| {
         tg.spawn(async {});
         let number: i32 = text.parse()?;

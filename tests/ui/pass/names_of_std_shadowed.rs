@@ -15,9 +15,15 @@ trait Future {}
 trait Drop {}
 fn drop() {}
 
-macro_rules! compile_error { () => {}; }
-macro_rules! unreachable { () => {}; }
-macro_rules! pin { () => {}; }
+macro_rules! compile_error {
+    () => {};
+}
+macro_rules! unreachable {
+    () => {};
+}
+macro_rules! pin {
+    () => {};
+}
 
 type Outcome = ::core::result::Result<u8, u8>;
 
@@ -46,6 +52,12 @@ async fn tried(outcome: Outcome) -> Outcome {
 
 #[::xiio::main]
 async fn main() {
-    ::core::assert!(::core::matches!(plain(::core::result::Result::Ok(3)).await, ::core::result::Result::Ok(3)));
-    ::core::assert!(::core::matches!(tried(::core::result::Result::Err(4)).await, ::core::result::Result::Err(4)));
+    ::core::assert!(::core::matches!(
+        plain(::core::result::Result::Ok(3)).await,
+        ::core::result::Result::Ok(3)
+    ));
+    ::core::assert!(::core::matches!(
+        tried(::core::result::Result::Err(4)).await,
+        ::core::result::Result::Err(4)
+    ));
 }

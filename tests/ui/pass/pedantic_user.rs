@@ -1,4 +1,10 @@
-#![deny(warnings, unsafe_code, clippy::pedantic, rust_2018_idioms, unreachable_pub)]
+#![deny(
+    warnings,
+    unsafe_code,
+    clippy::pedantic,
+    rust_2018_idioms,
+    unreachable_pub
+)]
 
 use std::time::Duration;
 

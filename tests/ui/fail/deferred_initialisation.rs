@@ -1,0 +1,10 @@
+use xiio::task_group;
+
+#[xiio::main]
+async fn main() {
+    let number;
+    task_group!(|tg| {
+        number = tg.spawn(async { 5 }).await;
+    });
+    assert_eq!(number, 5);
+}
