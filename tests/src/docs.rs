@@ -11,4 +11,5 @@ pages! {
     architecture = "docs/architecture.md",
     cancellation = "docs/cancellation.md",
     tour = "docs/tour.md",
+    design = "docs/design.md",
 }
