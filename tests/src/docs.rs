@@ -12,4 +12,5 @@ pages! {
     cancellation = "docs/cancellation.md",
     tour = "docs/tour.md",
     design = "docs/design.md",
+    from_python = "docs/from_python.md",
 }
