@@ -44,11 +44,11 @@ impl Deadline {
         let Some(at) = self.at else { return false };
         Runtime::with(|runtime| match self.key {
             Some(key) if runtime.renew_timer(key, cx.waker()) => false,
-            Some(_) if runtime.turn_started() >= at || runtime.now() >= at => {
+            Some(_) if runtime.last_seen() >= at || runtime.now() >= at => {
                 self.key = None;
                 true
             }
-            None if runtime.turn_started() >= at => true,
+            None if runtime.last_seen() >= at => true,
             // New, or left behind by a runtime that has ended.
             _ => {
                 self.key = Some(runtime.insert_timer(at, cx.waker().clone()));

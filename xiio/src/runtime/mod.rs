@@ -32,7 +32,7 @@ pub(crate) struct Runtime {
     deadlock_after: Option<Duration>,
     /// Work on other threads that will wake a task here.
     n_outside: Rc<Cell<usize>>,
-    /// The time of the last turn; saves most futures a look at the clock.
+    /// The clock when it was last looked at; saves most futures another look.
     now: Cell<Instant>,
     /// Who wants the tree drawn when the root is not being polled.
     drawings: RefCell<Vec<OnDrawn>>,
@@ -89,12 +89,14 @@ impl Runtime {
     /// The clock.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.clock.now()
+        let now = self.clock.now();
+        self.now.set(now);
+        now
     }
 
-    /// The clock as of the last turn.
+    /// The clock when it was last looked at. What was due then is due.
     #[inline]
-    pub(crate) fn turn_started(&self) -> Instant {
+    pub(crate) fn last_seen(&self) -> Instant {
         self.now.get()
     }
 
@@ -195,7 +197,6 @@ impl Runtime {
             return;
         }
         let now = self.now();
-        self.now.set(now);
         let mut fired = Vec::new();
         self.timers.borrow_mut().advance(now, &mut fired);
         fired.into_iter().for_each(Waker::wake);
