@@ -1,0 +1,380 @@
+//! `run`, and time as its tasks see it.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use xiio::{interval, now, sleep, sleep_until, task_group, yield_now};
+use xiio_tests::{LONG, Trace, assert_cancels_cleanly, assert_panics, millis, run, takes};
+
+#[test]
+fn run_gives_the_value_of_its_future() {
+    assert_eq!(run(async { 7 }), 7);
+}
+
+#[test]
+fn run_takes_futures_that_borrow_and_values_that_borrow() {
+    let word = String::from("borrowed");
+    let part: &str = run(async { &word[..3] });
+    assert_eq!(part, "bor");
+}
+
+#[test]
+fn run_takes_what_can_be_made_a_future() {
+    assert_eq!(xiio::run(std::future::ready(7)), 7);
+}
+
+#[test]
+fn runs_follow_each_other_on_one_thread() {
+    for n in 0..100 {
+        assert_eq!(run(async move { rounds_of_sleep(n).await }), n);
+    }
+}
+
+async fn rounds_of_sleep(n: u32) -> u32 {
+    sleep(Duration::ZERO).await;
+    yield_now().await;
+    n
+}
+
+#[test]
+fn runs_go_side_by_side_on_several_threads() {
+    let threads: Vec<_> = (0..4).map(|n| std::thread::spawn(move || run(rounds_of_sleep(n)))).collect();
+    let values: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(values, [0, 1, 2, 3]);
+}
+
+#[test]
+fn run_inside_run_panics_with_the_remedy() {
+    assert_panics(&["`xiio::run` inside a running xiio runtime", "await the future instead", "thread"], || {
+        run(async { xiio::run(async {}) });
+    });
+}
+
+#[test]
+fn run_inside_run_harms_the_outer_one_not() {
+    let value = run(async {
+        let inner = catch_unwind(|| xiio::run(async {}));
+        assert!(inner.is_err());
+        sleep(millis(1)).await;
+        7
+    });
+    assert_eq!(value, 7);
+}
+
+#[test]
+fn a_panic_leaves_run_with_its_payload() {
+    let payload = catch_unwind(|| run(async { std::panic::panic_any(7_u8) })).unwrap_err();
+    assert_eq!(payload.downcast_ref::<u8>(), Some(&7));
+}
+
+#[test]
+fn run_works_after_a_run_that_panicked() {
+    let _ = catch_unwind(|| {
+        run(async {
+            sleep(millis(1)).await;
+            panic!("expected");
+        })
+    });
+    assert_eq!(run(rounds_of_sleep(7)), 7);
+}
+
+#[test]
+fn destructors_of_the_root_still_find_the_runtime() {
+    struct Asks<'a>(&'a Cell<bool>);
+    impl Drop for Asks<'_> {
+        fn drop(&mut self) {
+            // Arms a timer and takes it back, which needs the runtime.
+            let mut sleep = Box::pin(sleep(LONG));
+            let polled = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            self.0.set(polled.is_pending());
+        }
+    }
+    let worked = Cell::new(false);
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        run(async {
+            let _asks = Asks(&worked);
+            panic!("expected");
+        })
+    }));
+    assert!(ended.is_err() && worked.get());
+}
+
+#[test]
+fn a_sleep_polled_outside_of_run_panics_and_names_run() {
+    assert_panics(&["outside of a xiio runtime", "`xiio::run`"], || futures::executor::block_on(sleep(millis(1))));
+}
+
+#[test]
+fn a_group_polled_outside_of_run_panics_and_names_run() {
+    let group = async {
+        task_group!(|tg| {
+            tg.spawn(async {});
+        });
+    };
+    assert_panics(&["outside of a xiio runtime", "`xiio::run`"], || futures::executor::block_on(group));
+}
+
+#[test]
+fn a_timeout_polled_outside_of_run_panics_and_names_run() {
+    let limited = xiio::timeout(LONG, pending::<()>());
+    assert_panics(&["outside of a xiio runtime", "`xiio::run`"], || futures::executor::block_on(limited));
+}
+
+#[test]
+fn readiness_polled_outside_of_run_panics_and_names_run() {
+    let (quiet, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert_panics(&["outside of a xiio runtime", "`xiio::run`"], || {
+        futures::executor::block_on(xiio::readable(&quiet))
+    });
+}
+
+#[test]
+fn sleep_takes_its_time() {
+    takes(millis(50), || run(sleep(millis(50))));
+}
+
+#[test]
+fn sleepers_end_in_the_order_of_their_deadlines() {
+    let trace = Trace::new();
+    run(async {
+        task_group!(|tg| {
+            for ms in [30, 10, 20] {
+                let trace = &trace;
+                tg.spawn(async move {
+                    sleep(millis(ms)).await;
+                    trace.note(ms.to_string());
+                });
+            }
+        });
+    });
+    trace.assert(&["10", "20", "30"]);
+}
+
+#[test]
+fn sleepers_of_one_deadline_end_in_the_order_of_their_first_poll() {
+    let trace = Trace::new();
+    run(async {
+        let deadline = now() + millis(10);
+        task_group!(|tg| {
+            for name in ["a", "b", "c"] {
+                let trace = &trace;
+                tg.spawn(async move {
+                    sleep_until(deadline).await;
+                    trace.note(name);
+                });
+            }
+        });
+    });
+    trace.assert(&["a", "b", "c"]);
+}
+
+#[test]
+fn a_sleep_of_zero_or_into_the_past_ends_at_its_first_poll() {
+    run(async {
+        let mut zero = std::pin::pin!(sleep(Duration::ZERO));
+        assert!(futures::poll!(zero.as_mut()).is_ready());
+        let past = Instant::now().checked_sub(millis(1)).unwrap();
+        let mut past = std::pin::pin!(sleep_until(past));
+        assert!(futures::poll!(past.as_mut()).is_ready());
+    });
+}
+
+#[test]
+fn a_sleep_beyond_the_clock_has_no_deadline() {
+    run(async {
+        let mut endless = std::pin::pin!(sleep(Duration::MAX));
+        assert!(futures::poll!(endless.as_mut()).is_pending());
+        assert_eq!(endless.deadline(), None);
+    });
+}
+
+#[test]
+fn a_sleep_that_is_reset_waits_for_the_new_deadline() {
+    takes(millis(20), || {
+        run(async {
+            let mut sleep = std::pin::pin!(sleep(LONG));
+            assert!(futures::poll!(sleep.as_mut()).is_pending());
+            sleep.reset(now() + millis(20));
+            sleep.await;
+        });
+    });
+}
+
+#[test]
+fn a_sleep_wakes_who_polled_it_last() {
+    run(async {
+        let mut sleep = Box::pin(sleep(millis(10)));
+        assert!(futures::poll!(sleep.as_mut()).is_pending());
+        // Another task of another group takes it over.
+        task_group!(|tg| {
+            tg.spawn(sleep);
+        });
+    });
+}
+
+#[test]
+fn a_sleep_from_an_ended_run_goes_on_in_the_next() {
+    let deadline = Instant::now() + millis(20);
+    let mut sleep = Box::pin(sleep_until(deadline));
+    run(async { assert!(futures::poll!(sleep.as_mut()).is_pending()) });
+    run(sleep);
+    assert!(Instant::now() >= deadline);
+}
+
+#[test]
+fn sleep_cancels_cleanly() {
+    assert_cancels_cleanly(|| sleep(LONG));
+    assert_cancels_cleanly(|| sleep_until(Instant::now() + LONG));
+    assert_cancels_cleanly(|| async { interval(LONG).tick().await });
+}
+
+#[test]
+fn an_interval_ticks_at_a_fixed_rate() {
+    takes(millis(30), || {
+        run(async {
+            let start = now();
+            let mut ticks = interval(millis(10));
+            for n in 1..=3 {
+                assert!(ticks.tick().await.duration_since(start) >= n * millis(10));
+            }
+        });
+    });
+}
+
+#[test]
+fn an_interval_gives_one_late_tick_and_skips_the_others() {
+    run(async {
+        let mut ticks = interval(millis(10));
+        let first = ticks.tick().await;
+        // Blocks the thread on purpose: three more ticks are due afterwards.
+        std::thread::sleep(millis(35));
+        assert_eq!(ticks.tick().await, first + millis(10));
+        let third = ticks.tick().await;
+        let n_periods = third.duration_since(first).as_millis() / 10;
+        assert!(n_periods >= 4, "the missed ticks came one by one");
+        assert_eq!(third.duration_since(first).as_millis() % 10, 0);
+    });
+}
+
+#[test]
+fn an_interval_of_zero_is_refused() {
+    assert_panics(&["`interval`", "above zero"], || interval(Duration::ZERO));
+}
+
+#[test]
+fn a_tick_that_was_cancelled_is_given_next_time() {
+    run(async {
+        let mut ticks = interval(millis(5));
+        let due = {
+            let mut tick = Box::pin(ticks.tick());
+            assert!(futures::poll!(tick.as_mut()).is_pending());
+            now() + millis(5)
+        };
+        assert!(ticks.tick().await <= due);
+    });
+}
+
+#[test]
+fn yield_now_gives_way_once() {
+    let n_polls = Cell::new(0);
+    run(async {
+        let mut yields = std::pin::pin!(yield_now());
+        poll_fn(|cx| {
+            n_polls.set(n_polls.get() + 1);
+            yields.as_mut().poll(cx)
+        })
+        .await;
+    });
+    assert_eq!(n_polls.get(), 2);
+}
+
+#[test]
+fn yielding_tasks_take_turns() {
+    let trace = Trace::new();
+    run(async {
+        task_group!(|tg| {
+            for name in ["a", "b"] {
+                let trace = &trace;
+                tg.spawn(async move {
+                    for n in 1..=2 {
+                        trace.note(format!("{name}{n}"));
+                        yield_now().await;
+                    }
+                });
+            }
+        });
+    });
+    trace.assert(&["a1", "b1", "a2", "b2"]);
+}
+
+/// Wakes itself in every poll, and never ends.
+fn restless() -> impl Future<Output = ()> {
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+#[test]
+fn a_future_that_wakes_itself_in_every_poll_starves_nobody() {
+    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    run(async {
+        task_group!(|tg| {
+            for _ in 0..3 {
+                tg.spawn(restless());
+            }
+            tg.spawn(async {
+                sleep(millis(10)).await;
+                xiio::write_all(&a, b"ping").await.unwrap();
+            });
+            let mut buf = [0; 4];
+            assert_eq!(xiio::read(&b, &mut buf).await.unwrap(), 4);
+            sleep(millis(10)).await;
+            tg.cancel();
+        });
+    });
+}
+
+#[test]
+fn a_body_that_wakes_itself_in_every_poll_starves_nobody() {
+    run(async {
+        let ended = Rc::new(Cell::new(false));
+        task_group!(|tg| {
+            let end = Rc::clone(&ended);
+            tg.spawn(async move {
+                sleep(millis(10)).await;
+                end.set(true);
+            });
+            poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                if ended.get() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        });
+    });
+}
+
+#[test]
+fn a_task_that_always_has_something_to_do_gives_way() {
+    // Each of these is ready at once, so without a budget the first task would never be left.
+    let promise = xiio::Promise::new();
+    promise.set(()).unwrap();
+    let is_over = Cell::new(false);
+    run(async {
+        task_group!(|tg| {
+            tg.spawn(async {
+                while !is_over.get() {
+                    promise.wait().await;
+                }
+            });
+            tg.spawn(async {
+                sleep(millis(5)).await;
+                is_over.set(true);
+            });
+        });
+    });
+}
