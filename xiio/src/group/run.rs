@@ -211,20 +211,22 @@ where
 
     fn poll_members(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_body(cx);
-        if !self.is_cancelling && self.deadline.poll_elapsed(cx) {
-            self.fail(Cause::Elapsed, &String::new);
-        }
         let mut tasks = self.poll_tasks(cx);
+        // Looked at last: what ends in the round of its deadline has ended in time.
+        if self.is_pending(tasks) && !self.group.has_failed() && self.deadline.poll_elapsed(cx) {
+            self.group.note(Cause::Elapsed, &String::new);
+        }
         if self.group.has_failed() && !self.is_cancelling && !self.waits_for_round(tasks) {
             self.cancel_members();
             // What had nothing to clean up is gone already; the rest answers when it is polled.
             self.poll_body(cx);
             tasks = self.poll_tasks(cx);
         }
-        if self.body.is_some() || tasks.is_pending() {
-            return self.poll_grace(cx);
-        }
-        Poll::Ready(())
+        if self.is_pending(tasks) { self.poll_grace(cx) } else { Poll::Ready(()) }
+    }
+
+    fn is_pending(&self, tasks: Poll<()>) -> bool {
+        self.body.is_some() || tasks.is_pending()
     }
 
     /// A group that keeps all errors lets the tasks that are ready come to theirs first.
