@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use xiio::inspect::{Listening, Report, ReportKind, listen};
 
 /// More than any of the tests takes on a machine that is busy with something else.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_secs(60);
 
 /// A time that never comes while a test runs.
 pub const LONG: Duration = Duration::from_secs(3600);
@@ -75,6 +75,14 @@ impl Trace {
     #[track_caller]
     pub fn assert(&self, expected: &[&str]) {
         assert_eq!(*self.events.borrow(), expected);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.events.borrow().is_empty()
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        self.events.take()
     }
 
     /// Notes `event` when the result is dropped.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
+use crate::unwind::report_if_ran_on;
 
 /// A value that will be there some time. Clones are the same promise.
 ///
@@ -179,6 +180,9 @@ impl<T: Clone> Future for WaitPromise<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        if self.set.key.is_none() {
+            report_if_ran_on("promise");
+        }
         let polled = poll_leaf(cx, || "a promise".into(), |cx| self.set.poll_set(cx));
         polled.map(|()| match self.set.promise.get() {
             Some(value) => value.clone(),

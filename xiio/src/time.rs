@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::runtime::{Runtime, poll_leaf};
 use crate::timer::TimerKey;
+use crate::unwind::{gate, report_if_ran_on};
 
 /// The present, as the runtime sees it.
 ///
@@ -55,6 +56,12 @@ impl Deadline {
                 false
             }
         })
+    }
+
+    /// Whether it waits for an instant and has not been polled yet.
+    #[inline]
+    fn is_fresh(&self) -> bool {
+        self.key.is_none() && self.at.is_some()
     }
 
     /// Waits for another instant from now on.
@@ -150,6 +157,9 @@ impl Future for Sleep {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = &mut self.deadline;
+        if deadline.is_fresh() {
+            report_if_ran_on("sleep");
+        }
         let describe_at = deadline.at;
         poll_leaf(
             cx,
@@ -202,7 +212,10 @@ impl Future for YieldNow {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !crate::unwind::gate(cx, || "yield_now".into()) {
+        if !self.has_yielded {
+            report_if_ran_on("yield_now");
+        }
+        if !gate(cx, || "yield_now".into()) {
             return Poll::Pending;
         }
         if self.has_yielded {
@@ -259,6 +272,9 @@ impl Interval {
     /// [`Interval::tick`] for hand-written futures.
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let deadline = &mut self.deadline;
+        if deadline.is_fresh() {
+            report_if_ran_on("tick");
+        }
         let describe = || "tick of an interval".into();
         ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }));
         let Some(due) = self.deadline.instant() else { return Poll::Pending };

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use crate::reactor::{Direction, Source, Wait};
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
+use crate::unwind::report_if_ran_on;
 
 /// Waits until `fd` is readable: there is data, the end of the file, or an error to fetch.
 ///
@@ -188,6 +189,9 @@ impl Future for Readiness<'_> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.waiting.is_none() {
+            report_if_ran_on("wait for a descriptor");
+        }
         let (fd, direction) = (self.fd.as_raw_fd(), self.direction);
         poll_leaf(cx, || direction.describe(fd), |cx| self.poll_now(cx))
     }

@@ -167,6 +167,19 @@ fn refuse(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> 
     false
 }
 
+/// Called by leaves and nodes that are polled for the first time: under an unwinding scope that proves that cancelled
+/// code ran on, which is reported.
+#[inline]
+pub(crate) fn report_if_ran_on(what: &str) {
+    let mode = CURRENT.with(|current| current.mode.get());
+    if mode & UNWINDING != 0
+        && mode & (INSPECTING | FROZEN) == 0
+        && let Some(scope) = current_scope()
+    {
+        scope.report_ran_on(what);
+    }
+}
+
 /// Cancelled code that is being polled right now, between the cancellation and the return of that poll.
 ///
 /// Every owner on the stack has a depth; the cancelled one and everything below it stays pending from now on, until

@@ -3,10 +3,9 @@
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use super::current::{current_scope, is_current, is_frozen, is_unwinding};
+use super::current::{current_scope, is_current, is_frozen, is_unwinding, report_if_ran_on};
 use super::scope::{Progress, Scope};
 use crate::error::Payload;
-use crate::report::{ReportKind, report};
 
 /// The membership of a future in the scope that polls it.
 ///
@@ -56,6 +55,10 @@ impl Node {
     #[inline]
     pub(crate) fn duty(&mut self, cx: &mut Context<'_>) -> Duty {
         if is_frozen() {
+            if self.stage == Stage::Fresh {
+                // Reached by code that has cancelled itself in this very poll; not by code that ran on later.
+                self.stage = Stage::Running;
+            }
             cx.waker().wake_by_ref();
             return Duty::Wait;
         }
@@ -71,13 +74,7 @@ impl Node {
             (Stage::Running, true) => self.answer(cx),
             (Stage::Finished, true) => Duty::Wait,
             (Stage::Fresh, true) => {
-                report(
-                    ReportKind::RanOn,
-                    format!(
-                        "cancelled code ran on to a `{}`, which was not started; wrap the branches of foreign combinators in `xiio::branch`",
-                        self.label
-                    ),
-                );
+                report_if_ran_on(self.label);
                 Duty::Wait
             }
             (Stage::Unwinding | Stage::Finished, false) => panic!(

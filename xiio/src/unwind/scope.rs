@@ -16,16 +16,24 @@ pub(crate) struct Scope {
     nodes: RefCell<Slab<Entry>>,
     /// Nodes that have not been polled since the unwinding began.
     n_silent: Cell<usize>,
-    /// Nodes that clean up right now.
+    /// Nodes that clean up, as far as is known: they have answered once and not finished.
     n_cleaning: Cell<usize>,
-    /// Passes in which no silent node answered.
+    /// Those of them that were polled in this pass, and so will wake the owner.
+    n_awake: Cell<usize>,
+    /// Counts the passes.
+    pass: Cell<u32>,
+    /// Passes in a row that reached no node.
     n_idle_passes: Cell<u8>,
+    /// Cancelled code that ran on has been reported.
+    has_run_on: Cell<bool>,
     panic: RefCell<Option<Payload>>,
 }
 
 struct Entry {
     waker: Waker,
     progress: Progress,
+    /// The pass in which it was polled last, while it cleans up.
+    awake_in: Option<u32>,
 }
 
 /// How far a node is with its cleanup.
@@ -40,13 +48,13 @@ pub(crate) enum Progress {
 pub(crate) enum Pass {
     /// Nodes are cleaning up; they wake the owner.
     Cleaning,
-    /// Nodes have not answered yet; poll again.
+    /// Nodes have not answered, or not been polled again since; poll again.
     Again,
     /// Every node that could be reached has finished.
     Done,
 }
 
-/// How many passes in a row may reach no new node before the silent ones are given up. A foreign combinator may yield
+/// How many passes in a row may reach no node before those that are left are given up. A foreign combinator may yield
 /// between its children, so one is too few; a leaked node never answers, so there must be an end.
 const MAX_IDLE_PASSES: u8 = 16;
 
@@ -62,7 +70,7 @@ impl Scope {
     pub(crate) fn insert(&self, waker: Waker) -> usize {
         self.count(Progress::Silent, 1);
         let progress = Progress::Silent;
-        self.nodes.borrow_mut().insert(Entry { waker, progress })
+        self.nodes.borrow_mut().insert(Entry { waker, progress, awake_in: None })
     }
 
     /// Takes a node out. Its waker is the caller's to drop.
@@ -70,6 +78,7 @@ impl Scope {
     pub(crate) fn remove(&self, key: usize) -> Waker {
         let entry = self.nodes.borrow_mut().remove(key);
         self.count(entry.progress, -1);
+        self.count_awake(entry.awake_in, -1);
         entry.waker
     }
 
@@ -83,10 +92,17 @@ impl Scope {
         std::mem::replace(&mut self.nodes.borrow_mut()[key].waker, waker)
     }
 
+    /// A node tells, in its poll, how far it is.
     pub(crate) fn advance(&self, key: usize, progress: Progress) {
-        let before = std::mem::replace(&mut self.nodes.borrow_mut()[key].progress, progress);
+        let awake_in = (progress == Progress::Cleaning).then(|| self.pass.get());
+        let (before, was_awake_in) = {
+            let entry = &mut self.nodes.borrow_mut()[key];
+            (std::mem::replace(&mut entry.progress, progress), std::mem::replace(&mut entry.awake_in, awake_in))
+        };
         self.count(before, -1);
         self.count(progress, 1);
+        self.count_awake(was_awake_in, -1);
+        self.count_awake(awake_in, 1);
         self.n_idle_passes.set(0);
     }
 
@@ -99,32 +115,67 @@ impl Scope {
         counter.set(counter.get().strict_add_signed(change));
     }
 
+    fn count_awake(&self, awake_in: Option<u32>, change: isize) {
+        if awake_in == Some(self.pass.get()) {
+            self.n_awake.set(self.n_awake.get().strict_add_signed(change));
+        }
+    }
+
     /// Marks the scope and wakes every node, so that combinators which poll only what was woken reach them.
     pub(crate) fn begin_unwind(&self) {
         self.unwinding.set(true);
-        let wakers: Vec<Waker> = self.nodes.borrow().iter().map(|(_, entry)| entry.waker.clone()).collect();
+        self.wake_unfinished(usize::MAX);
+    }
+
+    /// Wakes the first `n_most` nodes that have not finished.
+    fn wake_unfinished(&self, n_most: usize) {
+        let wakers: Vec<Waker> = {
+            let nodes = self.nodes.borrow();
+            let unfinished = nodes.iter().filter(|(_, entry)| entry.progress != Progress::Finished);
+            unfinished.take(n_most).map(|(_, entry)| entry.waker.clone()).collect()
+        };
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Judges a poll of the owner's future that ended pending.
+    ///
+    /// A node that was polled in this pass and still cleans up will wake the owner, and that is worth waiting for. Where
+    /// there is none the others are looked for: their combinator may poll only what is woken, or may be gone.
     pub(crate) fn judge_pass(&self) -> Pass {
-        if self.n_cleaning.get() > 0 {
+        self.pass.set(self.pass.get().wrapping_add(1));
+        if self.n_awake.replace(0) > 0 {
             return Pass::Cleaning;
         }
-        if self.n_silent.get() == 0 {
+        let n_unfinished = self.n_silent.get() + self.n_cleaning.get();
+        if n_unfinished == 0 {
             return Pass::Done;
         }
         let n_idle_passes = self.n_idle_passes.get() + 1;
         self.n_idle_passes.set(n_idle_passes);
         if n_idle_passes < MAX_IDLE_PASSES {
+            // One that answers is enough, so the first is tried alone; all are when it does not.
+            self.wake_unfinished(if n_idle_passes == 1 { 1 } else { usize::MAX });
             return Pass::Again;
         }
-        let n_silent = self.n_silent.get();
         report(
             ReportKind::Unreachable,
-            format!("{n_silent} cleanup(s) could not run: started, and then leaked or polled by nobody"),
+            format!("{n_unfinished} cleanup(s) could not run to the end: started, and then leaked or polled by nobody"),
         );
         Pass::Done
+    }
+
+    /// Reports, once, that cancelled code has reached something that it should not have come to.
+    #[cold]
+    pub(crate) fn report_ran_on(&self, what: &str) {
+        if self.has_run_on.replace(true) {
+            return;
+        }
+        report(
+            ReportKind::RanOn,
+            format!(
+                "cancelled code ran on to a `{what}`, which was not started; wrap the branches of foreign combinators in `xiio::branch`"
+            ),
+        );
     }
 
     /// Keeps the panic of a cleanup. Thrown at once, it would cut off the cleanup of its siblings.
