@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 #![allow(missing_docs, reason = "the names of helpers say what they do")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -122,4 +124,43 @@ pub fn start_until(command: &mut Command, word: &str) -> (Child, BufReader<Child
         assert_ne!(output.read_line(&mut line).unwrap(), 0, "the program ended without saying `{word}`");
     }
     (child, output)
+}
+
+/// A new terminal: who holds it, and what a program has for its stdin.
+pub fn open_terminal() -> (OwnedFd, File) {
+    // SAFETY: takes flags.
+    let master = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
+    assert!(master >= 0);
+    // SAFETY: a fresh descriptor owned by no one else.
+    let master = unsafe { OwnedFd::from_raw_fd(master) };
+    // SAFETY: takes an open descriptor.
+    assert_eq!(unsafe { libc::unlockpt(master.as_raw_fd()) }, 0);
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the request writes one `unsigned int`.
+    assert_eq!(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number) }, 0);
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let slave = options.open(format!("/dev/pts/{number}")).unwrap();
+    (master, slave)
+}
+
+/// Makes one system call fail for this thread and those it starts, as on a kernel that does not know it.
+pub fn forget_system_call(number: libc::c_long) {
+    let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: jump.0,
+        jf: jump.1,
+        k,
+    };
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), u32::try_from(number).unwrap()),
+        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()),
+        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program and its filter live until the call returns.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }

@@ -129,6 +129,8 @@ mod unwind;
 pub mod fs;
 pub mod inspect;
 pub mod io;
+#[cfg(target_os = "linux")]
+pub mod process;
 pub mod signal;
 pub mod testing;
 pub mod thread;
@@ -143,6 +145,8 @@ pub use condition::{Condition, Ready};
 pub use error::{Cancelled, Elapsed};
 pub use group::{CancelTask, Failure, GroupError, Outcome, Task, TaskGroup, TryTaskGroup};
 pub use io::{read, readable, writable, write, write_all};
+#[cfg(target_os = "linux")]
+pub use process::run_process;
 pub use promise::{Promise, WaitPromise};
 pub use root::{Builder, run};
 pub use thread::in_thread;

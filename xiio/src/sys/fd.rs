@@ -51,7 +51,16 @@ pub(crate) fn is_ready(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<b
 /// Makes operations on the open file fail with `WouldBlock` instead of waiting. See `FIONBIO` in `ioctl_tty(2)`, which is
 /// one call where `fcntl(2)` takes two.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let mut is_on: libc::c_int = 1;
+    set_fionbio(fd, true)
+}
+
+/// Makes operations on the open file wait.
+pub(crate) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_fionbio(fd, false)
+}
+
+fn set_fionbio(fd: BorrowedFd<'_>, is_on: bool) -> io::Result<()> {
+    let mut is_on = libc::c_int::from(is_on);
     // SAFETY: the request reads one `int`, which lives until the call returns.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut is_on) })?;
     Ok(())

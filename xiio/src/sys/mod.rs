@@ -6,6 +6,8 @@ pub(crate) mod epoll;
 #[cfg(target_os = "linux")]
 pub(crate) mod eventfd;
 pub(crate) mod fd;
+#[cfg(target_os = "linux")]
+pub(crate) mod pidfd;
 pub(crate) mod signal;
 pub(crate) mod socket;
 

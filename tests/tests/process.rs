@@ -1,0 +1,564 @@
+//! Children that end by themselves, are fed, fail, and are cancelled. All of them are real.
+
+use std::cell::Cell;
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use xiio::io::{BufRead, BufReader, Lines, Read, Write};
+use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
+use xiio::signal::{SIGINT, SIGKILL, SIGTERM};
+use xiio::{join, sleep, task_group, timeout};
+use xiio_tests::os::{group_of, is_running, open_terminal, wait_until};
+
+const MOMENT: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(3600);
+
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("xiio-process-{test}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.0.join(file).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
+    BufReader::new(child.stdout.take().unwrap()).lines()
+}
+
+async fn next_number(lines: &mut Lines<BufReader<ChildStdout>>) -> u32 {
+    lines.next().await.unwrap().unwrap().parse().unwrap()
+}
+
+// Running to the end
+
+#[test]
+fn output_is_captured() {
+    let output =
+        xiio::run(run_process(["sh", "-c", "sleep 0.1 && echo \"Hello World\""]).capture_output(true)).unwrap();
+    assert!(output.status.success());
+    assert_eq!((&*output.stdout, &*output.stderr), (&b"Hello World\n"[..], &b""[..]));
+}
+
+#[test]
+fn check_passes_on_success_and_fails_otherwise() {
+    xiio::run(async {
+        assert!(run_process("true").check(true).await.unwrap().status.success());
+        assert!(!run_process("false").await.unwrap().status.success());
+        let error = run_process("false").check(true).await.unwrap_err();
+        assert_eq!(error.status().unwrap().code(), Some(1));
+        assert_eq!(error.to_string(), "`false` ended with exit status: 1");
+    });
+}
+
+#[test]
+fn error_of_check_carries_what_was_captured() {
+    let mut command = shell("echo out; echo why >&2; echo >&2; exit 7");
+    let error = xiio::run(run_process(&mut command).capture_output(true).check(true)).unwrap_err();
+    assert_eq!(error.to_string(), "`sh` ended with exit status: 7: why");
+    assert_eq!(error.output().unwrap().stdout, b"out\n");
+    assert_eq!(io::Error::from(error).to_string(), "`sh` ended with exit status: 7: why");
+}
+
+#[test]
+fn death_by_a_signal_is_told() {
+    let error = xiio::run(run_process(shell("kill -9 $$")).check(true)).unwrap_err();
+    assert_eq!(error.status().unwrap().signal(), Some(SIGKILL));
+}
+
+#[test]
+fn large_input_goes_through_a_child_unchanged() {
+    let input: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    let output = xiio::run(run_process("cat").input(&input).capture_output(true)).unwrap();
+    assert!(output.stdout == input);
+}
+
+#[test]
+fn both_pipes_are_drained() {
+    let mut command = shell("head -c 200000 /dev/zero; head -c 300000 /dev/zero >&2");
+    let output = xiio::run(command.output()).unwrap();
+    assert_eq!((output.stdout.len(), output.stderr.len()), (200_000, 300_000));
+}
+
+#[test]
+fn child_that_does_not_read_its_input_is_no_error() {
+    xiio::run(async {
+        let input = vec![0; 200_000];
+        assert!(run_process("true").input(&input).check(true).await.is_ok());
+        // It closes its stdin early and goes on.
+        let output = run_process(shell("exec 0<&-; sleep 0.05; echo done")).input(&input).capture_output(true).await;
+        assert_eq!(output.unwrap().stdout, b"done\n");
+    });
+}
+
+#[test]
+fn writing_to_a_child_that_has_ended_is_a_broken_pipe() {
+    xiio::run(async {
+        let mut child = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        child.wait().await.unwrap();
+        assert_eq!(stdin.write(b"hello").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn settings_reach_the_child() {
+    let guard = Dir::new("settings");
+    let dir = guard.0.canonicalize().unwrap();
+    let mut command = Command::new("sh");
+    command.arg0("shell").arg("-c").args(["echo $0 $A $B $C \"$1\"; pwd", "zero", "a b"]);
+    command.env_clear().env("A", "1").envs([("B", "2"), ("C", "3")]).env_remove("C").current_dir(&dir);
+    let output = xiio::run(command.output()).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("zero 1 2 a b\n{}\n", dir.display()));
+}
+
+#[test]
+fn command_runs_again_and_again_in_all_its_ways() {
+    xiio::run(async {
+        let mut command = shell("read line; echo \"$line\"");
+        assert_eq!(run_process(&mut command).input("one").capture_output(true).await.unwrap().stdout, b"one\n");
+        assert_eq!(run_process(&mut command).input("two").capture_output(true).await.unwrap().stdout, b"two\n");
+        assert_eq!(command.output().await.unwrap().stdout, b"\n");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        assert!(command.status().await.unwrap().success());
+        assert_eq!(command.output().await.unwrap().stdout, b"");
+    });
+}
+
+#[test]
+fn pipes_connect_children() {
+    xiio::run(async {
+        let mut first = Command::new("seq").arg("100000").stdout(Stdio::piped()).spawn().unwrap();
+        // It has become non-blocking for us, and must not be for the second.
+        let mut second = Command::new("wc");
+        second.arg("-l").stdin(first.stdout.take().unwrap());
+        let output = second.output();
+        assert_eq!(output.await.unwrap().stdout.trim_ascii(), b"100000");
+        drop(second);
+        assert!(first.wait().await.unwrap().success());
+    });
+}
+
+#[test]
+fn conversation_through_pipes() {
+    let replies = xiio::run(async {
+        let mut command = Command::new("cat");
+        let talk = command.stdin(Stdio::piped()).stdout(Stdio::piped()).scope(async |child| {
+            let mut stdin = child.stdin.take().unwrap();
+            let mut lines = lines(child);
+            let mut replies = Vec::new();
+            for word in ["one\n", "two\n"] {
+                stdin.write_all(word.as_bytes()).await?;
+                replies.extend(lines.next().await.transpose()?);
+            }
+            drop(stdin);
+            assert!(lines.next().await.is_none());
+            assert!(child.wait().await?.success());
+            io::Result::Ok(replies)
+        });
+        talk.await.unwrap().unwrap()
+    });
+    assert_eq!(replies, ["one", "two"]);
+}
+
+// Errors
+
+#[test]
+fn errors_name_the_program_and_the_directory() {
+    let dir = Dir::new("errors");
+    let file = dir.path("not-executable");
+    fs::write(&file, "echo hello").unwrap();
+    xiio::run(async {
+        let text = async |command: &mut Command| command.status().await.unwrap_err().to_string();
+        assert_eq!(
+            text(&mut Command::new("no-such-program")).await,
+            "cannot run `no-such-program`: No such file or directory (os error 2)"
+        );
+        assert_eq!(
+            text(&mut Command::new(&file)).await,
+            format!("cannot run `{file}`: Permission denied (os error 13)")
+        );
+        assert_eq!(
+            text(Command::new("true").current_dir(&file)).await,
+            format!("cannot run `true` in `{file}`: Not a directory (os error 20)")
+        );
+        assert!(text(Command::new("true").arg("a\0b")).await.starts_with("cannot run `true`: "));
+        let error = run_process("no-such-program").check(true).await.unwrap_err();
+        assert_eq!((error.status(), io::Error::from(error).kind()), (None, io::ErrorKind::NotFound));
+    });
+}
+
+#[test]
+#[should_panic = "a command needs at least the name of a program"]
+fn empty_command_panics() {
+    let _ = run_process::<'static>([""; 0]);
+}
+
+// Waiting
+
+#[test]
+fn wait_can_be_repeated_and_signals_after_it_reach_nobody() {
+    xiio::run(async {
+        let mut child = shell("exit 3").spawn().unwrap();
+        assert_eq!(child.wait().await.unwrap().code(), Some(3));
+        assert_eq!(child.wait().await.unwrap().code(), Some(3));
+        assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(3));
+        assert_eq!(child.stop().await.unwrap().code(), Some(3));
+        child.kill().unwrap();
+        child.signal(SIGTERM).unwrap();
+    });
+}
+
+#[test]
+fn cancelled_wait_exited_leaves_the_child_alone() {
+    xiio::run(async {
+        let mut child = shell("read line; exit 5").stdin(Stdio::piped()).spawn().unwrap();
+        for _ in 0..3 {
+            assert!(timeout(Duration::from_millis(5), child.wait_exited()).await.is_err());
+        }
+        assert!(child.try_wait().unwrap().is_none());
+        child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
+        child.wait_exited().await.unwrap();
+        assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(5));
+    });
+}
+
+#[test]
+fn several_tasks_wait_for_one_child() {
+    xiio::run(async {
+        let mut child = shell("read line").stdin(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        join!(async { child.wait_exited().await.unwrap() }, async { child.wait_exited().await.unwrap() }, async {
+            drop(stdin);
+        });
+        assert!(child.wait().await.is_ok());
+    });
+}
+
+#[test]
+fn drawing_says_which_process_is_waited_for() {
+    let tree = xiio::run(async {
+        task_group!(|tg| {
+            tg.spawn(async { Command::new("sleep").arg("60").status().await });
+            xiio::yield_now().await;
+            let tree = xiio::inspect::tree().await.to_string();
+            tg.cancel();
+            tree
+        })
+    });
+    assert!(tree.contains("process `sleep` ("), "{tree}");
+}
+
+// The end of a child whose task is cancelled
+
+#[test]
+fn timeout_ends_a_child_at_once_if_it_listens() {
+    let start = Instant::now();
+    let result = xiio::run(timeout(Duration::from_millis(100), run_process(["sleep", "3600"]).into_future()));
+    assert!(result.is_err());
+    assert!(start.elapsed() < Duration::from_secs(4), "that was the grace");
+}
+
+#[test]
+fn child_cancelled_before_the_first_poll_never_starts() {
+    let dir = Dir::new("unpolled");
+    let file = dir.path("started");
+    xiio::run(async {
+        assert!(timeout(Duration::ZERO, run_process(["touch", &file]).into_future()).await.is_err());
+    });
+    assert!(!fs::exists(file).unwrap());
+}
+
+/// Runs `command` until it says `ready`, cancels it, and gives its number and how long its end took.
+fn cancel_when_ready(mut command: Command) -> (u32, Duration) {
+    let pid = Cell::new(0);
+    let took = xiio::run(async {
+        let ready = xiio::Promise::new();
+        let usage = async |child: &mut Child| {
+            pid.set(child.id());
+            let mut lines = lines(child);
+            while lines.next().await.unwrap().unwrap() != "ready" {}
+            ready.set(()).unwrap();
+            child.wait().await.unwrap();
+            panic!("cancelled code does not run on");
+        };
+        task_group!(|tg| {
+            let task = tg.spawn(async { command.stdout(Stdio::piped()).scope(usage).await });
+            ready.wait().await;
+            let start = Instant::now();
+            assert!(task.cancel().await.is_none());
+            start.elapsed()
+        })
+    });
+    (pid.get(), took)
+}
+
+#[test]
+fn cancelled_child_cleans_up() {
+    let dir = Dir::new("graceful");
+    let file = dir.path("bye");
+    let script = format!("trap 'echo bye > {file}; exit' TERM; echo ready; while :; do sleep 0.01; done");
+    let (pid, _) = cancel_when_ready(shell(&script));
+    assert_eq!(fs::read_to_string(file).unwrap(), "bye\n");
+    assert!(!is_running(pid) && group_of(pid).is_none(), "it was reaped");
+}
+
+#[test]
+fn signal_that_stops_a_child_can_be_chosen() {
+    let dir = Dir::new("signal");
+    let file = dir.path("bye");
+    let script = format!("trap '' TERM; trap 'echo int > {file}; exit' INT; echo ready; while :; do sleep 0.01; done");
+    let mut command = shell(&script);
+    command.stop_signal(SIGINT);
+    cancel_when_ready(command);
+    assert_eq!(fs::read_to_string(file).unwrap(), "int\n");
+}
+
+#[test]
+fn child_that_was_stopped_still_hears() {
+    let mut command = shell("echo ready; kill -STOP $$; sleep 3600");
+    command.grace(LONG);
+    cancel_when_ready(command);
+}
+
+#[test]
+fn rest_of_the_group_has_the_grace_too() {
+    let dir = Dir::new("rest");
+    let file = dir.path("bye");
+    // The leader dies of SIGTERM at once, its own child takes a while.
+    let script = format!(
+        "(trap 'sleep 0.2; echo bye > {file}; exit' TERM; echo ready; while :; do sleep 0.01; done) & \
+         while :; do sleep 0.01; done"
+    );
+    cancel_when_ready(shell(&script));
+    assert_eq!(fs::read_to_string(file).unwrap(), "bye\n");
+}
+
+#[test]
+fn stubborn_group_is_killed_after_its_grace_and_the_loop_goes_on() {
+    let (grandchild, ticks) = (Cell::new(0), Cell::new(0));
+    let grace = Duration::from_millis(400);
+    xiio::run(async {
+        let child = async |child: &mut Child| {
+            grandchild.set(next_number(&mut lines(child)).await);
+            sleep(LONG).await;
+        };
+        // Ignored signals are inherited: neither of the two hears SIGTERM.
+        let mut command = shell("trap '' TERM; sleep 3600 & echo $!; while :; do sleep 0.01; done");
+        command.stdout(Stdio::piped()).grace(grace);
+        task_group!(|tg| {
+            let task = tg.spawn(command.scope(child));
+            while grandchild.get() == 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            let ticker = tg.spawn(async {
+                let mut interval = xiio::interval(Duration::from_millis(5));
+                loop {
+                    interval.tick().await;
+                    ticks.set(ticks.get() + 1);
+                }
+            });
+            let start = Instant::now();
+            assert!(task.cancel().await.is_none());
+            assert!(start.elapsed() >= grace);
+            assert!(start.elapsed() < grace + Duration::from_secs(5));
+            assert!(ticks.get() > 20, "the loop stood still: {} ticks", ticks.get());
+            ticker.cancel().await;
+        });
+    });
+    assert!(!is_running(grandchild.get()));
+}
+
+#[test]
+fn grandchild_that_outlives_its_parent_is_killed_after_the_grace() {
+    let mut command = shell("(trap '' TERM; echo ready; while :; do sleep 0.01; done) & while :; do sleep 0.01; done");
+    let grace = Duration::from_millis(200);
+    command.grace(grace);
+    let (pid, took) = cancel_when_ready(command);
+    assert!(took >= grace && took < grace + Duration::from_secs(5), "{took:?}");
+    assert!(!group_runs(pid));
+}
+
+fn group_runs(group: u32) -> bool {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| group_of(pid) == Some(group)).any(is_running)
+}
+
+#[test]
+fn output_of_a_grandchild_is_waited_for_and_cancelled_with_it() {
+    let start = Instant::now();
+    xiio::run(async {
+        // The child ends, and its own child keeps the pipe open.
+        let output = shell("(sleep 0.1; echo late) & echo early").output().await.unwrap();
+        assert_eq!(output.stdout, b"early\nlate\n");
+        assert!(timeout(MOMENT, shell("sleep 3600 & echo early").output()).await.is_err());
+    });
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn cancelled_wait_stops_the_child() {
+    xiio::run(async {
+        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+        assert!(timeout(MOMENT, child.wait()).await.is_err());
+        assert_eq!(child.try_wait().unwrap().unwrap().signal(), Some(SIGTERM));
+    });
+}
+
+#[test]
+fn scope_that_ends_first_stops_the_child() {
+    let pid = xiio::run(Command::new("sleep").arg("3600").scope(async |child| child.id())).unwrap();
+    assert_eq!(group_of(pid), None);
+}
+
+#[test]
+fn panic_beside_a_child_stops_it_and_goes_on() {
+    let pid = Cell::new(0);
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        xiio::run(Command::new("sleep").arg("3600").scope(async |child| {
+            pid.set(child.id());
+            panic!("beside a child");
+        }))
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"beside a child"));
+    assert_eq!(group_of(pid.get()), None);
+}
+
+#[test]
+fn many_children_are_cancelled_together() {
+    let start = Instant::now();
+    let pids = xiio::run(async {
+        task_group!(|tg| {
+            let children: Vec<_> = (0..30).map(|_| Command::new("sleep").arg("3600").spawn().unwrap()).collect();
+            let pids: Vec<u32> = children.iter().map(Child::id).collect();
+            for mut child in children {
+                tg.spawn(async move { child.wait().await });
+            }
+            xiio::yield_now().await;
+            tg.cancel();
+            pids
+        })
+    });
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(pids.into_iter().all(|pid| group_of(pid).is_none()));
+}
+
+#[test]
+fn cancelled_at_any_await_a_command_leaves_no_process() {
+    xiio::testing::cancel_everywhere(|| async {
+        let output = run_process("cat").input("hello").capture_output(true).await;
+        assert_eq!(output.unwrap().stdout, b"hello");
+    });
+}
+
+// Children that are dropped
+
+#[test]
+fn dropped_child_is_killed_with_its_group_and_reaped_without_blocking() {
+    let (child, grandchild) = xiio::run(async {
+        let mut child = shell("trap '' TERM; sleep 3600 & echo $!; sleep 3600").stdout(Stdio::piped()).spawn().unwrap();
+        let grandchild = next_number(&mut lines(&mut child)).await;
+        (child.id(), grandchild)
+    });
+    // Neither reaping nor dying is waited for by the destructor.
+    wait_until("the child is reaped", || group_of(child).is_none());
+    wait_until("its child is killed", || !is_running(grandchild));
+}
+
+#[test]
+fn child_dropped_by_foreign_code_is_reaped() {
+    let pid = Cell::new(0);
+    xiio::run(async {
+        let child = async {
+            let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+            pid.set(child.id());
+            child.wait().await.unwrap();
+        };
+        let (child, moment) = (std::pin::pin!(child), std::pin::pin!(sleep(MOMENT)));
+        futures::future::select(child, moment).await;
+    });
+    wait_until("the child is reaped", || group_of(pid.get()).is_none());
+}
+
+#[test]
+fn child_dropped_outside_of_a_runtime_is_reaped() {
+    let children = [(); 5].map(|()| Command::new("sleep").arg("3600").spawn().unwrap());
+    let pids = children.each_ref().map(Child::id);
+    drop(children);
+    for pid in pids {
+        wait_until("the child is reaped", || group_of(pid).is_none());
+    }
+}
+
+// Groups and terminals
+
+#[test]
+fn child_leads_a_group_except_where_it_reads_the_terminal() {
+    xiio::run(async {
+        let group = async |command: &mut Command| {
+            let mut child = command.spawn().unwrap();
+            let group = group_of(child.id()).unwrap();
+            let is_own = group == child.id();
+            assert!(is_own || group_of(std::process::id()) == Some(group));
+            child.stop().await.unwrap();
+            is_own
+        };
+        let (_master, terminal) = open_terminal();
+        let sleep = || {
+            let mut command = Command::new("sleep");
+            command.arg("3600");
+            command
+        };
+        assert!(group(sleep().stdin(Stdio::null())).await);
+        assert!(group(sleep().stdin(Stdio::piped())).await);
+        assert!(!group(sleep().stdin(terminal.try_clone().unwrap())).await);
+        assert!(group(sleep().stdin(terminal).own_group(true)).await);
+        assert!(!group(sleep().stdin(Stdio::null()).own_group(false)).await);
+    });
+}
+
+#[test]
+fn child_without_a_group_is_stopped_alone() {
+    xiio::run(async {
+        let mut child = Command::new("sleep").arg("3600").own_group(false).spawn().unwrap();
+        assert_eq!(child.stop().await.unwrap().signal(), Some(SIGTERM));
+    });
+}
+
+#[test]
+fn output_is_read_as_it_comes() {
+    xiio::run(async {
+        let mut child =
+            shell("echo one; read line; echo two").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut bytes = [0; 64];
+        assert_eq!(stdout.read(&mut bytes).await.unwrap(), 4);
+        child.stdin.take().unwrap().write_all(b"\n").await.unwrap();
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "two\n");
+        child.wait().await.unwrap();
+    });
+}

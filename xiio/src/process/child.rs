@@ -1,0 +1,190 @@
+//! A child that runs, and the pipes to it.
+
+use std::io;
+use std::process::{ExitStatus, Output};
+
+use super::running::Running;
+use super::stdio::{ChildStderr, ChildStdin, ChildStdout};
+use crate::combine::bracket;
+use crate::io::{Read, Write};
+
+/// A process that was started by [`Command::spawn`](super::Command::spawn).
+///
+/// Dropped while it runs, it is killed with its group, without a grace, and reaped later; see [the room](super). To leave it
+/// the grace whatever is awaited, use [`Command::scope`](super::Command::scope).
+///
+/// It stays on its thread.
+#[derive(Debug)]
+#[must_use = "a child that is dropped is killed; await `wait`"]
+pub struct Child {
+    /// Our end of its stdin, if that was piped.
+    pub stdin: Option<ChildStdin>,
+    /// Our end of its stdout, if that was piped.
+    pub stdout: Option<ChildStdout>,
+    /// Our end of its stderr, if that was piped.
+    pub stderr: Option<ChildStderr>,
+    running: Running,
+}
+
+impl Child {
+    pub(super) fn new(
+        running: Running,
+        stdin: Option<ChildStdin>,
+        stdout: Option<ChildStdout>,
+        stderr: Option<ChildStderr>,
+    ) -> Self {
+        Self { stdin, stdout, stderr, running }
+    }
+
+    /// The number of the process, and of its group if it leads one.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
+    pub(super) fn program(&self) -> &str {
+        self.running.program()
+    }
+
+    /// Waits until the child has ended, and gives how. Its stdin is closed first, as in `std`.
+    ///
+    /// A child that writes more than a pipe holds does not end before somebody reads: see [`Child::wait_with_output`].
+    ///
+    /// # Errors
+    /// What the system reports, naming the program; the child has been stopped then.
+    ///
+    /// # Cancellation
+    /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the room](super)), and who cancels waits for that. To wait
+    /// without that consequence, use [`Child::wait_exited`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::Command;
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("true").spawn()?;
+    /// assert!(child.wait().await?.success());
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.stdin = None;
+        bracket(&mut self.running, async |running| running.wait().await, async |running| running.stop().await).await
+    }
+
+    /// Waits until the child has ended, and nothing else: [`Child::try_wait`] then gives its status.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` reports.
+    ///
+    /// # Cancellation
+    /// The child runs on.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xiio::{process::Command, timeout};
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("sleep").arg("0.05").spawn()?;
+    /// while timeout(Duration::from_millis(10), child.wait_exited()).await.is_err() {
+    ///     println!("still waiting");
+    /// }
+    /// assert!(child.try_wait()?.is_some_and(|status| status.success()));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub async fn wait_exited(&self) -> io::Result<()> {
+        self.running.ended().await
+    }
+
+    /// The status, if the child has ended. Does not wait.
+    ///
+    /// # Errors
+    /// What `waitpid(2)` reports, naming the program.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.running.reap()
+    }
+
+    /// Waits until the child has ended, and gives what it wrote into the pipes that were not taken. Stdin is closed first.
+    ///
+    /// Both pipes are read at the same time. They end when everybody who writes to them has ended, the child's own
+    /// children included.
+    ///
+    /// # Errors
+    /// What the system reports; the child has been stopped then.
+    ///
+    /// # Cancellation
+    /// As [`Child::wait`].
+    pub async fn wait_with_output(self) -> io::Result<Output> {
+        self.communicate(&[]).await
+    }
+
+    /// Feeds the child and takes what it writes, all at the same time.
+    pub(super) async fn communicate(self, input: &[u8]) -> io::Result<Output> {
+        let exchange = async |child: &mut Self| {
+            let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+            // The child is not reaped before its pipes are at their end: until then its group can be signalled.
+            let ((), stdout, stderr, ()) =
+                crate::try_join!(feed(stdin, input), drain(stdout), drain(stderr), child.running.ended())?;
+            let status = child.running.wait().await?;
+            Ok(Output { status, stdout, stderr })
+        };
+        bracket(self, exchange, async |mut child| child.running.stop().await).await
+    }
+
+    /// Sends a signal to the child's group, or to the child alone if it has none of its own. Nothing if it was waited for.
+    ///
+    /// # Errors
+    /// What `kill(2)` reports: `EINVAL` for a signal that does not exist, `EPERM`.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        self.running.signal(signal).map_err(|error| self.running.explain("signal", &error))
+    }
+
+    /// Sends `SIGKILL`, see [`Child::signal`]. Does not wait; [`Child::wait`] does.
+    ///
+    /// # Errors
+    /// As [`Child::signal`].
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Stops the child and its group, as a cancellation would, and gives how it ended.
+    ///
+    /// # Errors
+    /// What the system reports, naming the program.
+    ///
+    /// # Cancellation
+    /// It goes on, and who cancels waits for it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use xiio::{process::Command, signal::SIGTERM};
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("sleep").arg("60").spawn()?;
+    /// assert_eq!(child.stop().await?.signal(), Some(SIGTERM));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub async fn stop(&mut self) -> io::Result<ExitStatus> {
+        self.stdin = None;
+        bracket(&mut self.running, async |_| (), async |running| running.stop().await).await;
+        self.running.wait().await
+    }
+}
+
+/// Writes all of `input` and closes the pipe. A child that does not want all of it may say so by closing its end.
+async fn feed(stdin: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
+    let Some(mut stdin) = stdin else { return Ok(()) };
+    match stdin.write_all(input).await {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+async fn drain(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}

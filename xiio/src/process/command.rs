@@ -1,0 +1,328 @@
+//! What to run, and how.
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{ExitStatus, Output};
+use std::time::Duration;
+
+use super::child::Child;
+use super::running::{Running, StopPlan};
+use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Origin, Stdio};
+use crate::combine::bracket;
+use crate::sys::pidfd::{PidFd, own_group};
+
+const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+
+/// A command to be run, as `std::process::Command`.
+///
+/// The methods have the names and meanings of `std`; those that run it are `async`. Beyond them there is how a child
+/// [is stopped](Command::grace) when its task is cancelled. It can be run any number of times.
+///
+/// # Examples
+/// ```
+/// use xiio::process::Command;
+///
+/// # xiio::run(async {
+/// let output = Command::new("sh").args(["-c", "echo $GREETING"]).env("GREETING", "hello").output().await?;
+/// assert!(output.status.success());
+/// assert_eq!(output.stdout, b"hello\n");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Command {
+    inner: std::process::Command,
+    /// Where stdin comes from, if that was said.
+    stdin: Option<Origin>,
+    has_stdout: bool,
+    has_stderr: bool,
+    own_group: Option<bool>,
+    stop_signal: i32,
+    grace: Duration,
+}
+
+/// What streams are where the command does not say. `None` is inherited.
+pub(super) struct Defaults {
+    pub(super) stdin: Option<Stdio>,
+    pub(super) stdout: Option<Stdio>,
+    pub(super) stderr: Option<Stdio>,
+}
+
+impl Defaults {
+    pub(super) fn inherit() -> Self {
+        Self { stdin: None, stdout: None, stderr: None }
+    }
+
+    fn capture() -> Self {
+        Self { stdin: Some(Stdio::null()), stdout: Some(Stdio::piped()), stderr: Some(Stdio::piped()) }
+    }
+}
+
+impl Command {
+    /// The program at `program`, or of that name in the `PATH`, without arguments.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            inner: std::process::Command::new(program),
+            stdin: None,
+            has_stdout: false,
+            has_stderr: false,
+            own_group: None,
+            stop_signal: libc::SIGTERM,
+            grace: DEFAULT_GRACE,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(&mut self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> &mut Self {
+        self.inner.args(args);
+        self
+    }
+
+    /// Sets what the program sees as its own name.
+    pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.arg0(arg);
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    /// Sets variables of the environment.
+    pub fn envs(&mut self, variables: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>) -> &mut Self {
+        self.inner.envs(variables);
+        self
+    }
+
+    /// Takes a variable out of the environment.
+    pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env_remove(name);
+        self
+    }
+
+    /// Takes all variables out of the environment.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.inner.env_clear();
+        self
+    }
+
+    /// Sets the working directory.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
+        self.inner.current_dir(dir);
+        self
+    }
+
+    /// Sets where stdin comes from. Inherited by default; nothing by default for [`Command::output`].
+    pub fn stdin(&mut self, from: impl Into<Stdio>) -> &mut Self {
+        let from = from.into();
+        self.stdin = Some(from.origin());
+        self.inner.stdin(from);
+        self
+    }
+
+    /// Sets where stdout goes to. Inherited by default; captured by default for [`Command::output`].
+    pub fn stdout(&mut self, to: impl Into<Stdio>) -> &mut Self {
+        self.has_stdout = true;
+        self.inner.stdout(to.into());
+        self
+    }
+
+    /// Sets where stderr goes to. Inherited by default; captured by default for [`Command::output`].
+    pub fn stderr(&mut self, to: impl Into<Stdio>) -> &mut Self {
+        self.has_stderr = true;
+        self.inner.stderr(to.into());
+        self
+    }
+
+    /// Sets how long a child that was asked to stop may take until it is killed: 5 seconds by default.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use xiio::{process::Command, timeout};
+    ///
+    /// # xiio::run(async {
+    /// let start = Instant::now();
+    /// let mut stubborn = Command::new("sh");
+    /// stubborn.args(["-c", "trap '' TERM; sleep 60"]).grace(Duration::from_millis(50));
+    /// assert!(timeout(Duration::from_millis(50), stubborn.status()).await.is_err());
+    /// assert!(start.elapsed() < Duration::from_secs(10));
+    /// # });
+    /// ```
+    pub fn grace(&mut self, grace: Duration) -> &mut Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets what asks a child to stop: `SIGTERM` by default.
+    pub fn stop_signal(&mut self, signal: i32) -> &mut Self {
+        self.stop_signal = signal;
+        self
+    }
+
+    /// Sets whether the child leads a process group of its own, which is signalled as a whole.
+    ///
+    /// By default it does, except where its stdin is a terminal: see [the room](super).
+    pub fn own_group(&mut self, own_group: bool) -> &mut Self {
+        self.own_group = Some(own_group);
+        self
+    }
+
+    /// The command of `std` inside, for what has no method here (`uid`, `pre_exec`, `get_args`, …).
+    ///
+    /// Streams and the process group are to be set here, not there: what is set there is not known here.
+    pub fn as_std_mut(&mut self) -> &mut std::process::Command {
+        &mut self.inner
+    }
+
+    /// Starts the command.
+    ///
+    /// # Errors
+    /// What kept it from running, naming the program: it was not found, is not executable, the working directory cannot be
+    /// entered, there are no descriptors or processes left. `Unsupported` on a kernel without `pidfd_open`; nothing is
+    /// started then.
+    ///
+    /// # Cancellation
+    /// See [`Child`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{Read, Write};
+    /// use xiio::process::{Command, Stdio};
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    /// stdin.write_all(b"loud").await?;
+    /// drop(stdin);
+    /// let mut answer = String::new();
+    /// stdout.read_to_string(&mut answer).await?;
+    /// assert_eq!(answer, "LOUD");
+    /// child.wait().await?;
+    ///
+    /// let error = Command::new("no-such-program").spawn().unwrap_err();
+    /// assert_eq!(error.to_string(), "cannot run `no-such-program`: No such file or directory (os error 2)");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn spawn(&mut self) -> io::Result<Child> {
+        self.start(Defaults::inherit())
+    }
+
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`]. A program that fails is no error.
+    ///
+    /// # Cancellation
+    /// The process is stopped with its group, see [the room](super).
+    pub async fn status(&mut self) -> io::Result<ExitStatus> {
+        self.spawn()?.wait().await
+    }
+
+    /// Runs the command to its end and gives what it wrote.
+    ///
+    /// Streams that nothing was said of are captured, and stdin is empty, as in `std`.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`]. A program that fails is no error.
+    ///
+    /// # Cancellation
+    /// The process is stopped with its group, see [the room](super).
+    pub async fn output(&mut self) -> io::Result<Output> {
+        self.start(Defaults::capture())?.wait_with_output().await
+    }
+
+    /// Starts the command for as long as `usage` takes, which has the child: when it has ended, the child has too.
+    ///
+    /// A child that still runs then is stopped as after a cancellation. The value is that of `usage`.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`].
+    ///
+    /// # Cancellation
+    /// `usage` is cancelled, with its cleanup, and then the child is stopped with its group, whatever `usage` was waiting for.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufRead, BufReader};
+    /// use xiio::process::{Command, Stdio};
+    ///
+    /// # xiio::run(async {
+    /// let first = Command::new("yes")
+    ///     .stdout(Stdio::piped())
+    ///     .scope(async |child| {
+    ///         let mut lines = BufReader::new(child.stdout.take()?).lines();
+    ///         lines.next().await?.ok()
+    ///     })
+    ///     .await?;
+    /// assert_eq!(first.as_deref(), Some("y"));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub async fn scope<T>(&mut self, usage: impl AsyncFnOnce(&mut Child) -> T) -> io::Result<T> {
+        let child = self.spawn()?;
+        let stop = async |mut child: Child| {
+            let _ = child.stop().await;
+        };
+        Ok(bracket(child, usage, stop).await)
+    }
+
+    /// Starts the command, with the streams it does not speak of as `defaults` says.
+    pub(super) fn start(&mut self, defaults: Defaults) -> io::Result<Child> {
+        let has_group = self.own_group.unwrap_or(!self.has_terminal(&defaults));
+        self.set_defaults(defaults);
+        let plan = StopPlan { signal: self.stop_signal, grace: self.grace, has_group };
+        self.start_as(plan).map_err(|error| self.explain(&error))
+    }
+
+    fn start_as(&mut self, plan: StopPlan) -> io::Result<Child> {
+        PidFd::check_supported()?;
+        self.inner.process_group(if plan.has_group { 0 } else { own_group() });
+        let mut child = self.inner.spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let program = self.inner.get_program().to_string_lossy().into_owned();
+        let running = Running::new(child, plan, program)?;
+        // An error from here on drops the child, which kills it.
+        let stdin = pipes.0.map(ChildStdin::new).transpose()?;
+        let stdout = pipes.1.map(ChildStdout::new).transpose()?;
+        let stderr = pipes.2.map(ChildStderr::new).transpose()?;
+        Ok(Child::new(running, stdin, stdout, stderr))
+    }
+
+    /// What was set for one run must not stay for the next.
+    fn set_defaults(&mut self, defaults: Defaults) {
+        if self.stdin.is_none() {
+            self.inner.stdin(defaults.stdin.unwrap_or(Stdio::inherit()));
+        }
+        if !self.has_stdout {
+            self.inner.stdout(defaults.stdout.unwrap_or(Stdio::inherit()));
+        }
+        if !self.has_stderr {
+            self.inner.stderr(defaults.stderr.unwrap_or(Stdio::inherit()));
+        }
+    }
+
+    /// Whether the child will have a terminal for its stdin.
+    fn has_terminal(&self, defaults: &Defaults) -> bool {
+        let default = defaults.stdin.as_ref().map_or(Origin::Inherited, Stdio::origin);
+        match self.stdin.unwrap_or(default) {
+            Origin::Inherited => io::stdin().is_terminal(),
+            Origin::Terminal => true,
+            Origin::Other => false,
+        }
+    }
+
+    fn explain(&self, error: &io::Error) -> io::Error {
+        let program = self.inner.get_program().display();
+        let place = self.inner.get_current_dir().map(|dir| format!(" in `{}`", dir.display())).unwrap_or_default();
+        io::Error::new(error.kind(), format!("cannot run `{program}`{place}: {error}"))
+    }
+}

@@ -1,0 +1,81 @@
+//! Why a command did not do what it was to do.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::process::{ExitStatus, Output};
+
+/// A command could not be run, or was run with [`check`](super::RunProcess::check) and has failed.
+///
+/// It converts into [`io::Error`], so `?` works in functions that return `io::Result`.
+#[derive(Debug)]
+pub struct ProcessError {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Io(io::Error),
+    Failed { program: String, output: Output },
+}
+
+impl ProcessError {
+    pub(super) fn failed(program: String, output: Output) -> Self {
+        Self { kind: Kind::Failed { program, output } }
+    }
+
+    /// How the command ended; `None` if it could not be run.
+    #[must_use]
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.output().map(|output| output.status)
+    }
+
+    /// What the command wrote before it failed, as far as it was captured; `None` if it could not be run.
+    #[must_use]
+    pub fn output(&self) -> Option<&Output> {
+        match &self.kind {
+            Kind::Failed { output, .. } => Some(output),
+            Kind::Io(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Io(error) => error.fmt(f),
+            Kind::Failed { program, output } => {
+                write!(f, "`{program}` ended with {}", output.status)?;
+                let errors = String::from_utf8_lossy(&output.stderr);
+                match errors.lines().rev().find(|line| !line.trim().is_empty()) {
+                    Some(last) => write!(f, ": {}", last.trim()),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Error for ProcessError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            Kind::Io(error) => error.source(),
+            Kind::Failed { .. } => None,
+        }
+    }
+}
+
+impl From<io::Error> for ProcessError {
+    fn from(error: io::Error) -> Self {
+        Self { kind: Kind::Io(error) }
+    }
+}
+
+impl From<ProcessError> for io::Error {
+    fn from(error: ProcessError) -> Self {
+        match error.kind {
+            Kind::Io(error) => error,
+            Kind::Failed { .. } => Self::other(error),
+        }
+    }
+}

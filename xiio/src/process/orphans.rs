@@ -1,0 +1,64 @@
+//! Children that were dropped while they ran: killed, and still to be reaped.
+//!
+//! Whoever drops one may be anywhere: outside of a runtime, in one that has just ended, in the executor of another library.
+//! So nothing but a thread can be relied upon to come back later. It starts with the first orphan and ends with the last;
+//! a killed child is gone in milliseconds.
+//!
+//! What does not work: a wait in the destructor, as the kernel may take its time; a list that the next call of this room
+//! looks at, as there may be none.
+
+use std::process::Child;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(256);
+
+static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { children: Vec::new(), has_reaper: false });
+
+struct Orphans {
+    children: Vec<Child>,
+    has_reaper: bool,
+}
+
+fn orphans() -> MutexGuard<'static, Orphans> {
+    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reaps a child that was killed, now or later.
+pub(super) fn reap(mut child: Child) {
+    if has_ended(&mut child) {
+        return;
+    }
+    let mut orphans = orphans();
+    orphans.children.push(child);
+    if !orphans.has_reaper {
+        // If there can be no thread now, the next orphan tries again.
+        orphans.has_reaper = thread::Builder::new().name("xiio-reaper".into()).spawn(reap_all).is_ok();
+    }
+}
+
+/// Whether a child is no concern any more: it was reaped now, or by somebody else.
+fn has_ended(child: &mut Child) -> bool {
+    !matches!(child.try_wait(), Ok(None))
+}
+
+/// Asks all of them again and again: one that the kernel does not end must not keep the others.
+fn reap_all() {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        let mut orphans = orphans();
+        let n_before = orphans.children.len();
+        orphans.children.retain_mut(|child| !has_ended(child));
+        if orphans.children.is_empty() {
+            orphans.has_reaper = false;
+            return;
+        }
+        if orphans.children.len() < n_before {
+            pause = FIRST_PAUSE;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A command in one call.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::process::Output;
+
+use super::command::{Command, Defaults};
+use super::error::ProcessError;
+use super::stdio::Stdio;
+
+/// Runs a command to its end: `run_process(command).await`.
+///
+/// The command is a [`Command`] (or `&mut` of one, as its methods give), the name of a program, or an array of a program
+/// and its arguments. There is no shell in between. Streams are inherited where nothing else is said.
+///
+/// The value has the status, and what was written if [`capture_output`](RunProcess::capture_output) was asked for.
+///
+/// # Errors
+/// What kept the program from running, naming it; with [`check`](RunProcess::check) also that it failed.
+///
+/// # Panics
+/// When polled outside of a runtime, and for an array without a program.
+///
+/// # Cancellation
+/// The process is stopped with its group, see [the room](super).
+///
+/// # Examples
+/// ```
+/// use xiio::process::{Command, ProcessError, run_process};
+///
+/// # xiio::run(async {
+/// let greeting = run_process(["echo", "hello"]).capture_output(true).await?;
+/// assert_eq!(greeting.stdout, b"hello\n");
+///
+/// let missing = run_process(Command::new("ls").arg("/no/such/directory")).capture_output(true).check(true).await;
+/// assert!(missing.unwrap_err().to_string().starts_with("`ls` ended with exit status: 2: "));
+/// # Ok::<(), ProcessError>(()) }).unwrap();
+/// ```
+///
+/// # Source
+/// `xiio.run_process` in the Python original; `subprocess.run`.
+pub fn run_process<'a>(command: impl Into<RunProcess<'a>>) -> RunProcess<'a> {
+    command.into()
+}
+
+/// A command about to be run, see [`run_process`].
+#[must_use = "nothing is run unless this is awaited"]
+pub struct RunProcess<'a> {
+    command: Held<'a>,
+    input: Option<Box<dyn AsRef<[u8]> + 'a>>,
+    captures: bool,
+    checks: bool,
+}
+
+enum Held<'a> {
+    Owned(Box<Command>),
+    Borrowed(&'a mut Command),
+}
+
+impl<'a> RunProcess<'a> {
+    fn new(command: Held<'a>) -> Self {
+        Self { command, input: None, captures: false, checks: false }
+    }
+
+    /// Writes these bytes to the stdin of the command, while its output is read, and closes it then.
+    ///
+    /// A command that does not read all of it is no error.
+    pub fn input(mut self, input: impl AsRef<[u8]> + 'a) -> Self {
+        self.input = Some(Box::new(input));
+        self
+    }
+
+    /// Whether stdout and stderr are captured instead of what the command says. The memory is the limit.
+    pub fn capture_output(mut self, captures: bool) -> Self {
+        self.captures = captures;
+        self
+    }
+
+    /// Whether an end without success is an error.
+    pub fn check(mut self, checks: bool) -> Self {
+        self.checks = checks;
+        self
+    }
+
+    async fn run(mut self) -> Result<Output, ProcessError> {
+        let command: &mut Command = match &mut self.command {
+            Held::Owned(command) => command,
+            Held::Borrowed(command) => command,
+        };
+        let mut streams = Defaults::inherit();
+        if self.input.is_some() {
+            streams.stdin = Some(Stdio::piped());
+        }
+        if self.captures {
+            (streams.stdout, streams.stderr) = (Some(Stdio::piped()), Some(Stdio::piped()));
+        }
+        let child = command.start(streams)?;
+        let program = child.program().to_owned();
+        let input = self.input.as_deref().map_or(&[][..], AsRef::as_ref);
+        let output = child.communicate(input).await?;
+        if self.checks && !output.status.success() {
+            return Err(ProcessError::failed(program, output));
+        }
+        Ok(output)
+    }
+}
+
+impl<'a> IntoFuture for RunProcess<'a> {
+    type Output = Result<Output, ProcessError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl From<Command> for RunProcess<'_> {
+    fn from(command: Command) -> Self {
+        Self::new(Held::Owned(Box::new(command)))
+    }
+}
+
+impl<'a> From<&'a mut Command> for RunProcess<'a> {
+    fn from(command: &'a mut Command) -> Self {
+        Self::new(Held::Borrowed(command))
+    }
+}
+
+impl From<&str> for RunProcess<'_> {
+    fn from(program: &str) -> Self {
+        Command::new(program).into()
+    }
+}
+
+impl<S: AsRef<OsStr>, const N: usize> From<[S; N]> for RunProcess<'_> {
+    fn from(words: [S; N]) -> Self {
+        words[..].into()
+    }
+}
+
+impl<S: AsRef<OsStr>> From<&[S]> for RunProcess<'_> {
+    fn from(words: &[S]) -> Self {
+        let [program, arguments @ ..] = words else { panic!("a command needs at least the name of a program") };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command.into()
+    }
+}
+
+impl fmt::Debug for RunProcess<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let command: &Command = match &self.command {
+            Held::Owned(command) => command,
+            Held::Borrowed(command) => command,
+        };
+        f.debug_struct("RunProcess").field("command", command).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! What the standard streams of a child are connected to, and our ends of its pipes.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, IsTerminal, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use crate::io::{Async, Read, Write};
+use crate::reactor::Direction;
+use crate::sys;
+
+/// What a standard stream of a child is connected to; as `std::process::Stdio`.
+///
+/// A type of its own, since that of `std` does not tell whether it is the terminal of this process (see [the room](super)).
+#[derive(Debug)]
+pub struct Stdio {
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Inherit,
+    Null,
+    Piped,
+    Descriptor(OwnedFd),
+}
+
+impl Stdio {
+    /// The stream of this process.
+    #[must_use]
+    pub fn inherit() -> Self {
+        Self { target: Target::Inherit }
+    }
+
+    /// Nothing: reads are at the end, writes are lost.
+    #[must_use]
+    pub fn null() -> Self {
+        Self { target: Target::Null }
+    }
+
+    /// A pipe, of which [`Child`](super::Child) has the other end.
+    #[must_use]
+    pub fn piped() -> Self {
+        Self { target: Target::Piped }
+    }
+
+    /// Whether this is a terminal, or may be the one of this process.
+    pub(super) fn origin(&self) -> Origin {
+        match &self.target {
+            Target::Inherit => Origin::Inherited,
+            Target::Descriptor(fd) if fd.is_terminal() => Origin::Terminal,
+            Target::Null | Target::Piped | Target::Descriptor(_) => Origin::Other,
+        }
+    }
+}
+
+impl From<Stdio> for std::process::Stdio {
+    fn from(stdio: Stdio) -> Self {
+        match stdio.target {
+            Target::Inherit => Self::inherit(),
+            Target::Null => Self::null(),
+            Target::Piped => Self::piped(),
+            Target::Descriptor(fd) => fd.into(),
+        }
+    }
+}
+
+/// Where a stream comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Inherited,
+    Terminal,
+    Other,
+}
+
+macro_rules! stdio_from_descriptors {
+    ($($of:ty),*) => {$(
+        impl From<$of> for Stdio {
+            fn from(descriptor: $of) -> Self {
+                Self { target: Target::Descriptor(descriptor.into()) }
+            }
+        }
+    )*};
+}
+
+stdio_from_descriptors!(OwnedFd, File, PipeReader, PipeWriter, UnixStream);
+
+/// A pipe to the stdin of a child. Closed when it is dropped; the child then reads to the end.
+///
+/// Writing to a child that has closed its stdin, or has ended, is the error `BrokenPipe`.
+#[derive(Debug)]
+pub struct ChildStdin {
+    pipe: Async<PipeWriter>,
+}
+
+/// A pipe from the stdout of a child.
+#[derive(Debug)]
+pub struct ChildStdout {
+    pipe: Async<PipeReader>,
+}
+
+/// A pipe from the stderr of a child.
+#[derive(Debug)]
+pub struct ChildStderr {
+    pipe: Async<PipeReader>,
+}
+
+macro_rules! pipe_ends {
+    ($($end:ident of $std:ty),*) => {$(
+        impl $end {
+            pub(super) fn new(pipe: $std) -> io::Result<Self> {
+                Ok(Self { pipe: Async::new(OwnedFd::from(pipe).into())? })
+            }
+        }
+
+        impl AsFd for $end {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.pipe.as_fd()
+            }
+        }
+
+        /// The pipe for another child. It blocks again, as programs expect.
+        impl From<$end> for Stdio {
+            fn from(end: $end) -> Self {
+                let pipe = end.pipe.into_inner();
+                // Fails only for what is no open file.
+                let _ = sys::fd::set_blocking(pipe.as_fd());
+                OwnedFd::from(pipe).into()
+            }
+        }
+    )*};
+}
+
+pipe_ends!(
+    ChildStdin of std::process::ChildStdin,
+    ChildStdout of std::process::ChildStdout,
+    ChildStderr of std::process::ChildStderr
+);
+
+macro_rules! readers {
+    ($($end:ty),*) => {$(
+        impl Read for $end {
+            async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                let n_read = (&self.pipe).read(buf).await?;
+                self.pipe.note_transfer(Direction::Read, n_read, buf.len());
+                Ok(n_read)
+            }
+
+            async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                (&self.pipe).read_vectored(bufs).await
+            }
+        }
+    )*};
+}
+
+readers!(ChildStdout, ChildStderr);
+
+impl Write for ChildStdin {
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&self.pipe).write(buf).await
+    }
+
+    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&self.pipe).write_vectored(bufs).await
+    }
+}
