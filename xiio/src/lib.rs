@@ -131,6 +131,7 @@ pub mod inspect;
 pub mod io;
 #[cfg(target_os = "linux")]
 pub mod process;
+pub mod net;
 pub mod signal;
 pub mod testing;
 pub mod thread;

@@ -89,16 +89,17 @@ where
     }
 }
 
-/// The traits for a type by those of a reference to it.
-macro_rules! by_reference {
-    ([$($generics:tt)*] $type:ty $(where $($bounds:tt)*)?) => {
+/// The traits of a type by those of something that it refers to: `delegate!([T] Type<T>, this => &this.0)`.
+macro_rules! delegate {
+    (read [$($generics:tt)*] $type:ty, $this:ident => $target:expr $(, where $($bounds:tt)*)?) => {
         impl<$($generics)*> ::futures_io::AsyncRead for $type $(where $($bounds)*)? {
             fn poll_read(
                 self: ::std::pin::Pin<&mut Self>,
                 cx: &mut ::std::task::Context<'_>,
                 buf: &mut [u8],
             ) -> ::std::task::Poll<::std::io::Result<usize>> {
-                ::futures_io::AsyncRead::poll_read(::std::pin::Pin::new(&mut &*self), cx, buf)
+                let $this = self.as_ref().get_ref();
+                ::futures_io::AsyncRead::poll_read(::std::pin::Pin::new(&mut $target), cx, buf)
             }
 
             fn poll_read_vectored(
@@ -106,22 +107,20 @@ macro_rules! by_reference {
                 cx: &mut ::std::task::Context<'_>,
                 bufs: &mut [::std::io::IoSliceMut<'_>],
             ) -> ::std::task::Poll<::std::io::Result<usize>> {
-                ::futures_io::AsyncRead::poll_read_vectored(::std::pin::Pin::new(&mut &*self), cx, bufs)
+                let $this = self.as_ref().get_ref();
+                ::futures_io::AsyncRead::poll_read_vectored(::std::pin::Pin::new(&mut $target), cx, bufs)
             }
         }
     };
-}
-
-/// As `by_reference`, for writing.
-macro_rules! write_by_reference {
-    ([$($generics:tt)*] $type:ty $(where $($bounds:tt)*)?) => {
+    (write [$($generics:tt)*] $type:ty, $this:ident => $target:expr $(, where $($bounds:tt)*)?) => {
         impl<$($generics)*> ::futures_io::AsyncWrite for $type $(where $($bounds)*)? {
             fn poll_write(
                 self: ::std::pin::Pin<&mut Self>,
                 cx: &mut ::std::task::Context<'_>,
                 buf: &[u8],
             ) -> ::std::task::Poll<::std::io::Result<usize>> {
-                ::futures_io::AsyncWrite::poll_write(::std::pin::Pin::new(&mut &*self), cx, buf)
+                let $this = self.as_ref().get_ref();
+                ::futures_io::AsyncWrite::poll_write(::std::pin::Pin::new(&mut $target), cx, buf)
             }
 
             fn poll_write_vectored(
@@ -129,27 +128,114 @@ macro_rules! write_by_reference {
                 cx: &mut ::std::task::Context<'_>,
                 bufs: &[::std::io::IoSlice<'_>],
             ) -> ::std::task::Poll<::std::io::Result<usize>> {
-                ::futures_io::AsyncWrite::poll_write_vectored(::std::pin::Pin::new(&mut &*self), cx, bufs)
+                let $this = self.as_ref().get_ref();
+                ::futures_io::AsyncWrite::poll_write_vectored(::std::pin::Pin::new(&mut $target), cx, bufs)
             }
 
             fn poll_flush(
                 self: ::std::pin::Pin<&mut Self>,
                 cx: &mut ::std::task::Context<'_>,
             ) -> ::std::task::Poll<::std::io::Result<()>> {
-                ::futures_io::AsyncWrite::poll_flush(::std::pin::Pin::new(&mut &*self), cx)
+                let $this = self.as_ref().get_ref();
+                ::futures_io::AsyncWrite::poll_flush(::std::pin::Pin::new(&mut $target), cx)
             }
 
             fn poll_close(
                 self: ::std::pin::Pin<&mut Self>,
                 cx: &mut ::std::task::Context<'_>,
             ) -> ::std::task::Poll<::std::io::Result<()>> {
-                ::futures_io::AsyncWrite::poll_close(::std::pin::Pin::new(&mut &*self), cx)
+                let $this = self.as_ref().get_ref();
+                ::futures_io::AsyncWrite::poll_close(::std::pin::Pin::new(&mut $target), cx)
             }
         }
     };
 }
 
-pub(crate) use {by_reference, write_by_reference};
+pub(crate) use delegate;
 
-by_reference!([T: AsFd + Unpin] Async<T> where for<'a> &'a T: Read);
-write_by_reference!([T: AsFd + Unpin] Async<T> where for<'a> &'a T: Write);
+delegate!(read [T: AsFd] Async<T>, this => &*this, where for<'a> &'a T: Read);
+delegate!(write [T: AsFd] Async<T>, this => &*this, where for<'a> &'a T: Write);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy};
+    use futures::{AsyncRead, AsyncWrite, StreamExt};
+
+    use super::*;
+    use crate::net::{TcpListener, TcpStream, UnixStream};
+    use crate::{join, task_group, yield_now};
+
+    fn has_the_traits(_stream: &(impl AsyncRead + AsyncWrite + Unpin)) {}
+
+    #[test]
+    fn a_stream_is_read_by_the_tools_of_futures() {
+        crate::run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let (client, server) = join!(TcpStream::connect(addr), listener.accept());
+            let (mut client, (server, _)) = (client.unwrap(), server.unwrap());
+            has_the_traits(&client);
+            has_the_traits(&&client);
+            let mut lines = BufReader::new(server).lines();
+            join!(
+                async {
+                    AsyncWriteExt::write_all(&mut client, b"one\ntw").await.unwrap();
+                    yield_now().await;
+                    AsyncWriteExt::write_all(&mut client, b"o\n").await.unwrap();
+                    client.close().await.unwrap();
+                },
+                async {
+                    assert_eq!(lines.next().await.unwrap().unwrap(), "one");
+                    assert_eq!(lines.next().await.unwrap().unwrap(), "two");
+                    assert!(lines.next().await.is_none());
+                }
+            );
+        });
+    }
+
+    #[test]
+    fn halves_are_copied_by_the_tools_of_futures() {
+        let sent = vec![7; 1 << 20];
+        let mut received = Vec::new();
+        crate::run(async {
+            let (a, b) = UnixStream::pair().unwrap();
+            let (read_a, mut write_a) = a.into_split();
+            let (read_b, mut write_b) = b.split();
+            join!(
+                async {
+                    AsyncWriteExt::write_all(&mut write_a, &sent).await.unwrap();
+                    drop(write_a);
+                },
+                async {
+                    copy(read_b, &mut write_b).await.unwrap();
+                    write_b.close().await.unwrap();
+                },
+                async {
+                    let mut read_a = read_a;
+                    AsyncReadExt::read_to_end(&mut read_a, &mut received).await.unwrap();
+                },
+            );
+        });
+        assert!(received == sent);
+    }
+
+    #[test]
+    fn both_directions_wait_at_once() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = (Async::new(reader).unwrap(), Async::new(writer).unwrap());
+        let n_read = Cell::new(0);
+        crate::run(async {
+            task_group!(|tg| {
+                tg.spawn(async {
+                    let mut buf = vec![0; 1 << 20];
+                    AsyncReadExt::read_exact(&mut &reader, &mut buf).await.unwrap();
+                    n_read.set(buf.len());
+                });
+                tg.spawn(async { AsyncWriteExt::write_all(&mut &writer, &vec![0; 1 << 20]).await.unwrap() });
+            });
+        });
+        assert_eq!(n_read.get(), 1 << 20);
+    }
+}

@@ -42,4 +42,6 @@ pub use readiness::{read, readable, writable, write, write_all};
 pub use traits::{Read, Take, Write};
 pub use unchanged::Unchanged;
 
+#[cfg(feature = "futures-io")]
+pub(crate) use futures::delegate;
 pub(crate) use readiness::Readiness;

@@ -118,7 +118,7 @@ pub async fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
 /// Writes all of `buf`, waiting as often as it takes.
 ///
 /// # Errors
-/// As [`write`]; `WriteZero` when nothing is accepted any more. How much was written before is not told.
+/// As [`write`](write()); `WriteZero` when nothing is accepted any more. How much was written before is not told.
 ///
 /// # Cancellation
 /// A part of `buf` may have been written.

@@ -7,7 +7,7 @@ const FIRST_CHUNK: usize = 4 * 1024;
 /// How much it asks for at most.
 const MAX_CHUNK: usize = 256 * 1024;
 
-/// What bytes can be read from, as `std::io::Read`; see the [room](self) for why its methods are `async`.
+/// What bytes can be read from, as `std::io::Read`; see the [room](crate::io) for why its methods are `async`.
 ///
 /// # Examples
 /// ```
@@ -164,7 +164,7 @@ pub(super) fn invalid_text(error: std::str::Utf8Error) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
 
-/// What bytes can be written to, as `std::io::Write`; see the [room](self) for why its methods are `async`.
+/// What bytes can be written to, as `std::io::Write`; see the [room](crate::io) for why its methods are `async`.
 pub trait Write {
     /// Waits until there is room, and writes once from `buf`.
     ///

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
+use std::time::Duration;
 
 use super::{check, check_len, retry};
 
@@ -75,6 +76,21 @@ pub(crate) fn set_backlog(fd: BorrowedFd<'_>, n_waiting: libc::c_int) -> io::Res
     Ok(())
 }
 
+/// `SO_LINGER`; a part of a second counts as a whole one.
+pub(crate) fn set_linger(fd: BorrowedFd<'_>, linger: Option<Duration>) -> io::Result<()> {
+    let seconds = linger.unwrap_or_default().as_nanos().div_ceil(1_000_000_000);
+    let option = libc::linger {
+        l_onoff: linger.is_some().into(),
+        l_linger: libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX),
+    };
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_LINGER);
+    // SAFETY: the option lives until the call returns, and is as long as it says.
+    check(unsafe {
+        libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const option).cast(), len_of::<libc::linger>())
+    })?;
+    Ok(())
+}
+
 /// Takes a client from a listener: non-blocking, and closed on exec.
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut addr = RawAddr::new();
@@ -86,6 +102,24 @@ pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
     let client = unsafe { OwnedFd::from_raw_fd(client) };
     Ok((client, addr.to_ip()?))
+}
+
+/// Whether [`accept`] failed for a reason that lies with this one client, which is gone: the next one may be asked for.
+///
+/// `accept(2)` passes on what the network has reported for a client that is in the queue.
+pub(crate) fn is_of_client(error: &io::Error) -> bool {
+    const OF_CLIENT: [libc::c_int; 9] = [
+        libc::ECONNABORTED,
+        libc::EPERM,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENONET,
+    ];
+    error.raw_os_error().is_some_and(|code| OF_CLIENT.contains(&code))
 }
 
 /// `recv(2)`.

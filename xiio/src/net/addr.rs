@@ -1,0 +1,221 @@
+//! Addresses, and names to be looked up.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::thread::in_thread;
+
+/// What names one or several addresses: all that `std::net::ToSocketAddrs` takes.
+///
+/// It is a trait of its own because that of `std` looks names up in the call, which may take half a minute and cannot
+/// be told from the outside; here that is done on a thread, and only where there is a name. It cannot be implemented
+/// outside of xiio.
+///
+/// # Examples
+/// ```
+/// use xiio::net::lookup_host;
+///
+/// let mut addrs = xiio::run(lookup_host(("127.0.0.1", 80))).unwrap();
+/// assert_eq!(addrs.next(), Some("127.0.0.1:80".parse().unwrap()));
+/// ```
+pub trait ToSocketAddrs: sealed::Target {}
+
+impl<T: sealed::Target + ?Sized> ToSocketAddrs for T {}
+
+pub(super) mod sealed {
+    /// A target as it is given.
+    #[derive(Debug)]
+    pub enum Named {
+        One(std::net::SocketAddr),
+        Many(Vec<std::net::SocketAddr>),
+        /// A name and a port.
+        Host(String, u16),
+    }
+
+    pub trait Target {
+        fn target(&self) -> std::io::Result<Named>;
+    }
+}
+
+use sealed::{Named, Target};
+
+impl Target for SocketAddr {
+    fn target(&self) -> io::Result<Named> {
+        Ok(Named::One(*self))
+    }
+}
+
+macro_rules! converted {
+    ($($type:ty),*) => {
+        $(impl Target for $type {
+            fn target(&self) -> io::Result<Named> {
+                Ok(Named::One((*self).into()))
+            }
+        })*
+    };
+}
+
+converted!(SocketAddrV4, SocketAddrV6, (IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
+
+impl Target for [SocketAddr] {
+    fn target(&self) -> io::Result<Named> {
+        Ok(Named::Many(self.to_vec()))
+    }
+}
+
+impl Target for Vec<SocketAddr> {
+    fn target(&self) -> io::Result<Named> {
+        self.as_slice().target()
+    }
+}
+
+impl<const N: usize> Target for [SocketAddr; N] {
+    fn target(&self) -> io::Result<Named> {
+        self.as_slice().target()
+    }
+}
+
+impl Target for (&str, u16) {
+    fn target(&self) -> io::Result<Named> {
+        let (host, port) = *self;
+        match host.parse::<IpAddr>() {
+            Ok(ip) => Ok(Named::One(SocketAddr::new(ip, port))),
+            Err(_) => Ok(Named::Host(host.into(), port)),
+        }
+    }
+}
+
+impl Target for (String, u16) {
+    fn target(&self) -> io::Result<Named> {
+        (self.0.as_str(), self.1).target()
+    }
+}
+
+impl Target for str {
+    fn target(&self) -> io::Result<Named> {
+        if let Ok(addr) = self.parse() {
+            return Ok(Named::One(addr));
+        }
+        let invalid =
+            |what| io::Error::new(ErrorKind::InvalidInput, format!("expected `host:port`, got `{self}`: {what}"));
+        let (host, port) = self.rsplit_once(':').ok_or_else(|| invalid("there is no port"))?;
+        let port = port.parse().map_err(|_| invalid("the port is no number up to 65535"))?;
+        (host, port).target()
+    }
+}
+
+impl Target for String {
+    fn target(&self) -> io::Result<Named> {
+        self.as_str().target()
+    }
+}
+
+impl<T: Target + ?Sized> Target for &T {
+    fn target(&self) -> io::Result<Named> {
+        (**self).target()
+    }
+}
+
+/// The addresses of a name, in the order in which the system prefers them.
+///
+/// Addresses, and texts of addresses, are given back without a look-up.
+///
+/// # Errors
+/// `InvalidInput` for a text that is no `host:port`; what `getaddrinfo(3)` reports.
+///
+/// # Cancellation
+/// A look-up cannot be interrupted. Nobody waits for it: it ends on its thread by itself.
+///
+/// # Source
+/// `std::net::ToSocketAddrs::to_socket_addrs`.
+pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<impl Iterator<Item = SocketAddr>> {
+    Ok(resolve(&host).await?.into_iter())
+}
+
+/// All addresses of a target, at least one.
+pub(super) async fn resolve(target: &(impl Target + ?Sized)) -> io::Result<Vec<SocketAddr>> {
+    let addrs = match target.target()? {
+        Named::One(addr) => vec![addr],
+        Named::Many(addrs) => addrs,
+        Named::Host(host, port) => look_up(host, port).await?,
+    };
+    if addrs.is_empty() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "the name stands for no address"));
+    }
+    Ok(addrs)
+}
+
+/// The address that is meant where only one can be.
+pub(super) async fn resolve_one(target: &(impl Target + ?Sized)) -> io::Result<SocketAddr> {
+    match target.target()? {
+        Named::One(addr) => Ok(addr),
+        _ => Ok(resolve(target).await?[0]),
+    }
+}
+
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    in_thread(move || {
+        let addrs = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
+        addrs
+            .map(Vec::from_iter)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot look up `{host}`: {error}")))
+    })
+    .abandon_on_cancel()
+    .await
+}
+
+/// Tries one address after the other with what does not wait; the last error counts.
+pub(super) async fn first<T>(
+    target: &(impl Target + ?Sized),
+    mut attempt: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut outcome = None;
+    for addr in resolve(target).await? {
+        let result = attempt(addr);
+        if result.is_ok() {
+            return result;
+        }
+        outcome = Some(result);
+    }
+    outcome.unwrap_or_else(|| unreachable!("a target has at least one address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(target: impl ToSocketAddrs) -> String {
+        match target.target() {
+            Ok(Named::One(addr)) => addr.to_string(),
+            Ok(Named::Many(addrs)) => format!("{addrs:?}"),
+            Ok(Named::Host(host, port)) => format!("look up {host} for {port}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn only_names_are_looked_up() {
+        assert_eq!(show("127.0.0.1:80"), "127.0.0.1:80");
+        assert_eq!(show("[::1]:80"), "[::1]:80");
+        assert_eq!(show(("::1", 80)), "[::1]:80");
+        assert_eq!(show((Ipv4Addr::LOCALHOST, 80)), "127.0.0.1:80");
+        assert_eq!(show(String::from("localhost:80")), "look up localhost for 80");
+        assert_eq!(show((String::from("localhost"), 80)), "look up localhost for 80");
+    }
+
+    #[test]
+    fn what_is_no_address_is_explained() {
+        assert_eq!(show("localhost"), "expected `host:port`, got `localhost`: there is no port");
+        assert_eq!(
+            show("localhost:http"),
+            "expected `host:port`, got `localhost:http`: the port is no number up to 65535"
+        );
+        assert!(show("localhost:70000").ends_with("no number up to 65535"));
+    }
+
+    #[test]
+    fn no_address_is_an_error() {
+        let none: &[SocketAddr] = &[];
+        assert_eq!(crate::run(resolve(none)).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}

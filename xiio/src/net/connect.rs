@@ -1,0 +1,97 @@
+//! Connecting to the first of several addresses that answers. See RFC 8305.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::tcp::TcpStream;
+use crate::combine::timeout;
+use crate::io::Async;
+use crate::promise::Promise;
+use crate::reactor::Direction;
+use crate::sys::socket::{self, Family};
+use crate::try_task_group;
+
+/// How long an attempt may take before the next one begins beside it.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Connects to the first that answers; the others are given up.
+pub(super) async fn connect_any(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    match addrs[..] {
+        [addr] => connect(addr).await,
+        _ => connect_staggered(interleave(addrs)).await,
+    }
+}
+
+async fn connect_staggered(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let last_error = RefCell::new(None);
+    // The first to connect ends the group like an error would: all others are cancelled before their next poll.
+    let connected = try_task_group!(error = TcpStream, |tg| {
+        for addr in addrs {
+            let last_error = &last_error;
+            let failed = Promise::new();
+            let has_failed = failed.wait();
+            tg.spawn(async move {
+                match connect(addr).await {
+                    Ok(stream) => return Err(stream),
+                    Err(error) => drop(last_error.replace(Some(error))),
+                }
+                let _ = failed.set(());
+                Ok(())
+            });
+            let _ = timeout(STAGGER, has_failed).await;
+        }
+    });
+    match (connected, last_error.into_inner()) {
+        (Err(stream), _) => Ok(stream),
+        (Ok(()), Some(error)) => Err(error),
+        (Ok(()), None) => unreachable!("who has not connected has failed"),
+    }
+}
+
+async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let io = Async::from_nonblocking(socket::stream(Family::of(&addr))?);
+    io.operate(Direction::Write, |io| socket::connect(io.as_fd(), &addr)).await?;
+    Ok(TcpStream::from_async(io.map(Into::into)))
+}
+
+/// The families by turns, beginning with that of the first address, each in its order: where one of them does not work at
+/// all, the second attempt is the other.
+fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let is_first_ip4 = addrs.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| addr.is_ipv4() == is_first_ip4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut by_turns = Vec::new();
+    loop {
+        let pair = (first.next(), second.next());
+        by_turns.extend(pair.0);
+        by_turns.extend(pair.1);
+        if pair == (None, None) {
+            return by_turns;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(text: &str) -> String {
+        let addrs = text.chars().enumerate().map(|(n, family)| {
+            let ip = if family == '4' { "127.0.0.1" } else { "::1" };
+            SocketAddr::new(ip.parse().unwrap(), n as u16)
+        });
+        let show = |addr: SocketAddr| format!("{}{}", if addr.is_ipv4() { 4 } else { 6 }, addr.port());
+        interleave(addrs.collect()).into_iter().map(show).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn families_take_turns_in_their_order() {
+        assert_eq!(turns("6644"), "60 42 61 43");
+        assert_eq!(turns("46664"), "40 61 44 62 63");
+        assert_eq!(turns("444"), "40 41 42");
+        assert_eq!(turns(""), "");
+    }
+}

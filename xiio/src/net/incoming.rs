@@ -1,0 +1,69 @@
+//! The clients of a listener.
+
+use std::io;
+use std::time::Duration;
+
+use super::{TcpListener, TcpStream, UnixListener, UnixStream};
+use crate::sys::socket;
+use crate::time::sleep;
+
+/// How long a listener rests when the system has no descriptor or no memory for a client.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The clients of a listener, see [`TcpListener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a, L> {
+    listener: &'a L,
+    /// The last attempt failed, and the next one would at once.
+    pauses: bool,
+}
+
+impl<'a, L> Incoming<'a, L> {
+    pub(super) fn new(listener: &'a L) -> Self {
+        Self { listener, pauses: false }
+    }
+
+    async fn next_by<S>(&mut self, accept: impl AsyncFn(&L) -> io::Result<S>) -> io::Result<S> {
+        loop {
+            if self.pauses {
+                sleep(PAUSE).await;
+                self.pauses = false;
+            }
+            match accept(self.listener).await {
+                Err(error) if socket::is_of_client(&error) => {}
+                result => {
+                    self.pauses = result.is_err();
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+impl Incoming<'_, TcpListener> {
+    /// Waits for the next client. Never `None`.
+    ///
+    /// # Errors
+    /// What `accept(2)` reports, except what concerns a single client that is gone. After an error there is a short pause before the next
+    /// attempt, so a loop that goes on does not spin. See the [room](super).
+    ///
+    /// # Cancellation
+    /// No client is lost.
+    pub async fn next(&mut self) -> Option<io::Result<TcpStream>> {
+        Some(self.next_by(async |listener| listener.accept().await.map(|(client, _)| client)).await)
+    }
+}
+
+impl Incoming<'_, UnixListener> {
+    /// Waits for the next client. Never `None`.
+    ///
+    /// # Errors
+    /// What `accept(2)` reports, except what concerns a single client that is gone. After an error there is a short pause before the next
+    /// attempt, so a loop that goes on does not spin. See the [room](super).
+    ///
+    /// # Cancellation
+    /// No client is lost.
+    pub async fn next(&mut self) -> Option<io::Result<UnixStream>> {
+        Some(self.next_by(async |listener| listener.accept().await.map(|(client, _)| client)).await)
+    }
+}

@@ -1,0 +1,297 @@
+//! TCP, UDP and Unix sockets: the types of `std::net` and `std::os::unix::net`, awaited.
+//!
+//! Names and signatures are those of `std`. What differs: an operation that waits is awaited instead, time limits are
+//! [`timeout`](crate::timeout()) instead of a setting of the socket, and reading and writing is done by the traits [`Read`](crate::io::Read) and
+//! [`Write`](crate::io::Write), which `&TcpStream` and `&UnixStream` have too. Sockets are non-blocking and registered once; see
+//! [`Async`](crate::io::Async).
+//!
+//! # Examples
+//! A server that answers every client by itself, and waits for all of them when it ends:
+//! ```
+//! use xiio::io::{Read, Write, copy};
+//! use xiio::net::{TcpListener, TcpStream};
+//!
+//! xiio::run(async {
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let address = listener.local_addr()?;
+//!     xiio::try_task_group!(error = std::io::Error, |tg| {
+//!         let server = tg.spawn(async {
+//!             xiio::task_group!(|clients| {
+//!                 let mut incoming = listener.incoming();
+//!                 while let Some(client) = incoming.next().await {
+//!                     match client {
+//!                         Ok(client) => {
+//!                             clients.spawn(async move {
+//!                                 // What happens to one client is its own matter.
+//!                                 let _ = copy(&mut &client, &mut &client).await;
+//!                             });
+//!                         }
+//!                         Err(error) => eprintln!("cannot take a client: {error}"),
+//!                     }
+//!                 }
+//!             });
+//!             Ok(())
+//!         });
+//!         let mut stream = TcpStream::connect(address).await?;
+//!         stream.write_all(b"hello").await?;
+//!         let mut answer = [0; 5];
+//!         stream.read_exact(&mut answer).await?;
+//!         assert_eq!(&answer, b"hello");
+//!         server.cancel().await;
+//!     })
+//! })
+//! # .unwrap();
+//! ```
+//!
+//! # A server's loop survives
+//! `accept(2)` fails for three kinds of reasons, and a server that ends because of one of the first two can be ended by anybody:
+//! - one client: it was gone before it was taken (`ECONNABORTED`, and what the network reports). [`Incoming::next`] goes on
+//!   to the next client; after [`TcpListener::accept`] do the same.
+//! - resources: no more descriptors (`EMFILE`, `ENFILE`) or memory (`ENOBUFS`, `ENOMEM`). `next` gives the error, to be logged,
+//!   and pauses before it tries again, as the client is still in the queue and the same would come at once. So a loop as
+//!   above goes on when there are descriptors again, and does not spin meanwhile. Better still is a group with a `limit`
+//!   below `RLIMIT_NOFILE`.
+//! - the listener itself (`EBADF`, `EINVAL`, `ENOTSOCK`), which cannot happen with these types.
+//!
+//! # Threads
+//! A socket stays on the thread of its runtime. To serve it on another one, send the type of `std`, which is made with
+//! `try_into`.
+//!
+//! # Implementation
+//! Names are looked up by `getaddrinfo(3)` on a thread of [`in_thread`](crate::in_thread()); addresses and texts of addresses need none. A
+//! connection costs a socket, two `connect(2)` and one `epoll_ctl(2)`. An `accept4(2)` gives clients that need no further
+//! call. A stream whose read or write was short is known to be empty or full, so request and answer cost one wait, one
+//! `recv` and one `send` on either side.
+
+mod addr;
+mod connect;
+mod halves;
+mod incoming;
+mod tcp;
+mod udp;
+mod unix;
+
+pub use addr::{ToSocketAddrs, lookup_host};
+pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use incoming::Incoming;
+pub use tcp::{TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{UnixDatagram, UnixListener, UnixStream};
+
+/// The methods of a socket that `std` has and that do not wait.
+macro_rules! as_in_std {
+    ($($(#[$doc:meta])* fn $name:ident(&self $(, $arg:ident: $type:ty)*) $(-> $output:ty)?;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// What the system reports.
+            pub fn $name(&self $(, $arg: $type)*) -> std::io::Result<as_in_std!(@output $($output)?)> {
+                self.io.get_ref().$name($($arg),*)
+            }
+        )*
+    };
+    (@output) => { () };
+    (@output $output:ty) => { $output };
+}
+
+/// What every socket has: its descriptor, and the way from and to the type of `std`.
+macro_rules! socket {
+    ($socket:ident = $std:ty) => {
+        /// Takes a socket of `std`, which becomes non-blocking.
+        impl TryFrom<$std> for $socket {
+            type Error = std::io::Error;
+
+            fn try_from(socket: $std) -> std::io::Result<Self> {
+                Ok(Self { io: crate::io::Async::new(socket)? })
+            }
+        }
+
+        /// Gives the socket to `std`, blocking again.
+        impl TryFrom<$socket> for $std {
+            type Error = std::io::Error;
+
+            fn try_from(socket: $socket) -> std::io::Result<Self> {
+                let socket = socket.io.into_inner();
+                socket.set_nonblocking(false)?;
+                Ok(socket)
+            }
+        }
+
+        impl std::os::fd::AsFd for $socket {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.io.as_fd()
+            }
+        }
+
+        impl std::os::fd::AsRawFd for $socket {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                std::os::fd::AsRawFd::as_raw_fd(self.io.get_ref())
+            }
+        }
+
+        impl std::fmt::Debug for $socket {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.io.get_ref().fmt(f)
+            }
+        }
+
+        impl $socket {
+            /// Waits until something can be taken without waiting: data, a client, the end, or an error.
+            ///
+            /// # Errors
+            /// What `epoll_ctl(2)` reports.
+            ///
+            /// # Cancellation
+            /// Nothing is taken.
+            pub async fn readable(&self) -> std::io::Result<()> {
+                self.io.readable().await
+            }
+
+            /// Waits until there is room to write, or an error.
+            ///
+            /// # Errors
+            /// What `epoll_ctl(2)` reports.
+            ///
+            /// # Cancellation
+            /// Nothing is written.
+            pub async fn writable(&self) -> std::io::Result<()> {
+                self.io.writable().await
+            }
+        }
+    };
+}
+
+/// The traits of a stream and of a reference to it, by functions that try once.
+macro_rules! stream {
+    ($stream:ident: $recv:path, $recv_vectored:path, $send:path, $send_vectored:path) => {
+        impl crate::io::Read for &$stream {
+            async fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                if buf.is_empty() {
+                    return Ok(0);
+                }
+                self.io.operate(crate::reactor::Direction::Read, |io| $recv(io, buf)).await
+            }
+
+            async fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                if bufs.iter().all(|buf| buf.is_empty()) {
+                    return Ok(0);
+                }
+                self.io.operate(crate::reactor::Direction::Read, |io| $recv_vectored(io, bufs)).await
+            }
+        }
+
+        impl crate::io::Write for &$stream {
+            async fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+                self.io.operate(crate::reactor::Direction::Write, |io| $send(io, buf)).await
+            }
+
+            async fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                self.io.operate(crate::reactor::Direction::Write, |io| $send_vectored(io, bufs)).await
+            }
+        }
+
+        impl crate::io::Read for $stream {
+            async fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                (&*self).read(buf).await
+            }
+
+            async fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                (&*self).read_vectored(bufs).await
+            }
+        }
+
+        impl crate::io::Write for $stream {
+            async fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+                (&*self).write(buf).await
+            }
+
+            async fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                (&*self).write_vectored(bufs).await
+            }
+        }
+
+        impl $stream {
+            /// A half to read and a half to write, for two tasks of one group.
+            ///
+            /// A reference to the stream does as well; this keeps the two from being confused.
+            pub fn split(&self) -> (crate::net::ReadHalf<'_, Self>, crate::net::WriteHalf<'_, Self>) {
+                crate::net::halves::split(self)
+            }
+
+            /// A half to read and a half to write, which may go different ways.
+            ///
+            /// The stream is closed when both are dropped. Dropping the half to write tells the other end that no more
+            /// comes (`shutdown(2)`).
+            pub fn into_split(self) -> (crate::net::OwnedReadHalf<Self>, crate::net::OwnedWriteHalf<Self>) {
+                crate::net::halves::into_split(self, |stream| stream.shutdown(std::net::Shutdown::Write))
+            }
+        }
+
+        #[cfg(feature = "futures-io")]
+        impl futures_io::AsyncRead for &$stream {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                if buf.is_empty() {
+                    return std::task::Poll::Ready(Ok(0));
+                }
+                self.io.poll_operate(crate::reactor::Direction::Read, cx, |io| $recv(io, buf))
+            }
+
+            fn poll_read_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                if bufs.iter().all(|buf| buf.is_empty()) {
+                    return std::task::Poll::Ready(Ok(0));
+                }
+                self.io.poll_operate(crate::reactor::Direction::Read, cx, |io| $recv_vectored(io, bufs))
+            }
+        }
+
+        /// Closing is `shutdown(2)` of writing.
+        #[cfg(feature = "futures-io")]
+        impl futures_io::AsyncWrite for &$stream {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io.poll_operate(crate::reactor::Direction::Write, cx, |io| $send(io, buf))
+            }
+
+            fn poll_write_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io.poll_operate(crate::reactor::Direction::Write, cx, |io| $send_vectored(io, bufs))
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(self.shutdown(std::net::Shutdown::Write))
+            }
+        }
+
+        #[cfg(feature = "futures-io")]
+        crate::io::delegate!(read [] $stream, this => &*this);
+        #[cfg(feature = "futures-io")]
+        crate::io::delegate!(write [] $stream, this => &*this);
+    };
+}
+
+use {as_in_std, socket, stream};

@@ -1,0 +1,174 @@
+//! TCP.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{self, Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::addr::{ToSocketAddrs, first, resolve};
+use super::{Incoming, as_in_std, connect, socket, stream};
+use crate::io::Async;
+use crate::reactor::Direction;
+use crate::sys::socket as sys;
+
+/// How many clients may wait to be accepted; the system may allow less.
+pub(super) const BACKLOG: i32 = 1024;
+
+/// Takes clients. See [`std::net::TcpListener`], and the [room](super) for how its loop survives.
+pub struct TcpListener {
+    io: Async<net::TcpListener>,
+}
+
+socket!(TcpListener = net::TcpListener);
+
+impl TcpListener {
+    /// Listens on the first address of `addr` that is free. Port 0 is any.
+    ///
+    /// Up to 1024 clients may wait to be accepted, or `net.core.somaxconn`; with `std` it is 128.
+    ///
+    /// # Errors
+    /// Those of a look-up ([`lookup_host`](super::lookup_host)), and of the last address that was tried.
+    ///
+    /// # Cancellation
+    /// Nothing is left behind.
+    pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
+        let listener = first(&addr, |addr| net::TcpListener::bind(addr)).await?;
+        sys::set_backlog(listener.as_fd(), BACKLOG)?;
+        listener.try_into()
+    }
+
+    /// Waits for a client; gives it with its address.
+    ///
+    /// # Errors
+    /// What `accept(2)` reports; see the [room](super) for which of them to go on after.
+    ///
+    /// # Cancellation
+    /// No client is lost.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (client, addr) = self.io.operate(Direction::Read, |io| sys::accept(io.as_fd())).await?;
+        Ok((TcpStream::from_async(Async::from_nonblocking(client.into())), addr))
+    }
+
+    /// The clients, one after the other, for a loop that survives what may happen to them.
+    pub fn incoming(&self) -> Incoming<'_, Self> {
+        Incoming::new(self)
+    }
+
+    as_in_std! {
+        /// The address it listens on.
+        fn local_addr(&self) -> SocketAddr;
+        /// How many routers a packet may pass.
+        fn set_ttl(&self, ttl: u32);
+        /// How many routers a packet may pass.
+        fn ttl(&self) -> u32;
+        /// Takes the error that is pending on the socket.
+        fn take_error(&self) -> Option<io::Error>;
+    }
+}
+
+/// A connection. See [`std::net::TcpStream`].
+///
+/// Both it and `&TcpStream` have [`Read`](crate::io::Read) and [`Write`](crate::io::Write). Dropped, it is closed.
+pub struct TcpStream {
+    io: Async<net::TcpStream>,
+}
+
+socket!(TcpStream = net::TcpStream);
+stream!(TcpStream: recv, recv_vectored, send, send_vectored);
+
+impl TcpStream {
+    pub(super) fn from_async(io: Async<net::TcpStream>) -> Self {
+        Self { io }
+    }
+
+    /// Connects to the first address of `addr` that answers.
+    ///
+    /// Several addresses are tried in the manner of RFC 8305 ("happy eyeballs"): those of IPv6 and of IPv4 by turns,
+    /// beginning with what the system prefers; the next one when one has failed or has not answered for 250 ms, beside
+    /// those before. The first connection counts, the other attempts are given up.
+    ///
+    /// # Errors
+    /// Those of a look-up ([`lookup_host`](super::lookup_host)), and what `connect(2)` reports for the address that failed last. There
+    /// is no time limit but the system's (about two minutes); put it in a [`timeout`](crate::timeout()).
+    ///
+    /// # Cancellation
+    /// Attempts are given up and their sockets closed. A look-up that runs is left alone and ends on its thread.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use xiio::{net::TcpStream, timeout};
+    ///
+    /// # xiio::run(async {
+    /// let stream = timeout(Duration::from_secs(10), TcpStream::connect("localhost:8080")).await??;
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub async fn connect(addr: impl ToSocketAddrs) -> io::Result<Self> {
+        connect::connect_any(resolve(&addr).await?).await
+    }
+
+    /// Waits until there is something, and reads once into `buf` without taking it.
+    ///
+    /// # Errors
+    /// What `recv(2)` reports.
+    ///
+    /// # Cancellation
+    /// Nothing is taken in any case.
+    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.io.read_with(|stream| stream.peek(buf)).await
+    }
+
+    as_in_std! {
+        /// The address of the other end.
+        fn peer_addr(&self) -> SocketAddr;
+        /// The address of this end.
+        fn local_addr(&self) -> SocketAddr;
+        /// Ends reading, writing or both; tasks that wait on this stream are woken.
+        fn shutdown(&self, how: Shutdown);
+        /// Sends small packets at once instead of waiting for more (`TCP_NODELAY`).
+        fn set_nodelay(&self, is_on: bool);
+        /// Whether small packets are sent at once.
+        fn nodelay(&self) -> bool;
+        /// How many routers a packet may pass.
+        fn set_ttl(&self, ttl: u32);
+        /// How many routers a packet may pass.
+        fn ttl(&self) -> u32;
+        /// Takes the error that is pending on the socket.
+        fn take_error(&self) -> Option<io::Error>;
+    }
+
+    /// What happens to data that is not sent yet when the stream is closed: `Some(duration)` is `SO_LINGER`, and zero of it resets
+    /// the connection.
+    ///
+    /// A duration above zero makes closing wait, and with it all tasks of this thread.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` reports.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        sys::set_linger(self.as_fd(), linger)
+    }
+}
+
+fn recv(io: &Async<net::TcpStream>, buf: &mut [u8]) -> io::Result<usize> {
+    let n_bytes = sys::recv(io.as_fd(), buf)?;
+    io.note_transfer(Direction::Read, n_bytes, buf.len());
+    Ok(n_bytes)
+}
+
+fn recv_vectored(io: &Async<net::TcpStream>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let received = sys::recv_message(io.as_fd(), bufs)?;
+    io.note_transfer(Direction::Read, received.n_bytes, sys::capacity(bufs));
+    Ok(received.n_bytes)
+}
+
+pub(super) fn send<S: AsFd>(io: &Async<S>, buf: &[u8]) -> io::Result<usize> {
+    let n_bytes = sys::send(io.as_fd(), buf)?;
+    io.note_transfer(Direction::Write, n_bytes, buf.len());
+    Ok(n_bytes)
+}
+
+pub(super) fn send_vectored<S: AsFd>(io: &Async<S>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let n_bytes = sys::send_vectored(io.as_fd(), bufs)?;
+    io.note_transfer(Direction::Write, n_bytes, sys::capacity(bufs));
+    Ok(n_bytes)
+}

@@ -1,0 +1,285 @@
+//! Sockets within one machine. See `unix(7)`.
+
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::{self, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::tcp::{BACKLOG, send, send_vectored};
+use super::{Incoming, as_in_std, socket, stream};
+use crate::io::Async;
+use crate::reactor::Direction;
+use crate::sys::socket as sys;
+use crate::time::sleep;
+
+/// The first and the longest wait where the system does not tell when the other end has room again.
+const RETRY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
+
+/// Takes clients. See [`std::os::unix::net::UnixListener`], and the [room](super) for how its loop survives.
+///
+/// The file that it is bound to stays when it is dropped, as with `std`.
+pub struct UnixListener {
+    io: Async<net::UnixListener>,
+}
+
+socket!(UnixListener = net::UnixListener);
+
+impl UnixListener {
+    /// Listens on a path, where there must be no file.
+    ///
+    /// # Errors
+    /// What `bind(2)` reports: `AddrInUse` when there is a file.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::listen(net::UnixListener::bind(path)?)
+    }
+
+    /// Listens on an address, which may be of the abstract name space.
+    ///
+    /// # Errors
+    /// What `bind(2)` reports.
+    pub fn bind_addr(addr: &SocketAddr) -> io::Result<Self> {
+        Self::listen(net::UnixListener::bind_addr(addr)?)
+    }
+
+    fn listen(listener: net::UnixListener) -> io::Result<Self> {
+        sys::set_backlog(listener.as_fd(), BACKLOG)?;
+        listener.try_into()
+    }
+
+    /// Waits for a client; gives it with its address.
+    ///
+    /// # Errors
+    /// What `accept(2)` reports; see the [room](super) for which of them to go on after.
+    ///
+    /// # Cancellation
+    /// No client is lost.
+    pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (client, addr) = self.io.read_with(net::UnixListener::accept).await?;
+        Ok((client.try_into()?, addr))
+    }
+
+    /// The clients, one after the other, for a loop that survives what may happen to them.
+    pub fn incoming(&self) -> Incoming<'_, Self> {
+        Incoming::new(self)
+    }
+
+    as_in_std! {
+        /// The address it listens on.
+        fn local_addr(&self) -> SocketAddr;
+        /// Takes the error that is pending on the socket.
+        fn take_error(&self) -> Option<io::Error>;
+    }
+}
+
+/// A connection. See [`std::os::unix::net::UnixStream`].
+///
+/// Both it and `&UnixStream` have [`Read`](crate::io::Read) and [`Write`](crate::io::Write). Dropped, it is closed.
+pub struct UnixStream {
+    io: Async<net::UnixStream>,
+}
+
+socket!(UnixStream = net::UnixStream);
+stream!(UnixStream: recv, recv_vectored, send, send_vectored);
+
+impl UnixStream {
+    /// Connects to the listener at a path.
+    ///
+    /// While the queue of the listener is full it tries again, at first after 1 ms, at most every 50 ms: the system does
+    /// not tell when there is room.
+    ///
+    /// # Errors
+    /// What `connect(2)` reports: `NotFound` when there is no such file, `ConnectionRefused` when nobody listens there.
+    ///
+    /// # Cancellation
+    /// The socket is closed.
+    pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::connect_addr(&SocketAddr::from_pathname(path)?).await
+    }
+
+    /// As [`UnixStream::connect`], to an address, which may be of the abstract name space.
+    ///
+    /// # Errors
+    /// As [`UnixStream::connect`]; `InvalidInput` for an address without a name.
+    ///
+    /// # Cancellation
+    /// The socket is closed.
+    pub async fn connect_addr(addr: &SocketAddr) -> io::Result<Self> {
+        let socket = sys::stream(sys::Family::Unix)?;
+        retry(|| sys::connect_unix(socket.as_fd(), addr)).await?;
+        Ok(Self { io: Async::from_nonblocking(socket.into()) })
+    }
+
+    /// Two streams that are connected with each other.
+    ///
+    /// # Errors
+    /// What `socketpair(2)` reports.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = net::UnixStream::pair()?;
+        Ok((a.try_into()?, b.try_into()?))
+    }
+
+    as_in_std! {
+        /// The address of the other end.
+        fn peer_addr(&self) -> SocketAddr;
+        /// The address of this end.
+        fn local_addr(&self) -> SocketAddr;
+        /// Ends reading, writing or both; tasks that wait on this stream are woken.
+        fn shutdown(&self, how: Shutdown);
+        /// Takes the error that is pending on the socket.
+        fn take_error(&self) -> Option<io::Error>;
+    }
+}
+
+/// Repeats what would block and what no event tells of.
+async fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let [mut pause, longest] = RETRY;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(pause).await,
+            result => return result,
+        }
+        pause = (pause * 2).min(longest);
+    }
+}
+
+fn recv(io: &Async<net::UnixStream>, buf: &mut [u8]) -> io::Result<usize> {
+    recv_vectored(io, &mut [IoSliceMut::new(buf)])
+}
+
+fn recv_vectored(io: &Async<net::UnixStream>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let received = sys::recv_message(io.as_fd(), bufs)?;
+    // Where descriptors were sent along a read is short, though more is queued behind.
+    if !received.is_cut {
+        io.note_transfer(Direction::Read, received.n_bytes, sys::capacity(bufs));
+    }
+    Ok(received.n_bytes)
+}
+
+/// Sends and receives datagrams. See [`std::os::unix::net::UnixDatagram`].
+pub struct UnixDatagram {
+    io: Async<net::UnixDatagram>,
+}
+
+socket!(UnixDatagram = net::UnixDatagram);
+
+impl UnixDatagram {
+    /// A socket on a path, where there must be no file.
+    ///
+    /// # Errors
+    /// What `bind(2)` reports: `AddrInUse` when there is a file.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
+        net::UnixDatagram::bind(path)?.try_into()
+    }
+
+    /// A socket on an address, which may be of the abstract name space.
+    ///
+    /// # Errors
+    /// What `bind(2)` reports.
+    pub fn bind_addr(addr: &SocketAddr) -> io::Result<Self> {
+        net::UnixDatagram::bind_addr(addr)?.try_into()
+    }
+
+    /// A socket without an address.
+    ///
+    /// # Errors
+    /// What `socket(2)` reports.
+    pub fn unbound() -> io::Result<Self> {
+        net::UnixDatagram::unbound()?.try_into()
+    }
+
+    /// Two sockets that are connected with each other.
+    ///
+    /// # Errors
+    /// What `socketpair(2)` reports.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = net::UnixDatagram::pair()?;
+        Ok((a.try_into()?, b.try_into()?))
+    }
+
+    /// Sends to the socket at a path, and receives from no other, from now on.
+    ///
+    /// # Errors
+    /// What `connect(2)` reports.
+    pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.io.get_ref().connect(path)
+    }
+
+    /// As [`UnixDatagram::connect`], to an address.
+    ///
+    /// # Errors
+    /// What `connect(2)` reports.
+    pub fn connect_addr(&self, addr: &SocketAddr) -> io::Result<()> {
+        self.io.get_ref().connect_addr(addr)
+    }
+
+    /// Waits for a datagram; gives its length and the address it is from. What `buf` has no room for is lost.
+    ///
+    /// # Errors
+    /// What `recvfrom(2)` reports.
+    ///
+    /// # Cancellation
+    /// No datagram is lost.
+    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.io.read_with(|socket| socket.recv_from(buf)).await
+    }
+
+    /// Waits for a datagram; gives its length. What `buf` has no room for is lost.
+    ///
+    /// # Errors
+    /// What `recv(2)` reports.
+    ///
+    /// # Cancellation
+    /// No datagram is lost.
+    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.io.read_with(|socket| socket.recv(buf)).await
+    }
+
+    /// Sends a datagram to the socket at a path; gives the number of bytes, which is all.
+    ///
+    /// While the queue there is full it tries again, at first after 1 ms, at most every 50 ms: the system does not tell an
+    /// unconnected socket when there is room. Connected, [`UnixDatagram::send`] needs no such patience.
+    ///
+    /// # Errors
+    /// What `sendto(2)` reports.
+    ///
+    /// # Cancellation
+    /// Nothing has been sent.
+    pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
+        retry(|| self.io.get_ref().send_to(buf, path.as_ref())).await
+    }
+
+    /// As [`UnixDatagram::send_to`], to an address.
+    ///
+    /// # Errors
+    /// What `sendto(2)` reports.
+    ///
+    /// # Cancellation
+    /// Nothing has been sent.
+    pub async fn send_to_addr(&self, buf: &[u8], addr: &SocketAddr) -> io::Result<usize> {
+        retry(|| self.io.get_ref().send_to_addr(buf, addr)).await
+    }
+
+    /// Sends a datagram to the connected socket; gives the number of bytes, which is all.
+    ///
+    /// # Errors
+    /// What `send(2)` reports.
+    ///
+    /// # Cancellation
+    /// Nothing has been sent.
+    pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.io.write_with(|socket| socket.send(buf)).await
+    }
+
+    as_in_std! {
+        /// The connected address.
+        fn peer_addr(&self) -> SocketAddr;
+        /// The address of this end.
+        fn local_addr(&self) -> SocketAddr;
+        /// Ends reading, writing or both; tasks that wait on this socket are woken.
+        fn shutdown(&self, how: Shutdown);
+        /// Takes the error that is pending on the socket.
+        fn take_error(&self) -> Option<io::Error>;
+    }
+}
