@@ -129,9 +129,9 @@ mod unwind;
 pub mod fs;
 pub mod inspect;
 pub mod io;
+pub mod net;
 #[cfg(target_os = "linux")]
 pub mod process;
-pub mod net;
 pub mod signal;
 pub mod testing;
 pub mod thread;

@@ -227,8 +227,9 @@ impl<T: AsFd> Async<T> {
         }
     }
 
+    /// Whether an operation in this direction is known to block, so that it is not tried.
     #[inline]
-    fn is_blocked(&self, direction: Direction) -> bool {
+    pub(crate) fn is_blocked(&self, direction: Direction) -> bool {
         self.source.borrow().as_ref().is_some_and(|source| !source.is_ready(direction))
     }
 

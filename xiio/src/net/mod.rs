@@ -65,6 +65,8 @@
 
 mod addr;
 mod connect;
+#[cfg(all(test, feature = "futures-io"))]
+mod futures_io_tests;
 mod halves;
 mod incoming;
 mod tcp;

@@ -172,3 +172,53 @@ pub(super) fn send_vectored<S: AsFd>(io: &Async<S>, bufs: &[IoSlice<'_>]) -> io:
     io.note_transfer(Direction::Write, n_bytes, sys::capacity(bufs));
     Ok(n_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Read, Write};
+    use crate::join;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (client, server) = join!(TcpStream::connect(addr), listener.accept());
+        (client.unwrap(), server.unwrap().0)
+    }
+
+    /// Question and answer, awaited before they are sent: both ends are registered and have their events.
+    async fn round(a: &TcpStream, b: &TcpStream) {
+        for (mut from, mut to) in [(a, b), (b, a)] {
+            let mut buf = [0; 8];
+            let (received, sent) = join!(to.read(&mut buf), from.write(b"text"));
+            assert_eq!((sent.unwrap(), received.unwrap()), (4, 4));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn after_a_short_read_no_read_is_tried_in_vain() {
+        crate::run(async {
+            let (a, b) = pair().await;
+            for _ in 0..3 {
+                round(&a, &b).await;
+                assert!(a.io.is_blocked(Direction::Read) && b.io.is_blocked(Direction::Read));
+                assert!(!a.io.is_blocked(Direction::Write) && !b.io.is_blocked(Direction::Write));
+            }
+        });
+    }
+
+    #[test]
+    fn after_a_full_read_and_at_the_end_the_next_read_is_tried() {
+        crate::run(async {
+            let (mut a, mut b) = pair().await;
+            round(&a, &b).await;
+            a.write_all(b"text").await.unwrap();
+            b.read_exact(&mut [0; 4]).await.unwrap();
+            assert!(!b.io.is_blocked(Direction::Read));
+            drop(a);
+            assert_eq!(b.read(&mut [0; 8]).await.unwrap(), 0);
+            assert!(!b.io.is_blocked(Direction::Read));
+        });
+    }
+}
