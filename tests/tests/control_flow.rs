@@ -346,6 +346,35 @@ async fn words_work_in_the_arguments_of_macros() {
 }
 
 #[xiio::test]
+async fn words_work_in_the_arms_of_race() {
+    async fn leaving(how: i32) -> Option<i32> {
+        let mut n_rounds = 0;
+        'rounds: loop {
+            n_rounds += 1;
+            let value = task_group!(|tg| {
+                tg.spawn(async {});
+                xiio::race!(
+                    how = async { how } => match how {
+                        0 => return Some(n_rounds),
+                        1 => { None?; 1 }
+                        2 if n_rounds < 3 => continue 'rounds,
+                        2 => break 'rounds,
+                        how => how,
+                    },
+                    () = std::future::pending() => unreachable!("it never ends"),
+                )
+            });
+            return Some(10 * value);
+        }
+        Some(100 * n_rounds)
+    }
+    assert_eq!(leaving(0).await, Some(1));
+    assert_eq!(leaving(1).await, None);
+    assert_eq!(leaving(2).await, Some(300));
+    assert_eq!(leaving(3).await, Some(30));
+}
+
+#[xiio::test]
 async fn loops_and_labels_of_the_body_keep_their_words() {
     let mut seen = Vec::new();
     let mut rounds = 0;

@@ -49,7 +49,7 @@ use names::Names;
 /// | panic | cancels the tasks, waits for them, and panics on |
 ///
 /// This holds inside the arguments of macros that look like expressions (`println!`, `vec!`,
-/// `assert!`), and through groups in the body. Closures, `async` blocks and items in the body
+/// `assert!`) or like arms (`race!`), and through groups in the body. Closures, `async` blocks and items in the body
 /// keep their own control flow.
 ///
 /// # Unlike a plain block
@@ -61,7 +61,7 @@ use names::Names;
 /// - A `return` of a `&mut` that was borrowed through another one may be refused.
 /// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
 ///   `Some(…)`. What `return` and `break` take along is coerced as usual.
-/// - In the arguments of a macro that do not look like expressions (`select!`), and under another
+/// - In the arguments of a macro that look like neither (`select!` with `else`), and under another
 ///   name for this macro, `?`, `return`, `break` and `continue` are not seen. The compiler then
 ///   reports mismatched types.
 ///
