@@ -13,4 +13,5 @@ pages! {
     tour = "docs/tour.md",
     design = "docs/design.md",
     from_python = "docs/from_python.md",
+    from_tokio = "docs/from_tokio.md",
 }
