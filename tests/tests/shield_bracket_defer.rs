@@ -1,0 +1,615 @@
+//! What cannot be cut off: shields, brackets, deferred cleanups, and the grace that bounds them.
+
+use std::cell::Cell;
+use std::future::pending;
+use std::pin::pin;
+
+use xiio::inspect::ReportKind;
+use xiio::{Promise, bracket, branch, race, shield, sleep, task_group, timeout, yield_now};
+use xiio_tests::{
+    DropBomb, DropCount, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way, millis, rounds,
+    run,
+};
+
+// Shields.
+
+#[test]
+fn shield_gives_the_value_of_its_future() {
+    assert_eq!(
+        run(shield(async {
+            sleep(millis(1)).await;
+            7
+        })),
+        7
+    );
+}
+
+#[test]
+fn shield_passes_an_error_through() {
+    assert_eq!(run(shield(async { Err::<(), _>("error") })), Err("error"));
+}
+
+#[test]
+fn a_panic_in_a_shield_goes_through() {
+    assert_panics(&["expected"], || {
+        run(shield(async {
+            rounds(1).await;
+            panic!("expected");
+        }))
+    });
+}
+
+#[test]
+fn a_panic_in_a_shield_of_a_cancelled_task_is_the_group_s() {
+    assert_panics(&["expected"], || {
+        run(async {
+            task_group!(|tg| {
+                let task = tg.spawn(shield(async {
+                    sleep(millis(5)).await;
+                    panic!("expected");
+                }));
+                rounds(2).await;
+                task.cancel().await;
+            });
+        });
+    });
+}
+
+#[test]
+fn a_shield_cancelled_before_its_first_poll_does_not_start() {
+    let trace = Trace::new();
+    run(cancel_before_first_poll(shield(async { trace.note("started") })));
+    trace.assert(&[]);
+}
+
+#[test]
+fn a_shield_dropped_half_way_leaves_no_waker() {
+    run(drop_half_way(shield(sleep(LONG))));
+}
+
+#[test]
+fn a_shield_of_a_cancelled_task_ends_and_what_it_started_does_too() {
+    let trace = Trace::new();
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                shield(async {
+                    task_group!(|inner| {
+                        inner.spawn(async {
+                            sleep(millis(5)).await;
+                            trace.note("task in the shield");
+                        });
+                        sleep(millis(1)).await;
+                    });
+                    timeout(LONG, sleep(millis(1))).await.unwrap();
+                    trace.note("shield");
+                })
+                .await;
+                trace.note("ran on");
+            });
+            rounds(2).await;
+            assert!(task.cancel().await.is_none());
+            trace.note("waited");
+        });
+    });
+    trace.assert(&["task in the shield", "shield", "waited"]);
+}
+
+#[test]
+fn a_timeout_waits_for_a_shield_inside_and_elapses_all_the_same() {
+    let trace = Trace::new();
+    run(async {
+        let late = timeout(millis(2), async {
+            shield(async {
+                sleep(millis(10)).await;
+                trace.note("shield");
+            })
+            .await;
+            trace.note("ran on");
+        });
+        assert!(late.await.is_err());
+    });
+    trace.assert(&["shield"]);
+}
+
+#[test]
+fn a_shield_in_a_shield_ends_too() {
+    let trace = Trace::new();
+    run(async {
+        let work = shield(async {
+            shield(sleep(millis(3))).await;
+            trace.note("after the inner shield");
+        });
+        assert!(timeout(millis(1), work).await.is_err());
+    });
+    trace.assert(&["after the inner shield"]);
+}
+
+// Brackets.
+
+#[test]
+fn a_bracket_uses_its_resource_releases_it_and_gives_the_value_of_the_usage() {
+    let trace = Trace::new();
+    let value = run(bracket(
+        vec![1],
+        async |numbers| {
+            yield_now().await;
+            numbers.push(2);
+            trace.note("used");
+            numbers.len()
+        },
+        async |numbers| {
+            yield_now().await;
+            trace.note(format!("released {numbers:?}"));
+        },
+    ));
+    assert_eq!(value, 2);
+    trace.assert(&["used", "released [1, 2]"]);
+}
+
+#[test]
+fn an_error_of_the_usage_is_the_bracket_s_value_after_the_release() {
+    let trace = Trace::new();
+    let result = run(bracket((), async |()| Err::<(), _>("error"), async |()| trace.note("released")));
+    assert_eq!(result, Err("error"));
+    trace.assert(&["released"]);
+}
+
+#[test]
+fn a_bracket_that_was_never_polled_drops_its_resource_and_releases_nothing() {
+    let (trace, drops) = (Trace::new(), DropCount::new());
+    run(cancel_before_first_poll(bracket(
+        drops.flag(),
+        async |_| trace.note("used"),
+        async |_| trace.note("released"),
+    )));
+    trace.assert(&[]);
+    assert_eq!(drops.get(), 1);
+}
+
+#[test]
+fn a_bracket_dropped_by_foreign_code_gets_its_destructors_and_no_release() {
+    let (trace, drops) = (Trace::new(), DropCount::new());
+    run(drop_half_way(bracket(drops.flag(), async |_| sleep(LONG).await, async |_| trace.note("released"))));
+    trace.assert(&[]);
+    assert_eq!(drops.get(), 1);
+}
+
+#[test]
+fn inner_brackets_release_first_each_to_its_end() {
+    let trace = Trace::new();
+    let release = async |name: &str| {
+        sleep(millis(2)).await;
+        trace.note(name);
+    };
+    run(async {
+        let nested = bracket(
+            (),
+            async |()| {
+                bracket((), async |()| sleep(LONG).await, async |()| release("inner").await).await;
+                trace.note("ran on");
+            },
+            async |()| release("outer").await,
+        );
+        assert!(timeout(millis(1), nested).await.is_err());
+    });
+    trace.assert(&["inner", "outer"]);
+}
+
+#[test]
+fn a_bracket_in_the_release_of_a_cancelled_one_is_used_and_released() {
+    let trace = Trace::new();
+    run(async {
+        let work = bracket(
+            (),
+            async |()| sleep(LONG).await,
+            async |()| {
+                bracket((), async |()| trace.note("used"), async |()| trace.note("released")).await;
+            },
+        );
+        assert!(timeout(millis(1), work).await.is_err());
+    });
+    trace.assert(&["used", "released"]);
+}
+
+#[test]
+fn a_panic_of_the_usage_goes_on_after_the_release() {
+    let trace = Trace::new();
+    assert_panics(&["expected"], || {
+        run(bracket(
+            (),
+            async |()| {
+                rounds(1).await;
+                if true {
+                    panic!("expected");
+                }
+            },
+            async |()| {
+                sleep(millis(1)).await;
+                trace.note("released");
+            },
+        ));
+    });
+    trace.assert(&["released"]);
+}
+
+#[test]
+fn a_panic_of_the_release_is_the_bracket_s_and_the_resource_is_gone() {
+    let drops = DropCount::new();
+    assert_panics(&["release panics"], || {
+        run(bracket(
+            drops.flag(),
+            async |_| {},
+            async |_flag| {
+                rounds(1).await;
+                panic!("release panics");
+            },
+        ));
+    });
+    assert_eq!(drops.get(), 1);
+}
+
+#[test]
+fn when_usage_and_release_panic_the_first_goes_on_and_the_second_is_reported() {
+    let reports = Reports::new();
+    assert_panics(&["usage panics"], || {
+        run(bracket((), async |()| panic!("usage panics"), async |()| panic!("release panics")));
+    });
+    reports.assert_one(ReportKind::LaterFailure, &["release panics"]);
+}
+
+#[test]
+fn a_usage_that_panics_in_its_cancellation_is_followed_by_the_release() {
+    let trace = Trace::new();
+    assert_panics(&["destructor panics"], || {
+        run(async {
+            task_group!(|tg| {
+                let task = tg.spawn(bracket(
+                    (),
+                    async |()| {
+                        let _bomb = DropBomb("destructor panics");
+                        sleep(LONG).await;
+                    },
+                    async |()| trace.note("released"),
+                ));
+                rounds(2).await;
+                task.cancel().await;
+            });
+        });
+    });
+    trace.assert(&["released"]);
+}
+
+#[test]
+fn a_bracket_cancelled_in_its_release_finishes_it_once() {
+    let trace = Trace::new();
+    let (began, go_on) = (Promise::new(), Promise::new());
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                bracket(
+                    (),
+                    async |()| {},
+                    async |()| {
+                        trace.note("release begins");
+                        began.set(()).unwrap();
+                        go_on.wait().await;
+                        trace.note("release ends");
+                    },
+                )
+                .await;
+                trace.note("ran on");
+            });
+            began.wait().await;
+            let cancelled = task.cancel();
+            rounds(3).await;
+            go_on.set(()).unwrap();
+            assert!(cancelled.await.is_none());
+        });
+    });
+    trace.assert(&["release begins", "release ends"]);
+}
+
+#[test]
+fn the_losers_of_a_race_release_before_it_returns() {
+    let trace = Trace::new();
+    run(async {
+        let racer = async |n: u64| {
+            bracket(
+                (),
+                async |()| sleep(if n == 1 { millis(2) } else { LONG }).await,
+                async |()| {
+                    sleep(millis(2)).await;
+                    trace.note("released");
+                },
+            )
+            .await;
+            n
+        };
+        assert_eq!(race((0..3).map(racer)).await, 1);
+        trace.note("race over");
+    });
+    trace.assert(&["released", "released", "released", "race over"]);
+}
+
+// Deferred cleanups.
+
+#[test]
+fn deferred_cleanups_run_last_in_first_out_after_the_tasks() {
+    let trace = Trace::new();
+    run(async {
+        task_group!(|tg| {
+            for name in ["first", "second", "third"] {
+                let trace = &trace;
+                tg.defer(async move {
+                    sleep(millis(1)).await;
+                    trace.note(name);
+                });
+            }
+            tg.spawn(async {
+                sleep(millis(2)).await;
+                trace.note("task");
+            });
+            trace.note("body");
+        });
+        trace.note("block ended");
+    });
+    trace.assert(&["body", "task", "third", "second", "first", "block ended"]);
+}
+
+#[test]
+fn a_deferred_cleanup_that_panics_keeps_the_others_from_nothing() {
+    let trace = Trace::new();
+    assert_panics(&["second panics"], || {
+        run(async {
+            task_group!(|tg| {
+                tg.defer(async { trace.note("first") });
+                tg.defer(async {
+                    trace.note("second");
+                    panic!("second panics");
+                });
+                tg.defer(async { trace.note("third") });
+            });
+        });
+    });
+    trace.assert(&["third", "second", "first"]);
+}
+
+#[test]
+fn a_second_deferred_panic_is_reported() {
+    let reports = Reports::new();
+    assert_panics(&["the last registered"], || {
+        run(async {
+            task_group!(|tg| {
+                tg.defer(async { panic!("the first registered") });
+                tg.defer(async { panic!("the last registered") });
+            });
+        });
+    });
+    reports.assert_one(ReportKind::LaterFailure, &["a deferred cleanup", "the first registered"]);
+}
+
+#[test]
+fn deferred_cleanups_run_after_a_panic_a_cancellation_and_a_time_limit() {
+    let trace = Trace::new();
+    assert_panics(&["expected"], || {
+        run(async {
+            task_group!(|tg| {
+                tg.defer(async {
+                    sleep(millis(1)).await;
+                    trace.note("after a panic");
+                });
+                if true {
+                    panic!("expected");
+                }
+            });
+        });
+    });
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                task_group!(|inner| {
+                    inner.defer(async {
+                        sleep(millis(1)).await;
+                        trace.note("after a cancellation");
+                    });
+                    pending::<()>().await;
+                });
+            });
+            rounds(2).await;
+            assert!(task.cancel().await.is_none());
+        });
+        let late = task_group!(timeout = millis(1), |tg| {
+            tg.defer(async {
+                sleep(millis(1)).await;
+                trace.note("after a time limit");
+            });
+            pending::<()>().await;
+        });
+        assert!(late.is_err());
+    });
+    trace.assert(&["after a panic", "after a cancellation", "after a time limit"]);
+}
+
+#[test]
+fn a_deferred_cleanup_is_not_cut_off_by_a_cancellation_that_comes_while_it_runs() {
+    let trace = Trace::new();
+    let (began, go_on) = (Promise::new(), Promise::new());
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                task_group!(|inner| {
+                    inner.defer(async { trace.note("second") });
+                    inner.defer(async {
+                        began.set(()).unwrap();
+                        go_on.wait().await;
+                        trace.note("first");
+                    });
+                });
+                trace.note("ran on");
+            });
+            began.wait().await;
+            let cancelled = task.cancel();
+            rounds(3).await;
+            go_on.set(()).unwrap();
+            assert!(cancelled.await.is_none());
+        });
+    });
+    trace.assert(&["first", "second"]);
+}
+
+#[test]
+fn a_deferred_cleanup_does_not_run_on_its_time_limit_of_the_group() {
+    let trace = Trace::new();
+    run(async {
+        let value = task_group!(timeout = millis(5), |tg| {
+            tg.defer(async {
+                sleep(millis(15)).await;
+                trace.note("deferred");
+            });
+            7
+        });
+        assert_eq!(value, Ok(7));
+    });
+    trace.assert(&["deferred"]);
+}
+
+// Grace.
+
+#[test]
+fn when_the_grace_is_over_the_rest_is_dropped_and_named() {
+    let (trace, drops) = (Trace::new(), DropCount::new());
+    let reports = Reports::new();
+    let line = line!() + 5;
+    run(async {
+        let late = task_group!(name = "slow", timeout = millis(2), grace = millis(10), |tg| {
+            let flag = drops.flag();
+            // The one that is named.
+            tg.spawn(async {
+                let _flag = flag;
+                bracket(
+                    (),
+                    async |()| sleep(LONG).await,
+                    async |()| {
+                        trace.note("release begins");
+                        sleep(LONG).await;
+                        trace.note("release ends");
+                    },
+                )
+                .await;
+            });
+            tg.spawn(bracket((), async |()| sleep(LONG).await, async |()| trace.note("another released")));
+        });
+        assert!(late.is_err());
+    });
+    trace.assert(&["release begins", "another released"]);
+    assert_eq!(drops.get(), 1);
+    let name = format!("shield_bracket_defer.rs:{line}");
+    reports.assert_one(ReportKind::GraceOver, &["grace of group `slow` is over", "cleaning up", &name, "sleep"]);
+    let another = format!("shield_bracket_defer.rs:{}", line + 13);
+    assert!(!reports.texts()[0].contains(&another), "the other one has cleaned up");
+}
+
+#[test]
+fn a_grace_that_is_long_enough_drops_nothing() {
+    let trace = Trace::new();
+    let reports = Reports::new();
+    run(async {
+        task_group!(grace = LONG, |tg| {
+            tg.spawn(bracket(
+                (),
+                async |()| sleep(LONG).await,
+                async |()| {
+                    sleep(millis(2)).await;
+                    trace.note("released");
+                },
+            ));
+            rounds(1).await;
+            tg.cancel();
+        });
+    });
+    trace.assert(&["released"]);
+    reports.assert_none();
+}
+
+#[test]
+fn a_grace_drops_a_body_a_shield_and_a_deferred_cleanup_too() {
+    let drops = DropCount::new();
+    let reports = Reports::new();
+    run(async {
+        for stuck in 0..3 {
+            let flag = drops.flag();
+            let late = task_group!(timeout = millis(2), grace = millis(5), |tg| {
+                let endless = async move {
+                    flag.touch();
+                    pending::<()>().await;
+                };
+                match stuck {
+                    0 => shield(endless).await,
+                    1 => drop(tg.spawn(shield(endless))),
+                    _ => tg.defer(endless),
+                }
+                pending::<()>().await;
+            });
+            assert!(late.is_err());
+            assert_eq!(drops.get(), stuck + 1);
+        }
+    });
+    assert_eq!(reports.kinds(), [ReportKind::GraceOver; 3]);
+}
+
+#[test]
+fn a_grace_in_an_inner_group_bounds_the_cancellation_of_the_outer_task() {
+    let trace = Trace::new();
+    let reports = Reports::new();
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                task_group!(grace = millis(5), |inner| {
+                    inner.spawn(shield(pending::<()>()));
+                });
+                trace.note("ran on");
+            });
+            rounds(2).await;
+            assert!(task.cancel().await.is_none());
+            trace.note("over");
+        });
+    });
+    trace.assert(&["over"]);
+    assert_eq!(reports.kinds(), [ReportKind::GraceOver]);
+}
+
+#[test]
+fn a_cleanup_started_under_branch_is_reached_through_it() {
+    let trace = Trace::new();
+    run(async {
+        let mut work = pin!(branch(bracket((), async |()| sleep(LONG).await, async |()| trace.note("released"))));
+        assert!(timeout(millis(1), work.as_mut()).await.is_err());
+    });
+    trace.assert(&["released"]);
+}
+
+#[test]
+fn a_bracket_s_usage_may_end_in_the_round_of_its_cancellation() {
+    let trace = Trace::new();
+    let is_over = Cell::new(false);
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(bracket(
+                (),
+                async |()| {
+                    std::future::poll_fn(|_| {
+                        if is_over.get() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                    })
+                    .await;
+                },
+                async |()| trace.note("released"),
+            ));
+            rounds(2).await;
+            is_over.set(true);
+            // Its usage holds nothing and is dropped before it could find out.
+            assert!(task.cancel().await.is_none());
+        });
+    });
+    trace.assert(&["released"]);
+}
