@@ -96,9 +96,9 @@ stops! {
     } => [];
     in_a_condition: |trace, receiver| Condition::new().timeout(LONG).wait().await.unwrap() => [];
     in_a_bracket: |trace, receiver| held(trace, "bracket").await => ["bracket cleaned up"];
-    in_a_bracket_around_a_recv: |trace, receiver| {
-        bracket((), async |()| { receives(trace, &receiver).await; }, async |()| rounds(3).await).await
-    } => [];
+    in_a_bracket_around_a_recv: |trace, receiver|
+        bracket((), async |()| done(receives(trace, &receiver).await), async |()| rounds(3).await).await
+    => [];
     in_a_nested_group: |trace, receiver| task_group!(|tg| {
         tg.spawn(held(trace, "task"));
         tg.spawn(receives(trace, &receiver));

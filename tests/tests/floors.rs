@@ -18,9 +18,16 @@ const FLOORS: &[&[&str]] = &[
     &["lib"],
 ];
 
-/// Macros of the other crate, whose expansions name what `__private` re-exports of these rooms.
-const MACROS: &[(&str, &str)] =
-    &[("task_group", "group"), ("try_task_group", "group"), ("main", "root"), ("test", "root")];
+/// Macros, which have their names at the root whatever room they are of.
+const MACROS: &[(&str, &str)] = &[
+    ("task_group", "group"),
+    ("try_task_group", "group"),
+    ("join", "combine"),
+    ("try_join", "combine"),
+    ("race", "combine"),
+    ("main", "root"),
+    ("test", "root"),
+];
 
 #[test]
 fn rooms_name_only_rooms_on_lower_floors() {
@@ -54,6 +61,8 @@ fn upward_sideways_and_hidden_paths_are_found_and_others_are_not() {
     assert_eq!(of(&["task", "set"], "use super::super::group::Run;\nuse super::refs::Header;"), [1]);
     assert_eq!(of(&["task"], "use super::group::Run;\nmod inner { use super::refs::Header; }"), [1]);
     assert_eq!(of(&["group", "run"], "use xiio::timeout;\nuse xiio::sleep;"), [1], "an unknown name, and a known one");
+    let tests = "#[cfg(test)]\nmod tests {\n    use crate::group::Task;\n}\nuse crate::group::Task;\n";
+    assert_eq!(of(&["timer"], tests), [5], "tests may name anything, what follows them may not");
     assert_eq!(of(&["timer"], "#[macro_export]\nmacro_rules! m { () => { $crate::timeout() } }"), [0; 0]);
 }
 
@@ -105,7 +114,7 @@ fn names_under_the_root(modules: &[&str], text: &str) -> Vec<(usize, String)> {
         inline.advance(text, at, c);
         let rest = &text[at..];
         let begins = !text[..at].ends_with(|before: char| is_name(before) || before == '$' || before == ':');
-        if !begins {
+        if !begins || inline.tests_at.is_some() {
             continue;
         }
         let after = rest.strip_prefix("crate::").or_else(|| rest.strip_prefix("xiio::"));
@@ -162,6 +171,8 @@ fn first_names(text: &str) -> Vec<(usize, String)> {
 struct InlineModules {
     n_braces: usize,
     opened_at: Vec<usize>,
+    /// How many modules were open when a `mod tests` began: the tests of a room may stand on the roof.
+    tests_at: Option<usize>,
 }
 
 impl InlineModules {
@@ -174,12 +185,19 @@ impl InlineModules {
             '{' => {
                 self.n_braces += 1;
                 let head = text[..at].rsplit([';', '}', '{', ']']).next().unwrap_or_default();
-                if head.split_whitespace().any(|word| word == "mod") {
+                let mut words = head.split_whitespace().skip_while(|word| *word != "mod").skip(1);
+                if let Some(name) = words.next() {
                     self.opened_at.push(self.n_braces);
+                    if name == "tests" {
+                        self.tests_at.get_or_insert(self.depth());
+                    }
                 }
             }
             '}' => {
                 if self.opened_at.last() == Some(&self.n_braces) {
+                    if self.tests_at == Some(self.depth()) {
+                        self.tests_at = None;
+                    }
                     self.opened_at.pop();
                 }
                 self.n_braces -= 1;
