@@ -162,6 +162,8 @@ pub(super) struct Run<'a, 'b, B: Future, X, M> {
     deadline: Deadline,
     grace: Deadline,
     is_cancelling: bool,
+    /// The body was polled with a waker of its own; before that every wake may be meant for it.
+    has_body_waker: bool,
 }
 
 impl<B: Future, X, M> Unpin for Run<'_, '_, B, X, M> {}
@@ -185,6 +187,7 @@ where
             deadline: Deadline::at(group.options.deadline),
             grace: Deadline::at(None),
             is_cancelling: false,
+            has_body_waker: false,
         }
     }
 
@@ -210,8 +213,7 @@ where
     }
 
     fn poll_members(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_body(cx);
-        let mut tasks = self.poll_tasks(cx);
+        let mut tasks = self.poll_woken(cx);
         // Looked at last: what ends in the round of its deadline has ended in time.
         if self.is_pending(tasks) && !self.group.has_failed() && self.deadline.poll_elapsed(cx) {
             self.group.note(Cause::Elapsed, &String::new);
@@ -220,13 +222,30 @@ where
             self.cancel_members();
             // What had nothing to clean up is gone already; the rest answers when it is polled.
             self.poll_body(cx);
-            tasks = self.poll_tasks(cx);
+            tasks = self.poll_tasks(cx, false);
+        }
+        if self.group.set.is_body_woken() {
+            // By a task that was polled after it: others have their turn first.
+            cx.waker().wake_by_ref();
         }
         if self.is_pending(tasks) { self.poll_grace(cx) } else { Poll::Ready(()) }
     }
 
     fn is_pending(&self, tasks: Poll<()>) -> bool {
         self.body.is_some() || tasks.is_pending()
+    }
+
+    /// Polls the tasks that are ready, and the body if it is.
+    fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.has_body_waker {
+            self.poll_body(cx);
+        }
+        let tasks = self.poll_tasks(cx, true);
+        if !self.group.set.take_body_woken() {
+            return tasks;
+        }
+        self.poll_body(cx);
+        self.poll_tasks(cx, false)
     }
 
     /// A group that keeps all errors lets the tasks that are ready come to theirs first.
@@ -240,7 +259,12 @@ where
         }
         let body = self.body.as_mut();
         let owner = &mut self.body_owner;
-        let polled = catch_unwind(AssertUnwindSafe(|| owner.poll_slot(body, cx)));
+        let (polled, has_body_waker) = self.group.set.with_body_waker(|waker| {
+            let mut body_cx = Context::from_waker(waker.unwrap_or(cx.waker()));
+            let polled = catch_unwind(AssertUnwindSafe(|| owner.poll_slot(body, &mut body_cx)));
+            (polled, waker.is_some())
+        });
+        self.has_body_waker = has_body_waker;
         match polled {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(None)) => debug_assert!(self.is_cancelling),
@@ -271,7 +295,7 @@ where
         }
     }
 
-    fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_tasks(&mut self, cx: &mut Context<'_>, is_granted: bool) -> Poll<()> {
         let group = self.group;
         let mut on_end = |ended: Ended, location: &'static Location<'static>| {
             let cause = match ended {
@@ -286,7 +310,7 @@ where
                 true => Reaction::CancelRest,
             }
         };
-        group.set.poll(cx, &mut on_end)
+        group.set.poll(cx, is_granted, &mut on_end)
     }
 
     /// Runs the deferred cleanups, last in first out, each to its end.
@@ -352,7 +376,7 @@ where
             self.poll_body(cx);
             unwind::inspecting(Inspection::leave);
         }
-        let _ = self.poll_tasks(cx);
+        let _ = self.poll_tasks(cx, false);
         if let Some((cleanup, owner)) = &mut self.cleanup {
             unwind::inspecting(|drawing| drawing.enter("a deferred cleanup".into()));
             // A panic here is found again by the next poll of it, which panics as well.

@@ -42,6 +42,10 @@ pub(super) const WAITING: u16 = 1 << 9;
 /// Somebody awaits the handle: there is a `joiner`.
 pub(super) const JOINED: u16 = 1 << 10;
 
+/// Stands for the body of the set's group: it has no future, it is in no list, and popping it only says that the body was
+/// woken.
+pub(super) const BODY: u16 = 1 << 11;
+
 /// What a task is besides its future.
 #[repr(C)]
 pub(super) struct Header {

@@ -1,6 +1,7 @@
 //! A set of tasks that one future polls: the ready queue, the lists, and the only code that polls or drops a task.
 
 use std::cell::Cell;
+use std::future::pending;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
@@ -10,7 +11,7 @@ use super::block::{self, Step};
 use super::budget;
 use super::handle::Handle;
 use super::links::{List, Queue};
-use super::refs::{DONE, DOOMED, HOLDS, JOINED, POLLING, QUEUED, STARTED, TaskRef, WAITING};
+use super::refs::{BODY, DONE, DOOMED, HANDLE, HOLDS, JOINED, POLLING, QUEUED, STARTED, TaskRef, WAITING};
 use super::schedule;
 use super::waker::{self, Climb};
 use crate::error::{Payload, panic_text};
@@ -75,6 +76,9 @@ pub(super) struct Core {
     /// Whoever polls the set knows already that there is something to do.
     is_marked: Cell<bool>,
     polling: Cell<Option<TaskRef>>,
+    /// Whose waker the body of the group is polled with, so that a task's wake does not poll the body.
+    body: Cell<Option<TaskRef>>,
+    is_body_woken: Cell<bool>,
     /// The last of the round after which the rest is to be cancelled; it is in the ready queue.
     last_of_round: Cell<Option<TaskRef>>,
     depth: Cell<u32>,
@@ -211,6 +215,8 @@ impl<'env> TaskSet<'env> {
             n_holding: Cell::new(0),
             is_marked: Cell::new(false),
             polling: Cell::new(None),
+            body: Cell::new(None),
+            is_body_woken: Cell::new(false),
             last_of_round: Cell::new(None),
             depth: Cell::new(0),
             waker: Cell::new(None),
@@ -262,11 +268,31 @@ impl<'env> TaskSet<'env> {
     }
 
     /// Polls what is ready, until nothing is or the turn is over. `Ready` when no task is left.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>, on_end: OnEnd<'_>) -> Poll<()> {
+    ///
+    /// If `is_granted`, at least one task is polled, even if the turn is over; once a turn, so that no set starves.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, is_granted: bool, on_end: OnEnd<'_>) -> Poll<()> {
         match self.core() {
-            Some(core) => core.poll(cx, on_end),
+            Some(core) => core.poll(cx, is_granted, on_end),
             None => Poll::Ready(()),
         }
+    }
+
+    /// Calls `poll` with a waker that wakes the group's body and not its tasks. `None` while there never was a task: then
+    /// whatever wakes the group is meant for the body.
+    pub(crate) fn with_body_waker<R>(&self, poll: impl FnOnce(Option<&Waker>) -> R) -> R {
+        let Some(core) = self.core.get() else { return poll(None) };
+        // SAFETY: the set is not closed, so the core is alive.
+        let body = unsafe { core.as_ref() }.body_or_insert(core);
+        poll(Some(&waker::borrowed(body)))
+    }
+
+    /// Whether the body was woken since the last call.
+    pub(crate) fn take_body_woken(&self) -> bool {
+        self.core().is_some_and(|core| core.is_body_woken.take())
+    }
+
+    pub(crate) fn is_body_woken(&self) -> bool {
+        self.core().is_some_and(|core| core.is_body_woken.get())
     }
 
     /// Whether the rest is to be cancelled, but those that are ready have not all been polled yet.
@@ -283,6 +309,7 @@ impl<'env> TaskSet<'env> {
     pub(crate) fn close(&self) -> Option<Payload> {
         self.is_closed.set(true);
         let panic = self.core()?.clear();
+        self.core()?.drop_body();
         let core = self.core.take()?;
         // SAFETY: `make_core` leaked it from a box; it is out of the set now, and no task is left to point to it.
         drop(unsafe { Box::from_raw(core.as_ptr()) });
@@ -292,13 +319,14 @@ impl<'env> TaskSet<'env> {
 
 impl Core {
     /// Polls what is ready, until nothing is or the turn is over. `Ready` when no task is left.
-    fn poll(&self, cx: &mut Context<'_>, on_end: OnEnd<'_>) -> Poll<()> {
+    fn poll(&self, cx: &mut Context<'_>, is_granted: bool, on_end: OnEnd<'_>) -> Poll<()> {
         self.remember_waker(cx.waker());
         let _depth = Descent::new(self);
         let _shift = Shift::begin();
         // Wakes from here on are found by this very loop.
         self.is_marked.set(true);
-        let drained = if unwind::inspecting(|_| ()) { self.draw(on_end) } else { self.drain_past_panics(on_end) };
+        let drained =
+            if unwind::inspecting(|_| ()) { self.draw(on_end) } else { self.drain_past_panics(is_granted, on_end) };
         match drained {
             Drained::Idle if self.is_empty() => Poll::Ready(()),
             Drained::Idle => Poll::Pending,
@@ -311,18 +339,16 @@ impl Core {
     }
 
     /// Panics are caught around the loop and not around each poll, which costs nothing while there is none.
-    fn drain_past_panics(&self, on_end: OnEnd<'_>) -> Drained {
+    fn drain_past_panics(&self, is_granted: bool, on_end: OnEnd<'_>) -> Drained {
         loop {
-            match catch_unwind(AssertUnwindSafe(|| self.drain(on_end))) {
+            match catch_unwind(AssertUnwindSafe(|| self.drain(is_granted, on_end))) {
                 Ok(drained) => return drained,
                 Err(payload) => self.end_panicked(payload, on_end),
             }
         }
     }
 
-    fn drain(&self, on_end: OnEnd<'_>) -> Drained {
-        // One poll is granted to every set in every turn, or one busy set would starve those polled after it.
-        let mut is_granted = true;
+    fn drain(&self, mut is_granted: bool, on_end: OnEnd<'_>) -> Drained {
         loop {
             if !self.doomed.is_empty() {
                 self.cancel_doomed(on_end);
@@ -366,13 +392,43 @@ impl Core {
     #[inline]
     fn poll_popped(&self, task: TaskRef, on_end: OnEnd<'_>) {
         task.header().unset(QUEUED);
-        if task.header().has(DONE) {
-            // It was retired while it was in the queue.
-            task.drop_set_ref();
+        if task.header().has(DONE | BODY) {
+            self.pass_by(task);
         } else {
             self.poll_task(task, on_end);
         }
         self.end_round_after(task);
+    }
+
+    /// What was in the queue and is not to be polled.
+    #[cold]
+    fn pass_by(&self, task: TaskRef) {
+        if task.header().has(BODY) {
+            self.is_body_woken.set(true);
+        } else {
+            // It was retired while it was in the queue.
+            task.drop_set_ref();
+        }
+    }
+
+    /// What stands for the body in the ready queue.
+    fn body_or_insert(&self, core: NonNull<Self>) -> TaskRef {
+        self.body.get().unwrap_or_else(|| {
+            let body = block::allocate(pending::<()>(), Some, core, Location::caller());
+            body.header().set(BODY);
+            body.header().unset(HANDLE);
+            body.drop_handle_ref_early();
+            self.body.set(Some(body));
+            body
+        })
+    }
+
+    /// Lets go of it; wakers of the body do nothing from now on.
+    fn drop_body(&self) {
+        if let Some(body) = self.body.take() {
+            body.header().set(DONE);
+            body.drop_set_ref();
+        }
     }
 
     /// Polls a task that is not done. A panic goes through; `end_panicked` does what is left to do then.
@@ -593,7 +649,9 @@ impl Core {
         for queue in [&self.ready, &self.waiting] {
             while let Some(task) = queue.pop() {
                 task.header().unset(QUEUED);
-                task.drop_set_ref();
+                if !task.header().has(BODY) {
+                    task.drop_set_ref();
+                }
             }
         }
         first
