@@ -5,6 +5,7 @@
 
 pub mod example;
 pub mod os;
+pub mod poll;
 
 #[cfg(doctest)]
 mod docs;

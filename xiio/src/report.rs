@@ -4,8 +4,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::panic::Location;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
+
+use crate::error::{Payload, panic_text};
 
 /// Something that went wrong and could not be anybody's value.
 ///
@@ -60,9 +63,34 @@ thread_local! {
 pub(crate) fn report(kind: ReportKind, text: String) {
     let report = Report { kind, text };
     let listener = LISTENER.try_with(|slot| slot.borrow().clone()).ok().flatten();
-    let told = listener.map(|listener| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener(&report))));
-    if !matches!(told, Some(Ok(()))) {
-        eprintln!("xiio: {report}");
+    let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(&report))));
+    if matches!(told, Some(Ok(()))) {
+        return;
+    }
+    // Not `eprintln!`, which panics when nobody reads.
+    let _ = writeln!(io::stderr(), "xiio: {report}");
+    if let Some(Err(payload)) = told {
+        discard(payload);
+    }
+}
+
+/// Drops what belongs to the user in a place that must go on; a panic is reported.
+pub(crate) fn drop_safely<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        report_destructor(payload);
+    }
+}
+
+/// Reports that a destructor has panicked.
+pub(crate) fn report_destructor(payload: Payload) {
+    report(ReportKind::LaterFailure, format!("a destructor panicked: {}", panic_text(&*payload)));
+    discard(payload);
+}
+
+/// Drops the payload of a panic that has been told. One that panics once more is forgotten.
+pub(crate) fn discard(payload: Payload) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
     }
 }
 

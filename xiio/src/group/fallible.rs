@@ -1,6 +1,6 @@
 //! The group whose tasks may fail, and what it fails with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
@@ -11,6 +11,7 @@ use super::options::GroupOptions;
 use super::run::{Cause, Group};
 use super::task::Task;
 use crate::error::{Elapsed, Payload, panic_text};
+use crate::report::drop_safely;
 
 /// Errors that tasks have left, in the order of the group's failures.
 pub(super) type Errors<E> = Rc<RefCell<VecDeque<E>>>;
@@ -20,13 +21,14 @@ pub(super) type Errors<E> = Rc<RefCell<VecDeque<E>>>;
 /// See [`TaskGroup`](crate::TaskGroup) for what tasks may borrow.
 pub struct TryTaskGroup<'env, E> {
     group: Group<'env>,
-    errors: Errors<E>,
+    /// Made when the first task is spawned, taken when the group is closed.
+    errors: Cell<Option<Errors<E>>>,
 }
 
 /// What `try_task_group!` puts into the surrounding function.
 #[must_use]
 pub(crate) fn new_try_group<'env, E>(options: GroupOptions) -> TryTaskGroup<'env, E> {
-    TryTaskGroup { group: Group::new(options), errors: Errors::default() }
+    TryTaskGroup { group: Group::new(options), errors: Cell::new(None) }
 }
 
 impl<'env, E: 'env> TryTaskGroup<'env, E> {
@@ -51,7 +53,7 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     where
         F: Future<Output = Result<T, E>> + 'env,
     {
-        let errors = Rc::clone(&self.errors);
+        let errors = self.errors();
         let finish = move |result: Result<T, E>| result.map_err(|error| errors.borrow_mut().push_back(error)).ok();
         self.group.spawn(future, finish, Location::caller())
     }
@@ -78,8 +80,18 @@ impl<'env, E> TryTaskGroup<'env, E> {
         &self.group
     }
 
-    pub(super) fn errors(&self) -> &Errors<E> {
-        &self.errors
+    pub(super) fn errors(&self) -> Errors<E> {
+        let errors = self.errors.take().unwrap_or_default();
+        self.errors.set(Some(Rc::clone(&errors)));
+        errors
+    }
+
+    /// [`Group::close`], and drops the errors that nobody has taken.
+    pub(super) fn close(&self) {
+        self.group.close();
+        if let Some(errors) = self.errors.take() {
+            errors.take().into_iter().for_each(drop_safely);
+        }
     }
 
     /// What the group failed with, in order. Panics and an elapsed limit are in it as they came.
@@ -87,7 +99,7 @@ impl<'env, E> TryTaskGroup<'env, E> {
         let failures = self.group.take_failures().into_iter();
         failures
             .filter_map(|cause| match cause {
-                Cause::Error => self.errors.borrow_mut().pop_front().map(Failure::Error),
+                Cause::Error => self.errors().borrow_mut().pop_front().map(Failure::Error),
                 Cause::Panic(payload) => Some(Failure::Panic(payload)),
                 Cause::Elapsed => from_elapsed(Elapsed).map(Failure::Error),
                 Cause::BodyExit | Cause::ParentCancelled => None,

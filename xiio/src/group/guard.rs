@@ -17,32 +17,35 @@ pub enum Leave<X> {
     Fail(X),
 }
 
-/// Empties its group at the end, in place of the destructor that `ManuallyDrop` suppresses.
-struct Close<'a>(&'a Group<'a>);
+/// The guard of a plain group. At its end it empties the group, in place of the destructor that `ManuallyDrop`
+/// suppresses.
+#[must_use]
+pub struct Guard<'a> {
+    group: &'a Group<'a>,
+}
 
-impl Drop for Close<'_> {
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.0.close();
+        self.group.close();
     }
 }
 
-/// The guard of a plain group.
-#[must_use]
-pub struct Guard<'a> {
-    close: Close<'a>,
-}
-
-/// The guard of a group that may fail.
+/// The guard of a group that may fail, see [`Guard`].
 #[must_use]
 pub struct TryGuard<'a, E> {
     group: &'a TryTaskGroup<'a, E>,
-    close: Close<'a>,
+}
+
+impl<E> Drop for TryGuard<'_, E> {
+    fn drop(&mut self) {
+        self.group.close();
+    }
 }
 
 impl<'a> Guard<'a> {
     /// Takes charge of `tg`.
     pub fn new(tg: &'a TaskGroup<'a>) -> Self {
-        Self { close: Close(tg.group()) }
+        Self { group: tg.group() }
     }
 
     /// Runs a group without a time limit.
@@ -61,7 +64,7 @@ impl<'a> Guard<'a> {
     where
         B: Future<Output = Leave<X>>,
     {
-        let group = self.close.0;
+        let group = self.group;
         let exit = Run::new(group, body, |leave| match leave {
             Leave::Finish(exit) => BodyEnd::Finish(exit),
             Leave::Fail(exit) => BodyEnd::Fail(exit),
@@ -80,7 +83,7 @@ impl<'a> Guard<'a> {
 impl<'a, E> TryGuard<'a, E> {
     /// Takes charge of `tg`.
     pub fn new(tg: &'a TryTaskGroup<'a, E>) -> Self {
-        Self { group: tg, close: Close(tg.group()) }
+        Self { group: tg }
     }
 
     /// Runs a group without a time limit; the first error is its error.
@@ -137,7 +140,7 @@ impl<'a, E> TryGuard<'a, E> {
     where
         B: Future<Output = Result<X, E>>,
     {
-        self.close.0.keep_all();
+        self.group.group().keep_all();
         let exit = self.run_body(body).await;
         match GroupError::new(self.group.take_failures(from_elapsed)) {
             Some(error) => Err(error),
@@ -149,11 +152,10 @@ impl<'a, E> TryGuard<'a, E> {
     where
         B: Future<Output = Result<X, E>>,
     {
-        let errors = self.group.errors();
-        Run::new(self.close.0, body, |result| match result {
+        Run::new(self.group.group(), body, |result| match result {
             Ok(exit) => BodyEnd::Finish(exit),
             Err(error) => {
-                errors.borrow_mut().push_back(error);
+                self.group.errors().borrow_mut().push_back(error);
                 BodyEnd::Error
             }
         })

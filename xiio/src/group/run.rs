@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::options::GroupOptions;
 use super::task::Task;
 use crate::error::{Payload, panic_text};
-use crate::report::{ReportKind, report, spawned_at};
+use crate::report::{ReportKind, discard, drop_safely, report, report_destructor, spawned_at};
 use crate::runtime::Runtime;
 use crate::task::{Ended, Reaction, TaskSet};
 use crate::time::Deadline;
@@ -23,7 +23,7 @@ pub(super) struct Group<'env> {
     /// Failures in the order in which they happened.
     failures: RefCell<Vec<Cause>>,
     keeps_all: Cell<bool>,
-    options: GroupOptions,
+    options: RefCell<GroupOptions>,
 }
 
 /// Why a group ends before its members have.
@@ -55,7 +55,7 @@ impl<'env> Group<'env> {
             deferred: RefCell::default(),
             failures: RefCell::default(),
             keeps_all: Cell::new(false),
-            options,
+            options: RefCell::new(options),
         }
     }
 
@@ -84,6 +84,11 @@ impl<'env> Group<'env> {
     }
 
     pub(super) fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
+        if self.set.is_closed() {
+            drop(cleanup);
+            let text = "a deferred cleanup was refused: its group has ended, and nothing would run it";
+            return report(ReportKind::Refused, text.into());
+        }
         self.deferred.borrow_mut().push(Box::pin(cleanup));
     }
 
@@ -121,29 +126,39 @@ impl<'env> Group<'env> {
     }
 
     fn title(&self) -> String {
-        match &self.options.name {
+        match &self.options.borrow().name {
             Some(name) => format!("group `{name}`"),
             None => "a group".into(),
         }
     }
 
-    /// Drops what is left, accepts nothing more, and frees the memory. Panics of destructors are reported.
+    /// Drops what is left, accepts nothing more, and frees all memory: nobody drops the group itself. Panics of
+    /// destructors are reported.
     pub(super) fn close(&self) {
         let panics = [self.set.close(), self.drop_deferred()];
         for payload in panics.into_iter().flatten() {
             let text = panic_text(&*payload);
             report(ReportKind::LaterFailure, format!("a destructor in {} panicked: {text}", self.title()));
+            discard(payload);
         }
+        for failure in self.failures.take() {
+            drop_safely(failure);
+        }
+        drop(self.options.take());
     }
 
     fn drop_deferred(&self) -> Option<Payload> {
         let mut first = None;
         loop {
-            let Some(cleanup) = self.deferred.borrow_mut().pop() else { return first };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(cleanup))) {
-                first.get_or_insert(payload);
+            let Some(cleanup) = self.deferred.borrow_mut().pop() else { break };
+            match catch_unwind(AssertUnwindSafe(|| drop(cleanup))) {
+                Err(payload) if first.is_none() => first = Some(payload),
+                Err(payload) => report_destructor(payload),
+                Ok(()) => {}
             }
         }
+        drop(self.deferred.take());
+        first
     }
 }
 
@@ -184,7 +199,7 @@ where
             body_owner: Owner::default(),
             cleanup: None,
             node: Node::new("task_group"),
-            deadline: Deadline::at(group.options.deadline),
+            deadline: Deadline::at(group.options.borrow().deadline),
             grace: Deadline::at(None),
             is_cancelling: false,
             has_body_waker: false,
@@ -201,7 +216,8 @@ where
         if std::mem::replace(&mut self.is_cancelling, true) {
             return;
         }
-        if let Some(grace) = self.group.options.grace {
+        let grace = self.group.options.borrow().grace;
+        if let Some(grace) = grace {
             self.grace = Deadline::after(grace);
         }
         self.group.set.doom_all();

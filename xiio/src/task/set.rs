@@ -251,6 +251,11 @@ impl<'env> TaskSet<'env> {
         Ok(unsafe { Handle::new(task) })
     }
 
+    /// Whether it accepts no more tasks.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.get()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.core().is_none_or(Core::is_empty)
     }
