@@ -3,8 +3,9 @@
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem;
+use std::num::NonZeroU32;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
@@ -14,8 +15,9 @@ use super::refs::TaskRef;
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
 /// that ends leaves its home to the next one.
 ///
-/// That is sound because a home has one thread at a time, and the list of vacant homes orders the two: whatever the old
-/// thread wrote to its tasks' headers, the new one sees.
+/// Tasks may be left of the one before: leaked, or kept in a thread-local that is destroyed later than its tenancy. The
+/// next one must not touch them, so whose a task is does not hang on the home but on the [`Tenant`], and the inbox takes
+/// no task of another tenant.
 pub(crate) struct Home {
     /// The root of this thread is to be polled.
     is_root_woken: AtomicBool,
@@ -42,28 +44,55 @@ unsafe impl Sync for Home {}
 struct Inbox {
     /// Tasks woken from other threads; each counts its block.
     woken: Vec<TaskRef>,
-    /// Wakes the thread from the kernel. `None` while nothing runs there: nothing is accepted then.
+    /// Whose tasks are taken; nobody's while the home is vacant.
+    tenant: Option<Tenant>,
+    /// Wakes the thread from the kernel. `None` while nothing runs there.
     notifier: Option<Waker>,
 }
 
 // SAFETY: a `TaskRef` in the inbox counts its block, and other threads do nothing with it but post it here.
 unsafe impl Send for Inbox {}
 
+/// A thread that has or had a home. No other thread ever gets the same one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tenant(NonZeroU32);
+
 thread_local! {
     static HOME: Cell<Option<&'static Home>> = const { Cell::new(None) };
+    /// Stays when the home is given back.
+    static TENANT: Cell<Option<Tenant>> = const { Cell::new(None) };
     /// Gives the home back when the thread ends.
     static TENANCY: Tenancy = const { Tenancy };
 }
 
 static VACANT: Mutex<Vec<&'static Home>> = Mutex::new(Vec::new());
+static N_TENANTS: AtomicU32 = AtomicU32::new(0);
 
 struct Tenancy;
 
 impl Drop for Tenancy {
     fn drop(&mut self) {
-        if let Some(home) = HOME.take() {
+        if let Some(home) = HOME.get() {
+            let inbox = mem::take(&mut *lock(&home.inbox));
+            inbox.woken.into_iter().for_each(TaskRef::drop_ref);
+            HOME.set(None);
             lock(&VACANT).push(home);
         }
+    }
+}
+
+impl Tenant {
+    /// This thread, if it has ever had a home.
+    #[inline]
+    pub(super) fn here() -> Option<Self> {
+        TENANT.get()
+    }
+
+    #[cold]
+    fn next() -> Self {
+        let before = N_TENANTS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n_tenants| n_tenants.checked_add(1));
+        let number = before.unwrap_or_else(|_| panic!("more than 2^32 threads have run tasks in this process"));
+        Self(NonZeroU32::MIN.saturating_add(number))
     }
 }
 
@@ -76,6 +105,13 @@ impl Home {
     /// The home of this thread.
     pub(crate) fn current() -> &'static Self {
         HOME.with(|slot| slot.get().unwrap_or_else(|| Self::move_in(slot)))
+    }
+
+    /// The home of this thread, and who it is.
+    #[inline]
+    pub(super) fn and_tenant() -> (&'static Self, Tenant) {
+        let home = Self::current();
+        (home, Tenant::here().unwrap_or_else(|| unreachable!("whoever has a home is a tenant")))
     }
 
     #[cold]
@@ -92,13 +128,16 @@ impl Home {
                 freed: Mutex::default(),
             }))
         });
+        let tenant = TENANT.get().unwrap_or_else(Tenant::next);
+        TENANT.set(Some(tenant));
+        lock(&home.inbox).tenant = Some(tenant);
         slot.set(Some(home));
         home
     }
 
     /// Whether this is the home of the current thread.
     #[inline]
-    pub(super) fn is_current(&self) -> bool {
+    fn is_current(&self) -> bool {
         HOME.with(|slot| slot.get().is_some_and(|home| ptr::eq(home, self)))
     }
 
@@ -141,8 +180,11 @@ impl Home {
 
     /// Closes the inbox and forgets what is in it.
     pub(crate) fn close(&self) {
-        let inbox = mem::take(&mut *lock(&self.inbox));
-        inbox.woken.into_iter().for_each(TaskRef::drop_ref);
+        let mut inbox = lock(&self.inbox);
+        let (woken, notifier) = (mem::take(&mut inbox.woken), inbox.notifier.take());
+        drop(inbox);
+        woken.into_iter().for_each(TaskRef::drop_ref);
+        drop(notifier);
         self.collect_freed();
     }
 
@@ -159,7 +201,7 @@ impl Home {
     /// Posts a task that has been woken on another thread. The task is counted for the inbox, or not taken.
     pub(super) fn post(&self, task: TaskRef) {
         let mut inbox = lock(&self.inbox);
-        if inbox.notifier.is_none() {
+        if inbox.notifier.is_none() || inbox.tenant != Some(task.header().tenant) {
             // Nothing runs there; whatever waits for this task is leaked.
             return;
         }

@@ -18,7 +18,8 @@
 //!
 //! Who may touch what: the future is polled and dropped by `TaskSet::poll` and `TaskSet::clear` only. A handle or a
 //! waker never does: in a leaked set the futures' borrows are dead, and a task may cancel itself while it is polled.
-//! Everything in the header but `shared` and `is_posted` belongs to the home thread. Other threads count in `shared` and
+//! Everything in the header but `shared` and `is_posted` belongs to the home thread, which the header names once and for
+//! all (a home may have another thread later). Other threads count in `shared` and
 //! post to the home's inbox; the last of them frees memory and runs no destructor.
 //!
 //! Tasks are polled only inside the poll of their set, so a set that is leaked is never polled again. That is the whole

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::Waker;
 
 use super::block::VTable;
-use super::home::Home;
+use super::home::{Home, Tenant};
 use super::links::Links;
 use super::set::Core;
 use crate::unwind::Owner;
@@ -52,6 +52,7 @@ pub(super) struct Header {
     pub(super) links: Links,
     pub(super) next_queued: Cell<Option<TaskRef>>,
     pub(super) vtable: &'static VTable,
+    /// Where other threads post it.
     pub(super) home: &'static Home,
     /// Dangling once `DONE`: the set may be gone then.
     pub(super) core: Cell<NonNull<Core>>,
@@ -60,6 +61,8 @@ pub(super) struct Header {
     /// Who awaits the handle.
     pub(super) joiner: Cell<Option<Box<Waker>>>,
     pub(super) location: &'static Location<'static>,
+    /// The thread that all cells in here belong to.
+    pub(super) tenant: Tenant,
     flags: Cell<u16>,
     /// Set while the task is in the home's inbox; whoever sets it posts it.
     pub(super) is_posted: AtomicBool,
@@ -75,15 +78,17 @@ const MAX_REFS: i32 = i32::MAX / 4;
 impl Header {
     /// A header counted by the set and the handle.
     pub(super) fn new(vtable: &'static VTable, core: NonNull<Core>, location: &'static Location<'static>) -> Self {
+        let (home, tenant) = Home::and_tenant();
         Self {
             links: Links::default(),
             next_queued: Cell::new(None),
             vtable,
-            home: Home::current(),
+            home,
             core: Cell::new(core),
             owner: UnsafeCell::default(),
             joiner: Cell::new(None),
             location,
+            tenant,
             flags: Cell::new(HANDLE),
             is_posted: AtomicBool::new(false),
             local: Cell::new(2),
@@ -109,7 +114,13 @@ impl Header {
     /// Whether the plain count is to be used.
     #[inline]
     fn counts_locally(&self) -> bool {
-        self.home.is_current() && !self.has(MERGED)
+        self.is_at_home() && !self.has(MERGED)
+    }
+
+    /// Whether this thread is the one that the cells belong to.
+    #[inline]
+    pub(super) fn is_at_home(&self) -> bool {
+        Tenant::here() == Some(self.tenant)
     }
 
     /// References besides the local ones.

@@ -45,7 +45,7 @@ fn of_task_waker(waker: &Waker) -> Option<TaskRef> {
 #[inline]
 fn wake(task: TaskRef) {
     let header = task.header();
-    if header.home.is_current() {
+    if header.is_at_home() {
         wake_at_home(task);
     } else if !header.is_posted.swap(true, Ordering::AcqRel) {
         header.home.post(task);
