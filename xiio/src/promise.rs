@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::report::wake_all;
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
 use crate::unwind::report_if_ran_on;
@@ -61,7 +62,7 @@ impl<T> Promise<T> {
     pub fn set(&self, value: T) -> Result<(), T> {
         self.shared.value.set(value)?;
         let woken: Vec<Waker> = self.shared.lock().iter_mut().filter_map(Option::take).collect();
-        woken.into_iter().for_each(Waker::wake);
+        wake_all(woken);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
+use std::task::Waker;
 
 use crate::error::{Payload, panic_text};
 
@@ -70,6 +71,21 @@ pub(crate) fn report(kind: ReportKind, text: String) {
     // Not `eprintln!`, which panics when nobody reads.
     let _ = writeln!(io::stderr(), "xiio: {report}");
     if let Some(Err(payload)) = told {
+        discard(payload);
+    }
+}
+
+/// Wakes all of them, also after one that panics.
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        waking(|| waker.wake());
+    }
+}
+
+/// Calls a waker where more is to be done afterwards. Wakers are user code; one that panics is reported.
+pub(crate) fn waking(wake: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(wake)) {
+        report(ReportKind::LaterFailure, format!("a waker panicked: {}", panic_text(&*payload)));
         discard(payload);
     }
 }

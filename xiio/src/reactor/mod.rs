@@ -32,9 +32,10 @@ use std::time::Duration;
 
 use polling::Poller;
 
+use crate::report::wake_all;
 use crate::slab::Slab;
 use source::Watched;
-use wait::Waiting;
+use wait::{Report, Waiting};
 
 /// The descriptors that are watched on this thread.
 pub(crate) struct Reactor {
@@ -124,7 +125,19 @@ impl Reactor {
                 watched.set_ready(report, &mut ready);
             }
         })?;
-        ready.into_iter().for_each(Waker::wake);
+        wake_all(ready);
         Ok(())
+    }
+}
+
+impl Drop for Reactor {
+    /// Wakes who still waits: it may be polled again in another run, and watch anew.
+    fn drop(&mut self) {
+        let mut waiting = Vec::new();
+        for (key, watched) in self.watched.get_mut().iter() {
+            let report = Report { key, is_readable: true, is_writable: true, is_plain_data: false };
+            watched.set_ready(report, &mut waiting);
+        }
+        wake_all(waiting);
     }
 }

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::reactor::Reactor;
+use crate::report::wake_all;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Inspection, Owner};
@@ -199,7 +200,7 @@ impl Runtime {
         let now = self.now();
         let mut fired = Vec::new();
         self.timers.borrow_mut().advance(now, &mut fired);
-        fired.into_iter().for_each(Waker::wake);
+        wake_all(fired);
     }
 }
 
@@ -230,9 +231,9 @@ pub(crate) struct Leftover {
 }
 
 impl Drop for Runtime {
-    /// Unlinks what leaked futures have left behind.
+    /// Unlinks and wakes what is left behind: leaked, which is in vain, or to be polled again in another run.
     fn drop(&mut self) {
-        drop(self.timers.get_mut().clear());
+        wake_all(self.timers.get_mut().clear());
     }
 }
 

@@ -11,6 +11,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::pool::Pool;
 use super::refs::TaskRef;
+use crate::report::waking;
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
 /// that ends leaves its home to the next one.
@@ -19,7 +20,10 @@ use super::refs::TaskRef;
 /// next one must not touch them, so whose a task is does not hang on the home but on the [`Tenant`], and the inbox takes
 /// no task of another tenant.
 pub(crate) struct Home {
-    /// The root of this thread is to be polled.
+    /// The root is to be polled, says its own thread. No other one writes it.
+    is_root_marked: AtomicBool,
+    /// The root is to be polled, says another thread. Apart from `is_root_marked`, so that it is only ever swapped: then
+    /// the poll sees whatever came before the wake.
     is_root_woken: AtomicBool,
     /// The thread waits, or is about to wait, in the kernel; whoever posts something must notify it.
     is_asleep: AtomicBool,
@@ -121,6 +125,7 @@ impl Home {
         let vacant = lock(&VACANT).pop();
         let home = vacant.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
+                is_root_marked: AtomicBool::new(false),
                 is_root_woken: AtomicBool::new(false),
                 is_asleep: AtomicBool::new(false),
                 inbox: Mutex::default(),
@@ -178,13 +183,12 @@ impl Home {
         lock(&self.inbox).notifier = Some(notifier);
     }
 
-    /// Closes the inbox and forgets what is in it.
+    /// Closes the inbox. What is posted from now on waits for the next run of this thread: a future that was polled in
+    /// this one may go on there.
     pub(crate) fn close(&self) {
-        let mut inbox = lock(&self.inbox);
-        let (woken, notifier) = (mem::take(&mut inbox.woken), inbox.notifier.take());
-        drop(inbox);
-        woken.into_iter().for_each(TaskRef::drop_ref);
+        let notifier = lock(&self.inbox).notifier.take();
         drop(notifier);
+        self.take_inbox();
         self.collect_freed();
     }
 
@@ -192,8 +196,10 @@ impl Home {
     pub(crate) fn take_inbox(&self) {
         let woken = mem::take(&mut lock(&self.inbox).woken);
         for task in woken {
-            task.header().is_posted.store(false, Ordering::Release);
-            super::waker::wake_at_home(task);
+            // Ordering: a swap, so that it reads the last of those that found the flag set and did not post. The poll then
+            // sees what came before their wakes.
+            task.header().is_posted.swap(false, Ordering::AcqRel);
+            waking(|| super::waker::wake_at_home(task));
             task.drop_ref();
         }
     }
@@ -201,8 +207,8 @@ impl Home {
     /// Posts a task that has been woken on another thread. The task is counted for the inbox, or not taken.
     pub(super) fn post(&self, task: TaskRef) {
         let mut inbox = lock(&self.inbox);
-        if inbox.notifier.is_none() || inbox.tenant != Some(task.header().tenant) {
-            // Nothing runs there; whatever waits for this task is leaked.
+        if inbox.tenant != Some(task.header().tenant) {
+            // Its thread has ended, so nobody polls it any more.
             return;
         }
         task.clone_ref();
@@ -224,7 +230,9 @@ impl Home {
     /// Announces that this thread is about to wait; `false` when there is something to do instead.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.is_asleep.store(true, Ordering::SeqCst);
-        let quiet = !self.is_root_woken.load(Ordering::SeqCst) && lock(&self.inbox).woken.is_empty();
+        let quiet = !self.is_root_marked.load(Ordering::Relaxed)
+            && !self.is_root_woken.load(Ordering::SeqCst)
+            && lock(&self.inbox).woken.is_empty();
         if !quiet {
             self.wake_up();
         }
@@ -238,19 +246,22 @@ impl Home {
 
     /// Whether the root was woken since the last call.
     pub(crate) fn take_root_woken(&self) -> bool {
+        let is_marked = self.is_root_marked.load(Ordering::Relaxed);
+        self.is_root_marked.store(false, Ordering::Relaxed);
         // A plain load first: the swap is an atomic instruction.
-        self.is_root_woken.load(Ordering::Relaxed) && self.is_root_woken.swap(false, Ordering::SeqCst)
+        let is_woken = self.is_root_woken.load(Ordering::Relaxed) && self.is_root_woken.swap(false, Ordering::SeqCst);
+        is_marked || is_woken
     }
 
     pub(crate) fn is_root_woken(&self) -> bool {
-        self.is_root_woken.load(Ordering::Relaxed)
+        self.is_root_marked.load(Ordering::Relaxed) || self.is_root_woken.load(Ordering::Relaxed)
     }
 
     /// Marks the root as to be polled; the home thread does it without an atomic instruction.
     #[inline]
     pub(crate) fn wake_root(&self) {
         if self.is_current() {
-            self.is_root_woken.store(true, Ordering::Relaxed);
+            self.is_root_marked.store(true, Ordering::Relaxed);
         } else if !self.is_root_woken.swap(true, Ordering::SeqCst) {
             self.notify(lock(&self.inbox));
         }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::task::Waker;
 
 use crate::error::Payload;
-use crate::report::{ReportKind, report};
+use crate::report::{ReportKind, report, waking};
 use crate::slab::Slab;
 
 /// The nodes of one owner, and how far their cleanup is.
@@ -129,12 +129,25 @@ impl Scope {
 
     /// Wakes the first `n_most` nodes that have not finished.
     fn wake_unfinished(&self, n_most: usize) {
-        let wakers: Vec<Waker> = {
+        let keys: Vec<usize> = {
             let nodes = self.nodes.borrow();
             let unfinished = nodes.iter().filter(|(_, entry)| entry.progress != Progress::Finished);
-            unfinished.take(n_most).map(|(_, entry)| entry.waker.clone()).collect()
+            unfinished.take(n_most).map(|(key, _)| key).collect()
         };
-        wakers.into_iter().for_each(Waker::wake);
+        keys.into_iter().for_each(|key| self.wake(key));
+    }
+
+    /// Wakes a node, if it is still there. Its waker is taken out meanwhile: it may free the node, and a clone would be
+    /// user code under the borrow.
+    fn wake(&self, key: usize) {
+        let swap = |waker| match self.nodes.borrow_mut().get_mut(key) {
+            Some(entry) => std::mem::replace(&mut entry.waker, waker),
+            None => waker,
+        };
+        let waker = swap(Waker::noop().clone());
+        waking(|| waker.wake_by_ref());
+        let is_empty = self.nodes.borrow().get(key).is_some_and(|entry| entry.waker.will_wake(Waker::noop()));
+        drop(if is_empty { swap(waker) } else { waker });
     }
 
     /// Judges a poll of the owner's future that ended pending.

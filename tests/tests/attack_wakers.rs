@@ -1,0 +1,255 @@
+//! Wakers that panic, drop what they wake, or come back into the runtime.
+
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use xiio::inspect::{ReportKind, listen};
+use xiio::{Promise, bracket, sleep, task_group, timeout};
+use xiio_tests::poll;
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of the user");
+    }
+}
+
+/// Polls `future` once with a waker that panics when it is woken.
+fn arm<F: Future>(future: Pin<&mut F>) {
+    assert!(poll::with(&Arc::new(Panics), future).is_pending());
+}
+
+/// Runs a scene and counts the reports of the kind.
+fn reported(kind: ReportKind, scene: impl Future<Output = ()>) -> usize {
+    let n_reports = std::rc::Rc::new(Cell::new(0));
+    let count = std::rc::Rc::clone(&n_reports);
+    let _listening = listen(move |report| count.set(count.get() + usize::from(report.kind() == kind)));
+    xiio::run(scene);
+    n_reports.get()
+}
+
+#[test]
+fn panicking_waker_of_a_timer_leaves_the_other_timers_alone() {
+    let scene = async {
+        let until = xiio::now() + Duration::from_millis(5);
+        let mut bad = pin!(xiio::sleep_until(until));
+        arm(bad.as_mut());
+        task_group!(|tg| {
+            for _ in 0..3 {
+                tg.spawn(xiio::sleep_until(until));
+            }
+        });
+    };
+    assert_eq!(reported(ReportKind::LaterFailure, scene), 1);
+}
+
+#[test]
+fn panicking_waker_of_a_promise_leaves_the_other_waiters_alone() {
+    let scene = async {
+        let promise = Promise::new();
+        let mut bad = pin!(promise.wait());
+        arm(bad.as_mut());
+        task_group!(|tg| {
+            let waiter = tg.spawn(promise.wait());
+            xiio::yield_now().await;
+            promise.set(7).unwrap();
+            assert_eq!(waiter.await, 7);
+        });
+    };
+    assert_eq!(reported(ReportKind::LaterFailure, scene), 1);
+}
+
+#[test]
+fn panicking_waker_of_a_descriptor_leaves_the_other_waiters_alone() {
+    let scene = async {
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut bad = pin!(xiio::readable(&a));
+        arm(bad.as_mut());
+        task_group!(|tg| {
+            tg.spawn(xiio::readable(&a));
+            xiio::yield_now().await;
+            xiio::write_all(&b, b"x").await.unwrap();
+        });
+    };
+    assert_eq!(reported(ReportKind::LaterFailure, scene), 1);
+}
+
+/// Another thread wakes two tasks; the group of the first is polled with a waker that panics.
+#[test]
+fn panicking_waker_behind_the_inbox_leaves_the_other_tasks_alone() {
+    let scene = async {
+        let promise = Promise::new();
+        let mut bad = pin!(async {
+            task_group!(|tg| {
+                tg.spawn(promise.wait());
+                pending::<()>().await;
+            });
+        });
+        arm(bad.as_mut());
+        task_group!(|tg| {
+            let waiter = tg.spawn(promise.wait());
+            xiio::yield_now().await;
+            let setter = promise.clone();
+            std::thread::spawn(move || setter.set(7).unwrap()).join().unwrap();
+            assert_eq!(waiter.await, 7);
+        });
+    };
+    assert_eq!(reported(ReportKind::LaterFailure, scene), 1);
+}
+
+/// The cancellation wakes every node of the scope; those in the combinator are reached only so.
+#[test]
+fn panicking_waker_of_a_bracket_leaves_the_other_cleanups_alone() {
+    let n_released = Cell::new(0);
+    let held = || bracket((), async |_| pending::<()>().await, async |()| n_released.set(n_released.get() + 1));
+    let scene = async {
+        let work = async {
+            let mut bad = pin!(held());
+            let mut good: FuturesUnordered<_> = (0..5).map(|_| held()).collect();
+            let mut is_armed = false;
+            poll_fn(|cx| {
+                if !std::mem::replace(&mut is_armed, true) {
+                    arm(bad.as_mut());
+                }
+                good.poll_next_unpin(cx).map(drop)
+            })
+            .await;
+        };
+        assert!(timeout(Duration::from_millis(5), work).await.is_err());
+    };
+    reported(ReportKind::LaterFailure, scene);
+    assert_eq!(n_released.get(), 5);
+}
+
+/// A waker whose clone, as that of a C library might, has a side effect: it frees a bracket of the same scope.
+#[test]
+fn waker_that_frees_a_bracket_of_the_scope_it_is_woken_from() {
+    thread_local! {
+        static VICTIM: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>> = const { RefCell::new(None) };
+    }
+    let scene = async {
+        let work = async {
+            VICTIM.set(Some(Box::pin(bracket((), async |_| pending::<()>().await, async |()| ()))));
+            let mut bad = pin!(bracket((), async |_| pending::<()>().await, async |()| ()));
+            let freeing = Arc::new(poll::OnWake(|| drop(VICTIM.take())));
+            let mut is_first = true;
+            poll_fn(|cx| {
+                if std::mem::take(&mut is_first) {
+                    assert!(poll::with(&freeing, bad.as_mut()).is_pending());
+                    VICTIM.with_borrow_mut(|victim| assert!(victim.as_mut().unwrap().as_mut().poll(cx).is_pending()));
+                }
+                // Polled with another waker it would be woken by that.
+                if VICTIM.with_borrow(Option::is_some) { Poll::Pending } else { bad.as_mut().poll(cx) }
+            })
+            .await;
+        };
+        assert!(timeout(Duration::from_millis(5), work).await.is_err());
+        assert!(VICTIM.take().is_none());
+    };
+    reported(ReportKind::LaterFailure, scene);
+}
+
+/// A handle cancels a task of a group that somebody else polls; the waker of that one drops the whole group at once.
+#[test]
+fn waker_that_drops_the_group_it_is_woken_for() {
+    thread_local! {
+        static GROUP: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>> = const { RefCell::new(None) };
+    }
+    for wake_by_handle in [true, false] {
+        xiio::run(async move {
+            let slot = std::rc::Rc::new(RefCell::new((None, None)));
+            let inner = std::rc::Rc::clone(&slot);
+            GROUP.set(Some(Box::pin(async move {
+                task_group!(|tg| {
+                    let inner = &inner;
+                    let task = tg.spawn(async move {
+                        let text = String::from("owned by the task");
+                        poll_fn(|cx| {
+                            inner.borrow_mut().1 = Some(cx.waker().clone());
+                            Poll::<()>::Pending
+                        })
+                        .await;
+                        drop(text);
+                    });
+                    inner.borrow_mut().0 = Some(task);
+                    pending::<()>().await;
+                });
+            })));
+            let dropping = Arc::new(poll::OnWake(|| drop(GROUP.take())));
+            GROUP
+                .with_borrow_mut(|group| assert!(poll::with(&dropping, group.as_mut().unwrap().as_mut()).is_pending()));
+            let (task, waker) = slot.take();
+            let (task, waker): (xiio::Task<()>, Waker) = (task.unwrap(), waker.unwrap());
+            if wake_by_handle {
+                assert_eq!(task.cancel().await, None);
+            } else {
+                waker.wake_by_ref();
+                assert!(task.is_finished());
+            }
+            assert!(GROUP.take().is_none(), "the waker was woken");
+            drop(waker);
+        });
+    }
+}
+
+/// A waker that polls what it wakes, on the spot.
+#[test]
+fn waker_that_polls_the_group_it_is_woken_for() {
+    type Slot = RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>;
+    thread_local! {
+        static GROUP: Slot = const { RefCell::new(None) };
+        static N_POLLS: Cell<usize> = const { Cell::new(0) };
+    }
+    struct Inline;
+    impl Wake for Inline {
+        fn wake(self: Arc<Self>) {
+            let Some(mut group) = GROUP.take() else { return };
+            N_POLLS.set(N_POLLS.get() + 1);
+            let waker = Waker::from(self);
+            if group.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                GROUP.set(Some(group));
+            }
+        }
+    }
+    xiio::run(async {
+        let promise = Promise::new();
+        let waited = promise.clone();
+        let slot = std::rc::Rc::new(RefCell::new(None));
+        let inner = std::rc::Rc::clone(&slot);
+        GROUP.set(Some(Box::pin(async move {
+            task_group!(|tg| {
+                *inner.borrow_mut() = Some(tg.spawn(pending::<()>()));
+                tg.spawn(async move { waited.wait().await });
+            });
+        })));
+        Arc::new(Inline).wake();
+        assert!(GROUP.with_borrow(Option::is_some));
+        promise.set(()).unwrap();
+        assert!(GROUP.with_borrow(Option::is_some), "one task is left");
+        let task = slot.take().unwrap();
+        let mut cancelled = pin!(task.cancel());
+        assert!(GROUP.with_borrow(Option::is_none), "it has ended inside of `cancel`");
+        assert_eq!(cancelled.as_mut().await, None);
+        assert_eq!(N_POLLS.get(), 3);
+    });
+}
+
+#[test]
+fn panicking_waker_of_a_handle_keeps_nobody_from_ending() {
+    let scene = async {
+        task_group!(|tg| {
+            let mut first = tg.spawn(sleep(Duration::from_millis(1)));
+            let second = tg.spawn(sleep(Duration::from_millis(2)));
+            arm(pin!(&mut first));
+            second.await;
+        });
+    };
+    assert_eq!(reported(ReportKind::LaterFailure, scene), 1);
+}
