@@ -1,29 +1,12 @@
 //! Wakers and homes across threads: what other threads do with a waker at the worst moment.
 
-use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::future::poll_fn;
+use std::sync::mpsc;
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use xiio::{Promise, sleep, task_group};
-use xiio_tests::poll::{self, OnDrop};
-
-type Boxed = Pin<Box<dyn Future<Output = ()>>>;
-
-/// A future that is pending at its first poll, and hands its waker out.
-async fn hand_out(waker: &RefCell<Option<Waker>>) {
-    let mut is_first = true;
-    poll_fn(|cx| {
-        *waker.borrow_mut() = Some(cx.waker().clone());
-        if std::mem::take(&mut is_first) { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-}
+use xiio::task_group;
 
 /// Runs `f` on a thread of its own, and waits for it at most a minute.
 fn on_thread<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
