@@ -36,9 +36,11 @@
 //! | a limit of time | [`timeout`], [`deadline`], the options `timeout` and `deadline` |
 //! | cleanup that awaits | [`bracket`], [`shield`], [`TaskGroup::defer`] |
 //! | time | [`sleep`], [`sleep_until`], [`interval`], [`yield_now`] |
-//! | descriptors | [`readable`], [`writable`], [`read`], [`write`], [`write_all`], [`Condition`] |
+//! | descriptors | [`readable`], [`writable`], [`read`], [`write()`], [`write_all`], [`Condition`] |
+//! | sockets | [`net`] |
+//! | children, signals | [`run_process`], [`process::Command`]; [`signal::subscribe`] |
 //! | a value from elsewhere | [`Promise`] |
-//! | blocking work | [`in_thread`], [`thread::ThreadPool`] |
+//! | blocking work, files | [`in_thread`], [`thread::ThreadPool`]; [`fs`] |
 //! | to see what goes on | [`inspect`] |
 //! | to test with virtual time | [`testing`] |
 //!
@@ -90,11 +92,18 @@
 //! # });
 //! ```
 //!
+//! # Features
+//!
+//! | feature (none is on by default) | brings |
+//! |---|---|
+//! | `futures-io` | the traits of the crate `futures-io` for [`io::Async`], the streams of [`net`] and their halves |
+//!
 //! # Implementation
 //!
-//! **Threads.** [`run`] uses the thread it is called on, and starts none. A whole tree of tasks is on it, so tasks need
-//! not be `Send`, and a task that computes or blocks holds up all others. Threads are started by [`in_thread`] and
-//! [`thread::ThreadPool`] only. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
+//! **Threads.** [`run`] uses the thread it is called on, and starts none. A whole tree of tasks is on it, so tasks
+//! need not be `Send`, and a task that computes or blocks holds up all others. Threads are started by [`in_thread`] and
+//! [`thread::ThreadPool`], by what is built on them ([`fs`], the names of hosts in [`net`]), and for a child process that
+//! was dropped while it ran. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
 //!
 //! **Memory.** A task is one allocation, and awaiting its handle is another. A group is a local of the function around
 //! it, which allocates when it gets its first task (a `try_task_group!` also when it is made). Wakes on the thread of
