@@ -1,0 +1,115 @@
+//! Connects to the first of several addresses that answers.
+//!
+//! Shows: a group in which the first to succeed ends all others. Attempts begin one after the other, each when the one before
+//! has failed or has not answered for 250 ms (RFC 8305); what has not won is cancelled, and its destructors run.
+//! `xiio::net::TcpStream::connect` does the same by itself for the addresses of a name.
+//!
+//! ```text
+//! $ cargo run --release --example happy_eyeballs 127.0.0.1:9 192.0.2.1:80 example.org:80
+//! trying 127.0.0.1:9
+//! 127.0.0.1:9: Connection refused (os error 111)
+//! trying 192.0.2.1:80
+//! trying 93.184.215.14:80
+//! connected to 93.184.215.14:80
+//! gave up 192.0.2.1:80
+//! ```
+//!
+//! The exit code is 1 when no address has answered in time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use xiio::net::{TcpStream, lookup_host};
+use xiio::{timeout, try_task_group};
+
+/// Connects to the first of several addresses that answers.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to connect to, as host:port; a name stands for all its addresses
+    #[arg(required = true)]
+    targets: Vec<String>,
+    /// How many milliseconds an attempt has for itself
+    #[arg(long, default_value_t = 250)]
+    stagger: u64,
+    /// How many seconds all of it may take
+    #[arg(long, default_value_t = 10.0)]
+    timeout: f64,
+}
+
+#[xiio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let limit = Duration::try_from_secs_f64(arguments.timeout).unwrap_or(Duration::MAX);
+    let connected = timeout(limit, async {
+        let addrs = look_up(&arguments.targets).await?;
+        io::Result::Ok(connect_first(&addrs, Duration::from_millis(arguments.stagger)).await)
+    });
+    match connected.await {
+        Ok(Ok(Some(stream))) => {
+            // Where it was connected to is said by the attempt.
+            drop(stream);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Ok(None)) => eprintln!("happy_eyeballs: no address answers"),
+        Ok(Err(error)) => eprintln!("happy_eyeballs: {error}"),
+        Err(elapsed) => eprintln!("happy_eyeballs: {elapsed}"),
+    }
+    ExitCode::FAILURE
+}
+
+async fn look_up(targets: &[String]) -> io::Result<Vec<SocketAddr>> {
+    let mut addrs = Vec::new();
+    for target in targets {
+        addrs.extend(lookup_host(target).await?);
+    }
+    Ok(addrs)
+}
+
+/// `None` when all have failed.
+async fn connect_first(addrs: &[SocketAddr], stagger: Duration) -> Option<TcpStream> {
+    // What ends a group early and cancels the rest is an error; here it is the stream that was wanted.
+    let connected = try_task_group!(error = TcpStream, |attempts| {
+        for addr in addrs {
+            let attempt = attempts.spawn(async move {
+                match connect(*addr).await {
+                    Ok(stream) => Err(stream),
+                    Err(error) => {
+                        println!("{addr}: {error}");
+                        Ok(())
+                    }
+                }
+            });
+            // It goes on when its handle is dropped.
+            let _ = timeout(stagger, attempt).await;
+        }
+    });
+    connected.err()
+}
+
+async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    println!("trying {addr}");
+    let mut attempt = Attempt { addr, has_ended: false };
+    let connected = TcpStream::connect(addr).await;
+    attempt.has_ended = true;
+    if connected.is_ok() {
+        println!("connected to {addr}");
+    }
+    connected
+}
+
+/// Says when an attempt is cut off.
+struct Attempt {
+    addr: SocketAddr,
+    has_ended: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            println!("gave up {}", self.addr);
+        }
+    }
+}
