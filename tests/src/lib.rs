@@ -22,6 +22,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use xiio::inspect::{Listening, Report, ReportKind, listen};
+use xiio::testing::Tester;
 
 /// More than any of the tests takes on a machine that is busy with something else.
 const HANG: Duration = Duration::from_secs(60);
@@ -42,6 +43,13 @@ pub fn run<F: Future>(future: F) -> F::Output {
     let output = xiio::run(future);
     drop(running);
     output
+}
+
+/// [`run`] with virtual time: what sleeps longer wakes later, however busy the machine is.
+pub fn run_virtually(future: impl Future<Output = ()>) {
+    let future = Cell::new(Some(future));
+    let once = || future.take().expect("a test without seeds runs once");
+    Tester::new().virtual_time().run(once);
 }
 
 pub fn millis(millis: u64) -> Duration {

@@ -15,7 +15,7 @@ use xiio::{
     Condition, Promise, Task, as_completed, bracket, branch, gather, race, shield, sleep, task_group, timeout,
     try_gather, yield_now,
 };
-use xiio_tests::{DropBomb, DropCount, LONG, Reports, Trace, assert_panics, millis, rounds, run};
+use xiio_tests::{DropBomb, DropCount, LONG, Reports, Trace, assert_panics, millis, rounds, run, run_virtually};
 
 /// A bracket that waits, and takes a few rounds to clean up.
 async fn held(trace: &Trace, name: &str) {
@@ -64,7 +64,7 @@ macro_rules! stops {
             let reports = Reports::new();
             {
                 let $trace = &trace;
-                run(cancel_while_messages_arrive(async |$receiver| {
+                run_virtually(cancel_while_messages_arrive(async |$receiver| {
                     let _receiver = &$receiver;
                     done($work);
                     $trace.note("ran on at the end");
