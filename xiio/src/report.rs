@@ -58,11 +58,22 @@ thread_local! {
     static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };
 }
 
+/// Makes an event of a report. A subscriber that panics is an event lost.
+#[cfg(feature = "tracing")]
+fn trace(report: &Report) {
+    let event = || tracing::warn!(target: "xiio", kind = ?report.kind, "{report}");
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(event)) {
+        discard(payload);
+    }
+}
+
 /// Hands a report to the listener of this thread.
 ///
 /// A listener that panics is a report lost, not a runtime broken: it may run in the middle of an unwinding.
 pub(crate) fn report(kind: ReportKind, text: String) {
     let report = Report { kind, text };
+    #[cfg(feature = "tracing")]
+    trace(&report);
     let listener = LISTENER.try_with(|slot| slot.borrow().clone()).ok().flatten();
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(&report))));
     if matches!(told, Some(Ok(()))) {
@@ -118,4 +129,63 @@ pub(crate) fn set_listener(listener: Option<Listener>) -> Option<Listener> {
 /// Where something was started, for reports.
 pub(crate) fn spawned_at(location: &Location<'_>) -> String {
     format!("spawned at {}:{}", location.file(), location.line())
+}
+
+#[cfg(all(test, feature = "tracing"))]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Metadata, Subscriber, span};
+
+    use super::*;
+
+    /// Keeps the target and the fields of every event.
+    struct Keep(Arc<Mutex<Vec<String>>>);
+
+    struct Fields<'a>(&'a mut String);
+
+    impl Visit for Fields<'_> {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.push_str(&format!(" {}={value:?}", field.name()));
+        }
+    }
+
+    impl Subscriber for Keep {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut text = event.metadata().target().to_string();
+            event.record(&mut Fields(&mut text));
+            self.0.lock().expect("no panic in a test's subscriber").push(text);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn report_is_an_event() {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        tracing::subscriber::with_default(Keep(Arc::clone(&events)), || {
+            report(ReportKind::Refused, "a task was refused".into());
+        });
+        let events = events.lock().expect("no panic in a test's subscriber");
+        let [event] = events.as_slice() else { panic!("one event, not {events:?}") };
+        assert!(
+            event.starts_with("xiio ") && event.contains("Refused") && event.contains("a task was refused"),
+            "{event}"
+        );
+    }
 }
