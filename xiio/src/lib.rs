@@ -135,6 +135,7 @@ mod time;
 mod timer;
 mod unwind;
 
+pub mod compat;
 pub mod fs;
 pub mod inspect;
 pub mod io;

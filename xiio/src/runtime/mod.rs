@@ -4,9 +4,11 @@
 //! look at the reactor (without waiting while work is left); fire timers.
 
 mod config;
+mod embedded;
 mod leaf;
 
 pub(crate) use config::Config;
+pub(crate) use embedded::Embedded;
 pub(crate) use leaf::poll_leaf;
 
 use std::cell::{Cell, RefCell};
@@ -132,6 +134,18 @@ impl Runtime {
         self.drawings.borrow_mut().push(on_drawn);
     }
 
+    /// Draws the tree for those who have asked, by a poll of the root.
+    fn draw<T>(&self, poll_root: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let drawings = self.drawings.take();
+        if drawings.is_empty() {
+            return Poll::Pending;
+        }
+        let mut polled = Poll::Pending;
+        let drawing = unwind::inspect(|| polled = poll_root());
+        drawings.into_iter().for_each(|on_drawn| on_drawn(drawing.clone()));
+        polled
+    }
+
     fn leftover(&self) -> Leftover {
         Leftover { n_timers: self.timers.borrow().len(), n_sources: self.reactor.n_sources() }
     }
@@ -245,6 +259,7 @@ fn outside() -> ! {
 /// Makes a runtime the current one of this thread, until it is dropped.
 struct Entered<'a> {
     runtime: &'a Rc<Runtime>,
+    notifier: usize,
 }
 
 impl<'a> Entered<'a> {
@@ -256,15 +271,15 @@ impl<'a> Entered<'a> {
             );
             current.replace(Some(Rc::clone(runtime)));
         });
-        runtime.home.open(runtime.reactor.notifier());
+        let notifier = runtime.home.open(runtime.reactor.notifier());
         config.apply();
-        Self { runtime }
+        Self { runtime, notifier }
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.runtime.home.close();
+        self.runtime.home.close(self.notifier);
         Config::default().apply();
         CURRENT.with(|current| current.replace(None));
     }
@@ -319,13 +334,8 @@ fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut O
 
 /// Draws the tree for those who have asked. A poll, so the root may end by it.
 fn draw_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
-    let drawings = runtime.drawings.take();
-    if drawings.is_empty() {
-        return Poll::Pending;
-    }
-    runtime.home.wake_root();
-    let mut polled = Poll::Pending;
-    let drawing = unwind::inspect(|| polled = poll_root(runtime, owner, future));
-    drawings.into_iter().for_each(|on_drawn| on_drawn(drawing.clone()));
-    polled
+    runtime.draw(|| {
+        runtime.home.wake_root();
+        poll_root(runtime, owner, future)
+    })
 }

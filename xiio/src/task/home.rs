@@ -12,6 +12,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 use super::pool::Pool;
 use super::refs::TaskRef;
 use crate::report::waking;
+use crate::slab::Slab;
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
 /// that ends leaves its home to the next one.
@@ -50,8 +51,8 @@ struct Inbox {
     woken: Vec<TaskRef>,
     /// Whose tasks are taken; nobody's while the home is vacant.
     tenant: Option<Tenant>,
-    /// Wakes the thread from the kernel. `None` while nothing runs there.
-    notifier: Option<Waker>,
+    /// What wakes the thread from its wait, one for each runtime that lives there: several may be embedded in one loop.
+    notifiers: Slab<Waker>,
 }
 
 // SAFETY: a `TaskRef` in the inbox counts its block, and other threads do nothing with it but post it here.
@@ -177,17 +178,21 @@ impl Home {
         }
     }
 
-    /// Opens the inbox; `notifier` wakes this thread from the kernel.
-    pub(crate) fn open(&self, notifier: Waker) {
+    /// Opens the inbox; `notifier`, which must not be code of the user, wakes this thread from its wait. To be closed
+    /// with the result.
+    pub(crate) fn open(&self, notifier: Waker) -> usize {
         self.collect_freed();
-        lock(&self.inbox).notifier = Some(notifier);
+        lock(&self.inbox).notifiers.insert(notifier)
     }
 
-    /// Closes the inbox. What is posted from now on waits for the next run of this thread: a future that was polled in
-    /// this one may go on there.
-    pub(crate) fn close(&self) {
-        let notifier = lock(&self.inbox).notifier.take();
-        drop(notifier);
+    /// Takes a notifier back. What is posted after the last one has gone waits for the next run of this thread: a future
+    /// that was polled in this one may go on there.
+    pub(crate) fn close(&self, key: usize) {
+        let mut inbox = lock(&self.inbox);
+        inbox.notifiers.remove(key);
+        // The others rest in a foreign loop: what is posted from now on is for them to hear of.
+        self.is_asleep.store(!inbox.notifiers.is_empty(), Ordering::SeqCst);
+        drop(inbox);
         self.take_inbox();
         self.collect_freed();
     }
@@ -220,11 +225,10 @@ impl Home {
         // Ordering: `fall_asleep` stores the flag and then looks into the inbox, under the same lock. Whoever takes the
         // flag back notifies; the others that post before the thread is awake need not.
         let is_first = self.is_asleep.load(Ordering::SeqCst) && self.is_asleep.swap(false, Ordering::SeqCst);
-        let notifier = is_first.then(|| inbox.notifier.clone()).flatten();
+        let notifiers: Vec<Waker> =
+            if is_first { inbox.notifiers.iter().map(|(_, notifier)| notifier.clone()).collect() } else { Vec::new() };
         drop(inbox);
-        if let Some(notifier) = notifier {
-            notifier.wake();
-        }
+        notifiers.into_iter().for_each(Waker::wake);
     }
 
     /// Announces that this thread is about to wait; `false` when there is something to do instead.
@@ -237,6 +241,12 @@ impl Home {
             self.wake_up();
         }
         quiet
+    }
+
+    /// Announces that a foreign loop goes on on this thread; `false` when there is something in the inbox.
+    pub(crate) fn rest(&self) -> bool {
+        self.is_asleep.store(true, Ordering::SeqCst);
+        lock(&self.inbox).woken.is_empty()
     }
 
     /// The thread does not wait any more.

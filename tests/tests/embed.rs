@@ -1,0 +1,176 @@
+//! Trees inside a loop made by hand: what `Embed` promises to any loop.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use xiio::compat::Embed;
+use xiio::io::Async;
+use xiio::{Condition, in_thread, sleep, task_group};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A waker that counts, and unparks the thread it was made on.
+struct Counting {
+    n_wakes: AtomicUsize,
+    thread: Thread,
+}
+
+impl Counting {
+    fn new() -> (Arc<Self>, Waker) {
+        let counting = Arc::new(Self { n_wakes: AtomicUsize::new(0), thread: thread::current() });
+        (Arc::clone(&counting), Waker::from(counting))
+    }
+
+    fn take(&self) -> usize {
+        self.n_wakes.swap(0, SeqCst)
+    }
+}
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.n_wakes.fetch_add(1, SeqCst);
+        self.thread.unpark();
+    }
+}
+
+fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    // Asks without a runtime and without waiting.
+    Condition::new().readable(&descriptor).is_fulfilled().unwrap()
+}
+
+#[test]
+fn after_a_turn_the_descriptor_is_not_readable() {
+    let pairs: Vec<_> = (0..600).map(|_| UnixStream::pair().unwrap()).collect();
+    let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let mut tree = Embed::new(async {
+        let ours: Vec<_> = ours.into_iter().map(|end| Async::new(end).unwrap()).collect();
+        let read = |end: &Async<UnixStream>| {
+            let end = end.get_ref().try_clone().unwrap();
+            move |_: &UnixStream| (&end).read(&mut [0; 1])
+        };
+        for end in &ours {
+            assert!(futures::poll!(std::pin::pin!(end.read_with(read(end)))).is_pending());
+        }
+        // All are registered, and nobody waits for them but for the last.
+        let last = ours.last().unwrap();
+        last.read_with(read(last)).await.unwrap();
+    })
+    .unwrap();
+    let (wakes, waker) = Counting::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(tree.turn(&mut cx).is_pending());
+    while wakes.take() > 0 {
+        assert!(tree.turn(&mut cx).is_pending());
+    }
+    assert!(!is_readable(tree.descriptor()));
+    for mut end in &theirs {
+        end.write_all(b"x").unwrap();
+    }
+    assert!(is_readable(tree.descriptor()));
+    for _ in 0..10 {
+        if tree.turn(&mut cx).is_ready() {
+            return;
+        }
+        assert!(wakes.take() > 0 || is_readable(tree.descriptor()), "nothing would bring the next turn");
+    }
+    panic!("it takes too many turns");
+}
+
+#[test]
+fn two_trees_share_a_thread() {
+    let (wakes, waker) = Counting::new();
+    let mut cx = Context::from_waker(&waker);
+    let tree = |number: u64| {
+        Embed::new(async move {
+            let mut sum = 0;
+            for n in 0..20 {
+                sum += in_thread(move || n * number).await;
+                sleep(Duration::from_millis(number)).await;
+            }
+            sum
+        })
+        .unwrap()
+    };
+    let (mut one, mut two) = (tree(1), tree(2));
+    let (mut sum_of_one, mut sum_of_two) = (None, None);
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < LONG);
+        for (tree, sum) in [(&mut one, &mut sum_of_one), (&mut two, &mut sum_of_two)] {
+            if sum.is_none()
+                && let Poll::Ready(value) = tree.turn(&mut cx)
+            {
+                *sum = Some(value);
+            }
+        }
+        if sum_of_one.is_some() && sum_of_two.is_some() {
+            break;
+        }
+        if wakes.take() == 0 {
+            let next = one.next_deadline().into_iter().chain(two.next_deadline()).min();
+            let left = next.map_or(LONG, |next| next.saturating_duration_since(Instant::now()));
+            thread::park_timeout(left);
+        }
+    }
+    assert_eq!((sum_of_one, sum_of_two), (Some(190), Some(380)));
+}
+
+#[test]
+fn the_next_deadline_is_that_of_the_nearest_sleep() {
+    let (_, waker) = Counting::new();
+    let mut tree = Embed::new(async {
+        task_group!(|tg| {
+            tg.spawn(sleep(Duration::from_secs(3600)));
+            tg.spawn(sleep(Duration::from_millis(20)));
+        });
+    })
+    .unwrap();
+    assert_eq!(tree.next_deadline(), None);
+    let start = Instant::now();
+    assert!(tree.turn(&mut Context::from_waker(&waker)).is_pending());
+    let left = tree.next_deadline().unwrap() - start;
+    assert!(left >= Duration::from_millis(20) && left < LONG, "{left:?}");
+}
+
+#[test]
+fn a_turn_after_the_end_panics() {
+    let (_, waker) = Counting::new();
+    let mut cx = Context::from_waker(&waker);
+    let mut tree = Embed::new(async { 7 }).unwrap();
+    assert_eq!(tree.turn(&mut cx), Poll::Ready(7));
+    let panic = catch_unwind(AssertUnwindSafe(|| tree.turn(&mut cx))).unwrap_err();
+    assert_eq!(*panic.downcast_ref::<&str>().unwrap(), "a xiio tree took a turn after it had ended");
+}
+
+#[test]
+fn the_descriptor_stays_the_same() {
+    let (_, waker) = Counting::new();
+    let mut tree = Embed::new(sleep(LONG)).unwrap();
+    let descriptor = tree.descriptor().as_raw_fd();
+    assert!(tree.turn(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(tree.descriptor().as_raw_fd(), descriptor);
+}
+
+#[test]
+fn a_tree_dropped_inside_of_another_runtime_takes_only_its_own_things_with_it() {
+    let (_, waker) = Counting::new();
+    let mut tree = Embed::new(sleep(LONG)).unwrap();
+    assert!(tree.turn(&mut Context::from_waker(&waker)).is_pending());
+    let start = Instant::now();
+    xiio::run(async {
+        task_group!(|tg| {
+            tg.spawn(sleep(Duration::from_millis(20)));
+            xiio::yield_now().await;
+            drop(tree);
+        });
+    });
+    assert!(start.elapsed() < LONG);
+    assert_eq!(xiio::run(in_thread(|| 7)), 7);
+}
