@@ -1,11 +1,25 @@
 //! Living with other runtimes: a xiio tree inside a foreign loop.
 //!
+//! | to run a xiio tree … | use | feature |
+//! |---|---|---|
+//! | inside tokio | [`on_tokio`] | `tokio` |
+//! | inside anything that drives `async-io` (smol, async-std's successors) | [`on_async_io`] | `async-io` |
+//! | inside any other loop | [`Embed`] | |
+//!
 //! # Implementation
 //! No thread and no polling loop. The reactor's own descriptor is watched by the foreign loop, and one of its timers follows
 //! the next deadline of the tree; both cost nothing while nothing happens. Wakes from outside go through the waker of the
 //! foreign task. The tree is the current runtime of its thread only while it takes its turn, so tasks of both kinds live
 //! side by side, and may wake each other.
 
+#[cfg(feature = "async-io")]
+mod async_io;
 mod embed;
+#[cfg(feature = "tokio")]
+mod tokio;
 
+#[cfg(feature = "async-io")]
+pub use self::async_io::on_async_io;
+#[cfg(feature = "tokio")]
+pub use self::tokio::on_tokio;
 pub use embed::Embed;
