@@ -15,10 +15,10 @@ fn stray() -> Sleep {
         xiio::run(async {
             let mut stray = sleep(LONG);
             assert!(futures::poll!(pin!(&mut stray)).is_pending());
-            stray
+            Some(stray)
         })
     };
-    std::thread::spawn(begin).join().unwrap()
+    std::thread::spawn(begin).join().unwrap().unwrap()
 }
 
 #[test]
