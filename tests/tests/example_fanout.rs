@@ -1,0 +1,77 @@
+//! `examples/fanout.rs`: output kept apart, the limit, the summary, and Ctrl-C.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use xiio::signal::SIGINT;
+use xiio_tests::example::{example, run_with_input};
+use xiio_tests::os::{is_running, send, wait_until};
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// How each command ended, as the summary has it.
+fn summary(output: &Output) -> Vec<(String, String)> {
+    let text = std::str::from_utf8(&output.stderr).unwrap();
+    let columns = |line: &str| Some((line.get(..11)?.trim().to_owned(), line.split_once(" s  ")?.1.to_owned()));
+    text.lines().filter_map(columns).collect()
+}
+
+#[test]
+fn output_of_a_command_is_in_one_piece() {
+    let input = "for n in 1 2 3; do echo a$n; sleep 0.05; done\n\nfor n in 1 2 3; do echo b$n; sleep 0.05; done";
+    let output = run_with_input(example("fanout").args(["-j", "2"]), input);
+    assert!(output.status.success());
+    let text = stdout(&output);
+    for block in ["done\na1\na2\na3\n", "done\nb1\nb2\nb3\n"] {
+        assert!(text.contains(block), "{text}");
+    }
+}
+
+#[test]
+fn summary_is_in_the_order_given_and_a_failure_is_the_exit_code() {
+    let output = run_with_input(example("fanout").args(["-j", "3"]), "sleep 0.2\nexit 3\nkill -9 $$\n");
+    assert_eq!(output.status.code(), Some(1));
+    let expected = [("ok", "sleep 0.2"), ("exit 3", "exit 3"), ("signal 9", "kill -9 $$")];
+    assert_eq!(summary(&output), expected.map(|(how, line)| (how.to_owned(), line.to_owned())));
+}
+
+#[test]
+fn no_more_than_the_limit_run_at_once() {
+    let start = Instant::now();
+    let output = run_with_input(example("fanout").args(["-j", "2"]), "sleep 0.3\n".repeat(4).as_str());
+    assert!(output.status.success());
+    assert!(start.elapsed() >= Duration::from_millis(600));
+}
+
+#[test]
+fn large_output_and_errors_pass_through() {
+    let output = run_with_input(&mut example("fanout"), "head -c 200000 /dev/zero; echo oops >&2\n");
+    assert_eq!(output.stdout.iter().filter(|&&byte| byte == 0).count(), 200_000);
+    assert!(output.stderr.starts_with(b"oops\n"));
+}
+
+#[test]
+fn ctrl_c_stops_the_commands_with_their_children() {
+    let file = std::env::temp_dir().join(format!("xiio-fanout-{}", std::process::id()));
+    let mut command = example("fanout");
+    command.args(["-j", "1"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    write!(stdin, "sleep 3600 & echo $! > {0}.new; mv {0}.new {0}; wait\nsleep 3600\n", file.display()).unwrap();
+    drop(stdin);
+    wait_until("the command has started", || file.exists());
+    let grandchild: u32 = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(is_running(grandchild));
+    assert!(send(child.id(), SIGINT));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(SIGINT));
+    assert!(!is_running(grandchild));
+    let ends: Vec<String> = summary(&output).into_iter().map(|(how, _)| how).collect();
+    assert_eq!(ends, ["stopped", "not started"]);
+}
