@@ -79,8 +79,8 @@ impl Root {
     ///
     /// The first signal is an ordinary cancellation: everything cleans up, with `await`, for as long as the grace allows. If
     /// that takes longer than a second, a report on standard error says what is still at it. A second signal ends the
-    /// process at once, also while its thread is busy. `run` does not return after a signal, even if the future came to
-    /// a value.
+    /// process at once, also while its thread is busy; child processes that are still stopping are left to themselves then.
+    /// `run` does not return after a signal, even if the future came to a value.
     ///
     /// Without this call signals do what they do in any program.
     ///
