@@ -25,7 +25,7 @@ pub(crate) enum Surface {
 impl Surface {
     const GROUPS: &[Self] = &[Self::TaskGroup, Self::TryTaskGroup];
     const TRY_GROUP: &[Self] = &[Self::TryTaskGroup];
-    const ROOTS: &[Self] = &[Self::Main, Self::Test];
+    const MAIN: &[Self] = &[Self::Main];
     const TEST: &[Self] = &[Self::Test];
     const ALL: &[Self] = &[Self::TaskGroup, Self::TryTaskGroup, Self::Main, Self::Test];
 
@@ -92,7 +92,7 @@ const KNOWN: &[Known] = &[
     known("grace", Shape::Value("Duration"), Surface::ALL),
     known("error", Shape::Type, Surface::TRY_GROUP),
     known("all_errors", Shape::Flag, Surface::TRY_GROUP),
-    known("cancel_on", Shape::List, Surface::ROOTS),
+    known("cancel_on", Shape::List, Surface::MAIN),
     known("virtual_time", Shape::Flag, Surface::TEST),
     known("seed", Shape::Value("u64"), Surface::TEST),
     known("seeds", Shape::Value("0..100"), Surface::TEST),

@@ -85,10 +85,6 @@ impl Runtime {
         &self.reactor
     }
 
-    pub(crate) fn home(&self) -> &'static Home {
-        self.home
-    }
-
     /// The clock.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
