@@ -1,8 +1,11 @@
 //! The header of a task and who counts it.
 //!
 //! The count is biased: the home thread counts in `local`, a plain cell, all others in `shared`, an atomic. The two are
-//! added up only when the set lets go of a task that wakers are still around for; from then on (`MERGED`) everybody
-//! counts in `shared`. A task that ends without wakers, which is nearly every task, costs no atomic write in its life.
+//! added up when the set lets go of a task that wakers are still around for; from then on (`MERGED`) everybody counts in
+//! `shared`. A task that ends without wakers, which is nearly every task, costs no atomic write in its life.
+//!
+//! Wakers that are cloned on one side and dropped on the other make one count grow and the other shrink, for as long as the
+//! task lives; so the home thread evens them out now and then.
 
 use std::cell::{Cell, UnsafeCell};
 use std::panic::Location;
@@ -72,8 +75,12 @@ pub(super) struct Header {
     shared: AtomicI32,
 }
 
-/// More references than this on one task are a leak in a loop; `std::sync::Arc` aborts as well.
-const MAX_REFS: i32 = i32::MAX / 4;
+/// More references than this on one task are a leak in a loop; `std::sync::Arc` aborts as well. Twice the sum of both
+/// counts never comes near to an overflow.
+const MAX_REFS: i32 = i32::MAX / 16;
+
+/// The home thread evens the counts out when its own is so far from zero.
+const MAX_DRIFT: i32 = 1 << 20;
 
 impl Header {
     /// A header counted by the set and the handle.
@@ -123,9 +130,25 @@ impl Header {
         Tenant::here() == Some(self.tenant)
     }
 
+    /// Moves the local count into the shared one. On the home thread, before they are merged.
+    #[cold]
+    fn even_out(&self) {
+        let local = self.local.replace(0);
+        // Ordering: as for a clone.
+        let before = self.shared.fetch_add(2 * local, Ordering::Relaxed);
+        abort_if_leaked(before + 2 * local);
+    }
+
     /// References besides the local ones.
     fn n_shared(&self) -> i32 {
         self.shared.load(Ordering::Acquire) >> 1
+    }
+}
+
+#[inline]
+fn abort_if_leaked(shared: i32) {
+    if shared > 2 * MAX_REFS {
+        abort();
     }
 }
 
@@ -160,14 +183,16 @@ impl TaskRef {
     #[inline]
     pub(super) fn clone_ref(self) {
         let header = self.header();
-        let before = if header.counts_locally() {
-            header.local.replace(header.local.get() + 1)
+        if header.counts_locally() {
+            let local = header.local.get() + 1;
+            header.local.set(local);
+            if local > MAX_DRIFT {
+                header.even_out();
+            }
         } else {
             // Ordering: the one who clones holds a reference already, nothing is handed over here.
-            header.shared.fetch_add(2, Ordering::Relaxed) >> 1
-        };
-        if before > MAX_REFS {
-            abort();
+            let before = header.shared.fetch_add(2, Ordering::Relaxed);
+            abort_if_leaked(before);
         }
     }
 
@@ -180,6 +205,8 @@ impl TaskRef {
             header.local.set(local);
             if local + header.n_shared() == 0 {
                 self.free();
+            } else if local < -MAX_DRIFT {
+                header.even_out();
             }
         } else {
             // Ordering: `Release` hands what this thread did to the one who frees, `Acquire` takes it over from the others.
@@ -217,7 +244,10 @@ impl TaskRef {
         header.local.set(local);
         let n_handles = i32::from(header.has(HANDLE));
         if local - n_handles + header.n_shared() == 0 {
-            // No waker is left, and none can be made any more: the handle is the last.
+            // No waker is left, and none can be made any more: the handle is the last, if there is one.
+            if n_handles == 0 {
+                self.free();
+            }
             return;
         }
         header.set(MERGED);
@@ -232,5 +262,70 @@ impl TaskRef {
         // SAFETY: the last reference is gone, and with it every way to the block; `DONE` tasks have dropped their
         // future, and the output is dropped with the handle.
         unsafe { (header.vtable.free)(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::task::Waker;
+
+    use super::super::{block, waker};
+    use super::*;
+
+    /// A task without a set, counted as by one. Its core is never looked at: nobody wakes it.
+    fn task() -> TaskRef {
+        let task = block::allocate(pending::<()>(), Some, NonNull::dangling(), Location::caller());
+        task.header().unset(HANDLE);
+        task.drop_handle_ref_early();
+        task
+    }
+
+    fn wakers(task: TaskRef, n_wakers: usize) -> Vec<Waker> {
+        let waker = waker::borrowed(task);
+        (0..n_wakers).map(|_| (*waker).clone()).collect()
+    }
+
+    fn end(task: TaskRef) {
+        task.header().set(DONE);
+        task.drop_set_ref();
+    }
+
+    fn n_refs(task: TaskRef) -> i32 {
+        task.header().local.get() + task.header().n_shared()
+    }
+
+    #[test]
+    fn wakers_that_wander_one_way_do_not_add_up() {
+        let task = task();
+        for _ in 0..12 {
+            let away = wakers(task, 100_000);
+            std::thread::spawn(|| drop(away)).join().expect("dropping a waker does not panic");
+            assert!(task.header().local.get() <= MAX_DRIFT);
+            assert_eq!(n_refs(task), 1);
+        }
+        let seed = wakers(task, 1).remove(0);
+        for _ in 0..12 {
+            let seed = seed.clone();
+            let home = std::thread::spawn(move || vec![seed; 100_000]).join();
+            drop(home.expect("cloning a waker does not panic"));
+            assert!(task.header().local.get() >= -MAX_DRIFT);
+            assert_eq!(n_refs(task), 2);
+        }
+        drop(seed);
+        end(task);
+    }
+
+    #[test]
+    fn counts_are_merged_with_the_wakers_that_are_left() {
+        let task = task();
+        let mut left = wakers(task, 3);
+        let away = left.split_off(1);
+        std::thread::spawn(|| drop(away)).join().expect("dropping a waker does not panic");
+        end(task);
+        // Alive by the one that is left, and by the sum only.
+        assert!(task.header().has(MERGED));
+        assert_eq!(task.header().shared.load(Ordering::Relaxed), 3);
+        std::thread::spawn(|| drop(left)).join().expect("dropping a waker does not panic");
     }
 }
