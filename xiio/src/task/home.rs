@@ -31,8 +31,6 @@ pub(crate) struct Home {
     inbox: Mutex<Inbox>,
     /// Memory for blocks. Touched by the home's thread only.
     pool: Pool,
-    /// Places of the pool that were freed on other threads.
-    freed: Mutex<Vec<Place>>,
 }
 
 /// A place of a pool that nobody uses any more.
@@ -41,14 +39,17 @@ struct Place(NonNull<u8>);
 // SAFETY: it is memory without content; only its pool's thread does anything with it.
 unsafe impl Send for Place {}
 
-// SAFETY: all but `pool` is `Sync` by itself. `pool` is reached through `take_place` and `free_place` only, which look whether
-// they are on the home's thread, and a home has one thread at a time.
+// SAFETY: all but `pool` is `Sync` by itself. `pool` is touched by the home's thread only, of which there is one at a time: a
+// new task takes a place of the home of its own thread, `free_place` looks where it is, and what the inbox has is collected
+// by who takes the inbox.
 unsafe impl Sync for Home {}
 
 #[derive(Default)]
 struct Inbox {
     /// Tasks woken from other threads; each counts its block.
     woken: Vec<TaskRef>,
+    /// Places of the pool that were freed on other threads.
+    freed: Vec<Place>,
     /// Whose tasks are taken; nobody's while the home is vacant.
     tenant: Option<Tenant>,
     /// What wakes the thread from its wait, one for each runtime that lives there: several may be embedded in one loop.
@@ -80,6 +81,7 @@ impl Drop for Tenancy {
         if let Some(home) = HOME.get() {
             let inbox = mem::take(&mut *lock(&home.inbox));
             inbox.woken.into_iter().for_each(TaskRef::drop_ref);
+            home.collect(inbox.freed);
             HOME.set(None);
             lock(&VACANT).push(home);
         }
@@ -131,7 +133,6 @@ impl Home {
                 is_asleep: AtomicBool::new(false),
                 inbox: Mutex::default(),
                 pool: Pool::new(),
-                freed: Mutex::default(),
             }))
         });
         let tenant = TENANT.get().unwrap_or_else(Tenant::next);
@@ -165,13 +166,12 @@ impl Home {
             // SAFETY: the caller's contract is this one's.
             unsafe { self.pool.put_back(place) };
         } else {
-            lock(&self.freed).push(Place(place));
+            lock(&self.inbox).freed.push(Place(place));
         }
     }
 
-    /// Takes back the places that were freed on other threads.
-    fn collect_freed(&self) {
-        let freed = mem::take(&mut *lock(&self.freed));
+    /// Takes back places that were freed on other threads.
+    fn collect(&self, freed: Vec<Place>) {
         for Place(place) in freed {
             // SAFETY: `free_place` was given it under the same contract, and this is the home's thread.
             unsafe { self.pool.put_back(place) };
@@ -181,7 +181,6 @@ impl Home {
     /// Opens the inbox; `notifier`, which must not be code of the user, wakes this thread from its wait. To be closed
     /// with the result.
     pub(crate) fn open(&self, notifier: Waker) -> usize {
-        self.collect_freed();
         lock(&self.inbox).notifiers.insert(notifier)
     }
 
@@ -194,12 +193,14 @@ impl Home {
         self.is_asleep.store(!inbox.notifiers.is_empty(), Ordering::SeqCst);
         drop(inbox);
         self.take_inbox();
-        self.collect_freed();
     }
 
-    /// Wakes the tasks that other threads have posted.
+    /// Wakes the tasks that other threads have posted, and takes back the memory that they have freed.
     pub(crate) fn take_inbox(&self) {
-        let woken = mem::take(&mut lock(&self.inbox).woken);
+        let mut inbox = lock(&self.inbox);
+        let (woken, freed) = (mem::take(&mut inbox.woken), mem::take(&mut inbox.freed));
+        drop(inbox);
+        self.collect(freed);
         for task in woken {
             // Ordering: a swap, so that it reads the last of those that found the flag set and did not post. The poll then
             // sees what came before their wakes.
@@ -301,4 +302,28 @@ static ROOT: RawWakerVTable = RawWakerVTable::new(
 fn home_of(data: *const ()) -> &'static Home {
     // SAFETY: only called with the data of a waker whose vtable is `ROOT`, which `Home::waker` made from a `&'static`.
     unsafe { &*data.cast::<Home>() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_freed_elsewhere_comes_back_while_the_thread_runs() {
+        let layout = Layout::from_size_align(64, 8).expect("a valid layout");
+        let home = Home::current();
+        let place = Place(home.take_place(layout));
+        let freed = std::thread::spawn(move || {
+            let Place(place) = { place };
+            // SAFETY: taken above, and given back once.
+            unsafe { home.free_place(place) };
+            place.addr()
+        });
+        let freed = freed.join().expect("giving memory back does not panic");
+        home.take_inbox();
+        let again = home.take_place(layout);
+        assert_eq!(again.addr(), freed);
+        // SAFETY: taken above, and given back once.
+        unsafe { home.free_place(again) };
+    }
 }
