@@ -96,26 +96,25 @@ pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 /// Calls a waker where more is to be done afterwards. Wakers are user code; one that panics is reported.
 pub(crate) fn waking(wake: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(wake)) {
-        report(ReportKind::LaterFailure, format!("a waker panicked: {}", panic_text(&*payload)));
-        discard(payload);
+        report_panic("a waker panicked", payload);
     }
 }
 
 /// Drops what belongs to the user in a place that must go on; a panic is reported.
 pub(crate) fn drop_safely<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        report_destructor(payload);
+        report_panic("a destructor panicked", payload);
     }
 }
 
-/// Reports that a destructor has panicked.
-pub(crate) fn report_destructor(payload: Payload) {
-    report(ReportKind::LaterFailure, format!("a destructor panicked: {}", panic_text(&*payload)));
+/// Reports a panic that goes no further.
+pub(crate) fn report_panic(what: &str, payload: Payload) {
+    report(ReportKind::LaterFailure, format!("{what}: {}", panic_text(&*payload)));
     discard(payload);
 }
 
-/// Drops the payload of a panic that has been told. One that panics once more is forgotten.
-pub(crate) fn discard(payload: Payload) {
+/// Drops a payload. It may be anything, and panic once more; then that one is forgotten.
+fn discard(payload: Payload) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }

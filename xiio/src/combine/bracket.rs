@@ -7,8 +7,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::poll_cleanup;
-use crate::error::{Payload, panic_text};
-use crate::report::{ReportKind, report};
+use crate::error::Payload;
+use crate::report::report_panic;
 use crate::unwind::{Duty, Node, Owner};
 
 /// Uses a resource and releases it afterwards, with `await`, also after a panic or a cancellation.
@@ -52,11 +52,19 @@ use crate::unwind::{Duty, Node, Owner};
 pub async fn bracket<R, T>(mut resource: R, usage: impl AsyncFnOnce(&mut R) -> T, release: impl AsyncFnOnce(R)) -> T {
     let is_cancelled = Cell::new(false);
     let work = pin!(Some(async {
-        let outcome = until_cancelled(&is_cancelled, usage(&mut resource)).await;
-        let released = catch(release(resource)).await;
+        let borrowed = &mut resource;
+        // Either may panic before it has made a future.
+        let outcome = match catch_unwind(AssertUnwindSafe(move || usage(borrowed))) {
+            Ok(used) => until_cancelled(&is_cancelled, used).await,
+            Err(panic) => Some(Err(panic)),
+        };
+        let released = match catch_unwind(AssertUnwindSafe(move || release(resource))) {
+            Ok(released) => catch(released).await,
+            Err(panic) => Err(panic),
+        };
         match (outcome, released) {
             (Some(Err(panic)), released) => {
-                released.unwrap_or_else(|later| report_panic(&later));
+                released.unwrap_or_else(|later| report_panic("the release of a bracket panicked as well", later));
                 resume_unwind(panic)
             }
             (_, Err(panic)) => resume_unwind(panic),
@@ -67,10 +75,6 @@ pub async fn bracket<R, T>(mut resource: R, usage: impl AsyncFnOnce(&mut R) -> T
     let mut bracket =
         Bracket { work, is_cancelled: &is_cancelled, owner: Owner::default(), node: Node::new("bracket") };
     poll_fn(|cx| bracket.poll(cx)).await
-}
-
-fn report_panic(payload: &Payload) {
-    report(ReportKind::LaterFailure, format!("the release of a bracket panicked as well: {}", panic_text(&**payload)));
 }
 
 /// A node whose work cleans up when it is told that it was cancelled.
@@ -119,7 +123,10 @@ async fn until_cancelled<F: Future>(is_cancelled: &Cell<bool>, future: F) -> Opt
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => Poll::Ready(value.map(Ok)),
-            Err(panic) => Poll::Ready(Some(Err(panic))),
+            Err(panic) => {
+                clear(slot.as_mut());
+                Poll::Ready(Some(Err(panic)))
+            }
         }
     })
     .await
@@ -127,10 +134,23 @@ async fn until_cancelled<F: Future>(is_cancelled: &Cell<bool>, future: F) -> Opt
 
 /// Runs a future and catches its panic.
 async fn catch<F: Future>(future: F) -> Result<F::Output, Payload> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
+    let mut slot = pin!(Some(future));
+    poll_fn(|cx| {
+        let Some(future) = slot.as_mut().as_pin_mut() else { unreachable!("it is polled until it has ended") };
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => {
+                clear(slot.as_mut());
+                Poll::Ready(Err(panic))
+            }
+        }
     })
     .await
+}
+
+/// Drops a future that has panicked. It may do so again, and what follows must run.
+fn clear<F>(mut slot: Pin<&mut Option<F>>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| slot.set(None))) {
+        report_panic("a destructor panicked", payload);
+    }
 }

@@ -7,6 +7,7 @@ use super::fallible::{Failure, GroupError, TryTaskGroup};
 use super::plain::TaskGroup;
 use super::run::{BodyEnd, Cause, Group, Run};
 use crate::error::Elapsed;
+use crate::report::drop_safely;
 
 /// How the body of a plain group was left.
 #[derive(Debug)]
@@ -72,7 +73,11 @@ impl<'a> Guard<'a> {
         .await;
         let failure = group.take_failures().into_iter().next();
         match (failure, exit) {
-            (Some(Cause::Panic(payload)), _) => resume_unwind(payload),
+            (Some(Cause::Panic(payload)), exit) => {
+                // Dropped by the unwinding it would abort if it panicked.
+                drop_safely(exit);
+                resume_unwind(payload)
+            }
             (Some(Cause::Elapsed), _) => Err(Elapsed),
             (None | Some(_), Some(exit)) => Ok(exit),
             (None | Some(_), None) => unreachable!("a body ends with an exit or a failure"),
@@ -126,7 +131,10 @@ impl<'a, E> TryGuard<'a, E> {
     {
         let exit = self.run_body(body).await;
         match self.group.take_failures(from_elapsed).into_iter().next() {
-            Some(Failure::Panic(payload)) => resume_unwind(payload),
+            Some(Failure::Panic(payload)) => {
+                drop_safely(exit);
+                resume_unwind(payload)
+            }
             Some(Failure::Error(error)) => Err(error),
             None => Ok(exit.unwrap_or_else(|| unreachable!("a body ends with an exit or a failure"))),
         }

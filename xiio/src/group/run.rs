@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use super::options::GroupOptions;
 use super::task::Task;
-use crate::error::{Payload, panic_text};
-use crate::report::{ReportKind, discard, drop_safely, report, report_destructor, spawned_at};
+use crate::error::Payload;
+use crate::report::{ReportKind, drop_safely, report, report_panic, spawned_at};
 use crate::runtime::Runtime;
 use crate::task::{Ended, Reaction, TaskSet};
 use crate::time::Deadline;
@@ -111,18 +111,21 @@ impl<'env> Group<'env> {
         if is_first || self.keeps_all.get() {
             self.failures.borrow_mut().push(cause);
         } else {
-            self.report_later(&cause, place);
+            self.report_later(cause, place);
         }
         is_first
     }
 
-    fn report_later(&self, cause: &Cause, place: &dyn Fn() -> String) {
-        let what = match cause {
-            Cause::Error => "failed as well; `all_errors` would keep its error".into(),
-            Cause::Panic(payload) => format!("panicked as well: {}", panic_text(&**payload)),
-            Cause::Elapsed | Cause::BodyExit | Cause::ParentCancelled => return,
-        };
-        report(ReportKind::LaterFailure, format!("{} of {} {what}", place(), self.title()));
+    fn report_later(&self, cause: Cause, place: &dyn Fn() -> String) {
+        let who = || format!("{} of {}", place(), self.title());
+        match cause {
+            Cause::Error => {
+                let text = format!("{} failed as well; `all_errors` would keep its error", who());
+                report(ReportKind::LaterFailure, text);
+            }
+            Cause::Panic(payload) => report_panic(&format!("{} panicked as well", who()), payload),
+            Cause::Elapsed | Cause::BodyExit | Cause::ParentCancelled => {}
+        }
     }
 
     fn title(&self) -> String {
@@ -137,9 +140,7 @@ impl<'env> Group<'env> {
     pub(super) fn close(&self) {
         let panics = [self.set.close(), self.drop_deferred()];
         for payload in panics.into_iter().flatten() {
-            let text = panic_text(&*payload);
-            report(ReportKind::LaterFailure, format!("a destructor in {} panicked: {text}", self.title()));
-            discard(payload);
+            report_panic(&format!("a destructor in {} panicked", self.title()), payload);
         }
         for failure in self.failures.take() {
             drop_safely(failure);
@@ -153,7 +154,7 @@ impl<'env> Group<'env> {
             let Some(cleanup) = self.deferred.borrow_mut().pop() else { break };
             match catch_unwind(AssertUnwindSafe(|| drop(cleanup))) {
                 Err(payload) if first.is_none() => first = Some(payload),
-                Err(payload) => report_destructor(payload),
+                Err(payload) => report_panic("a destructor panicked", payload),
                 Ok(()) => {}
             }
         }

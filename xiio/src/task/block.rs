@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use super::pool;
 use super::refs::{DONE, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
+use crate::report::drop_safely;
 
 /// A task: the header in front, then the work or what it gave.
 #[repr(C)]
@@ -20,6 +21,9 @@ struct Block<F, M, T> {
 }
 
 /// Which of the two it is, the header's flags say: `OUTPUT`, or not `DONE`.
+///
+/// `repr(C)` puts both at the start; otherwise a union may put them elsewhere.
+#[repr(C)]
 union Stage<F, M, T> {
     work: ManuallyDrop<Work<F, M>>,
     output: ManuallyDrop<T>,
@@ -92,6 +96,25 @@ where
     unsafe { TaskRef::new(block.cast()) }
 }
 
+/// What a task gave, while its future is dropped. If that panics the value is dropped in the middle of the unwinding,
+/// where a second panic would abort.
+struct Unclaimed<T>(Option<T>);
+
+impl<T> Unclaimed<Option<T>> {
+    fn claim(mut self) -> Option<T> {
+        self.0.take().flatten()
+    }
+}
+
+impl<T> Drop for Unclaimed<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            drop_safely(value);
+        }
+    }
+}
+
 impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
     const VTABLE: VTable =
         VTable { poll: Self::poll, drop_future: Self::drop_future, output: Self::output, free: Self::free };
@@ -121,10 +144,10 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         let Poll::Ready(value) = owner.poll_in_shift(future, cx) else {
             return Step::Pending;
         };
-        let finished = value.map(&work.finish);
+        let finished = Unclaimed(Some(value.map(&work.finish)));
         // SAFETY: not done yet, inside the poll of the set; the references from above are not used any more.
         unsafe { Self::drop_future(header) };
-        match finished {
+        match finished.claim() {
             Some(Some(value)) => {
                 if task.header().has(HANDLE) {
                     let output = ManuallyDrop::new(value);

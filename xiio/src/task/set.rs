@@ -14,8 +14,8 @@ use super::links::{List, Queue};
 use super::refs::{BODY, DONE, DOOMED, HANDLE, HOLDS, JOINED, POLLING, QUEUED, STARTED, TaskRef, WAITING};
 use super::schedule;
 use super::waker::{self, Climb};
-use crate::error::{Payload, panic_text};
-use crate::report::{ReportKind, report, spawned_at};
+use crate::error::Payload;
+use crate::report::{report_panic, spawned_at};
 use crate::unwind::{self, Cancel, Frozen, Owner, Shift};
 
 /// How a task has ended that gave no value.
@@ -245,10 +245,11 @@ impl<'env> TaskSet<'env> {
         }
         let core = self.core.get().unwrap_or_else(|| self.make_core());
         let task = block::allocate(future, finish, core, location);
-        // SAFETY: the set is not closed, so the core is alive.
-        unsafe { core.as_ref() }.accept(task);
         // SAFETY: `allocate` counted the handle and set its flag; `T` is the output of the future.
-        Ok(unsafe { Handle::new(task) })
+        let handle = unsafe { Handle::new(task) };
+        // SAFETY: the set is not closed, so the core is alive. A waker that panics here drops the handle.
+        unsafe { core.as_ref() }.accept(task);
+        Ok(handle)
     }
 
     /// Whether it accepts no more tasks.
@@ -524,7 +525,7 @@ impl Core {
                 Ok(Cancel::Drop) => {}
                 Err(payload) => {
                     // A waker of a node panicked; the scope unwinds all the same.
-                    report_panic(&payload, header.location);
+                    report_task_panic(payload, header.location);
                     return waker::wake_at_home(task);
                 }
             }
@@ -639,7 +640,7 @@ impl Core {
                 if first.is_none() {
                     first = Some(payload);
                 } else {
-                    report_panic(&payload, location);
+                    report_task_panic(payload, location);
                 }
             }
             Reaction::GoOn
@@ -651,6 +652,7 @@ impl Core {
             };
             self.retire(task, Some(ended), &mut keep_first);
         }
+        self.last_of_round.set(None);
         for queue in [&self.ready, &self.waiting] {
             while let Some(task) = queue.pop() {
                 task.header().unset(QUEUED);
@@ -667,7 +669,7 @@ impl Drop for TaskSet<'_> {
     fn drop(&mut self) {
         if let Some(payload) = self.close() {
             if std::thread::panicking() {
-                report(ReportKind::LaterFailure, format!("a destructor panicked: {}", panic_text(&*payload)));
+                report_panic("a destructor panicked", payload);
             } else {
                 std::panic::resume_unwind(payload);
             }
@@ -695,7 +697,7 @@ fn drop_if_present(task: TaskRef) {
     if !task.header().has(DONE)
         && let Err(payload) = drop_future(task)
     {
-        report_panic(&payload, task.header().location);
+        report_task_panic(payload, task.header().location);
     }
 }
 
@@ -703,13 +705,12 @@ fn drop_if_present(task: TaskRef) {
 #[inline]
 fn wake_joiner(joiner: Box<Waker>, location: &Location<'_>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake())) {
-        report_panic(&payload, location);
+        report_task_panic(payload, location);
     }
 }
 
-fn report_panic(payload: &Payload, location: &Location<'_>) {
-    let text = panic_text(&**payload);
-    report(ReportKind::LaterFailure, format!("a task {} panicked as well: {text}", spawned_at(location)));
+fn report_task_panic(payload: Payload, location: &Location<'_>) {
+    report_panic(&format!("a task {} panicked as well", spawned_at(location)), payload);
 }
 
 /// One level down for the time of a poll.

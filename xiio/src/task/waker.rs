@@ -14,12 +14,23 @@ static TASK: RawWakerVTable = RawWakerVTable::new(
         RawWaker::new(data, &TASK)
     },
     |data| {
+        // Given back also when a waker further up panics.
+        let _owned = Owned(task_of(data));
         wake(task_of(data));
-        task_of(data).drop_ref();
     },
     |data| wake(task_of(data)),
     |data| task_of(data).drop_ref(),
 );
+
+/// A reference that is given back.
+struct Owned(TaskRef);
+
+impl Drop for Owned {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.drop_ref();
+    }
+}
 
 fn task_of(data: *const ()) -> TaskRef {
     // SAFETY: only called with the data of a waker whose vtable is `TASK`, which is never null.

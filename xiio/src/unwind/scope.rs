@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::task::Waker;
 
 use crate::error::Payload;
-use crate::report::{ReportKind, report, waking};
+use crate::report::{ReportKind, report, report_panic, waking};
 use crate::slab::Slab;
 
 /// The nodes of one owner, and how far their cleanup is.
@@ -198,7 +198,7 @@ impl Scope {
             *slot = Some(payload);
         } else {
             drop(slot);
-            report_panic(&*payload);
+            report_panic("a cleanup panicked", payload);
         }
     }
 
@@ -210,12 +210,7 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         if let Some(payload) = self.panic.get_mut().take() {
-            report_panic(&*payload);
+            report_panic("a cleanup panicked", payload);
         }
     }
-}
-
-fn report_panic(payload: &(dyn std::any::Any + Send)) {
-    let text = crate::error::panic_text(payload);
-    report(ReportKind::LaterFailure, format!("a cleanup panicked: {text}"));
 }
