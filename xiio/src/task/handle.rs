@@ -40,14 +40,17 @@ impl<T> Handle<T> {
             return Poll::Ready(self.take());
         }
         let before = header.joiner.take();
-        match before {
-            Some(waker) if waker.will_wake(cx.waker()) => header.joiner.set(Some(waker)),
-            before => {
-                header.joiner.set(Some(Box::new(cx.waker().clone())));
-                header.set(JOINED);
-                drop(before);
-            }
+        if let Some(before) = before.filter(|before| before.will_wake(cx.waker())) {
+            header.joiner.set(Some(before));
+            return Poll::Pending;
         }
+        let waker = Box::new(cx.waker().clone());
+        if header.has(DONE) {
+            // The clone, which is user code, has ended the task.
+            return Poll::Ready(self.take());
+        }
+        header.joiner.set(Some(waker));
+        header.set(JOINED);
         Poll::Pending
     }
 
