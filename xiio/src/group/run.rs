@@ -258,7 +258,9 @@ where
             self.poll_body(cx);
         }
         let tasks = self.poll_tasks(cx, true);
-        if !self.group.set.take_body_woken() {
+        // A task that has just failed wakes a body that awaits it, which is cancelled first.
+        let is_failing = self.group.has_failed() && !self.is_cancelling;
+        if is_failing || !self.group.set.take_body_woken() {
             return tasks;
         }
         self.poll_body(cx);
