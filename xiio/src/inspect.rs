@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::promise::Promise;
-use crate::report::set_listener;
+use crate::report::{Listener, set_listener};
 use crate::runtime::Runtime;
 use crate::unwind::Inspection;
 
@@ -80,7 +80,7 @@ pub fn listen(listener: impl Fn(&Report) + 'static) -> Listening {
 
 /// Keeps a listener for reports, see [`listen`].
 pub struct Listening {
-    before: Option<Rc<dyn Fn(&Report)>>,
+    before: Option<Listener>,
 }
 
 impl Drop for Listening {

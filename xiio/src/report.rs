@@ -52,7 +52,8 @@ impl fmt::Display for Report {
     }
 }
 
-type Listener = Rc<dyn Fn(&Report)>;
+/// Who hears of reports.
+pub(crate) type Listener = Rc<dyn Fn(&Report)>;
 
 thread_local! {
     static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };

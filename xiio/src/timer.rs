@@ -216,7 +216,7 @@ impl Timers {
     pub(crate) fn clear(&mut self) -> Vec<Waker> {
         self.taken = [0; LEVELS];
         self.heads = [NONE; LEVELS * SLOTS];
-        std::mem::replace(&mut self.entries, Slab::new()).into_values().map(|entry| entry.waker).collect()
+        std::mem::take(&mut self.entries).into_values().map(|entry| entry.waker).collect()
     }
 
     /// The first taken slot, and the tick at which it begins.

@@ -234,12 +234,9 @@ impl<T: AsFd> Async<T> {
     }
 
     fn note_blocked(&self, direction: Direction) -> io::Result<()> {
-        match &*self.source.borrow() {
-            Some(source) => {
-                source.clear_ready(direction);
-                return Ok(());
-            }
-            None => {}
+        if let Some(source) = &*self.source.borrow() {
+            source.clear_ready(direction);
+            return Ok(());
         }
         self.register()?;
         // The other direction has not been tried. That costs one attempt; an event would cost a turn of the loop.

@@ -32,7 +32,7 @@ impl TcpListener {
     /// # Cancellation
     /// Nothing is left behind.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        let listener = first(&addr, |addr| net::TcpListener::bind(addr)).await?;
+        let listener = first(&addr, net::TcpListener::bind).await?;
         sys::set_backlog(listener.as_fd(), BACKLOG)?;
         listener.try_into()
     }

@@ -37,7 +37,7 @@ impl UdpSocket {
     /// # Cancellation
     /// Nothing is left behind.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        first(&addr, |addr| net::UdpSocket::bind(addr)).await?.try_into()
+        first(&addr, net::UdpSocket::bind).await?.try_into()
     }
 
     /// Sends to and receives from the first address of `addr` that will do, and no other, from now on.

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use polling::{Event, PollMode, Poller};
 
@@ -52,7 +52,7 @@ impl Watched {
     }
 
     pub(super) fn has_waiters(&self) -> bool {
-        [&self.read, &self.write].iter().any(|side| side.waiters.borrow().len() > 0)
+        [&self.read, &self.write].iter().any(|side| !side.waiters.borrow().is_empty())
     }
 
     /// Notes an event; the wakers to be woken are put into `wakers`.
@@ -150,15 +150,6 @@ impl Wait {
             }
             None => self.key = Some(side.waiters.borrow_mut().insert(waker)),
         }
-    }
-
-    /// `Ready` while the descriptor is, as far as the reactor knows.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.watched.side(self.direction).is_ready.get() {
-            return Poll::Ready(());
-        }
-        self.register(cx);
-        Poll::Pending
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, offset_of};
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
@@ -124,9 +124,9 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
     /// # Safety
     /// `header` is the start of a live block of this type.
     unsafe fn stage(header: NonNull<Header>) -> NonNull<Stage<F, M, T>> {
-        let block = header.cast::<Self>();
-        // SAFETY: the block is alive; only the place is computed, and an `UnsafeCell` has the layout of its content.
-        unsafe { NonNull::new_unchecked((&raw mut (*block.as_ptr()).stage).cast()) }
+        let offset = offset_of!(Self, stage);
+        // SAFETY: the block is alive, and its stage lies inside of it. An `UnsafeCell` has the layout of its content.
+        unsafe { header.byte_add(offset) }.cast()
     }
 
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> Step {
@@ -136,7 +136,7 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         let stage = unsafe { Self::stage(header) };
         // SAFETY: the task is not done, so the stage is the work, and nobody else has a reference into it: polls are not
         // nested, and whoever drops it is the same poll or the set's drop.
-        let work: &mut Work<F, M> = unsafe { &mut (*stage.as_ptr()).work };
+        let work = unsafe { stage.cast::<Work<F, M>>().as_mut() };
         // SAFETY: the future stays in its block until it is dropped there.
         let future = unsafe { Pin::new_unchecked(&mut work.future) };
         // SAFETY: `owner` is touched by the set's poll only, and that is here.

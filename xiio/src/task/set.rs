@@ -569,7 +569,7 @@ impl Core {
             task.drop_set_ref();
         }
         if let Some(ended) = ended {
-            self.react(on_end(ended, location));
+            self.react(&on_end(ended, location));
         }
         if let Some(joiner) = joiner {
             wake_joiner(joiner, location);
@@ -584,7 +584,7 @@ impl Core {
         self.start_waiting();
     }
 
-    fn react(&self, reaction: Reaction) {
+    fn react(&self, reaction: &Reaction) {
         match reaction {
             Reaction::GoOn => {}
             Reaction::CancelAfterRound if !self.ready.is_empty() => self.last_of_round.set(self.ready.last()),
@@ -678,7 +678,6 @@ impl Drop for TaskSet<'_> {
 }
 
 /// The owner of a task, for the code that polls or retires it.
-#[expect(clippy::mut_from_ref, reason = "the caller is the one who may touch it")]
 fn owner_of<'a>(task: TaskRef) -> &'a mut Owner {
     // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time, and each of the callers
     // is done with the reference before it runs anything else.
