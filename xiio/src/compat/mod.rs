@@ -1,10 +1,12 @@
-//! Living with other runtimes: a xiio tree inside a foreign loop.
+//! Living with other runtimes and their libraries.
 //!
 //! | to run a xiio tree … | use | feature |
 //! |---|---|---|
 //! | inside tokio | [`on_tokio`] | `tokio` |
 //! | inside anything that drives `async-io` (smol, async-std's successors) | [`on_async_io`] | `async-io` |
 //! | inside any other loop | [`Embed`] | |
+//!
+//! hyper serves and fetches over xiio's streams with [`HyperStream`], [`HyperTimer`] and [`GroupExecutor`] (feature `hyper`).
 //!
 //! # Implementation
 //! No thread and no polling loop. The reactor's own descriptor is watched by the foreign loop, and one of its timers follows
@@ -15,11 +17,15 @@
 #[cfg(feature = "async-io")]
 mod async_io;
 mod embed;
+#[cfg(feature = "hyper")]
+mod hyper;
 #[cfg(feature = "tokio")]
 mod tokio;
 
 #[cfg(feature = "async-io")]
 pub use self::async_io::on_async_io;
+#[cfg(feature = "hyper")]
+pub use self::hyper::{GroupExecutor, HyperStream, HyperTimer};
 #[cfg(feature = "tokio")]
 pub use self::tokio::on_tokio;
 pub use embed::Embed;
