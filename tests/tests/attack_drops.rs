@@ -13,7 +13,7 @@ use xiio_tests::poll::OnDrop;
 use xiio_tests::{DropBomb, DropCount, Reports, Trace, assert_panics, millis, panic_text, rounds, run};
 
 /// Ready at once with a value, and still something to drop.
-struct Holds<T, U>(Option<T>, #[expect(dead_code, reason = "it is only dropped")] U);
+struct Holds<T, U>(Option<T>, U);
 
 impl<T: Unpin, U: Unpin> Future for Holds<T, U> {
     type Output = T;
