@@ -1,0 +1,93 @@
+//! The load generator: a process of its own, on core 1, in one raw epoll loop. It ends after so many requests, or after
+//! [`LONGEST`], and then closes its connections.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::floors::descriptors::{Epoll, Events, read_ready, write_few};
+use crate::pin::pin_to_core;
+
+const LONGEST: Duration = Duration::from_secs(20);
+const MESSAGE: [u8; 64] = [b'x'; 64];
+
+/// The load generator as the server sees it.
+pub struct Load(Child);
+
+impl Load {
+    /// Starts the process; it connects to `listener`.
+    pub fn start(listener: &TcpListener, n_connections: u64, n_requests: u64) -> Self {
+        let address = listener.local_addr().unwrap();
+        let arguments = [address.to_string(), n_connections.to_string(), n_requests.to_string()];
+        let child = Command::new(std::env::current_exe().unwrap())
+            .arg("load")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        Load(child.expect("this program can be run again"))
+    }
+
+    /// Waits for the process and returns the number of requests that were answered.
+    pub fn finish(mut self) -> u64 {
+        let mut output = String::new();
+        let mut stdout = self.0.stdout.take().expect("it is a pipe");
+        stdout.read_to_string(&mut output).unwrap();
+        assert!(self.0.wait().unwrap().success(), "the load generator failed");
+        output.trim().parse().expect("it prints the number of requests")
+    }
+
+    /// Ends the process before its time.
+    pub fn stop(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The process: `load <address> <connections> <requests>`.
+pub fn generate_as_told(arguments: &[String]) -> ExitCode {
+    let [address, n_connections, n_requests] = arguments else {
+        panic!("load <address> <connections> <requests>");
+    };
+    let address = address.parse().expect("an address");
+    let n_connections = n_connections.parse().expect("a number of connections");
+    generate(address, n_connections, n_requests.parse().expect("a number of requests"));
+    ExitCode::SUCCESS
+}
+
+fn generate(address: SocketAddr, n_connections: u64, n_requests: u64) {
+    pin_to_core(1);
+    let (epoll, mut events) = (Epoll::new(), Events::new());
+    let connect = |key| {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream.set_nodelay(true).unwrap();
+        epoll.add(&stream, key);
+        stream
+    };
+    let streams: Vec<_> = (0..n_connections).map(connect).collect();
+    let began = Instant::now();
+    let mut n_asked = 0;
+    for stream in &streams {
+        write_few(stream, &MESSAGE);
+        n_asked += 1;
+    }
+    let mut n_answered = 0;
+    let mut buffer = [0; 1024];
+    while n_answered < n_asked {
+        let is_late = began.elapsed() > LONGEST;
+        for key in epoll.wait(&mut events) {
+            let stream = &streams[key as usize];
+            let n = read_ready(stream, &mut buffer).unwrap_or(MESSAGE.len());
+            assert_eq!(n, MESSAGE.len(), "an answer comes in one piece on loopback");
+            n_answered += 1;
+            if n_asked < n_requests && !is_late {
+                write_few(stream, &MESSAGE);
+                n_asked += 1;
+            }
+        }
+    }
+    drop(streams);
+    println!("{n_answered}");
+}

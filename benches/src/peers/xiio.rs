@@ -1,0 +1,73 @@
+//! xiio itself.
+
+use std::future::Future;
+use std::time::Duration;
+
+use xiio::{TaskGroup, task_group};
+
+use super::{Cancel, Runtime, Scopes, Spawn, Timers};
+use crate::clock::Stopwatch;
+use crate::row::Family;
+use crate::sample::Sample;
+
+pub struct Xiio;
+
+impl Runtime for Xiio {
+    const NAME: &'static str = "xiio";
+    const FAMILY: Family = Family::Xiio;
+
+    fn block_on<F: Future>(main: F) -> F::Output {
+        xiio::run(main)
+    }
+
+    fn yield_now() -> impl Future<Output = ()> {
+        xiio::yield_now()
+    }
+}
+
+pub struct Group<'scope>(&'scope TaskGroup<'scope>);
+
+impl Spawn for Group<'_> {
+    fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
+        self.0.spawn(future);
+    }
+}
+
+impl Scopes for Xiio {
+    type Scope<'scope> = Group<'scope>;
+
+    async fn scope(fill: impl FnOnce(&mut Group<'_>)) {
+        task_group!(|tg| {
+            fill(&mut Group(tg));
+        });
+    }
+}
+
+impl Cancel for Xiio {
+    async fn cancel<F>(futures: impl ExactSizeIterator<Item = F>, started: impl Future<Output = ()>) -> Sample
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let n = futures.len() as u64;
+        let clock = task_group!(|tg| {
+            for future in futures {
+                tg.spawn(future);
+            }
+            started.await;
+            let clock = Stopwatch::start();
+            tg.cancel();
+            clock
+        });
+        clock.per_operation(n)
+    }
+}
+
+impl Timers for Xiio {
+    fn sleep(duration: Duration) -> impl Future<Output = ()> {
+        xiio::sleep(duration)
+    }
+
+    async fn timeout(duration: Duration, future: impl Future<Output = ()>) {
+        let _ = xiio::timeout(duration, future).await;
+    }
+}

@@ -1,0 +1,33 @@
+//! The rows of the table, each in a file of its own.
+
+use crate::row::Row;
+
+mod build;
+mod cancel;
+mod echo;
+mod latency;
+mod memory;
+mod nested;
+mod offload;
+mod ping_pong;
+mod process;
+mod spawn;
+mod switch;
+mod timer;
+
+pub const ROWS: &[Row] = &[
+    spawn::ROW,
+    switch::ROW,
+    nested::ROW,
+    timer::MADE,
+    timer::TIMEOUT,
+    timer::FIRED,
+    memory::ROW,
+    ping_pong::ROW,
+    echo::ROW,
+    offload::ROW,
+    process::ROW,
+    build::ROW,
+    cancel::ROW,
+    latency::ROW,
+];
