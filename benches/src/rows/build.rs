@@ -22,6 +22,7 @@ pub const ROW: Row = Row {
     entries: &[
         entry("std", Family::Floor, |_| build("std", &[], STD)),
         entry("polling", Family::Floor, |_| build("polling", &[("polling", "")], POLLING)),
+        entry("xiio", Family::Xiio, |_| build_with("xiio", XIIO_DEPENDENCY, XIIO)),
         entry("tokio", Family::Tokio, |_| build("tokio", &[("tokio", TOKIO_FEATURES)], TOKIO)),
         entry("smol", Family::Peer, |_| build("smol", SMOL_CRATES, SMOL)),
     ],
@@ -36,6 +37,15 @@ const fn entry(name: &'static str, family: Family, measure: fn(&Case) -> Sample)
 const STD: &str = r#"
 fn main() {
     std::thread::sleep(std::time::Duration::from_millis(1));
+    println!("hello");
+}
+"#;
+
+const XIIO_DEPENDENCY: &str = concat!("xiio = { path = \"", env!("CARGO_MANIFEST_DIR"), "/../xiio\" }\n");
+const XIIO: &str = r#"
+#[xiio::main]
+async fn main() {
+    xiio::sleep(std::time::Duration::from_millis(1)).await;
     println!("hello");
 }
 "#;

@@ -4,6 +4,7 @@ use crate::row::Row;
 
 mod build;
 mod cancel;
+mod cleanup;
 mod echo;
 mod latency;
 mod memory;
@@ -29,5 +30,6 @@ pub const ROWS: &[Row] = &[
     process::ROW,
     build::ROW,
     cancel::ROW,
+    cleanup::ROW,
     latency::ROW,
 ];
