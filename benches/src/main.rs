@@ -63,5 +63,6 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
     report::table::write(&results);
     report::plot::write(&results);
+    report::growth::write(&results);
     ExitCode::SUCCESS
 }

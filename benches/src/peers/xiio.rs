@@ -1,11 +1,14 @@
 //! xiio itself.
 
 use std::future::Future;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use xiio::io::{Async, Read, Write};
 use xiio::{TaskGroup, task_group};
 
-use super::{Cancel, Runtime, Scopes, Spawn, Timers};
+use super::{Cancel, Net, Runtime, Scopes, Spawn, Stream, Threads, Timers};
 use crate::clock::Stopwatch;
 use crate::row::Family;
 use crate::sample::Sample;
@@ -69,5 +72,43 @@ impl Timers for Xiio {
 
     async fn timeout(duration: Duration, future: impl Future<Output = ()>) {
         let _ = xiio::timeout(duration, future).await;
+    }
+}
+
+impl Threads for Xiio {
+    async fn offload(job: impl FnOnce() -> u64 + Send + 'static) -> u64 {
+        xiio::in_thread(job).await
+    }
+}
+
+impl Net for Xiio {
+    type Listener = Async<TcpListener>;
+    type Tcp = Async<TcpStream>;
+    type Unix = Async<UnixStream>;
+
+    fn listener(listener: TcpListener) -> Async<TcpListener> {
+        Async::new(listener).unwrap()
+    }
+
+    async fn accept(listener: &mut Async<TcpListener>) -> Async<TcpStream> {
+        let (stream, _) = listener.read_with(TcpListener::accept).await.unwrap();
+        Async::new(stream).unwrap()
+    }
+
+    fn unix(stream: UnixStream) -> Async<UnixStream> {
+        Async::new(stream).unwrap()
+    }
+}
+
+impl<T> Stream for Async<T>
+where
+    Async<T>: Read + Write,
+{
+    async fn read(&mut self, buffer: &mut [u8]) -> usize {
+        Read::read(self, buffer).await.unwrap()
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) {
+        Write::write_all(self, bytes).await.unwrap();
     }
 }

@@ -19,10 +19,10 @@ const HEAD_HEIGHT: i32 = 40;
 const NAME_WIDTH: i32 = 110;
 const VALUE_WIDTH: i32 = 70;
 
-const INK: RGBColor = RGBColor(40, 44, 52);
-const FAINT: RGBColor = RGBColor(130, 136, 146);
+pub const INK: RGBColor = RGBColor(40, 44, 52);
+pub const FAINT: RGBColor = RGBColor(130, 136, 146);
 
-fn color(family: Family) -> RGBColor {
+pub fn color(family: Family) -> RGBColor {
     match family {
         Family::Xiio => RGBColor(214, 84, 42),
         Family::Tokio => RGBColor(62, 110, 176),

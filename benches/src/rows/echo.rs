@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use crate::clock::Stopwatch;
 use crate::floors;
 use crate::load::Load;
-use crate::peers::{Net, Scopes, Spawn, Stream, async_executor, compio, monoio, tokio};
+use crate::peers::{Net, Scopes, Spawn, Stream, async_executor, compio, monoio, tokio, xiio};
 use crate::pin::pin_to_core;
 use crate::row::{Better, Case, Entry, Extras, Metric, Row, entry};
 use crate::sample::Sample;
@@ -27,6 +27,7 @@ pub const ROW: Row = Row {
     ],
     entries: &[
         Entry::floor("raw", raw),
+        entry!(echo, xiio::Xiio),
         entry!(echo, tokio::CurrentThread),
         entry!(echo, tokio::InLocalSet),
         entry!(echo, tokio::MultiThread),

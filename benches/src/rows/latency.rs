@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::echo::answer;
 use crate::load::Load;
-use crate::peers::{Net, Scopes, Spawn, Timers, async_executor, compio, monoio, tokio};
+use crate::peers::{Net, Scopes, Spawn, Timers, async_executor, compio, monoio, tokio, xiio};
 use crate::pin::pin_to_core;
 use crate::row::{Better, Case, Extras, Metric, Row, entry};
 use crate::sample::Sample;
@@ -25,6 +25,7 @@ pub const ROW: Row = Row {
     metrics: &[lateness("p999_us", "µs p99.9"), lateness("p50_us", "µs median"), lateness("max_us", "µs worst")],
     cases: &[Case::new("1000 connections", 1000, 1000)],
     entries: &[
+        entry!(latency, xiio::Xiio),
         entry!(latency, tokio::CurrentThread),
         entry!(latency, tokio::InLocalSet),
         entry!(latency, async_executor::Smol),

@@ -2,7 +2,7 @@
 
 use crate::clock::Stopwatch;
 use crate::floors;
-use crate::peers::{All, Threads, async_executor, compio, futures, tokio};
+use crate::peers::{All, Threads, async_executor, compio, futures, tokio, xiio};
 use crate::pin::pin_to_core;
 use crate::row::{CPU_NS, Case, Entry, Extras, Row, WALL_NS, entry};
 use crate::sample::Sample;
@@ -22,6 +22,7 @@ pub const ROW: Row = Row {
     ],
     entries: &[
         Entry::floor("raw", raw),
+        entry!(offload, xiio::Xiio),
         entry!(offload, tokio::CurrentThread),
         entry!(offload, tokio::InLocalSet),
         entry!(offload, tokio::MultiThread),

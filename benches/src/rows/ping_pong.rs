@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::clock::Stopwatch;
 use crate::floors;
-use crate::peers::{All, Net, Stream, async_executor, compio, futures, monoio, tokio};
+use crate::peers::{All, Net, Stream, async_executor, compio, futures, monoio, tokio, xiio};
 use crate::row::{CPU_NS, Case, Entry, Extras, Row, WALL_NS, entry};
 use crate::sample::Sample;
 
@@ -16,6 +16,7 @@ pub const ROW: Row = Row {
     cases: &[Case::new("8 bytes", 2, 50_000)],
     entries: &[
         Entry::floor("raw", floors::ping_pong::epoll),
+        entry!(ping_pong, xiio::Xiio),
         entry!(ping_pong, tokio::CurrentThread),
         entry!(ping_pong, tokio::InLocalSet),
         entry!(ping_pong, tokio::MultiThread),
