@@ -39,9 +39,11 @@ impl Plan {
 /// Measures everything in the plan; a runtime that fails is named and left out.
 pub fn compare(plan: &Plan, results: &mut Results) {
     for row in plan.rows() {
-        results.forget(row, |metric| !extras::is_extra(metric));
         for case in row.cases {
             let mut measurements = plan.measurements(row, case);
+            for measurement in &measurements {
+                results.forget(measurement, |metric| !extras::is_extra(metric));
+            }
             for repetition in 1..=plan.repetitions {
                 measurements.retain(|measurement| {
                     eprintln!("{repetition}/{} {}", plan.repetitions, measurement.name());

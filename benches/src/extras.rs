@@ -39,9 +39,9 @@ pub fn count_system_calls(plan: &Plan, row: &'static Row, results: &mut Results)
         eprintln!("    no system calls counted: there is no strace here");
         return;
     }
-    results.forget(row, |metric| metric == SYSTEM_CALLS);
     for case in row.cases {
         for measurement in plan.measurements(row, case) {
+            results.forget(&measurement, |metric| metric == SYSTEM_CALLS);
             match per_operation(&measurement, 1000, system_calls) {
                 Ok(count) => results.add(&measurement, &Sample::new().with(SYSTEM_CALLS, count)),
                 Err(error) => eprintln!("    {} left out: {error}", measurement.name()),

@@ -49,7 +49,8 @@ fn run(arguments: &Arguments) -> ExitCode {
         "compare" => compare(&arguments.plan, &mut results),
         "instructions" => {
             count_instructions(&arguments.plan, |measurement, count| {
-                results.replace(measurement, &Sample::new().with(INSTRUCTIONS, count));
+                results.forget(measurement, |metric| metric == INSTRUCTIONS);
+                results.add(measurement, &Sample::new().with(INSTRUCTIONS, count));
             });
             results.save();
         }

@@ -49,18 +49,11 @@ impl Results {
         fs::write(directory().join("samples.tsv"), text).expect("the results can be written");
     }
 
-    /// Takes out what earlier runs found.
-    pub fn forget(&mut self, row: &Row, is_meant: impl Fn(&str) -> bool) {
-        self.0.retain(|[name, _, _, metric], _| name != row.name || !is_meant(metric));
-    }
-
-    /// Adds, in the place of what earlier runs found.
-    pub fn replace(&mut self, measurement: &Measurement, sample: &Sample) {
+    /// Takes out what earlier runs found of the metrics that are meant.
+    pub fn forget(&mut self, measurement: &Measurement, is_meant: impl Fn(&str) -> bool) {
         let Measurement { row, case, entry } = measurement;
-        self.0.retain(|[a, b, c, metric], _| {
-            [a, b, c] != [row.name, case.name, entry.name] || sample.get(metric).is_none()
-        });
-        self.add(measurement, sample);
+        let is_it = |key: &Key| key[..3] == [row.name, case.name, entry.name] && is_meant(&key[3]);
+        self.0.retain(|key, _| !is_it(key));
     }
 
     pub fn add(&mut self, measurement: &Measurement, sample: &Sample) {
