@@ -1,14 +1,14 @@
 //! xiio itself.
 
 use std::future::Future;
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use xiio::io::{Async, Read, Write};
+use xiio::io::{Read, Write};
+use xiio::net::{TcpListener, TcpStream, UnixStream};
 use xiio::{TaskGroup, task_group};
 
-use super::{Cancel, Net, Runtime, Scopes, Spawn, Stream, Threads, Timers};
+use super::{Cancel, Net, Processes, Runtime, Scopes, Spawn, Stream, Threads, Timers};
 use crate::clock::Stopwatch;
 use crate::row::Family;
 use crate::sample::Sample;
@@ -82,33 +82,46 @@ impl Threads for Xiio {
 }
 
 impl Net for Xiio {
-    type Listener = Async<TcpListener>;
-    type Tcp = Async<TcpStream>;
-    type Unix = Async<UnixStream>;
+    type Listener = TcpListener;
+    type Tcp = TcpStream;
+    type Unix = UnixStream;
 
-    fn listener(listener: TcpListener) -> Async<TcpListener> {
-        Async::new(listener).unwrap()
+    fn listener(listener: std::net::TcpListener) -> TcpListener {
+        listener.try_into().unwrap()
     }
 
-    async fn accept(listener: &mut Async<TcpListener>) -> Async<TcpStream> {
-        let (stream, _) = listener.read_with(TcpListener::accept).await.unwrap();
-        Async::new(stream).unwrap()
+    async fn accept(listener: &mut TcpListener) -> TcpStream {
+        listener.accept().await.unwrap().0
     }
 
-    fn unix(stream: UnixStream) -> Async<UnixStream> {
-        Async::new(stream).unwrap()
+    fn unix(stream: StdUnixStream) -> UnixStream {
+        stream.try_into().unwrap()
     }
 }
 
-impl<T> Stream for Async<T>
-where
-    Async<T>: Read + Write,
-{
+impl Stream for TcpStream {
     async fn read(&mut self, buffer: &mut [u8]) -> usize {
         Read::read(self, buffer).await.unwrap()
     }
 
     async fn write_all(&mut self, bytes: &[u8]) {
         Write::write_all(self, bytes).await.unwrap();
+    }
+}
+
+impl Stream for UnixStream {
+    async fn read(&mut self, buffer: &mut [u8]) -> usize {
+        Read::read(self, buffer).await.unwrap()
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) {
+        Write::write_all(self, bytes).await.unwrap();
+    }
+}
+
+impl Processes for Xiio {
+    async fn run_program(program: &'static str) {
+        let status = xiio::process::Command::new(program).status().await.unwrap();
+        assert!(status.success());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::clock::Stopwatch;
 use crate::floors;
-use crate::peers::{All, Processes, async_executor, tokio};
+use crate::peers::{All, Processes, async_executor, tokio, xiio};
 use crate::row::{CPU_NS, Case, Entry, Extras, Row, WALL_NS, entry};
 use crate::sample::Sample;
 
@@ -16,6 +16,7 @@ pub const ROW: Row = Row {
     entries: &[
         Entry::floor("raw-pidfd", floors::process::pidfd),
         Entry::floor("std", floors::process::threads),
+        entry!(run, xiio::Xiio),
         entry!(run, tokio::CurrentThread),
         entry!(run, tokio::MultiThread),
         entry!(run, async_executor::Smol),
