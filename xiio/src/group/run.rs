@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::options::GroupOptions;
 use super::task::Task;
 use crate::error::Payload;
-use crate::report::{ReportKind, drop_safely, report, report_panic, spawned_at};
+use crate::report::{ReportKind, report, report_panic, spawned_at};
 use crate::runtime::Runtime;
 use crate::task::{Ended, Reaction, TaskSet};
 use crate::time::Deadline;
@@ -142,8 +142,9 @@ impl<'env> Group<'env> {
         for payload in panics.into_iter().flatten() {
             report_panic(&format!("a destructor in {} panicked", self.title()), payload);
         }
+        // Nobody has taken them: the group was dropped before its end.
         for failure in self.failures.take() {
-            drop_safely(failure);
+            self.report_later(failure, &|| "a member".into());
         }
         drop(self.options.take());
     }

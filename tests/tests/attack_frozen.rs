@@ -1,0 +1,105 @@
+//! Code that cancels itself while it is polled stops there; whatever happens meanwhile, the thread goes on afterwards.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::task::Poll;
+
+use xiio::inspect::ReportKind;
+use xiio::{bracket, inspect, sleep, task_group, yield_now};
+use xiio_tests::{LONG, Reports, millis, rounds, run};
+
+/// The tree is drawn by a poll, in which a task cancels its group.
+#[test]
+fn group_cancelled_by_its_own_task_while_the_tree_is_drawn() {
+    let is_armed = Cell::new(false);
+    run(async {
+        task_group!(|tg| {
+            tg.spawn(poll_fn(|_| {
+                if is_armed.get() {
+                    tg.cancel();
+                }
+                Poll::<()>::Pending
+            }));
+            tg.spawn(pending::<()>());
+            yield_now().await;
+            is_armed.set(true);
+            drop(inspect::tree().await);
+        });
+    });
+}
+
+/// The same when the tree is drawn because the grace is over.
+#[test]
+fn group_cancelled_by_its_own_task_at_the_end_of_the_grace() {
+    let _reports = Reports::new();
+    let n_polls = Cell::new(0);
+    run(async {
+        task_group!(|outer| {
+            outer.spawn(async {
+                let slow = async |()| {
+                    poll_fn(|_| {
+                        n_polls.set(n_polls.get() + 1);
+                        outer.cancel();
+                        Poll::<()>::Pending
+                    })
+                    .await;
+                };
+                task_group!(grace = millis(5), |tg| {
+                    tg.spawn(bracket((), async |_| pending::<()>().await, slow));
+                    pending::<()>().await;
+                });
+            });
+            rounds(3).await;
+            outer.cancel();
+            sleep(millis(20)).await;
+        });
+        sleep(millis(1)).await;
+    });
+    assert!(n_polls.get() > 0);
+}
+
+/// A panic on the way from a cancellation back to who was cancelled: that one is dropped at once, so nobody is left to throw it.
+#[test]
+fn panic_of_a_group_whose_parent_was_cancelled_in_the_same_poll_is_reported() {
+    for _ in 0..2 {
+        let reports = Reports::new();
+        run(async {
+            task_group!(|outer| {
+                let task = std::rc::Rc::new(Cell::new(None));
+                let inner = std::rc::Rc::clone(&task);
+                task.set(Some(outer.spawn(async move {
+                    task_group!(|tg| {
+                        tg.spawn(async {
+                            drop(inner.take().map(xiio::Task::cancel));
+                            panic!("cancelled, and panics");
+                        });
+                        sleep(LONG).await;
+                    });
+                })));
+            });
+        });
+        reports.assert_one(ReportKind::LaterFailure, &["cancelled, and panics"]);
+    }
+    run(sleep(millis(1)));
+}
+
+/// Cleanup that cancels its own group in every poll still comes to its end, beside a sibling that makes progress.
+#[test]
+fn cleanup_that_cancels_its_group_again_and_again_ends() {
+    let is_released = Cell::new(false);
+    run(async {
+        task_group!(|tg| {
+            let release = async |()| {
+                for _ in 0..20 {
+                    tg.cancel();
+                    sleep(millis(1)).await;
+                }
+                is_released.set(true);
+            };
+            tg.spawn(bracket((), async |_| pending::<()>().await, release));
+            yield_now().await;
+            tg.cancel();
+        });
+    });
+    assert!(is_released.get());
+}
