@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use super::current::{current_scope, is_current, is_frozen, is_unwinding, report_if_ran_on};
-use super::scope::{Progress, Scope};
+use super::scope::{Left, Progress, Scope};
 use crate::error::Payload;
+use crate::report::waking;
 
 /// The membership of a future in the scope that polls it.
 ///
@@ -151,7 +152,10 @@ impl Node {
     /// There is nothing to clean up here any more.
     pub(crate) fn leave(&mut self) {
         if let Some(Membership { scope, key }) = self.membership.take() {
-            drop(scope.remove(key));
+            match scope.remove(key) {
+                Left::Unnoticed(waker) => drop(waker),
+                Left::Awaited(waker) => waking(|| waker.wake()),
+            }
         }
     }
 }

@@ -44,6 +44,14 @@ pub(crate) enum Progress {
     Finished,
 }
 
+/// The waker of a node that was taken out.
+pub(crate) enum Left {
+    /// To be dropped.
+    Unnoticed(Waker),
+    /// To be woken: the owner waits for this node.
+    Awaited(Waker),
+}
+
 /// What a pass over an unwinding future has shown.
 pub(crate) enum Pass {
     /// Nodes are cleaning up; they wake the owner.
@@ -73,13 +81,17 @@ impl Scope {
         self.nodes.borrow_mut().insert(Entry { waker, progress, awake_in: None })
     }
 
-    /// Takes a node out. Its waker is the caller's to drop.
+    /// Takes a node out. Its waker is the caller's: to drop, or to wake if the owner waits for the node's cleanup, which
+    /// was freed by somebody else then.
     #[must_use = "a waker must be dropped outside of any borrow"]
-    pub(crate) fn remove(&self, key: usize) -> Waker {
+    pub(crate) fn remove(&self, key: usize) -> Left {
         let entry = self.nodes.borrow_mut().remove(key);
         self.count(entry.progress, -1);
         self.count_awake(entry.awake_in, -1);
-        entry.waker
+        match entry.progress {
+            Progress::Cleaning => Left::Awaited(entry.waker),
+            Progress::Silent | Progress::Finished => Left::Unnoticed(entry.waker),
+        }
     }
 
     pub(crate) fn will_wake(&self, key: usize, waker: &Waker) -> bool {
