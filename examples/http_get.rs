@@ -1,0 +1,119 @@
+//! Fetches the URLs on standard input, a few at a time, and says what became of each.
+//!
+//! Shows: a bounded number of fetches at once with `as_completed`, each with a time limit; errors that may pass are tried again,
+//! after a pause that doubles; progress on standard error when that is a terminal; Ctrl-C stops all of it.
+//!
+//! ```text
+//! $ printf '%s\n' http://localhost:8080/ http://localhost:8080/nothing | cargo run --release --example http_get
+//! 200       6  http://localhost:8080/
+//! 404      22  http://localhost:8080/nothing
+//! ```
+//!
+//! One line each, in the order in which they end: status, bytes, URL. The exit status is 1 if any was not fetched.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Request, Uri};
+use xiio::compat::HyperStream;
+use xiio::net::TcpStream;
+use xiio::{Completed, as_completed, sleep, task_group, timeout};
+
+type AnyError = Box<dyn std::error::Error>;
+
+/// Fetches the URLs on standard input.
+#[derive(Parser)]
+struct Arguments {
+    /// How many at a time
+    #[arg(short, long, default_value_t = 8)]
+    jobs: usize,
+    /// How often each is tried again
+    #[arg(short, long, default_value_t = 3)]
+    retries: u32,
+    /// Milliseconds that one attempt may take
+    #[arg(short, long, default_value_t = 10_000)]
+    time: u64,
+}
+
+#[xiio::main(cancel_on(SIGINT, SIGTERM), name = "http_get")]
+async fn main() -> ExitCode {
+    let arguments = &Arguments::parse();
+    let urls = xiio::in_thread(|| io::stdin().lock().lines().collect::<io::Result<Vec<String>>>()).await;
+    let urls = match urls {
+        Ok(urls) => urls,
+        Err(error) => {
+            eprintln!("http_get: standard input: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let urls: Vec<String> = urls.into_iter().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
+    let n_urls = urls.len();
+    let shows_progress = io::stderr().is_terminal();
+    let fetches = urls.into_iter().map(|url| async move { (fetch_with_retries(&url, arguments).await, url) });
+    let show = async |fetched: &mut Completed<'_, _>| {
+        let (mut n_done, mut n_failed) = (0, 0);
+        while let Some((outcome, url)) = fetched.next().await {
+            n_done += 1;
+            match outcome {
+                Ok((status, n_bytes)) => println!("{status} {n_bytes:>7}  {url}"),
+                Err(error) => {
+                    n_failed += 1;
+                    println!("---       -  {url}: {error}");
+                }
+            }
+            if shows_progress {
+                eprint!("\r{n_done} of {n_urls}{}", if n_done == n_urls { "\n" } else { "" });
+            }
+        }
+        n_failed
+    };
+    let n_failed = as_completed(fetches).limit(arguments.jobs.max(1)).consume(show).await;
+    if n_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn fetch_with_retries(url: &str, arguments: &Arguments) -> Result<(u16, usize), String> {
+    let mut pause = Duration::from_millis(50);
+    for n_left in (0..=arguments.retries).rev() {
+        let outcome = timeout(Duration::from_millis(arguments.time), fetch(url)).await;
+        let problem = match outcome {
+            // The server says that it may be better later.
+            Ok(Ok((status @ (502..=504), n_bytes))) if n_left == 0 => return Ok((status, n_bytes)),
+            Ok(Ok((status @ (502..=504), _))) => format!("status {status}"),
+            Ok(Ok(fetched)) => return Ok(fetched),
+            Ok(Err(error)) => error.to_string(),
+            Err(elapsed) => elapsed.to_string(),
+        };
+        if n_left == 0 {
+            return Err(problem);
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+    unreachable!("the last attempt returns")
+}
+
+async fn fetch(url: &str) -> Result<(u16, usize), AnyError> {
+    let uri: Uri = url.parse()?;
+    if uri.scheme_str() != Some("http") {
+        return Err("only http:// is fetched here".into());
+    }
+    let authority = uri.authority().ok_or("there is no host")?.clone();
+    let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
+    let (mut client, connection) = http1::handshake(HyperStream::new(stream)).await?;
+    task_group!(|tg| {
+        // Its errors are those of the request as well.
+        tg.spawn(async { drop(connection.await) });
+        let response = client.send_request(request).await?;
+        let status = response.status().as_u16();
+        let n_bytes = response.into_body().collect().await?.to_bytes().len();
+        tg.cancel();
+        Ok((status, n_bytes))
+    })
+}

@@ -1,0 +1,202 @@
+//! Serves HTTP/1.1 and HTTP/2 on one port, and ends gracefully.
+//!
+//! Shows: hyper over xiio's streams, clock and groups; a task for each client, whose requests end with it; limits for the size
+//! of a body, for the time of a request and for the time a client may take to say what it wants (a slow loris is cut off);
+//! Ctrl-C or SIGTERM ends the listening at once, running requests are answered first.
+//!
+//! ```text
+//! $ cargo run --release --example http_server &
+//! listening on 127.0.0.1:8080
+//! $ curl localhost:8080/
+//! hello
+//! $ curl --http2-prior-knowledge --data-binary 'some text' localhost:8080/echo
+//! some text
+//! $ curl 'localhost:8080/sleep?60000'
+//! took too long
+//! $ kill -TERM %1
+//! stopping
+//! ```
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use xiio::compat::{GroupExecutor, HyperStream, HyperTimer};
+use xiio::net::{TcpListener, TcpStream};
+use xiio::{Promise, race, signal, sleep, task_group, timeout};
+
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long the server rests when it cannot take a client, and between looks at one that is slow.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Serves HTTP/1.1 and HTTP/2.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen; port 0 is any that is free
+    #[arg(default_value = "127.0.0.1:8080")]
+    address: String,
+    /// Seconds that a client may take for the head of a request
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    head_time: Duration,
+    /// Seconds that a request may take
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    request_time: Duration,
+    /// Bytes that a body may have
+    #[arg(long, default_value_t = 65_536)]
+    body_limit: usize,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[xiio::main(name = "http_server")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match serve(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("http_server: {}: {error}", arguments.address);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal comes, and then until the last running request is answered.
+async fn serve(arguments: &Arguments) -> io::Result<()> {
+    let listener = TcpListener::bind(&*arguments.address).await?;
+    let mut signals = signal::subscribe(&[signal::SIGINT, signal::SIGTERM])?;
+    println!("listening on {}", listener.local_addr()?);
+    let stopping = &Promise::new();
+    task_group!(name = "clients", |clients| {
+        let mut incoming = listener.incoming();
+        loop {
+            race!(
+                client = incoming.next() => match client {
+                    Some(Ok(stream)) => {
+                        clients.spawn(serve_client(stream, arguments, stopping));
+                    }
+                    Some(Err(error)) => eprintln!("cannot take a client: {error}"),
+                    None => break,
+                },
+                _ = signals.recv() => break,
+            );
+        }
+        eprintln!("stopping");
+        let _ = stopping.set(());
+    });
+    Ok(())
+}
+
+/// Serves one client, whatever its language. What goes wrong is its own affair.
+async fn serve_client(stream: TcpStream, arguments: &Arguments, stopping: &Promise<()>) {
+    let is_http2 = race!(
+        said = timeout(arguments.head_time, speaks_http2(&stream)) => match said {
+            Ok(Ok(is_http2)) => is_http2,
+            Ok(Err(_)) | Err(_) => return,
+        },
+        () = stopping.wait() => return,
+    );
+    let stream = HyperStream::new(stream);
+    let answer = service_fn(async |request| Ok::<_, Infallible>(answer_in_time(request, arguments).await));
+    let served = if is_http2 {
+        task_group!(name = "streams", |streams| {
+            let mut builder = http2::Builder::new(GroupExecutor::new(streams));
+            builder.timer(HyperTimer).keep_alive_interval(arguments.head_time).keep_alive_timeout(arguments.head_time);
+            let connection = pin!(builder.serve_connection(stream, answer));
+            let served = serve_until(stopping, connection, http2::Connection::graceful_shutdown).await;
+            // Whoever asked has gone, or has all answers.
+            streams.cancel();
+            served
+        })
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(HyperTimer).header_read_timeout(arguments.head_time);
+        let connection = pin!(builder.serve_connection(stream, answer));
+        serve_until(stopping, connection, http1::Connection::graceful_shutdown).await
+    };
+    if let Err(error) = served {
+        eprintln!("a client: {error}");
+    }
+}
+
+/// Whether the client begins as one of HTTP/2 does. Takes nothing from the stream.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut buf = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut buf).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n if n == PREFACE.len() || !PREFACE.starts_with(&buf[..n]) => return Ok(buf == PREFACE),
+            // What is there stays there, so there is nothing to wait for but time.
+            _ => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Polls a connection to its end; told to stop, it answers what runs and takes nothing more.
+async fn serve_until<C: Future>(
+    stopping: &Promise<()>,
+    mut connection: Pin<&mut C>,
+    stop: impl Fn(Pin<&mut C>),
+) -> C::Output {
+    let mut stopping = Some(stopping.wait());
+    poll_fn(|cx| {
+        if let Some(wait) = &mut stopping
+            && Pin::new(wait).poll(cx).is_ready()
+        {
+            stopping = None;
+            stop(connection.as_mut());
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer_in_time(request: Request<Incoming>, arguments: &Arguments) -> Answer {
+    match timeout(arguments.request_time, answer(request, arguments.body_limit)).await {
+        Ok(answer) => answer,
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "took too long\n"),
+    }
+}
+
+async fn answer(request: Request<Incoming>, body_limit: usize) -> Answer {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/") => text(StatusCode::OK, "hello\n"),
+        (&Method::POST, "/echo") => echo(request.into_body(), body_limit).await,
+        (&Method::GET, "/sleep") => {
+            let millis = request.uri().query().and_then(|query| query.parse().ok());
+            let Some(millis) = millis else { return text(StatusCode::BAD_REQUEST, "how many milliseconds?\n") };
+            sleep(Duration::from_millis(millis)).await;
+            text(StatusCode::OK, "slept\n")
+        }
+        _ => text(StatusCode::NOT_FOUND, "there is nothing here\n"),
+    }
+}
+
+async fn echo(body: Incoming, body_limit: usize) -> Answer {
+    match Limited::new(body, body_limit).collect().await {
+        Ok(body) => Response::new(Full::new(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n"),
+        Err(_) => text(StatusCode::BAD_REQUEST, "the body has no end\n"),
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *answer.status_mut() = status;
+    answer
+}
