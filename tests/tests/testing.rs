@@ -112,7 +112,9 @@ fn failing_seed_is_found_among_many() {
 
 #[test]
 fn failing_result_of_a_seed_fails_the_test() {
-    let text = panic_of(|| drop(Tester::new().seeds(0..3).run(|| async { Err::<(), _>("no") })));
+    let text = panic_of(|| {
+        let _ = Tester::new().seeds(0..3).run(|| async { Err::<(), _>("no") });
+    });
     assert!(text.contains("repeat it with `seed = 0`"), "{text}");
 }
 
@@ -174,7 +176,9 @@ fn cancel_everywhere_finds_what_does_not() {
         sleep(MINUTE).await;
         is_open.set(false);
     };
-    let text = panic_of(|| drop(cancel_everywhere_and(body, || assert!(!is_open.replace(false), "left open"))));
+    let text = panic_of(|| {
+        cancel_everywhere_and(body, || assert!(!is_open.replace(false), "left open"));
+    });
     assert!(text.starts_with("cancelled at await 2: left open"), "{text}");
     assert!(text.contains("sleep"), "{text}");
 }
