@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -163,4 +163,27 @@ pub fn forget_system_call(number: libc::c_long) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the program and its filter live until the call returns.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
+}
+
+/// A descriptor that is closed, as a bug elsewhere leaves it behind.
+pub fn closed_fd() -> BorrowedFd<'static> {
+    /// Above what a process of ours ever opens.
+    const CLOSED: i32 = 900_000;
+    // SAFETY: that it is open is the promise, and breaking it is the point. Nobody owns the number, so the system calls
+    // that get it fail and take nothing from anybody.
+    unsafe { BorrowedFd::borrow_raw(CLOSED) }
+}
+
+/// A new terminal: the side that a user types at, and the side that programs read from.
+pub fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
+    let (mut master, mut terminal) = (-1, -1);
+    let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
+    // SAFETY: the two numbers are ours to be written to, the rest may be null.
+    let opened = unsafe { libc::openpty(&raw mut master, &raw mut terminal, name, settings, size) };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: fresh, and owned by nobody else.
+    let master = unsafe { OwnedFd::from_raw_fd(master) };
+    // SAFETY: as above.
+    let terminal = unsafe { OwnedFd::from_raw_fd(terminal) };
+    (master, terminal)
 }
