@@ -41,6 +41,7 @@
 //! | children, signals | [`run_process`], [`process::Command`]; [`signal::subscribe`] |
 //! | a value from elsewhere | [`Promise`] |
 //! | blocking work, files | [`in_thread`], [`thread::ThreadPool`]; [`fs`] |
+//! | to live inside a foreign loop | [`compat`] |
 //! | to see what goes on | [`inspect`] |
 //! | to test with virtual time | [`testing`] |
 //!
@@ -96,7 +97,11 @@
 //!
 //! | feature (none is on by default) | brings |
 //! |---|---|
-//! | `futures-io` | the traits of the crate `futures-io` for [`io::Async`], the streams of [`net`] and their halves |
+//! | `async-io` | `compat::on_async_io`: a tree inside a loop that drives `async-io` |
+//! | `futures-io` | the traits of the crate `futures-io` for `io::Async`, the streams of `net` and their halves |
+//! | `hyper` | `compat::HyperStream`, `HyperTimer`, `GroupExecutor`: hyper over the streams, the clock and the groups |
+//! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime |
+//! | `tracing` | every report of `inspect` is an event of the crate `tracing` as well |
 //!
 //! # Implementation
 //!
