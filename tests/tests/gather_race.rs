@@ -9,7 +9,8 @@ use xiio::{
     Promise, as_completed, bracket, gather, race, sleep, sleep_until, task_group, timeout, try_gather, yield_now,
 };
 use xiio_tests::{
-    DropCount, LONG, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, rounds, run, takes,
+    DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, rounds,
+    run, takes,
 };
 
 // `gather`.
@@ -47,6 +48,7 @@ fn gather_of_borrowing_futures() {
 #[test]
 fn a_panic_in_one_of_those_gathered_cancels_the_others_with_their_cleanup() {
     let trace = Trace::new();
+    let reports = Reports::new();
     assert_panics(&["expected"], || {
         run(gather((0..3).map(async |n| {
             if n == 1 {
@@ -65,6 +67,8 @@ fn a_panic_in_one_of_those_gathered_cancels_the_others_with_their_cleanup() {
         })));
     });
     trace.assert(&["released", "released"]);
+    // Who gathers awaits the one that has panicked, and is cancelled before it finds out.
+    reports.assert_none();
 }
 
 #[test]

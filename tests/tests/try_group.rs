@@ -497,6 +497,22 @@ fn all_errors_keeps_what_fails_in_the_cleanup() {
 }
 
 #[test]
+fn a_body_that_awaits_the_task_that_failed_adds_no_failure() {
+    let error = run(async {
+        let result: Result<(), GroupError<Broken>> = try_task_group!(all_errors, error = Broken, |tg| {
+            let failing: Task<()> = tg.spawn(async { Err(Broken("first")) });
+            tg.spawn(async {
+                rounds(3).await;
+                Ok(())
+            });
+            failing.await;
+        });
+        result.unwrap_err()
+    });
+    assert!(error.others().is_empty(), "{error:?}");
+}
+
+#[test]
 fn all_errors_without_an_error_is_the_value() {
     let result: Result<i32, GroupError<Broken>> = run(async {
         try_task_group!(all_errors, error = Broken, |tg| {

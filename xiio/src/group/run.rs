@@ -10,7 +10,7 @@ use super::task::Task;
 use crate::error::Payload;
 use crate::report::{ReportKind, report, report_panic, spawned_at};
 use crate::runtime::Runtime;
-use crate::task::{Ended, Reaction, TaskSet};
+use crate::task::{Ended, Reaction, TaskSet, budget};
 use crate::time::Deadline;
 use crate::unwind::{self, Duty, Inspection, Node, Owner};
 
@@ -274,9 +274,11 @@ where
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) {
-        if self.body.is_none() {
+        // Once a member has failed the body is cancelled next; it might await the one that failed.
+        if self.body.is_none() || (self.group.has_failed() && !self.is_cancelling) {
             return;
         }
+        budget::begin_share();
         let body = self.body.as_mut();
         let owner = &mut self.body_owner;
         let (polled, has_body_waker) = self.group.set.with_body_waker(|waker| {

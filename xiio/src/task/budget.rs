@@ -33,6 +33,12 @@ pub(crate) fn refill() {
     });
 }
 
+/// What is polled next has a full share of ready leaves, whatever was polled before it.
+#[inline]
+pub(crate) fn begin_share() {
+    BUDGET.with(|budget| budget.leaves.set(READY_LEAVES_PER_POLL));
+}
+
 /// Takes one poll out of this turn; `false` when none is left and none is granted beyond the budget.
 #[inline]
 pub(super) fn take_poll(is_granted: bool) -> bool {
