@@ -293,7 +293,7 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
     let mut owner = Owner::default();
     runtime.home.wake_root();
     loop {
-        let mut polled = poll_root(&runtime, &mut owner, future.as_mut());
+        let mut polled = poll_turn(&runtime, &mut owner, future.as_mut());
         if polled.is_pending() {
             polled = draw_root(&runtime, &mut owner, future.as_mut());
         }
@@ -315,11 +315,23 @@ fn panic_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin
     panic!("deadlock: every task waits, and nothing can wake any of them\n{drawing}");
 }
 
+/// Polls the root as often as it is woken by its own tasks, until the budget of the turn is used up: a look at the
+/// reactor after each poll would cost more than most polls do.
+fn poll_turn<F: Future>(runtime: &Runtime, owner: &mut Owner, mut future: Pin<&mut Option<F>>) -> Poll<F::Output> {
+    budget::refill();
+    loop {
+        let polled = poll_root(runtime, owner, future.as_mut());
+        let goes_on = polled.is_pending() && runtime.home.is_root_woken() && runtime.drawings.borrow().is_empty();
+        if !goes_on || !budget::take_root_poll() {
+            return polled;
+        }
+    }
+}
+
 fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
     if !runtime.home.take_root_woken() {
         return Poll::Pending;
     }
-    budget::refill();
     let waker = runtime.home.waker();
     match owner.poll_slot(future, &mut Context::from_waker(&waker)) {
         Poll::Ready(Some(value)) => Poll::Ready(value),

@@ -39,6 +39,11 @@ pub(crate) fn begin_share() {
     BUDGET.with(|budget| budget.leaves.set(READY_LEAVES_PER_POLL));
 }
 
+/// Takes another poll of the root out of this turn; `false` when none is left.
+pub(crate) fn take_root_poll() -> bool {
+    take_poll(false)
+}
+
 /// Takes one poll out of this turn; `false` when none is left and none is granted beyond the budget.
 #[inline]
 pub(super) fn take_poll(is_granted: bool) -> bool {
