@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake};
 
 /// Polls `future` once with the waker of the task that awaits this; `None` when it is pending.
@@ -49,6 +49,14 @@ impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
     fn wake(self: Arc<Self>) {
         (self.0)();
     }
+}
+
+/// Leaks a value on purpose: it is listed, so that LeakSanitizer does not speak of it.
+pub fn leak<'a, T: 'a>(value: T) -> &'a mut T {
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let leaked = Box::leak(Box::new(value));
+    LEAKED.lock().unwrap_or_else(PoisonError::into_inner).push(std::ptr::from_mut(leaked).addr());
+    leaked
 }
 
 /// Runs a closure when it is dropped.

@@ -112,7 +112,8 @@ fn payloads_that_panic_when_dropped() {
             });
         });
     }));
-    std::mem::forget(caught.unwrap_err());
+    // A payload that must not be dropped.
+    xiio_tests::poll::leak(caught.unwrap_err());
     assert_eq!(n_ended.n_alive(), 0);
     assert!(reports.kinds().iter().all(|kind| *kind == ReportKind::LaterFailure));
 }

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
-use std::mem::forget;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -12,15 +11,16 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use xiio::inspect::ReportKind;
 use xiio::{Promise, Task, bracket, branch, gather, race, shield, sleep, task_group, timeout, yield_now};
+use xiio_tests::poll;
 use xiio_tests::{DropCount, LONG, Reports, Trace, assert_panics, millis, poll_once, rounds, run};
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Polls `future` once, leaks it, and drops `borrowed`, which it borrows from.
+/// Polls `future` once and leaks it.
 async fn leak(future: impl Future<Output = ()>) {
     let mut future = Box::pin(future);
     assert!(poll_once(future.as_mut()).await.is_pending());
-    forget(future);
+    poll::leak(future);
 }
 
 /// Scenarios 60 and 61: what is leaked in a task is not touched when that is cancelled, and nobody waits for it.

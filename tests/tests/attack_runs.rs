@@ -171,7 +171,7 @@ fn a_leaked_group_is_woken_between_and_after_runs() {
         });
     });
     xiio::run(async { assert!(poll::once(group.as_mut()).await.is_none()) });
-    std::mem::forget(group);
+    poll::leak(group);
     let waker = waker.take().unwrap();
     let elsewhere = waker.clone();
     thread::spawn(move || elsewhere.wake()).join().unwrap();
