@@ -114,11 +114,15 @@ pub(crate) fn report_panic(what: &str, payload: Payload) {
     discard(payload);
 }
 
-/// Drops a payload. It may be anything, and panic once more; then that one is forgotten.
-fn discard(payload: Payload) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again);
+/// Drops a payload. It may be anything, and panic with another one, and so on; that is left to leak after a while.
+fn discard(mut payload: Payload) {
+    for _ in 0..16 {
+        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            Ok(()) => return,
+            Err(again) => payload = again,
+        }
     }
+    std::mem::forget(payload);
 }
 
 /// Sets the listener, gives back the one before.
