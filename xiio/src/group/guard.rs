@@ -46,6 +46,7 @@ impl<E> Drop for TryGuard<'_, E> {
 impl<'a> Guard<'a> {
     /// Takes charge of `tg`.
     pub fn new(tg: &'a TaskGroup<'a>) -> Self {
+        tg.group().guard();
         Self { group: tg.group() }
     }
 
@@ -88,6 +89,7 @@ impl<'a> Guard<'a> {
 impl<'a, E> TryGuard<'a, E> {
     /// Takes charge of `tg`.
     pub fn new(tg: &'a TryTaskGroup<'a, E>) -> Self {
+        tg.group().guard();
         Self { group: tg }
     }
 

@@ -23,6 +23,7 @@ pub(super) struct Group<'env> {
     /// Failures in the order in which they happened.
     failures: RefCell<Vec<Cause>>,
     keeps_all: Cell<bool>,
+    is_guarded: Cell<bool>,
     options: RefCell<GroupOptions>,
 }
 
@@ -55,6 +56,7 @@ impl<'env> Group<'env> {
             deferred: RefCell::default(),
             failures: RefCell::default(),
             keeps_all: Cell::new(false),
+            is_guarded: Cell::new(false),
             options: RefCell::new(options),
         }
     }
@@ -90,6 +92,14 @@ impl<'env> Group<'env> {
             return report(ReportKind::Refused, text.into());
         }
         self.deferred.borrow_mut().push(Box::pin(cleanup));
+    }
+
+    /// Notes that there is a guard.
+    ///
+    /// # Panics
+    /// For a second one. Inside of a task of the group it could poll that task from within its own poll.
+    pub(super) fn guard(&self) {
+        assert!(!self.is_guarded.replace(true), "a group has one guard");
     }
 
     /// Keeps every failure instead of reporting those after the first.
