@@ -49,8 +49,9 @@
 //!   to the next client; after [`TcpListener::accept`] do the same.
 //! - resources: no more descriptors (`EMFILE`, `ENFILE`) or memory (`ENOBUFS`, `ENOMEM`). `next` gives the error, to be logged,
 //!   and pauses before it tries again, as the client is still in the queue and the same would come at once. So a loop as
-//!   above goes on when there are descriptors again, and does not spin meanwhile. Better still is a group with a `limit`
-//!   below `RLIMIT_NOFILE`.
+//!   above goes on when there are descriptors again, and does not spin meanwhile. Better still is a permit of a semaphore
+//!   before each `next`, of which there are fewer than `RLIMIT_NOFILE`. The `limit` of a group is no such bound: a task that
+//!   waits for its place holds its client already.
 //! - the listener itself (`EBADF`, `EINVAL`, `ENOTSOCK`), which cannot happen with these types.
 //!
 //! # Threads
