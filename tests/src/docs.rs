@@ -14,4 +14,5 @@ pages! {
     design = "docs/design.md",
     from_python = "docs/from_python.md",
     from_tokio = "docs/from_tokio.md",
+    testing = "docs/testing.md",
 }
