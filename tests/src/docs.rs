@@ -15,4 +15,5 @@ pages! {
     from_python = "docs/from_python.md",
     from_tokio = "docs/from_tokio.md",
     testing = "docs/testing.md",
+    unsafe_code = "docs/unsafe.md",
 }
