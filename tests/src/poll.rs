@@ -51,7 +51,7 @@ impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
     }
 }
 
-/// Leaks a value on purpose: it is listed, so that LeakSanitizer does not speak of it.
+/// Leaks a value on purpose: it is listed, so that `LeakSanitizer` does not speak of it.
 pub fn leak<'a, T: 'a>(value: T) -> &'a mut T {
     static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let leaked = Box::leak(Box::new(value));

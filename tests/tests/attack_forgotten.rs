@@ -43,7 +43,7 @@ fn leaked_futures_are_not_touched_by_the_cancellation_of_their_task() {
                         match n {
                             0 => leak(held()).await,
                             1 => leak(shield(wait())).await,
-                            2 => leak(async { drop(timeout(LONG, held()).await) }).await,
+                            2 => leak(async { _ = timeout(LONG, held()).await }).await,
                             3 => leak(async { drop(gather([held(), held()]).await) }).await,
                             4 => leak(async { race([held(), held()]).await }).await,
                             5 => leak(branch(held())).await,

@@ -116,7 +116,7 @@ impl Tree {
         self.step(fate);
     }
 
-    async fn inner<'a>(&'a self, depth: u64, fate: &Fate) {
+    async fn inner(&self, depth: u64, fate: &Fate) {
         match self.random.below(9) {
             0 | 1 => self.bracket(depth, fate).await,
             // What a shield runs is not cancelled.
