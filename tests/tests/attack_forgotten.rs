@@ -1,5 +1,5 @@
 //! Futures that are polled once and then leaked, moved to another owner, or freed from the inside. To be run under
-//! AddressSanitizer, which sees what is touched after its end; the leaks are meant.
+//! `AddressSanitizer`, which sees what is touched after its end; the leaks are meant.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};

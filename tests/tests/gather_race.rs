@@ -37,7 +37,7 @@ fn gather_of_nothing_is_empty() {
 
 #[test]
 fn gather_of_borrowing_futures() {
-    let words = vec![String::from("a"), String::from("bc")];
+    let words = [String::from("a"), String::from("bc")];
     let lengths = run(gather(words.iter().map(async |word| {
         yield_now().await;
         word.len()
