@@ -61,7 +61,7 @@ impl<'env> TaskGroup<'env> {
     /// Cancels the tasks that are there now, not the body. What is spawned afterwards runs.
     ///
     /// They have ended when the block has; to wait earlier await [`Task::cancel`] or [`Task::outcome`]. A task may call
-    /// it: its own code then stops at its next await.
+    /// it: its own code then stops at its next await of one of xiio's futures.
     ///
     /// # Examples
     /// ```
