@@ -42,7 +42,10 @@ impl Deadline {
     /// Whether the instant has come; if not, wakes the task then.
     #[inline]
     pub(crate) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(at) = self.at else { return false };
+        self.at.is_some_and(|at| self.poll_elapsed_at(at, cx))
+    }
+
+    fn poll_elapsed_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
         Runtime::with(|runtime| match self.key {
             Some(key) if runtime.renew_timer(key, cx.waker()) => false,
             Some(_) if runtime.last_seen() >= at || runtime.now() >= at => {

@@ -65,7 +65,7 @@ pub(crate) fn compare(data: &[u8]) {
                     queued.push_back(task);
                 }
                 2 => assert_eq!(number(tasks, queue.pop()), queued.pop_front()),
-                3 => pop_drawn(tasks, &queue, &mut queued),
+                3 => bring_one_forward(tasks, &queue, &mut queued),
                 4 | 5 if !listed.contains(&task) => {
                     list.push_back(tasks[task]);
                     listed.push_back(task);
@@ -79,8 +79,8 @@ pub(crate) fn compare(data: &[u8]) {
                 7 => assert_eq!(number(tasks, list.pop_front()), listed.pop_front()),
                 _ => {}
             }
-            assert_eq!(queue.is_empty(), queued.is_empty());
-            assert_eq!(number(tasks, queue.last().filter(|_| !queue.is_empty())), queued.back().copied());
+            assert_eq!(number(tasks, queue.first()), queued.front().copied());
+            assert_eq!(number(tasks, queue.last()), queued.back().copied());
             assert_eq!(number(tasks, list.first()), listed.front().copied());
             assert!(list.iter().map(|task| number(tasks, Some(task))).eq(listed.iter().map(|&task| Some(task))));
         }
@@ -93,12 +93,12 @@ fn number(tasks: &[TaskRef], task: Option<TaskRef>) -> Option<usize> {
     task.map(|task| tasks.iter().position(|&known| known == task).expect("a task that was given"))
 }
 
-/// Takes any of the tasks; the others keep their order in the round.
-fn pop_drawn(tasks: &[TaskRef], queue: &Queue, queued: &mut VecDeque<usize>) {
-    let drawn = number(tasks, queue.pop_drawn());
-    assert_eq!(drawn.is_some(), !queued.is_empty());
-    if let Some(place) = drawn.and_then(|drawn| queued.iter().position(|&task| task == drawn)) {
+/// Brings any of the tasks to the front; the others keep their order in the round.
+fn bring_one_forward(tasks: &[TaskRef], queue: &Queue, queued: &mut VecDeque<usize>) {
+    queue.bring_one_forward();
+    let front = number(tasks, queue.first());
+    assert_eq!(front.is_some(), !queued.is_empty());
+    if let Some(place) = front.and_then(|front| queued.iter().position(|&task| task == front)) {
         queued.rotate_left(place);
-        queued.pop_front();
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use super::fallible::{Failure, GroupError, TryTaskGroup};
 use super::plain::TaskGroup;
-use super::run::{BodyEnd, Cause, Group, Run};
+use super::run::{BodyEnd, Cause, Ending, Group, Run};
 use crate::error::Elapsed;
 use crate::report::drop_safely;
 
@@ -51,29 +51,23 @@ impl<'a> Guard<'a> {
     }
 
     /// Runs a group without a time limit.
-    pub async fn run<B, X>(self, body: Pin<&mut Option<B>>) -> X
+    pub fn run<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, Untimed<'a>>
     where
         B: Future<Output = Leave<X>>,
     {
-        match self.run_timed(body).await {
-            Ok(exit) => exit,
-            Err(Elapsed) => unreachable!("the group has no time limit"),
-        }
+        Run::new(self.group, body, Untimed(self))
     }
 
     /// Runs a group with a time limit.
-    pub async fn run_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Result<X, Elapsed>
+    pub fn run_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, Timed<'a>>
     where
         B: Future<Output = Leave<X>>,
     {
-        let group = self.group;
-        let exit = Run::new(group, body, |leave| match leave {
-            Leave::Finish(exit) => BodyEnd::Finish(exit),
-            Leave::Fail(exit) => BodyEnd::Fail(exit),
-        })
-        .await;
-        let failure = group.take_failures().into_iter().next();
-        match (failure, exit) {
+        Run::new(self.group, body, Timed(self))
+    }
+
+    fn conclude<X>(self, exit: Option<X>) -> Result<X, Elapsed> {
+        match (self.group.take_failure(), exit) {
             (Some(Cause::Panic(payload)), exit) => {
                 // Dropped by the unwinding it would abort if it panicked.
                 drop_safely(exit);
@@ -86,6 +80,47 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// The ending of a plain group without a time limit.
+pub struct Untimed<'a>(Guard<'a>);
+
+impl<X> Ending<Leave<X>> for Untimed<'_> {
+    type Exit = X;
+    type Output = X;
+
+    fn judge(&self, output: Leave<X>) -> BodyEnd<X> {
+        output.into()
+    }
+
+    fn conclude(self, exit: Option<X>) -> X {
+        self.0.conclude(exit).unwrap_or_else(|Elapsed| unreachable!("the group has no time limit"))
+    }
+}
+
+/// The ending of a plain group with a time limit.
+pub struct Timed<'a>(Guard<'a>);
+
+impl<X> Ending<Leave<X>> for Timed<'_> {
+    type Exit = X;
+    type Output = Result<X, Elapsed>;
+
+    fn judge(&self, output: Leave<X>) -> BodyEnd<X> {
+        output.into()
+    }
+
+    fn conclude(self, exit: Option<X>) -> Result<X, Elapsed> {
+        self.0.conclude(exit)
+    }
+}
+
+impl<X> From<Leave<X>> for BodyEnd<X> {
+    fn from(leave: Leave<X>) -> Self {
+        match leave {
+            Leave::Finish(exit) => Self::Finish(exit),
+            Leave::Fail(exit) => Self::Fail(exit),
+        }
+    }
+}
+
 impl<'a, E> TryGuard<'a, E> {
     /// Takes charge of `tg`.
     pub fn new(tg: &'a TryTaskGroup<'a, E>) -> Self {
@@ -94,45 +129,70 @@ impl<'a, E> TryGuard<'a, E> {
     }
 
     /// Runs a group without a time limit; the first error is its error.
-    pub async fn run<B, X>(self, body: Pin<&mut Option<B>>) -> Result<X, E>
+    pub fn run<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, FirstFailure<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
     {
-        self.run_first(body, |_| None).await
+        Run::new(self.group.group(), body, FirstFailure { guard: self, from_elapsed: |_| None })
     }
 
     /// Runs a group with a time limit; the first error is its error.
-    pub async fn run_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Result<X, E>
+    pub fn run_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, FirstFailure<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
         E: From<Elapsed>,
     {
-        self.run_first(body, |elapsed| Some(E::from(elapsed))).await
+        let from_elapsed = |elapsed| Some(E::from(elapsed));
+        Run::new(self.group.group(), body, FirstFailure { guard: self, from_elapsed })
     }
 
     /// Runs a group without a time limit, and keeps all failures.
-    pub async fn run_all<B, X>(self, body: Pin<&mut Option<B>>) -> Result<X, GroupError<E>>
+    pub fn run_all<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, AllFailures<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
     {
-        self.run_keeping_all(body, |_| None).await
+        self.group.group().keep_all();
+        Run::new(self.group.group(), body, AllFailures { guard: self, from_elapsed: |_| None })
     }
 
     /// Runs a group with a time limit, and keeps all failures.
-    pub async fn run_all_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Result<X, GroupError<E>>
+    pub fn run_all_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, AllFailures<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
         E: From<Elapsed>,
     {
-        self.run_keeping_all(body, |elapsed| Some(E::from(elapsed))).await
+        self.group.group().keep_all();
+        let from_elapsed = |elapsed| Some(E::from(elapsed));
+        Run::new(self.group.group(), body, AllFailures { guard: self, from_elapsed })
     }
 
-    async fn run_first<B, X>(self, body: Pin<&mut Option<B>>, from_elapsed: fn(Elapsed) -> Option<E>) -> Result<X, E>
-    where
-        B: Future<Output = Result<X, E>>,
-    {
-        let exit = self.run_body(body).await;
-        match self.group.take_failures(from_elapsed).into_iter().next() {
+    fn judge<X>(&self, output: Result<X, E>) -> BodyEnd<X> {
+        match output {
+            Ok(exit) => BodyEnd::Finish(exit),
+            Err(error) => {
+                self.group.errors().borrow_mut().push_back(error);
+                BodyEnd::Error
+            }
+        }
+    }
+}
+
+/// The ending of a group that fails with its first failure.
+pub struct FirstFailure<'a, E> {
+    guard: TryGuard<'a, E>,
+    from_elapsed: fn(Elapsed) -> Option<E>,
+}
+
+impl<X, E> Ending<Result<X, E>> for FirstFailure<'_, E> {
+    type Exit = X;
+    type Output = Result<X, E>;
+
+    fn judge(&self, output: Result<X, E>) -> BodyEnd<X> {
+        self.guard.judge(output)
+    }
+
+    fn conclude(self, exit: Option<X>) -> Result<X, E> {
+        match self.guard.group.take_failures(self.from_elapsed).into_iter().next() {
             Some(Failure::Panic(payload)) => {
                 drop_safely(exit);
                 resume_unwind(payload)
@@ -141,34 +201,26 @@ impl<'a, E> TryGuard<'a, E> {
             None => Ok(exit.unwrap_or_else(|| unreachable!("a body ends with an exit or a failure"))),
         }
     }
+}
 
-    async fn run_keeping_all<B, X>(
-        self,
-        body: Pin<&mut Option<B>>,
-        from_elapsed: fn(Elapsed) -> Option<E>,
-    ) -> Result<X, GroupError<E>>
-    where
-        B: Future<Output = Result<X, E>>,
-    {
-        self.group.group().keep_all();
-        let exit = self.run_body(body).await;
-        match GroupError::new(self.group.take_failures(from_elapsed)) {
+/// The ending of a group that fails with all of its failures.
+pub struct AllFailures<'a, E> {
+    guard: TryGuard<'a, E>,
+    from_elapsed: fn(Elapsed) -> Option<E>,
+}
+
+impl<X, E> Ending<Result<X, E>> for AllFailures<'_, E> {
+    type Exit = X;
+    type Output = Result<X, GroupError<E>>;
+
+    fn judge(&self, output: Result<X, E>) -> BodyEnd<X> {
+        self.guard.judge(output)
+    }
+
+    fn conclude(self, exit: Option<X>) -> Result<X, GroupError<E>> {
+        match GroupError::new(self.guard.group.take_failures(self.from_elapsed)) {
             Some(error) => Err(error),
             None => Ok(exit.unwrap_or_else(|| unreachable!("a body ends with an exit or a failure"))),
         }
-    }
-
-    async fn run_body<B, X>(&self, body: Pin<&mut Option<B>>) -> Option<X>
-    where
-        B: Future<Output = Result<X, E>>,
-    {
-        Run::new(self.group.group(), body, |result| match result {
-            Ok(exit) => BodyEnd::Finish(exit),
-            Err(error) => {
-                self.group.errors().borrow_mut().push_back(error);
-                BodyEnd::Error
-            }
-        })
-        .await
     }
 }

@@ -10,7 +10,7 @@ use super::task::Task;
 use crate::error::Payload;
 use crate::report::{ReportKind, report, report_panic, spawned_at};
 use crate::runtime::Runtime;
-use crate::task::{Ended, Reaction, TaskSet, budget};
+use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::Deadline;
 use crate::unwind::{self, Duty, Inspection, Node, Owner};
 
@@ -40,7 +40,8 @@ pub(super) enum Cause {
 }
 
 /// What the end of the body means for the tasks.
-pub(super) enum BodyEnd<X> {
+#[derive(Debug)]
+pub enum BodyEnd<X> {
     /// They are waited for.
     Finish(X),
     /// They are cancelled, for an error that is with the group's errors.
@@ -92,6 +93,7 @@ impl<'env> Group<'env> {
             return report(ReportKind::Refused, text.into());
         }
         self.deferred.borrow_mut().push(Box::pin(cleanup));
+        self.set.notify_group();
     }
 
     /// Notes that there is a guard.
@@ -109,6 +111,12 @@ impl<'env> Group<'env> {
 
     pub(super) fn take_failures(&self) -> Vec<Cause> {
         self.failures.take()
+    }
+
+    /// The first failure; those after it were reported.
+    #[inline]
+    pub(super) fn take_failure(&self) -> Option<Cause> {
+        if self.has_failed() { self.take_failures().into_iter().next() } else { None }
     }
 
     fn has_failed(&self) -> bool {
@@ -152,14 +160,19 @@ impl<'env> Group<'env> {
         for payload in panics.into_iter().flatten() {
             report_panic(&format!("a destructor in {} panicked", self.title()), payload);
         }
-        // Nobody has taken them: the group was dropped before its end.
-        for failure in self.failures.take() {
-            self.report_later(failure, &|| "a member".into());
+        if self.has_failed() {
+            // Nobody has taken them: the group was dropped before its end.
+            for failure in self.failures.take() {
+                self.report_later(failure, &|| "a member".into());
+            }
         }
         drop(self.options.take());
     }
 
     fn drop_deferred(&self) -> Option<Payload> {
+        if self.deferred.borrow().capacity() == 0 {
+            return None;
+        }
         let mut first = None;
         loop {
             let Some(cleanup) = self.deferred.borrow_mut().pop() else { break };
@@ -174,47 +187,148 @@ impl<'env> Group<'env> {
     }
 }
 
-/// Runs a group to its end. `Ready` with the body's exit, if the body has come to one.
+/// What the kinds of groups differ in: what their end makes of the body's.
+///
+/// Owns the group's guard.
+pub trait Ending<O> {
+    /// How the body was left.
+    type Exit;
+    /// The value of the block.
+    type Output;
+
+    /// What the body's output means for the tasks.
+    fn judge(&self, output: O) -> BodyEnd<Self::Exit>;
+
+    /// The value of the block, when all have ended; with the body's exit, if it has come to one.
+    fn conclude(self, exit: Option<Self::Exit>) -> Self::Output;
+}
+
+/// Runs a group to its end: the future of a block.
 ///
 /// Everything is polled from here and only from here, so a group that is leaked stands still.
-pub(super) struct Run<'a, 'b, B: Future, X, M> {
+#[must_use]
+pub struct Run<'a, 'b, B: Future, E: Ending<B::Output>> {
     group: &'a Group<'a>,
-    body: Pin<&'b mut Option<B>>,
-    on_body_end: Option<M>,
-    exit: Option<X>,
-    body_owner: Owner,
     /// The deferred cleanup that runs now.
     cleanup: Option<(Deferred<'a>, Owner)>,
     node: Node,
     deadline: Deadline,
     grace: Deadline,
     is_cancelling: bool,
-    /// The body was polled with a waker of its own; before that every wake may be meant for it.
-    has_body_waker: bool,
+    /// There is nothing to look at but the tasks, unless something happens to them.
+    is_quiet: bool,
+    /// Has the guard, so it is dropped last.
+    body: Body<'a, 'b, B, E>,
 }
 
-impl<B: Future, X, M> Unpin for Run<'_, '_, B, X, M> {}
+/// The body of a group: its first member.
+struct Body<'a, 'b, B: Future, E: Ending<B::Output>> {
+    group: &'a Group<'a>,
+    future: Pin<&'b mut Option<B>>,
+    owner: Owner,
+    exit: Option<E::Exit>,
+    /// It was told of the failure, and may only clean up.
+    is_cancelled: bool,
+    /// `None` when the block has its value.
+    ending: Option<E>,
+}
 
-impl<'a, 'b, B, X, M> Run<'a, 'b, B, X, M>
-where
-    B: Future,
-    M: FnOnce(B::Output) -> BodyEnd<X>,
-{
-    pub(super) fn new(group: &'a Group<'a>, body: Pin<&'b mut Option<B>>, on_body_end: M) -> Self {
+impl<B: Future, E: Ending<B::Output>> Unpin for Run<'_, '_, B, E> {}
+
+impl<B: Future, E: Ending<B::Output>> Body<'_, '_, B, E> {
+    fn end(&mut self, output: B::Output) {
+        let Some(ending) = &self.ending else { return };
+        match ending.judge(output) {
+            BodyEnd::Finish(exit) => self.exit = Some(exit),
+            BodyEnd::Fail(exit) => {
+                self.exit = Some(exit);
+                self.fail(Cause::BodyExit);
+            }
+            BodyEnd::Error => self.fail(Cause::Error),
+        }
+    }
+
+    /// The tasks are cancelled before any of them is polled again.
+    fn fail(&mut self, cause: Cause) {
+        if self.group.note(cause, &|| "the body".into()) {
+            self.group.set.doom_all();
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.is_cancelled = true;
+        let (future, owner) = (self.future.as_mut(), &mut self.owner);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| owner.cancel_slot(future))) {
+            self.group.note(Cause::Panic(payload), &|| "the body".into());
+        }
+        // Its nodes may be where nobody hears a wake.
+        self.group.set.wake_body();
+    }
+
+    /// Drops the future, whatever it holds.
+    fn abandon(&mut self) {
+        let mut future = self.future.as_mut();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+            self.group.note(Cause::Panic(payload), &|| "the body".into());
+        }
+    }
+}
+
+impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) {
+        // Once a member has failed the body is cancelled next; it might await the one that failed.
+        if self.future.is_none() || (self.group.has_failed() && !self.is_cancelled) {
+            return;
+        }
+        if let Poll::Ready(Some(output)) = self.owner.poll_slot(self.future.as_mut(), cx) {
+            self.end(output);
+        }
+    }
+
+    fn has_body(&self) -> bool {
+        self.future.is_some()
+    }
+
+    fn end_body(&mut self, payload: Payload) {
+        self.abandon();
+        self.fail(Cause::Panic(payload));
+    }
+
+    fn end_task(&mut self, ended: Ended, location: &'static Location<'static>) -> Reaction {
+        let cause = match ended {
+            Ended::Cancelled => return Reaction::GoOn,
+            Ended::Failed => Cause::Error,
+            Ended::Panicked(payload) => Cause::Panic(payload),
+        };
+        let is_first = self.group.note(cause, &|| format!("a task, {},", spawned_at(location)));
+        match is_first {
+            false => Reaction::GoOn,
+            true if self.group.keeps_all.get() => Reaction::CancelAfterRound,
+            true => Reaction::CancelRest,
+        }
+    }
+}
+
+impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
+    pub(super) fn new(group: &'a Group<'a>, body: Pin<&'b mut Option<B>>, ending: E) -> Self {
         // A group outside of a runtime would poll nothing.
         Runtime::with(|_| ());
         Self {
             group,
-            body,
-            on_body_end: Some(on_body_end),
-            exit: None,
-            body_owner: Owner::default(),
             cleanup: None,
             node: Node::new("task_group"),
             deadline: Deadline::at(group.options.borrow().deadline),
             grace: Deadline::at(None),
             is_cancelling: false,
-            has_body_waker: false,
+            is_quiet: false,
+            body: Body {
+                group,
+                future: body,
+                owner: Owner::default(),
+                exit: None,
+                is_cancelled: false,
+                ending: Some(ending),
+            },
         }
     }
 
@@ -224,6 +338,7 @@ where
     }
 
     /// Cancels the body and the tasks that are there; those that are spawned from now on run.
+    #[cold]
     fn cancel_members(&mut self) {
         if std::mem::replace(&mut self.is_cancelling, true) {
             return;
@@ -233,15 +348,11 @@ where
             self.grace = Deadline::after(grace);
         }
         self.group.set.doom_all();
-        let body = self.body.as_mut();
-        let owner = &mut self.body_owner;
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| owner.cancel_slot(body))) {
-            self.group.note(Cause::Panic(payload), &|| "the body".into());
-        }
+        self.body.cancel();
     }
 
-    fn poll_members(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut tasks = self.poll_woken(cx);
+    /// Cancels the members of a group that has failed or whose time is over, and looks at the grace that they have.
+    fn end_if_due(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         // Looked at last: what ends in the round of its deadline has ended in time.
         if self.is_pending(tasks) && !self.group.has_failed() && self.deadline.poll_elapsed(cx) {
             self.group.note(Cause::Elapsed, &String::new);
@@ -249,100 +360,18 @@ where
         if self.group.has_failed() && !self.is_cancelling && !self.waits_for_round(tasks) {
             self.cancel_members();
             // What had nothing to clean up is gone already; the rest answers when it is polled.
-            self.poll_body(cx);
-            tasks = self.poll_tasks(cx, false);
-        }
-        if self.group.set.is_body_woken() {
-            // By a task that was polled after it: others have their turn first.
-            cx.waker().wake_by_ref();
+            tasks = self.group.set.poll(cx, &mut self.body);
         }
         if self.is_pending(tasks) { self.poll_grace(cx) } else { Poll::Ready(()) }
     }
 
-    fn is_pending(&self, tasks: Poll<()>) -> bool {
-        self.body.is_some() || tasks.is_pending()
-    }
-
-    /// Polls the tasks that are ready, and the body if it is.
-    fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.has_body_waker {
-            self.poll_body(cx);
-        }
-        let tasks = self.poll_tasks(cx, true);
-        // A task that has just failed wakes a body that awaits it, which is cancelled first.
-        let is_failing = self.group.has_failed() && !self.is_cancelling;
-        if is_failing || !self.group.set.take_body_woken() {
-            return tasks;
-        }
-        self.poll_body(cx);
-        self.poll_tasks(cx, false)
+    fn is_pending(&self, tasks: Polled) -> bool {
+        self.body.has_body() || tasks != Polled::Done
     }
 
     /// A group that keeps all errors lets the tasks that are ready come to theirs first.
-    fn waits_for_round(&self, tasks: Poll<()>) -> bool {
-        self.group.keeps_all.get() && tasks.is_pending() && self.group.set.is_in_last_round()
-    }
-
-    fn poll_body(&mut self, cx: &mut Context<'_>) {
-        // Once a member has failed the body is cancelled next; it might await the one that failed.
-        if self.body.is_none() || (self.group.has_failed() && !self.is_cancelling) {
-            return;
-        }
-        budget::begin_share();
-        let body = self.body.as_mut();
-        let owner = &mut self.body_owner;
-        let (polled, has_body_waker) = self.group.set.with_body_waker(|waker| {
-            let mut body_cx = Context::from_waker(waker.unwrap_or(cx.waker()));
-            let polled = catch_unwind(AssertUnwindSafe(|| owner.poll_slot(body, &mut body_cx)));
-            (polled, waker.is_some())
-        });
-        self.has_body_waker = has_body_waker;
-        match polled {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(None)) => debug_assert!(self.is_cancelling),
-            Ok(Poll::Ready(Some(output))) => self.end_body(output),
-            Err(payload) => {
-                self.drop_body();
-                self.fail(Cause::Panic(payload), &|| "the body".into());
-            }
-        }
-    }
-
-    fn end_body(&mut self, output: B::Output) {
-        let Some(on_body_end) = self.on_body_end.take() else { return };
-        match on_body_end(output) {
-            BodyEnd::Finish(exit) => self.exit = Some(exit),
-            BodyEnd::Fail(exit) => {
-                self.exit = Some(exit);
-                self.fail(Cause::BodyExit, &String::new);
-            }
-            BodyEnd::Error => self.fail(Cause::Error, &|| "the body".into()),
-        }
-    }
-
-    fn drop_body(&mut self) {
-        let mut body = self.body.as_mut();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None))) {
-            self.group.note(Cause::Panic(payload), &|| "the body".into());
-        }
-    }
-
-    fn poll_tasks(&mut self, cx: &mut Context<'_>, is_granted: bool) -> Poll<()> {
-        let group = self.group;
-        let mut on_end = |ended: Ended, location: &'static Location<'static>| {
-            let cause = match ended {
-                Ended::Cancelled => return Reaction::GoOn,
-                Ended::Failed => Cause::Error,
-                Ended::Panicked(payload) => Cause::Panic(payload),
-            };
-            let is_first = group.note(cause, &|| format!("a task, {},", spawned_at(location)));
-            match is_first {
-                false => Reaction::GoOn,
-                true if group.keeps_all.get() => Reaction::CancelAfterRound,
-                true => Reaction::CancelRest,
-            }
-        };
-        group.set.poll(cx, is_granted, &mut on_end)
+    fn waits_for_round(&self, tasks: Polled) -> bool {
+        self.group.keeps_all.get() && tasks != Polled::Done && self.group.set.is_in_last_round()
     }
 
     /// Runs the deferred cleanups, last in first out, each to its end.
@@ -365,28 +394,37 @@ where
         }
     }
 
-    /// Everything in its order, until nothing is left: a deferred cleanup may spawn again.
-    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// What comes after the tasks, until nothing is left: a deferred cleanup may spawn again.
+    fn poll_rest(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            std::task::ready!(self.poll_members(cx));
+            std::task::ready!(self.end_if_due(tasks, cx));
             std::task::ready!(self.poll_deferred(cx));
             if self.group.set.is_empty() {
                 return Poll::Ready(());
             }
+            tasks = self.group.set.poll(cx, &mut self.body);
         }
     }
 
     /// `Ready` when the grace is over and the rest has been dropped.
+    #[inline]
     fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_cancelling || !self.grace.poll_elapsed(cx) {
             return Poll::Pending;
         }
+        self.abandon(cx);
+        Poll::Ready(())
+    }
+
+    /// Drops all that is left, and reports what it was.
+    #[cold]
+    fn abandon(&mut self, cx: &mut Context<'_>) {
         self.grace.reset(None);
         let rest = unwind::inspect(|| self.draw(cx));
         let title = self.group.title();
         let text = format!("the grace of {title} is over; dropped while cleaning up:\n{rest}");
         report(ReportKind::GraceOver, text);
-        self.drop_body();
+        self.body.abandon();
         let cleanup = self.cleanup.take();
         let panics = [
             catch_unwind(AssertUnwindSafe(|| drop(cleanup))).err(),
@@ -396,19 +434,13 @@ where
         for payload in panics.into_iter().flatten() {
             self.group.note(Cause::Panic(payload), &|| "a destructor".into());
         }
-        Poll::Ready(())
     }
 
     /// Describes the members, by a poll in inspecting mode.
     #[cold]
     fn draw(&mut self, cx: &mut Context<'_>) {
         unwind::inspecting(|drawing| drawing.enter(self.group.title()));
-        if self.body.is_some() {
-            unwind::inspecting(|drawing| drawing.enter("the body".into()));
-            self.poll_body(cx);
-            unwind::inspecting(Inspection::leave);
-        }
-        let _ = self.poll_tasks(cx, false);
+        let _ = self.group.set.poll(cx, &mut self.body);
         if let Some((cleanup, owner)) = &mut self.cleanup {
             unwind::inspecting(|drawing| drawing.enter("a deferred cleanup".into()));
             // A panic here is found again by the next poll of it, which panics as well.
@@ -419,10 +451,54 @@ where
     }
 
     fn holds(&self) -> bool {
-        self.body_owner.holds()
+        self.body.owner.holds()
             || self.group.set.holds()
             || self.cleanup.is_some()
             || !self.group.deferred.borrow().is_empty()
+    }
+
+    #[inline(never)]
+    fn poll_with_all(&mut self, cx: &mut Context<'_>) -> Poll<E::Output> {
+        let duty = self.node.duty(cx);
+        if duty == Duty::Wait {
+            return Poll::Pending;
+        }
+        if unwind::inspecting(|_| ()) {
+            self.draw(cx);
+            return Poll::Pending;
+        }
+        if duty == Duty::Unwind {
+            self.unwind(cx);
+            return Poll::Pending;
+        }
+        let tasks = self.group.set.poll(cx, &mut self.body);
+        self.go_on(tasks, cx)
+    }
+
+    /// Goes on where the tasks were polled.
+    #[inline(never)]
+    fn go_on(&mut self, tasks: Polled, cx: &mut Context<'_>) -> Poll<E::Output> {
+        if self.poll_rest(tasks, cx).is_pending() {
+            let holds = self.holds();
+            self.node.hold(cx, holds);
+            self.is_quiet = !holds && !self.is_cancelling && self.deadline.instant().is_none();
+            return Poll::Pending;
+        }
+        self.node.leave();
+        match self.body.ending.take() {
+            Some(ending) => Poll::Ready(ending.conclude(self.body.exit.take())),
+            None => panic!("a group was polled after its end"),
+        }
+    }
+
+    fn unwind(&mut self, cx: &mut Context<'_>) {
+        if !self.is_cancelling {
+            self.fail(Cause::ParentCancelled, &String::new);
+        }
+        let tasks = self.group.set.poll(cx, &mut self.body);
+        if self.poll_rest(tasks, cx).is_ready() {
+            self.finish_unwinding();
+        }
     }
 
     /// Ends an unwinding that the parent began.
@@ -438,40 +514,17 @@ where
     }
 }
 
-impl<B, X, M> Future for Run<'_, '_, B, X, M>
-where
-    B: Future,
-    M: FnOnce(B::Output) -> BodyEnd<X>,
-{
-    type Output = Option<X>;
+impl<B: Future, E: Ending<B::Output>> Future for Run<'_, '_, B, E> {
+    type Output = E::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<X>> {
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<E::Output> {
         let this = &mut *self;
-        let duty = this.node.duty(cx);
-        if duty != Duty::Wait && unwind::inspecting(|_| ()) {
-            this.draw(cx);
-            return Poll::Pending;
+        // What nearly every poll of a group is: a task was woken, and waits again.
+        if this.is_quiet && unwind::is_plain() {
+            let tasks = this.group.set.poll(cx, &mut this.body);
+            return if tasks == Polled::Waiting { Poll::Pending } else { this.go_on(tasks, cx) };
         }
-        match duty {
-            Duty::Wait => Poll::Pending,
-            Duty::Run => match this.poll_all(cx) {
-                Poll::Ready(()) => {
-                    this.node.leave();
-                    Poll::Ready(this.exit.take())
-                }
-                Poll::Pending => {
-                    let holds = this.holds();
-                    this.node.hold(cx, holds);
-                    Poll::Pending
-                }
-            },
-            Duty::Unwind => {
-                this.fail(Cause::ParentCancelled, &String::new);
-                if this.poll_all(cx).is_ready() {
-                    this.finish_unwinding();
-                }
-                Poll::Pending
-            }
-        }
+        this.poll_with_all(cx)
     }
 }

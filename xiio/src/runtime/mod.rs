@@ -322,7 +322,7 @@ fn poll_turn<F: Future>(runtime: &Runtime, owner: &mut Owner, mut future: Pin<&m
     loop {
         let polled = poll_root(runtime, owner, future.as_mut());
         let goes_on = polled.is_pending() && runtime.home.is_root_woken() && runtime.drawings.borrow().is_empty();
-        if !goes_on || !budget::take_root_poll() {
+        if !goes_on || !budget::take_poll() {
             return polled;
         }
     }

@@ -8,10 +8,12 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::task::{Context, Poll};
 
+use super::home::Home;
 use super::pool;
 use super::refs::{DONE, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
 use crate::report::drop_safely;
+use crate::unwind::Owner;
 
 /// A task: the header in front, then the work or what it gave.
 #[repr(C)]
@@ -30,6 +32,7 @@ union Stage<F, M, T> {
 }
 
 /// A future and what makes a task's value of its output; `None` is a failure.
+#[repr(C)]
 struct Work<F, M> {
     future: F,
     finish: M,
@@ -48,21 +51,19 @@ pub(super) struct VTable {
     /// # Safety
     /// As for `poll`, or inside the drop of the task's own set.
     pub(super) drop_future: unsafe fn(NonNull<Header>),
-    /// Where the output is. Does not touch it.
-    ///
-    /// # Safety
-    /// The block is alive.
-    pub(super) output: unsafe fn(NonNull<Header>) -> NonNull<()>,
-    /// Frees the memory and drops nothing.
-    ///
-    /// # Safety
-    /// The task is `DONE`, and nothing counts the block any more. On any thread.
-    pub(super) free: unsafe fn(NonNull<Header>),
+    /// Where the stage is in the block.
+    stage: usize,
+    /// Of the whole block.
+    layout: Layout,
+    /// The memory is from the pool of the task's home.
+    is_pooled: bool,
 }
 
 /// What a poll of a task has come to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
+    /// It waits, and no node had joined its owner before this poll.
+    Waiting,
     Pending,
     /// It has ended with a value.
     Value,
@@ -83,17 +84,71 @@ where
     F: Future,
     M: Fn(F::Output) -> Option<T>,
 {
-    let header = Header::new(&Block::<F, M, T>::VTABLE, core, location);
+    let vtable = &Block::<F, M, T>::VTABLE;
+    let (home, tenant) = Home::and_tenant();
+    let place = if vtable.is_pooled { home.take_place(vtable.layout) } else { pool::allocate(vtable.layout) };
+    let block = place.cast::<Block<F, M, T>>();
+    let header = Header::new(vtable, home, tenant, core, location);
     let work = ManuallyDrop::new(Work { future, finish });
     let stage = UnsafeCell::new(Stage::<F, M, T> { work });
-    let layout = Layout::new::<Block<F, M, T>>();
-    let place = if pool::is_pooled(layout) { header.home.take_place(layout) } else { pool::allocate(layout) };
-    let block = place.cast::<Block<F, M, T>>();
     // SAFETY: fresh memory of this very layout.
     unsafe { block.write(Block { header, stage }) };
     // SAFETY: `Block` is `repr(C)` with the header first, and the pointer is that of its whole memory. The header counts two
     // references from the start, the caller's.
     unsafe { TaskRef::new(block.cast()) }
+}
+
+/// Makes the block that stands for the body of a set's group, with the set's core in the place of a future: as long as
+/// somebody may wake the body there is something to point to. Counted once.
+pub(super) fn allocate_core(core: Core) -> (TaskRef, NonNull<Core>) {
+    let body = allocate(core, Some, NonNull::dangling(), Location::caller());
+    body.header().unset(HANDLE);
+    body.drop_handle_ref_early();
+    // SAFETY: it was allocated right now. The future of a task lies at the start of its stage, all on the way is `repr(C)`.
+    let core = unsafe { stage(body.as_ptr()) }.cast();
+    body.header().core.set(core);
+    (body, core)
+}
+
+/// Drops the core that lies in the block of `body`, and lets go of it.
+///
+/// # Safety
+/// - `body` came from `allocate_core`, and was not ended before.
+/// - Nobody uses the core any more.
+pub(super) unsafe fn end_core(body: TaskRef) {
+    // SAFETY: the caller says that the core, which is what this block has for a future, is not used; it is not done.
+    unsafe { (body.header().vtable.drop_future)(body.as_ptr()) };
+    body.drop_set_ref();
+}
+
+/// The start of a task's stage, where its future or its output is.
+///
+/// # Safety
+/// `header` is the start of a live block.
+#[inline]
+pub(super) unsafe fn stage(header: NonNull<Header>) -> NonNull<()> {
+    // SAFETY: the caller says that the block is alive.
+    let offset = unsafe { header.as_ref() }.vtable.stage;
+    // SAFETY: the stage lies inside of the block.
+    unsafe { header.byte_add(offset) }.cast()
+}
+
+/// Frees the memory of a block, and drops nothing.
+///
+/// # Safety
+/// The task is `DONE`, and nothing counts the block any more. On any thread.
+#[inline]
+pub(super) unsafe fn free(header: NonNull<Header>) {
+    // SAFETY: the caller says that the block is still there.
+    let Header { home, vtable, .. } = unsafe { header.as_ref() };
+    if vtable.is_pooled {
+        // SAFETY: it came from there, and nobody uses it any more. Its fields need no drop: the union
+        // has none, the set has taken what the header owned.
+        unsafe { home.free_place(header.cast()) };
+    } else {
+        // SAFETY: as above, from the allocator.
+        unsafe { pool::free(header.cast(), vtable.layout) };
+    }
 }
 
 /// What a task gave, while its future is dropped. If that panics the value is dropped in the middle of the unwinding,
@@ -116,8 +171,13 @@ impl<T> Drop for Unclaimed<T> {
 }
 
 impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
-    const VTABLE: VTable =
-        VTable { poll: Self::poll, drop_future: Self::drop_future, output: Self::output, free: Self::free };
+    const VTABLE: VTable = VTable {
+        poll: Self::poll,
+        drop_future: Self::drop_future,
+        stage: offset_of!(Self, stage),
+        layout: Layout::new::<Self>(),
+        is_pooled: pool::is_pooled(Layout::new::<Self>()),
+    };
 
     /// The place of the future and the output.
     ///
@@ -141,11 +201,46 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         let future = unsafe { Pin::new_unchecked(&mut work.future) };
         // SAFETY: `owner` is touched by the set's poll only, and that is here.
         let owner = unsafe { &mut *task.header().owner.get() };
-        let Poll::Ready(value) = owner.poll_in_shift(future, cx) else {
-            return Step::Pending;
-        };
-        let finished = Unclaimed(Some(value.map(&work.finish)));
-        // SAFETY: not done yet, inside the poll of the set; the references from above are not used any more.
+        if !owner.is_plain() {
+            // SAFETY: the caller's contract is this one's.
+            return unsafe { Self::poll_owned(task, owner, future, cx) };
+        }
+        match future.poll(cx) {
+            Poll::Pending => Step::Waiting,
+            // SAFETY: not done yet, inside the poll of the set; the references from above are not used any more.
+            Poll::Ready(value) => unsafe { Self::end(header, Some(value)) },
+        }
+    }
+
+    /// Goes on with a poll where the owner has a scope.
+    ///
+    /// # Safety
+    /// As for `poll`.
+    #[inline(never)]
+    unsafe fn poll_owned(task: TaskRef, owner: &mut Owner, future: Pin<&mut F>, cx: &mut Context<'_>) -> Step {
+        match owner.poll(future, cx) {
+            Poll::Pending => Step::Pending,
+            // SAFETY: as in `poll`.
+            Poll::Ready(value) => unsafe { Self::end(task.as_ptr(), value) },
+        }
+    }
+
+    /// Drops the future that has given `value`, or was unwound, and keeps the output for the handle.
+    ///
+    /// A function of its own, so that a poll that ends pending has no registers to save for it.
+    ///
+    /// # Safety
+    /// As for `drop_future`, in the poll of the task's own set.
+    #[inline(never)]
+    unsafe fn end(header: NonNull<Header>, value: Option<F::Output>) -> Step {
+        // SAFETY: the caller says that this is a live block.
+        let task = unsafe { TaskRef::new(header) };
+        // SAFETY: the block is of this type.
+        let stage = unsafe { Self::stage(header) };
+        // SAFETY: the task is not done, so the stage is the work.
+        let finish = unsafe { &stage.cast::<Work<F, M>>().as_ref().finish };
+        let finished = Unclaimed(Some(value.map(finish)));
+        // SAFETY: the caller's contract is this one's; the reference from above is not used any more.
         unsafe { Self::drop_future(header) };
         match finished.claim() {
             Some(Some(value)) => {
@@ -171,24 +266,5 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         // SAFETY: it was not done, so the stage is the work; `DONE`, set before, keeps everybody from a second drop,
         // also if this one panics.
         unsafe { ptr::drop_in_place(stage.cast::<Work<F, M>>().as_ptr()) };
-    }
-
-    unsafe fn output(header: NonNull<Header>) -> NonNull<()> {
-        // SAFETY: the block is alive and of this type.
-        unsafe { Self::stage(header) }.cast()
-    }
-
-    unsafe fn free(header: NonNull<Header>) {
-        let layout = Layout::new::<Self>();
-        if pool::is_pooled(layout) {
-            // SAFETY: the caller says that this is a live block.
-            let home = unsafe { TaskRef::new(header) }.header().home;
-            // SAFETY: it came from there, by the same test, and nobody uses it any more. Its fields need no drop: the union
-            // has none, the set has taken what the header owned.
-            unsafe { home.free_place(header.cast()) };
-        } else {
-            // SAFETY: as above, from the allocator.
-            unsafe { pool::free(header.cast(), layout) };
-        }
     }
 }

@@ -10,52 +10,32 @@ const POLLS_PER_TURN: u32 = 256;
 /// Leaves that may be ready in one poll of a task.
 const READY_LEAVES_PER_POLL: u32 = 128;
 
-struct Budget {
-    polls_per_turn: Cell<u32>,
-    polls: Cell<u32>,
-    leaves: Cell<u32>,
-}
-
 thread_local! {
-    static BUDGET: Budget = const { Budget { polls_per_turn: Cell::new(POLLS_PER_TURN), polls: Cell::new(0), leaves: Cell::new(0) } };
+    static POLLS_OF_TURN: Cell<u32> = const { Cell::new(POLLS_PER_TURN) };
+    /// What is left of the turn.
+    static POLLS: Cell<u32> = const { Cell::new(0) };
+    /// What is left of the poll.
+    static LEAVES: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Makes every turn one poll long, or of the usual length again.
 pub(crate) fn set_single_step(is_single: bool) {
-    BUDGET.with(|budget| budget.polls_per_turn.set(if is_single { 1 } else { POLLS_PER_TURN }));
+    POLLS_OF_TURN.set(if is_single { 1 } else { POLLS_PER_TURN });
 }
 
 /// A new turn begins.
 pub(crate) fn refill() {
-    BUDGET.with(|budget| {
-        budget.polls.set(budget.polls_per_turn.get());
-        budget.leaves.set(READY_LEAVES_PER_POLL);
-    });
+    POLLS.set(POLLS_OF_TURN.get());
+    LEAVES.set(READY_LEAVES_PER_POLL);
 }
 
-/// What is polled next has a full share of ready leaves, whatever was polled before it.
+/// Takes one poll out of this turn; `false` when none is left.
 #[inline]
-pub(crate) fn begin_share() {
-    BUDGET.with(|budget| budget.leaves.set(READY_LEAVES_PER_POLL));
-}
-
-/// Takes another poll of the root out of this turn; `false` when none is left.
-pub(crate) fn take_root_poll() -> bool {
-    take_poll(false)
-}
-
-/// Takes one poll out of this turn; `false` when none is left and none is granted beyond the budget.
-#[inline]
-pub(super) fn take_poll(is_granted: bool) -> bool {
-    BUDGET.with(|budget| {
-        let left = budget.polls.get();
-        if left == 0 && !is_granted {
-            return false;
-        }
-        budget.polls.set(left.saturating_sub(1));
-        budget.leaves.set(READY_LEAVES_PER_POLL);
-        true
-    })
+pub(crate) fn take_poll() -> bool {
+    let Some(left) = POLLS.get().checked_sub(1) else { return false };
+    POLLS.set(left);
+    LEAVES.set(READY_LEAVES_PER_POLL);
+    true
 }
 
 /// Asked by every leaf before it looks whether it is ready: whether its task may go on. If not, the task gives way and is
@@ -64,7 +44,7 @@ pub(super) fn take_poll(is_granted: bool) -> bool {
 /// Outside of a runtime there is no one to give way to.
 #[inline]
 pub(crate) fn has_leaf(cx: &mut Context<'_>) -> bool {
-    if BUDGET.with(|budget| budget.leaves.get()) > 0 || !crate::unwind::is_inside() {
+    if LEAVES.get() > 0 || !crate::unwind::is_inside() {
         return true;
     }
     cx.waker().wake_by_ref();
@@ -74,5 +54,5 @@ pub(crate) fn has_leaf(cx: &mut Context<'_>) -> bool {
 /// A leaf has been ready.
 #[inline]
 pub(crate) fn spend_leaf() {
-    BUDGET.with(|budget| budget.leaves.set(budget.leaves.get().saturating_sub(1)));
+    LEAVES.set(LEAVES.get().saturating_sub(1));
 }

@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::task::{Context, Poll};
 
-use super::refs::{DONE, HANDLE, JOINED, OUTPUT, POLLING, TaskRef};
+use super::block;
+use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TaskRef};
 use crate::unwind;
 
 /// Counts its task, and owns the output once there is one.
@@ -63,7 +64,7 @@ impl<T> Handle<T> {
         }
         header.unset(OUTPUT);
         // SAFETY: the handle counts the block.
-        let output = unsafe { (header.vtable.output)(self.task.as_ptr()) };
+        let output = unsafe { block::stage(self.task.as_ptr()) };
         // SAFETY: `OUTPUT` said that a `T` is there, and with the flag gone nobody reads or drops it again.
         Some(unsafe { output.cast::<T>().read() })
     }
@@ -76,8 +77,8 @@ impl<T> Handle<T> {
         }
         // SAFETY: the task is not done, so its set is alive.
         let core = unsafe { header.core.get().as_ref() };
-        if header.has(POLLING) {
-            unwind::freeze(core.depth());
+        if let Some(depth) = core.depth_if_polling(self.task) {
+            unwind::freeze(depth);
         }
         core.doom_one(self.task);
     }

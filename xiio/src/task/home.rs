@@ -110,6 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Home {
     /// The home of this thread.
+    #[inline]
     pub(crate) fn current() -> &'static Self {
         HOME.with(|slot| slot.get().unwrap_or_else(|| Self::move_in(slot)))
     }
@@ -166,8 +167,13 @@ impl Home {
             // SAFETY: the caller's contract is this one's.
             unsafe { self.pool.put_back(place) };
         } else {
-            lock(&self.inbox).freed.push(Place(place));
+            self.post_place(Place(place));
         }
+    }
+
+    #[cold]
+    fn post_place(&self, place: Place) {
+        lock(&self.inbox).freed.push(place);
     }
 
     /// Takes back places that were freed on other threads.

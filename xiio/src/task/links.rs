@@ -75,11 +75,6 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.first.get().is_none()
-    }
-
     pub(super) fn last(&self) -> Option<TaskRef> {
         self.last.get()
     }
@@ -93,26 +88,37 @@ impl Queue {
         }
     }
 
-    /// Takes out the one that is drawn from the seed of the thread.
+    /// Brings the one to the front that is drawn from the seed of the thread.
     #[cold]
-    pub(super) fn pop_drawn(&self) -> Option<TaskRef> {
+    pub(super) fn bring_one_forward(&self) {
         let next = |task: &TaskRef| task.header().next_queued.get();
         let n_queued = std::iter::successors(self.first.get(), next).count();
         for _ in 0..super::schedule::draw(n_queued) {
-            let front = self.pop()?;
-            self.push(front);
+            if let Some(front) = self.pop() {
+                self.push(front);
+            }
         }
-        self.pop()
+    }
+
+    #[inline]
+    pub(super) fn first(&self) -> Option<TaskRef> {
+        self.first.get()
     }
 
     #[inline]
     pub(super) fn pop(&self) -> Option<TaskRef> {
         let first = self.first.get()?;
+        self.pop_first(first);
+        Some(first)
+    }
+
+    /// Takes out `first`, which must be the first one.
+    #[inline]
+    pub(super) fn pop_first(&self, first: TaskRef) {
         let next = first.header().next_queued.take();
         self.first.set(next);
         if next.is_none() {
             self.last.set(None);
         }
-        Some(first)
     }
 }

@@ -39,4 +39,4 @@ mod waker;
 
 pub(crate) use handle::Handle;
 pub(crate) use home::Home;
-pub(crate) use set::{Ended, Reaction, TaskSet};
+pub(crate) use set::{Ended, Members, Polled, Reaction, TaskSet};

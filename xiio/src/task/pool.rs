@@ -44,7 +44,8 @@ struct Chunk {
     next: Cell<Option<NonNull<Chunk>>>,
     /// The places that were freed, each pointing to the next.
     free: Cell<Option<NonNull<Free>>>,
-    /// Places at the end that were never taken.
+    /// The first of the places at the end that were never taken, if any is left.
+    fresh: Cell<NonNull<u8>>,
     n_fresh: Cell<u32>,
     n_taken: Cell<u32>,
     size: u32,
@@ -90,7 +91,7 @@ impl Pool {
                 header.free.set(unsafe { place.as_ref() }.next);
                 place.cast()
             }
-            None => Self::take_fresh(chunk, header),
+            None => Self::take_fresh(header),
         };
         header.n_taken.set(header.n_taken.get() + 1);
         if header.free.get().is_none() && header.n_fresh.get() == 0 {
@@ -100,13 +101,12 @@ impl Pool {
     }
 
     /// The next place that was never taken. There is one: the chunk is in a list and has none that was freed.
-    fn take_fresh(chunk: NonNull<Chunk>, header: &Chunk) -> NonNull<u8> {
-        let n_fresh = header.n_fresh.get();
-        header.n_fresh.set(n_fresh - 1);
-        let n_places = (CHUNK_LAYOUT.size() - FIRST) / header.size as usize;
-        let offset = FIRST + (n_places - n_fresh as usize) * header.size as usize;
-        // SAFETY: place number `n_places - n_fresh` lies wholly inside the chunk.
-        unsafe { chunk.cast::<u8>().add(offset) }
+    fn take_fresh(header: &Chunk) -> NonNull<u8> {
+        let place = header.fresh.get();
+        header.n_fresh.set(header.n_fresh.get() - 1);
+        // SAFETY: places lie side by side inside the chunk, and at its end there is room left for one more address.
+        header.fresh.set(unsafe { place.add(header.size as usize) });
+        place
     }
 
     #[cold]
@@ -114,10 +114,13 @@ impl Pool {
         // SAFETY: the layout has a size above zero.
         let memory = unsafe { alloc(CHUNK_LAYOUT) };
         let Some(chunk) = NonNull::new(memory.cast::<Chunk>()) else { handle_alloc_error(CHUNK_LAYOUT) };
+        // SAFETY: the header is smaller than the chunk.
+        let fresh = unsafe { chunk.cast::<u8>().add(FIRST) };
         let header = Chunk {
             prev: Cell::new(None),
             next: Cell::new(None),
             free: Cell::new(None),
+            fresh: Cell::new(fresh),
             n_fresh: Cell::new(u32::try_from((CHUNK_LAYOUT.size() - FIRST) / size).unwrap_or(0)),
             n_taken: Cell::new(0),
             size: u32::try_from(size).unwrap_or(0),
@@ -157,6 +160,7 @@ impl Pool {
 
     /// Gives an empty chunk back, unless it is the only one with a place left: the next task would bring it back.
     #[cold]
+    #[inline(never)]
     fn drop_if_spare(&self, chunk: NonNull<Chunk>, header: &Chunk) {
         if header.prev.get().is_none() && header.next.get().is_none() {
             return;
@@ -166,6 +170,8 @@ impl Pool {
         unsafe { dealloc(chunk.as_ptr().cast(), CHUNK_LAYOUT) };
     }
 
+    #[cold]
+    #[inline(never)]
     fn link(&self, chunk: NonNull<Chunk>) {
         // SAFETY: the caller has a live chunk.
         let header = unsafe { chunk.as_ref() };
@@ -179,6 +185,8 @@ impl Pool {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn unlink(&self, chunk: NonNull<Chunk>) {
         // SAFETY: the caller has a live chunk, which is in the list of its size.
         let header = unsafe { chunk.as_ref() };

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::Waker;
 
-use super::block::VTable;
+use super::block::{self, VTable};
 use super::home::{Home, Tenant};
 use super::links::Links;
 use super::set::Core;
@@ -28,26 +28,23 @@ pub(super) const DONE: u16 = 1 << 1;
 pub(super) const OUTPUT: u16 = 1 << 2;
 /// A handle exists.
 pub(super) const HANDLE: u16 = 1 << 3;
-/// Being polled, somewhere up the stack.
-pub(super) const POLLING: u16 = 1 << 4;
 /// Polled at least once; before that there is nothing to clean up.
-pub(super) const STARTED: u16 = 1 << 5;
+pub(super) const STARTED: u16 = 1 << 4;
 /// Its owner's scope holds a node; counted in the set.
-pub(super) const HOLDS: u16 = 1 << 6;
+pub(super) const HOLDS: u16 = 1 << 5;
 /// In the list of the doomed instead of the list of tasks.
-pub(super) const DOOMED: u16 = 1 << 7;
+pub(super) const DOOMED: u16 = 1 << 6;
 /// `local` has been added to `shared` and is dead.
-pub(super) const MERGED: u16 = 1 << 8;
-
-/// In the queue of those who wait for a place, and so not counted as running.
-pub(super) const WAITING: u16 = 1 << 9;
-
+pub(super) const MERGED: u16 = 1 << 7;
+/// Counted as running, in a set where only so many may run at once.
+pub(super) const PLACED: u16 = 1 << 8;
 /// Somebody awaits the handle: there is a `joiner`.
-pub(super) const JOINED: u16 = 1 << 10;
+pub(super) const JOINED: u16 = 1 << 9;
+/// Stands for the body of the set's group: the set's core is where a task has its future, and it is in no list.
+pub(super) const BODY: u16 = 1 << 10;
 
-/// Stands for the body of the set's group: it has no future, it is in no list, and popping it only says that the body was
-/// woken.
-pub(super) const BODY: u16 = 1 << 11;
+/// The last one to be polled before the rest is cancelled. In the ready queue.
+pub(super) const LAST: u16 = 1 << 11;
 
 /// What a task is besides its future.
 #[repr(C)]
@@ -84,8 +81,14 @@ const MAX_DRIFT: i32 = 1 << 20;
 
 impl Header {
     /// A header counted by the set and the handle.
-    pub(super) fn new(vtable: &'static VTable, core: NonNull<Core>, location: &'static Location<'static>) -> Self {
-        let (home, tenant) = Home::and_tenant();
+    #[inline]
+    pub(super) fn new(
+        vtable: &'static VTable,
+        home: &'static Home,
+        tenant: Tenant,
+        core: NonNull<Core>,
+        location: &'static Location<'static>,
+    ) -> Self {
         Self {
             links: Links::default(),
             next_queued: Cell::new(None),
@@ -116,6 +119,17 @@ impl Header {
     #[inline]
     pub(super) fn unset(&self, flags: u16) {
         self.flags.set(self.flags.get() & !flags);
+    }
+
+    /// Notes that a task is taken out of the ready queue to be polled; `false` if that is not all there is to do.
+    #[inline]
+    pub(super) fn start(&self) -> bool {
+        let flags = self.flags.get();
+        let is_task = flags & (DONE | BODY | LAST) == 0;
+        if is_task {
+            self.flags.set(flags & !QUEUED | STARTED);
+        }
+        is_task
     }
 
     /// Whether the plain count is to be used.
@@ -257,11 +271,11 @@ impl TaskRef {
         }
     }
 
+    #[inline]
     fn free(self) {
-        let header = self.header();
         // SAFETY: the last reference is gone, and with it every way to the block; `DONE` tasks have dropped their
         // future, and the output is dropped with the handle.
-        unsafe { (header.vtable.free)(self.0) };
+        unsafe { block::free(self.0) };
     }
 }
 
@@ -270,7 +284,7 @@ mod tests {
     use std::future::pending;
     use std::task::Waker;
 
-    use super::super::{block, waker};
+    use super::super::waker;
     use super::*;
 
     /// A task without a set, counted as by one. Its core is never looked at: nobody wakes it.

@@ -1,19 +1,20 @@
 //! A set of tasks that one future polls: the ready queue, the lists, and the only code that polls or drops a task.
 
 use std::cell::Cell;
-use std::future::pending;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::block::{self, Step};
 use super::budget;
 use super::handle::Handle;
+use super::home::Home;
 use super::links::{List, Queue};
-use super::refs::{BODY, DONE, DOOMED, HANDLE, HOLDS, JOINED, POLLING, QUEUED, STARTED, TaskRef, WAITING};
+use super::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
 use super::schedule;
-use super::waker::{self, Climb};
+use super::waker;
 use crate::error::Payload;
 use crate::report::{report_panic, spawned_at};
 use crate::unwind::{self, Cancel, Frozen, Owner, Shift};
@@ -38,7 +39,18 @@ pub(crate) enum Reaction {
     CancelAfterRound,
 }
 
-/// How a poll of the set's tasks has ended.
+/// How a poll of the set's members has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Polled {
+    /// Some tasks are left, and nothing has happened to them that their group has to know of.
+    Waiting,
+    /// Some tasks are left.
+    Pending,
+    /// No task is left.
+    Done,
+}
+
+/// How the loop over what is ready has ended.
 enum Drained {
     /// Nothing is ready any more.
     Idle,
@@ -46,13 +58,25 @@ enum Drained {
     Interrupted,
 }
 
-/// Hears of every task that ends without a value, and says what becomes of its siblings.
-type OnEnd<'a> = &'a mut dyn FnMut(Ended, &'static Location<'static>) -> Reaction;
+/// The group that a set belongs to, and in it the one member that is no task.
+pub(crate) trait Members {
+    /// Polls the body of the group, which has a place in the queue like any task. May panic.
+    fn poll_body(&mut self, cx: &mut Context<'_>);
+
+    /// Whether the body has not ended.
+    fn has_body(&self) -> bool;
+
+    /// The poll of the body has panicked.
+    fn end_body(&mut self, payload: Payload);
+
+    /// A task has ended without a value; says what becomes of its siblings.
+    fn end_task(&mut self, ended: Ended, location: &'static Location<'static>) -> Reaction;
+}
 
 /// Tasks that may borrow for `'env`, polled by whoever polls the set and dropped with it.
 pub(crate) struct TaskSet<'env> {
     /// On the heap, so that a waker that is around when the set is moved or leaked has something to point to. Made by
-    /// the first task, freed when the set is closed.
+    /// the first poll, emptied when the set is closed.
     core: Cell<Option<NonNull<Core>>>,
     limit: usize,
     is_closed: Cell<bool>,
@@ -72,18 +96,37 @@ pub(super) struct Core {
     n_running: Cell<usize>,
     /// The order of polls is drawn from a seed.
     is_seeded: bool,
+    /// There is something to do before the next poll: a task is doomed, the last round is over, or the order is drawn.
+    is_unusual: Cell<bool>,
     n_holding: Cell<usize>,
+    /// More has happened since the last poll than that tasks wait: the group has to look at all that it looks at.
+    is_eventful: Cell<bool>,
+    /// One poll may be made, even if the turn is over.
+    is_granted: Cell<bool>,
     /// Whoever polls the set knows already that there is something to do.
     is_marked: Cell<bool>,
+    /// Who is being polled: a task, or the body.
     polling: Cell<Option<TaskRef>>,
-    /// Whose waker the body of the group is polled with, so that a task's wake does not poll the body.
+    /// What stands for the body in the ready queue. This core lies in its block, where a task has its future.
     body: Cell<Option<TaskRef>>,
-    is_body_woken: Cell<bool>,
-    /// The last of the round after which the rest is to be cancelled; it is in the ready queue.
-    last_of_round: Cell<Option<TaskRef>>,
+    /// The round after which the rest is to be cancelled.
+    last_round: Cell<LastRound>,
     depth: Cell<u32>,
-    /// The waker the set was polled with last: one level up.
+    /// The task that polls this set: one level up. Counted.
+    parent: Cell<Option<TaskRef>>,
+    /// The waker the set was polled with last, if it is not that of a task.
     waker: Cell<Option<Waker>>,
+}
+
+/// How far the last round is: those that were ready when a member failed are polled once more, see
+/// [`Reaction::CancelAfterRound`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastRound {
+    None,
+    /// The last one is in the ready queue, with the flag `LAST`.
+    Goes,
+    /// The last one has been polled.
+    Over,
 }
 
 thread_local! {
@@ -92,8 +135,33 @@ thread_local! {
 }
 
 impl Core {
-    pub(super) fn depth(&self) -> u32 {
-        self.depth.get()
+    fn new(limit: usize) -> Self {
+        Self {
+            ready: Queue::default(),
+            waiting: Queue::default(),
+            tasks: List::default(),
+            doomed: List::default(),
+            limit,
+            is_seeded: schedule::is_seeded(),
+            is_unusual: Cell::new(schedule::is_seeded()),
+            n_running: Cell::new(0),
+            n_holding: Cell::new(0),
+            is_eventful: Cell::new(true),
+            is_granted: Cell::new(false),
+            // The body is in the queue from the start, and who polls the set knows it.
+            is_marked: Cell::new(true),
+            polling: Cell::new(None),
+            body: Cell::new(None),
+            last_round: Cell::new(LastRound::None),
+            depth: Cell::new(0),
+            parent: Cell::new(None),
+            waker: Cell::new(None),
+        }
+    }
+
+    /// The depth of this set, if it is polling `task` right now.
+    pub(super) fn depth_if_polling(&self, task: TaskRef) -> Option<u32> {
+        (self.polling.get() == Some(task)).then(|| self.depth.get())
     }
 
     /// Notes that there is something to do; gives the task that polls this set if it is to be woken for it.
@@ -102,28 +170,39 @@ impl Core {
         if self.is_marked.replace(true) { None } else { self.climb() }
     }
 
+    #[inline]
     fn climb(&self) -> Option<TaskRef> {
-        let waker = self.waker.take()?;
-        match waker::climb(&waker) {
-            Climb::Task(parent) => {
+        self.parent.get().or_else(|| {
+            self.wake_outside();
+            None
+        })
+    }
+
+    /// Wakes who polls this set and is no task.
+    #[cold]
+    fn wake_outside(&self) {
+        let Some(waker) = self.waker.take() else { return };
+        match Home::of_root_waker(&waker) {
+            Some(home) => {
                 self.waker.set(Some(waker));
-                Some(parent)
+                home.wake_root();
             }
-            Climb::Woken => {
-                self.waker.set(Some(waker));
-                None
-            }
-            Climb::Foreign => {
-                // User code, which may even free this core: nothing is touched after it. The next poll brings a waker again.
-                waker.wake();
-                None
-            }
+            // User code, which may even free this core: nothing is touched after it. The next poll brings a waker again.
+            None => waker.wake(),
         }
     }
 
     #[inline]
     fn wake_up(&self) {
-        if let Some(parent) = self.mark() {
+        if !self.is_marked.replace(true) {
+            self.wake_parent();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_parent(&self) {
+        if let Some(parent) = self.climb() {
             waker::wake_at_home(parent);
         }
     }
@@ -136,20 +215,22 @@ impl Core {
         task.header().set(DOOMED);
         self.tasks.remove(task);
         self.doomed.push_back(task);
+        self.is_unusual.set(true);
         self.wake_up();
     }
 
     /// Puts every task among those to be cancelled at the next poll.
     fn doom_all(&self) {
         // The task that is being polled right now is cancelled code from here on.
-        if self.polling.get().is_some_and(|task| !task.header().has(DOOMED | DONE)) {
-            unwind::freeze(self.depth());
+        if self.polling.get().is_some_and(|task| !task.header().has(DOOMED | DONE | BODY)) {
+            unwind::freeze(self.depth.get());
         }
         while let Some(task) = self.tasks.pop_front() {
             task.header().set(DOOMED);
             self.doomed.push_back(task);
         }
         if !self.doomed.is_empty() {
+            self.is_unusual.set(true);
             self.wake_up();
         }
     }
@@ -170,12 +251,16 @@ impl Core {
     fn take_place(&self, task: TaskRef) -> bool {
         let has_place = self.n_running.get() < self.limit;
         if has_place {
-            self.n_running.set(self.n_running.get() + 1);
+            self.give_place_to(task);
         } else {
-            task.header().set(WAITING);
             self.waiting.push(task);
         }
         has_place
+    }
+
+    fn give_place_to(&self, task: TaskRef) {
+        task.header().set(PLACED);
+        self.n_running.set(self.n_running.get() + 1);
     }
 
     fn is_empty(&self) -> bool {
@@ -185,6 +270,15 @@ impl Core {
     fn unlink(&self, task: TaskRef) {
         let list = if task.header().has(DOOMED) { &self.doomed } else { &self.tasks };
         list.remove(task);
+    }
+}
+
+/// It lies where a task has its future, and is never polled.
+impl Future for Core {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 }
 
@@ -202,26 +296,20 @@ impl<'env> TaskSet<'env> {
         self.core.get().map(|core| unsafe { core.as_ref() })
     }
 
+    #[inline]
+    fn core_or_make(&self) -> NonNull<Core> {
+        self.core.get().unwrap_or_else(|| self.make_core())
+    }
+
     #[cold]
     fn make_core(&self) -> NonNull<Core> {
-        let core = Box::new(Core {
-            ready: Queue::default(),
-            waiting: Queue::default(),
-            tasks: List::default(),
-            doomed: List::default(),
-            limit: self.limit,
-            is_seeded: schedule::is_seeded(),
-            n_running: Cell::new(0),
-            n_holding: Cell::new(0),
-            is_marked: Cell::new(false),
-            polling: Cell::new(None),
-            body: Cell::new(None),
-            is_body_woken: Cell::new(false),
-            last_of_round: Cell::new(None),
-            depth: Cell::new(0),
-            waker: Cell::new(None),
-        });
-        let core = NonNull::from(Box::leak(core));
+        debug_assert!(!self.is_closed.get(), "nobody would free it");
+        let (body, core) = block::allocate_core(Core::new(self.limit));
+        body.header().set(BODY | QUEUED);
+        // SAFETY: it was made right now, and the set has it until it is closed.
+        let core_ref = unsafe { core.as_ref() };
+        core_ref.body.set(Some(body));
+        core_ref.ready.push(body);
         self.core.set(Some(core));
         core
     }
@@ -243,7 +331,7 @@ impl<'env> TaskSet<'env> {
         if self.is_closed.get() {
             return Err(future);
         }
-        let core = self.core.get().unwrap_or_else(|| self.make_core());
+        let core = self.core_or_make();
         let task = block::allocate(future, finish, core, location);
         // SAFETY: `allocate` counted the handle and set its flag; `T` is the output of the future.
         let handle = unsafe { Handle::new(task) };
@@ -273,37 +361,31 @@ impl<'env> TaskSet<'env> {
         }
     }
 
-    /// Polls what is ready, until nothing is or the turn is over. `Ready` when no task is left.
-    ///
-    /// If `is_granted`, at least one task is polled, even if the turn is over; once a turn, so that no set starves.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>, is_granted: bool, on_end: OnEnd<'_>) -> Poll<()> {
-        match self.core() {
-            Some(core) => core.poll(cx, is_granted, on_end),
-            None => Poll::Ready(()),
+    /// Polls the body and the tasks that are ready, until nothing is or the turn is over; but at least one, so that no set
+    /// starves.
+    #[inline]
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, members: &mut dyn Members) -> Polled {
+        // SAFETY: as in `core`.
+        unsafe { self.core_or_make().as_ref() }.poll(cx, members)
+    }
+
+    /// Has the group look at all that it has to look at when it is polled next.
+    pub(crate) fn notify_group(&self) {
+        if let Some(core) = self.core() {
+            core.is_eventful.set(true);
         }
     }
 
-    /// Calls `poll` with a waker that wakes the group's body and not its tasks. `None` while there never was a task: then
-    /// whatever wakes the group is meant for the body.
-    pub(crate) fn with_body_waker<R>(&self, poll: impl FnOnce(Option<&Waker>) -> R) -> R {
-        let Some(core) = self.core.get() else { return poll(None) };
-        // SAFETY: the set is not closed, so the core is alive.
-        let body = unsafe { core.as_ref() }.body_or_insert(core);
-        poll(Some(&waker::borrowed(body)))
-    }
-
-    /// Whether the body was woken since the last call.
-    pub(crate) fn take_body_woken(&self) -> bool {
-        self.core().is_some_and(|core| core.is_body_woken.take())
-    }
-
-    pub(crate) fn is_body_woken(&self) -> bool {
-        self.core().is_some_and(|core| core.is_body_woken.get())
+    /// Has the body polled, as a wake of it does.
+    pub(crate) fn wake_body(&self) {
+        if let Some(body) = self.core().and_then(|core| core.body.get()) {
+            waker::wake_at_home(body);
+        }
     }
 
     /// Whether the rest is to be cancelled, but those that are ready have not all been polled yet.
     pub(crate) fn is_in_last_round(&self) -> bool {
-        self.core().is_some_and(|core| core.last_of_round.get().is_some())
+        self.core().is_some_and(|core| core.last_round.get() != LastRound::None)
     }
 
     /// Drops every task, whatever it holds. Gives the first panic of a destructor.
@@ -314,174 +396,222 @@ impl<'env> TaskSet<'env> {
     /// Drops every task, whatever it holds, and accepts no more. Gives the first panic of a destructor.
     pub(crate) fn close(&self) -> Option<Payload> {
         self.is_closed.set(true);
-        let panic = self.core()?.clear();
-        self.core()?.drop_body();
-        let core = self.core.take()?;
-        // SAFETY: `make_core` leaked it from a box; it is out of the set now, and no task is left to point to it.
-        drop(unsafe { Box::from_raw(core.as_ptr()) });
+        let core = self.core()?;
+        let panic = core.clear();
+        let (body, parent, waker) = (core.body.take()?, core.parent.take(), core.waker.take());
+        self.core.set(None);
+        // SAFETY: it is out of the set now, no task is left to point to it, and no reference to it is used any more.
+        // Wakers of the body do nothing from now on.
+        unsafe { block::end_core(body) };
+        if let Some(parent) = parent {
+            parent.drop_ref();
+        }
+        // User code, so it comes last.
+        drop(waker);
         panic
     }
 }
 
 impl Core {
-    /// Polls what is ready, until nothing is or the turn is over. `Ready` when no task is left.
-    fn poll(&self, cx: &mut Context<'_>, is_granted: bool, on_end: OnEnd<'_>) -> Poll<()> {
+    #[inline]
+    fn poll(&self, cx: &mut Context<'_>, members: &mut dyn Members) -> Polled {
         self.remember_waker(cx.waker());
-        let _depth = Descent::new(self);
-        let _shift = Shift::begin();
         // Wakes from here on are found by this very loop.
         self.is_marked.set(true);
-        let drained =
-            if unwind::inspecting(|_| ()) { self.draw(on_end) } else { self.drain_past_panics(is_granted, on_end) };
+        self.is_granted.set(true);
+        let drained = if unwind::is_plain() { self.drain_past_panics(members) } else { self.drain_in_shift(members) };
         match drained {
-            Drained::Idle if self.is_empty() => Poll::Ready(()),
-            Drained::Idle => Poll::Pending,
-            Drained::Interrupted => {
-                // There is more to do than this turn allows: the mark stays, and so does the place in the queue above.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+            Drained::Idle if self.is_empty() => return Polled::Done,
+            Drained::Idle => {}
+            // There is more to do than this turn allows: the mark stays, and so does the place in the queue above.
+            Drained::Interrupted => cx.waker().wake_by_ref(),
         }
+        if self.is_eventful.take() { Polled::Pending } else { Polled::Waiting }
+    }
+
+    /// Polls what is ready where something else is current than what the polls need.
+    #[inline(never)]
+    fn drain_in_shift(&self, members: &mut dyn Members) -> Drained {
+        let _shift = Shift::begin();
+        if unwind::inspecting(|_| ()) { self.draw(members) } else { self.drain_past_panics(members) }
     }
 
     /// Panics are caught around the loop and not around each poll, which costs nothing while there is none.
-    fn drain_past_panics(&self, is_granted: bool, on_end: OnEnd<'_>) -> Drained {
+    #[inline(never)]
+    fn drain_past_panics(&self, members: &mut dyn Members) -> Drained {
+        let _depth = Descent::new(self);
         loop {
-            match catch_unwind(AssertUnwindSafe(|| self.drain(is_granted, on_end))) {
+            match catch_unwind(AssertUnwindSafe(|| self.drain(members))) {
                 Ok(drained) => return drained,
-                Err(payload) => self.end_panicked(payload, on_end),
+                Err(payload) => self.end_panicked(payload, members),
             }
         }
     }
 
-    fn drain(&self, mut is_granted: bool, on_end: OnEnd<'_>) -> Drained {
+    fn drain(&self, members: &mut dyn Members) -> Drained {
+        if self.is_stopped() {
+            return Drained::Interrupted;
+        }
         loop {
-            if !self.doomed.is_empty() {
-                self.cancel_doomed(on_end);
-            }
-            if unwind::is_frozen() {
-                match Frozen::thaw(self.depth()) {
-                    Frozen::Above => return Drained::Interrupted,
-                    Frozen::Here => continue,
+            if self.is_unusual.get() {
+                self.attend(members);
+                if self.is_stopped() {
+                    return Drained::Interrupted;
                 }
             }
-            if self.ready.is_empty() {
+            let Some(task) = self.ready.first() else {
+                self.polling.set(None);
                 self.is_marked.set(false);
                 return Drained::Idle;
-            }
-            if !budget::take_poll(is_granted) {
+            };
+            if !budget::take_poll() && !self.is_granted.take() {
+                if self.skip_ended() {
+                    continue;
+                }
+                self.polling.set(None);
                 return Drained::Interrupted;
             }
-            is_granted = false;
-            if let Some(task) = self.pop_ready() {
-                self.poll_popped(task, on_end);
+            self.ready.pop_first(task);
+            if task.header().start() {
+                self.poll_task(task, members);
+            } else {
+                self.poll_special(task, members);
+            }
+            if !unwind::is_plain() && self.is_stopped() {
+                return Drained::Interrupted;
             }
         }
     }
 
-    #[inline]
-    fn pop_ready(&self) -> Option<TaskRef> {
-        if self.is_seeded { self.ready.pop_drawn() } else { self.ready.pop() }
-    }
-
-    fn remember_waker(&self, waker: &Waker) {
-        let before = self.waker.take();
-        match before {
-            Some(same) if same.will_wake(waker) => self.waker.set(Some(same)),
-            before => {
-                self.waker.set(Some(waker.clone()));
-                drop(before);
-            }
-        }
-    }
-
-    #[inline]
-    fn poll_popped(&self, task: TaskRef, on_end: OnEnd<'_>) {
-        task.header().unset(QUEUED);
-        if task.header().has(DONE | BODY) {
-            self.pass_by(task);
-        } else {
-            self.poll_task(task, on_end);
-        }
-        self.end_round_after(task);
-    }
-
-    /// What was in the queue and is not to be polled.
+    /// Takes out of the queue what was retired while it was in there, which takes no poll; `true` if nothing is left.
     #[cold]
-    fn pass_by(&self, task: TaskRef) {
-        if task.header().has(BODY) {
-            self.is_body_woken.set(true);
-        } else {
-            // It was retired while it was in the queue.
+    fn skip_ended(&self) -> bool {
+        while let Some(task) = self.ready.first() {
+            if !task.header().has(DONE) || task.header().has(LAST) {
+                return false;
+            }
+            self.ready.pop_first(task);
+            task.header().unset(QUEUED);
             task.drop_set_ref();
         }
+        true
     }
 
-    /// What stands for the body in the ready queue.
-    fn body_or_insert(&self, core: NonNull<Self>) -> TaskRef {
-        self.body.get().unwrap_or_else(|| {
-            let body = block::allocate(pending::<()>(), Some, core, Location::caller());
-            body.header().set(BODY);
-            body.header().unset(HANDLE);
-            body.drop_handle_ref_early();
-            self.body.set(Some(body));
-            body
-        })
+    /// Whether a member has cancelled what is further up, so that nothing goes on here.
+    fn is_stopped(&self) -> bool {
+        unwind::is_frozen() && matches!(Frozen::thaw(self.depth.get()), Frozen::Above)
     }
 
-    /// Lets go of it; wakers of the body do nothing from now on.
-    fn drop_body(&self) {
-        if let Some(body) = self.body.take() {
-            body.header().set(DONE);
-            body.drop_set_ref();
+    /// Does what is seldom to be done before the next poll.
+    #[cold]
+    fn attend(&self, members: &mut dyn Members) {
+        self.polling.set(None);
+        if self.last_round.get() == LastRound::Over {
+            self.last_round.set(LastRound::None);
+            self.doom_all();
+        }
+        self.cancel_doomed(members);
+        if self.is_seeded {
+            self.ready.bring_one_forward();
+        }
+        self.is_unusual.set(self.is_seeded);
+    }
+
+    #[inline]
+    fn remember_waker(&self, waker: &Waker) {
+        let task = waker::of_task(waker);
+        if task.is_none() || task != self.parent.get() {
+            self.replace_waker(task, waker);
+        }
+    }
+
+    #[cold]
+    fn replace_waker(&self, task: Option<TaskRef>, waker: &Waker) {
+        let before = self.waker.take();
+        if before.as_ref().is_some_and(|before| before.will_wake(waker)) {
+            return self.waker.set(before);
+        }
+        if let Some(task) = task {
+            task.clone_ref();
+        } else {
+            self.waker.set(Some(waker.clone()));
+        }
+        if let Some(parent) = self.parent.replace(task) {
+            parent.drop_ref();
+        }
+        drop(before);
+    }
+
+    /// What is no task to be polled and nothing else: the body, a task that was retired while it was in the queue, or the
+    /// last one of the last round.
+    #[inline(never)]
+    fn poll_special(&self, task: TaskRef, members: &mut dyn Members) {
+        let header = task.header();
+        self.polling.set(None);
+        header.unset(QUEUED);
+        if header.has(LAST) {
+            header.unset(LAST);
+            self.last_round.set(LastRound::Over);
+            self.is_unusual.set(true);
+        }
+        if header.has(BODY) {
+            self.is_eventful.set(true);
+            self.polling.set(Some(task));
+            members.poll_body(&mut Context::from_waker(&waker::borrowed(task)));
+            self.polling.set(None);
+        } else if header.has(DONE) {
+            task.drop_set_ref();
+        } else {
+            header.set(STARTED);
+            self.poll_task(task, members);
         }
     }
 
     /// Polls a task that is not done. A panic goes through; `end_panicked` does what is left to do then.
+    ///
+    /// `polling` is left as it is, for the next one to replace.
     #[inline(always)]
-    fn poll_task(&self, task: TaskRef, on_end: OnEnd<'_>) {
+    fn poll_task(&self, task: TaskRef, members: &mut dyn Members) {
         let header = task.header();
-        header.set(POLLING | STARTED);
         self.polling.set(Some(task));
         let waker = waker::borrowed(task);
         // SAFETY: home thread, inside the poll of the set, and `poll` is not entered twice: it takes the future that
         // polls the set, which cannot poll itself. The task was in a list, so it is not done.
         let step = unsafe { (header.vtable.poll)(task.as_ptr(), &mut Context::from_waker(&waker)) };
-        self.polling.set(None);
-        header.unset(POLLING);
-        owner_of(task).end_poll();
-        match step {
-            Step::Pending => self.count_holding(task),
-            Step::Value if self.retire_unnoticed(task) => {}
-            Step::Value => self.retire(task, None, on_end),
-            Step::Failed => self.retire(task, Some(Ended::Failed), on_end),
-            Step::Unwound => {
-                let panic = owner_of(task).take_panic();
-                self.retire(task, Some(panic.map_or(Ended::Cancelled, Ended::Panicked)), on_end);
-            }
+        let is_settled =
+            unwind::is_plain() && (step == Step::Waiting || (step == Step::Value && self.retire_unnoticed(task)));
+        if !is_settled {
+            self.settle(task, step, members);
         }
     }
 
-    /// Ends the task whose poll has panicked.
-    #[cold]
-    fn end_panicked(&self, payload: Payload, on_end: OnEnd<'_>) {
-        let Some(task) = self.polling.take() else {
-            // No task's doing, so not for the group to keep.
-            resume_unwind(payload)
-        };
-        task.header().unset(POLLING);
+    /// What is to be done after a poll, unless that is little.
+    #[inline(never)]
+    fn settle(&self, task: TaskRef, step: Step, members: &mut dyn Members) {
+        self.polling.set(None);
         owner_of(task).end_poll();
-        drop_if_present(task);
-        self.retire(task, Some(Ended::Panicked(payload)), on_end);
-        self.end_round_after(task);
+        let ended = match step {
+            Step::Waiting | Step::Pending => return self.count_holding(task),
+            Step::Value => None,
+            Step::Failed => Some(Ended::Failed),
+            Step::Unwound => Some(owner_of(task).take_panic().map_or(Ended::Cancelled, Ended::Panicked)),
+        };
+        self.retire(task, ended, members);
     }
 
-    /// Cancels the tasks if this was the last one that was to be polled before.
-    #[inline]
-    fn end_round_after(&self, task: TaskRef) {
-        if self.last_of_round.get() == Some(task) {
-            self.last_of_round.set(None);
-            self.doom_all();
+    /// Ends the member whose poll has panicked.
+    #[cold]
+    fn end_panicked(&self, payload: Payload, members: &mut dyn Members) {
+        let Some(task) = self.polling.take() else {
+            // No member's doing, so not for the group to keep.
+            resume_unwind(payload)
+        };
+        if task.header().has(BODY) {
+            members.end_body(payload);
+        } else {
+            owner_of(task).end_poll();
+            drop_if_present(task);
+            self.retire(task, Some(Ended::Panicked(payload)), members);
         }
     }
 
@@ -497,6 +627,7 @@ impl Core {
 
     #[cold]
     fn set_holding(&self, task: TaskRef, holds: bool) {
+        self.is_eventful.set(true);
         let n_holding = &self.n_holding;
         if holds {
             task.header().set(HOLDS);
@@ -507,16 +638,34 @@ impl Core {
         }
     }
 
-    fn cancel_doomed(&self, on_end: OnEnd<'_>) {
-        while let Some(task) = self.doomed.pop_front() {
-            task.header().unset(DOOMED);
-            self.tasks.push_back(task);
-            self.cancel_task(task, on_end);
+    fn cancel_doomed(&self, members: &mut dyn Members) {
+        while let Some(task) = self.doomed.first() {
+            let is_plain = !task.header().has(HOLDS | JOINED | PLACED) && owner_of(task).is_plain();
+            if is_plain {
+                self.drop_plain(task, members);
+            } else {
+                self.doomed.remove(task);
+                task.header().unset(DOOMED);
+                self.tasks.push_back(task);
+                self.cancel_task(task, members);
+            }
+        }
+    }
+
+    /// Drops a doomed task that nobody cares for and that has nothing to clean up.
+    #[inline]
+    fn drop_plain(&self, task: TaskRef, members: &mut dyn Members) {
+        if let Err(payload) = drop_future(task) {
+            return self.retire(task, Some(Ended::Panicked(payload)), members);
+        }
+        self.doomed.remove(task);
+        if !task.header().has(QUEUED) {
+            task.drop_set_ref();
         }
     }
 
     /// Drops the task's future, or lets it unwind if there is something to clean up.
-    fn cancel_task(&self, task: TaskRef, on_end: OnEnd<'_>) {
+    fn cancel_task(&self, task: TaskRef, members: &mut dyn Members) {
         let header = task.header();
         if header.has(STARTED) {
             let cancel = catch_unwind(AssertUnwindSafe(|| owner_of(task).cancel()));
@@ -534,15 +683,14 @@ impl Core {
             Ok(()) => Ended::Cancelled,
             Err(payload) => Ended::Panicked(payload),
         };
-        self.retire(task, Some(ended), on_end);
+        self.retire(task, Some(ended), members);
     }
 
     /// Takes a task out whose future is gone and that nobody cares for; `false` if there is more to do.
     #[inline]
     fn retire_unnoticed(&self, task: TaskRef) -> bool {
         let header = task.header();
-        let is_plain =
-            !header.has(HOLDS | DOOMED | QUEUED | JOINED) && self.limit == usize::MAX && owner_of(task).is_plain();
+        let is_plain = !header.has(HOLDS | DOOMED | QUEUED | JOINED | PLACED) && owner_of(task).is_plain();
         if is_plain {
             self.tasks.remove(task);
             task.drop_set_ref();
@@ -550,9 +698,20 @@ impl Core {
         is_plain
     }
 
-    /// Takes a task out whose future is gone, tells who cares, and gives its place to the next.
+    /// Takes a task out whose future is gone, and tells who cares.
     #[cold]
-    fn retire(&self, task: TaskRef, ended: Option<Ended>, on_end: OnEnd<'_>) {
+    fn retire(&self, task: TaskRef, ended: Option<Ended>, members: &mut dyn Members) {
+        let location = task.header().location;
+        let joiner = self.take_out(task);
+        if let Some(ended) = ended {
+            self.react(&members.end_task(ended, location));
+        }
+        wake_joiner(joiner, location);
+    }
+
+    /// Takes a task out whose future is gone, and gives its place to the next. Gives who awaits it.
+    fn take_out(&self, task: TaskRef) -> Option<Box<Waker>> {
+        self.is_eventful.set(true);
         let header = task.header();
         self.unlink(task);
         if header.has(HOLDS) {
@@ -561,24 +720,18 @@ impl Core {
         drop(std::mem::take(owner_of(task)));
         header.unset(JOINED);
         let joiner = header.joiner.take();
-        let location = header.location;
         if self.limit != usize::MAX {
             self.give_place_of(task);
         }
         if !header.has(QUEUED) {
             task.drop_set_ref();
         }
-        if let Some(ended) = ended {
-            self.react(&on_end(ended, location));
-        }
-        if let Some(joiner) = joiner {
-            wake_joiner(joiner, location);
-        }
+        joiner
     }
 
     /// The place of a task that has ended is for the next one that waits for a place.
     fn give_place_of(&self, task: TaskRef) {
-        if !task.header().has(WAITING) {
+        if task.header().has(PLACED) {
             self.n_running.set(self.n_running.get() - 1);
         }
         self.start_waiting();
@@ -587,8 +740,14 @@ impl Core {
     fn react(&self, reaction: &Reaction) {
         match reaction {
             Reaction::GoOn => {}
-            Reaction::CancelAfterRound if !self.ready.is_empty() => self.last_of_round.set(self.ready.last()),
-            Reaction::CancelRest | Reaction::CancelAfterRound => self.doom_all(),
+            Reaction::CancelRest => self.doom_all(),
+            Reaction::CancelAfterRound => match self.ready.last() {
+                Some(last) => {
+                    last.header().set(LAST);
+                    self.last_round.set(LastRound::Goes);
+                }
+                None => self.doom_all(),
+            },
         }
     }
 
@@ -600,15 +759,22 @@ impl Core {
                 task.drop_set_ref();
                 continue;
             }
-            task.header().unset(WAITING);
-            self.n_running.set(self.n_running.get() + 1);
+            self.give_place_to(task);
             self.ready.push(task);
         }
     }
 
-    /// Draws every task: what it is, and by a poll in inspecting mode what it waits for.
+    /// Draws every member: what it is, and by a poll in inspecting mode what it waits for.
     #[cold]
-    fn draw(&self, on_end: OnEnd<'_>) -> Drained {
+    fn draw(&self, members: &mut dyn Members) -> Drained {
+        let _depth = Descent::new(self);
+        if let Some(body) = self.body.get().filter(|_| members.has_body()) {
+            unwind::inspecting(|drawing| drawing.enter("the body".into()));
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_special(body, members))) {
+                self.end_panicked(payload, members);
+            }
+            unwind::inspecting(unwind::Inspection::leave);
+        }
         let tasks: Vec<TaskRef> = self.tasks.iter().collect();
         tasks.iter().for_each(|task| task.clone_ref());
         for task in tasks {
@@ -621,9 +787,9 @@ impl Core {
                 };
                 unwind::inspecting(|drawing| drawing.enter(format!("task{stage}, {}", spawned_at(header.location))));
                 if header.has(STARTED)
-                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, on_end)))
+                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))
                 {
-                    self.end_panicked(payload, on_end);
+                    self.end_panicked(payload, members);
                 }
                 unwind::inspecting(unwind::Inspection::leave);
             }
@@ -635,24 +801,17 @@ impl Core {
     /// Drops every task, whatever it holds. Gives the first panic of a destructor.
     fn clear(&self) -> Option<Payload> {
         let mut first = None;
-        let mut keep_first = |ended: Ended, location: &'static Location<'static>| {
-            if let Ended::Panicked(payload) = ended {
-                if first.is_none() {
-                    first = Some(payload);
-                } else {
-                    report_task_panic(payload, location);
-                }
-            }
-            Reaction::GoOn
-        };
         while let Some(task) = self.doomed.first().or_else(|| self.tasks.first()) {
-            let ended = match drop_future(task) {
-                Ok(()) => Ended::Cancelled,
-                Err(payload) => Ended::Panicked(payload),
-            };
-            self.retire(task, Some(ended), &mut keep_first);
+            let location = task.header().location;
+            match drop_future(task) {
+                Err(payload) if first.is_none() => first = Some(payload),
+                Err(payload) => report_task_panic(payload, location),
+                Ok(()) => {}
+            }
+            let joiner = self.take_out(task);
+            wake_joiner(joiner, location);
         }
-        self.last_of_round.set(None);
+        self.last_round.set(LastRound::None);
         for queue in [&self.ready, &self.waiting] {
             while let Some(task) = queue.pop() {
                 task.header().unset(QUEUED);
@@ -702,8 +861,10 @@ fn drop_if_present(task: TaskRef) {
 
 /// A waker may panic, and the set must go on.
 #[inline]
-fn wake_joiner(joiner: Box<Waker>, location: &Location<'_>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake())) {
+fn wake_joiner(joiner: Option<Box<Waker>>, location: &Location<'_>) {
+    if let Some(joiner) = joiner
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake()))
+    {
         report_task_panic(payload, location);
     }
 }

@@ -5,7 +5,6 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::home::Home;
 use super::refs::{DONE, QUEUED, TaskRef};
 
 static TASK: RawWakerVTable = RawWakerVTable::new(
@@ -49,7 +48,7 @@ pub(super) fn borrowed(task: TaskRef) -> ManuallyDrop<Waker> {
 
 /// The task that `waker` is of.
 #[inline]
-fn of_task_waker(waker: &Waker) -> Option<TaskRef> {
+pub(super) fn of_task(waker: &Waker) -> Option<TaskRef> {
     ptr::eq(waker.vtable(), &raw const TASK).then(|| task_of(waker.data()))
 }
 
@@ -92,28 +91,4 @@ fn enqueue(task: TaskRef) -> Option<TaskRef> {
     let core = unsafe { header.core.get().as_ref() };
     core.ready.push(task);
     core.mark()
-}
-
-/// Wakes what polls a set, if that is no task; gives the task otherwise.
-pub(super) fn climb(waker: &Waker) -> Climb {
-    if let Some(parent) = of_task_waker(waker) {
-        return Climb::Task(parent);
-    }
-    match Home::of_root_waker(waker) {
-        Some(home) => {
-            home.wake_root();
-            Climb::Woken
-        }
-        None => Climb::Foreign,
-    }
-}
-
-/// What a set is polled by.
-pub(super) enum Climb {
-    /// A task, still to be woken.
-    Task(TaskRef),
-    /// The root, woken.
-    Woken,
-    /// A waker of somebody else, which is user code and still to be woken.
-    Foreign,
 }

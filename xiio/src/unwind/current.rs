@@ -12,13 +12,15 @@ use super::scope::Scope;
 const OUTSIDE: u8 = 0;
 /// An owner polls: leaves and nodes go on as usual.
 const INSIDE: u8 = 1;
+/// There is a current scope.
+const SCOPED: u8 = 2;
 /// The current scope unwinds: leaves stay pending, nodes clean up.
-const UNWINDING: u8 = 2;
+const UNWINDING: u8 = 4;
 /// The tree is being drawn: leaves and groups describe themselves and stay pending.
-const INSPECTING: u8 = 4;
+const INSPECTING: u8 = 8;
 /// Code that is being polled right now has been cancelled: nothing below goes on until the poll is back at the one
 /// who cancels.
-const FROZEN: u8 = 8;
+const FROZEN: u8 = 16;
 
 struct Current {
     /// Made when the first node joins, so that an owner without nodes allocates nothing.
@@ -40,6 +42,17 @@ thread_local! {
     static INSPECTION: RefCell<Option<Inspection>> = const { RefCell::new(None) };
 }
 
+impl Current {
+    /// Makes another scope the current one, in the mode that is given. Whether the thread is frozen stays.
+    #[inline]
+    fn replace(&self, scope: Option<Rc<Scope>>, mode: u8) -> Option<Rc<Scope>> {
+        let scoped = if scope.is_some() { SCOPED } else { 0 };
+        let before = self.scope.replace(scope);
+        self.mode.set((mode & !(FROZEN | SCOPED)) | scoped | (self.mode.get() & FROZEN));
+        before
+    }
+}
+
 /// Polls under a scope: the owner's own while `poll` runs, the one before afterwards, also after a panic.
 #[inline]
 pub(super) fn under<R>(scope: &mut Option<Rc<Scope>>, poll: impl FnOnce() -> R) -> R {
@@ -51,28 +64,21 @@ pub(super) fn under<R>(scope: &mut Option<Rc<Scope>>, poll: impl FnOnce() -> R) 
     impl Drop for Restore<'_> {
         #[inline]
         fn drop(&mut self) {
-            CURRENT.with(|current| {
-                let outer = std::mem::take(&mut *self.outer_scope);
-                *self.scope = current.scope.replace(outer);
-                current.mode.set(self.outer_mode | (current.mode.get() & FROZEN));
-            });
+            let outer = std::mem::take(&mut *self.outer_scope);
+            *self.scope = CURRENT.with(|current| current.replace(outer, self.outer_mode));
         }
     }
     let _restore = CURRENT.with(|current| {
         let outer_mode = current.mode.get();
-        let own_mode = match scope {
-            Some(scope) if scope.is_unwinding() => INSIDE | UNWINDING,
-            _ => INSIDE,
-        };
-        current.mode.set(own_mode | (outer_mode & (FROZEN | INSPECTING)));
-        let outer_scope = ManuallyDrop::new(current.scope.replace(scope.take()));
-        let outer_mode = outer_mode & !FROZEN;
+        let is_unwinding = scope.as_ref().is_some_and(|scope| scope.is_unwinding());
+        let own_mode = if is_unwinding { INSIDE | UNWINDING } else { INSIDE };
+        let outer_scope = ManuallyDrop::new(current.replace(scope.take(), own_mode | (outer_mode & INSPECTING)));
         Restore { scope, outer_scope, outer_mode }
     });
     poll()
 }
 
-/// Many owners polled one after the other: the way in and out is paid once.
+/// Many owners polled one after the other: the way in and out is paid once. Where [`is_plain`] there is none to be paid.
 ///
 /// While it exists the current scope is that of the owner which is being polled, and empty between polls.
 pub(crate) struct Shift {
@@ -81,30 +87,38 @@ pub(crate) struct Shift {
 }
 
 impl Shift {
-    #[inline]
     pub(crate) fn begin() -> Self {
         CURRENT.with(|current| {
             let outer_mode = current.mode.get();
-            current.mode.set(INSIDE | (outer_mode & (FROZEN | INSPECTING)));
-            Self { outer_scope: current.scope.take(), outer_mode: outer_mode & !FROZEN }
+            let outer_scope = current.replace(None, INSIDE | (outer_mode & INSPECTING));
+            Self { outer_scope, outer_mode }
         })
     }
 
     /// Takes the scope that a poll has left, if a node has joined.
     #[inline]
     pub(super) fn take_scope() -> Option<Rc<Scope>> {
-        CURRENT.with(|current| current.scope.take())
+        CURRENT.with(|current| {
+            let mode = current.mode.get();
+            if mode & SCOPED == 0 {
+                return None;
+            }
+            current.mode.set(mode & !SCOPED);
+            current.scope.take()
+        })
     }
 }
 
 impl Drop for Shift {
-    #[inline]
     fn drop(&mut self) {
-        CURRENT.with(|current| {
-            current.scope.set(self.outer_scope.take());
-            current.mode.set(self.outer_mode | (current.mode.get() & FROZEN));
-        });
+        CURRENT.with(|current| current.replace(self.outer_scope.take(), self.outer_mode));
     }
+}
+
+/// Whether an owner without a scope polls, and nothing is cancelled, frozen or drawn: what other owners are polled under.
+#[inline]
+pub(crate) fn is_plain() -> bool {
+    CURRENT.with(|current| current.mode.get() == INSIDE)
 }
 
 /// The current scope, made if this owner has none yet; `None` outside of any owner.
@@ -115,6 +129,7 @@ pub(super) fn current_scope() -> Option<Rc<Scope>> {
         }
         let scope = current.scope.take().unwrap_or_default();
         current.scope.set(Some(Rc::clone(&scope)));
+        current.mode.set(current.mode.get() | SCOPED);
         Some(scope)
     })
 }
@@ -127,6 +142,12 @@ pub(super) fn is_current(scope: &Rc<Scope>) -> bool {
         current.scope.set(now);
         same
     })
+}
+
+/// Whether nothing is cancelled, frozen or drawn.
+#[inline]
+pub(super) fn is_usual() -> bool {
+    CURRENT.with(|current| current.mode.get() < UNWINDING)
 }
 
 pub(super) fn is_unwinding() -> bool {
@@ -151,7 +172,7 @@ pub(crate) fn is_frozen() -> bool {
 #[inline]
 pub(crate) fn gate(cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> bool {
     let mode = CURRENT.with(|current| current.mode.get());
-    mode <= INSIDE || refuse(mode, cx, describe)
+    mode < UNWINDING || refuse(mode, cx, describe)
 }
 
 /// `false`, and whatever a leaf has to do that may not go on.

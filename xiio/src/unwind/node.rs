@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use super::current::{current_scope, is_current, is_frozen, is_unwinding, report_if_ran_on};
+use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on};
 use super::scope::{Left, Progress, Scope};
 use crate::error::Payload;
 use crate::report::waking;
@@ -55,6 +55,11 @@ impl Node {
     /// When what was unwound is polled again outside of the unwinding: staying pending would be a silent hang.
     #[inline]
     pub(crate) fn duty(&mut self, cx: &mut Context<'_>) -> Duty {
+        if self.stage == Stage::Running && is_usual() { Duty::Run } else { self.unusual_duty(cx) }
+    }
+
+    #[cold]
+    fn unusual_duty(&mut self, cx: &mut Context<'_>) -> Duty {
         if is_frozen() {
             if self.stage == Stage::Fresh {
                 // Reached by code that has cancelled itself in this very poll; not by code that ran on later.

@@ -44,21 +44,8 @@ impl Owner {
         under(&mut self.scope, || future.poll(cx)).map(Some)
     }
 
-    /// [`Owner::poll`] during a [`Shift`](super::Shift), which saves an owner without a scope the way in and out.
-    /// [`Owner::end_poll`] must follow, also after a panic.
-    #[inline]
-    pub(crate) fn poll_in_shift<F: Future + ?Sized>(
-        &mut self,
-        future: Pin<&mut F>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<F::Output>> {
-        match self.scope {
-            None => future.poll(cx).map(Some),
-            Some(_) => self.poll(future, cx),
-        }
-    }
-
-    /// Keeps the scope that the poll has made, if it has made one.
+    /// Keeps the scope that the poll of a future has made, if it has made one: one that was polled directly, where all was
+    /// [plain](super::is_plain) and this owner too, which is as good as [`Owner::poll`] and costs nothing.
     #[inline]
     pub(crate) fn end_poll(&mut self) {
         if let made @ Some(_) = Shift::take_scope() {
