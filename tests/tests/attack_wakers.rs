@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -12,6 +13,8 @@ use futures::stream::FuturesUnordered;
 use xiio::inspect::{ReportKind, listen};
 use xiio::{Promise, bracket, sleep, task_group, timeout};
 use xiio_tests::poll;
+
+const LONG: Duration = Duration::from_secs(20);
 
 struct Panics;
 
@@ -252,4 +255,38 @@ fn panicking_waker_of_a_handle_keeps_nobody_from_ending() {
         });
     };
     assert_eq!(reported(ReportKind::LaterFailure, scene), 1);
+}
+
+/// A group may be polled with the waker of any task, also of one that lives on another thread: to be woken from here as
+/// from any other thread.
+#[test]
+fn group_polled_with_the_waker_of_a_task_of_another_thread() {
+    let (send_waker, wakers) = mpsc::channel::<Waker>();
+    let other = thread::spawn(move || {
+        xiio::run(async {
+            task_group!(|tg| {
+                let mut n_polls = 0;
+                let woken = poll_fn(move |cx| {
+                    n_polls += 1;
+                    let _ = send_waker.send(cx.waker().clone());
+                    if n_polls == 1 { Poll::Pending } else { Poll::Ready(()) }
+                });
+                timeout(LONG, tg.spawn(woken)).await.is_ok()
+            })
+        })
+    });
+    let waker = wakers.recv().unwrap();
+    xiio::run(async {
+        let promise = Promise::new();
+        let mut group = pin!(async {
+            task_group!(|tg| {
+                tg.spawn(promise.wait());
+            });
+        });
+        let mut poll = || group.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll().is_pending());
+        promise.set(()).unwrap();
+        assert!(other.join().unwrap(), "it was not woken");
+        assert!(poll().is_ready());
+    });
 }

@@ -527,6 +527,8 @@ impl Core {
 
     #[cold]
     fn replace_waker(&self, task: Option<TaskRef>, waker: &Waker) {
+        // A task of another thread is woken as from any other thread.
+        let task = task.filter(|task| task.header().is_at_home());
         let before = self.waker.take();
         if before.as_ref().is_some_and(|before| before.will_wake(waker)) {
             return self.waker.set(before);

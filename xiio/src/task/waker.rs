@@ -82,6 +82,7 @@ fn wake_ancestors(mut task: TaskRef) {
 #[inline]
 fn enqueue(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
+    debug_assert!(header.is_at_home());
     if header.has(QUEUED | DONE) {
         return None;
     }
