@@ -241,9 +241,10 @@ impl Home {
     /// Announces that this thread is about to wait; `false` when there is something to do instead.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.is_asleep.store(true, Ordering::SeqCst);
-        let quiet = !self.is_root_marked.load(Ordering::Relaxed)
-            && !self.is_root_woken.load(Ordering::SeqCst)
-            && lock(&self.inbox).woken.is_empty();
+        let inbox = lock(&self.inbox);
+        // Ordering: both under the lock, which whoever wakes takes afterwards to see whether this thread is asleep.
+        let quiet = inbox.woken.is_empty() && !self.is_root_woken();
+        drop(inbox);
         if !quiet {
             self.wake_up();
         }
