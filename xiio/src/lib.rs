@@ -136,6 +136,7 @@ mod report;
 mod root;
 mod runtime;
 mod slab;
+mod sync;
 mod sys;
 mod task;
 mod time;

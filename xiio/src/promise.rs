@@ -1,13 +1,17 @@
 //! A value that is set once, from any thread, and awaited by any number of tasks.
 
+#[cfg(all(test, loom))]
+mod models;
+
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::report::wake_all;
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
+use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::unwind::report_if_ran_on;
 
 /// A value that will be there some time. Clones are the same promise.

@@ -5,14 +5,14 @@ use std::cell::Cell;
 use std::mem;
 use std::num::NonZeroU32;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU32;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::pool::Pool;
 use super::refs::TaskRef;
 use crate::report::waking;
 use crate::slab::Slab;
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, thread_local};
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
 /// that ends leaves its home to the next one.
@@ -71,7 +71,7 @@ thread_local! {
     static TENANCY: Tenancy = const { Tenancy };
 }
 
-static VACANT: Mutex<Vec<&'static Home>> = Mutex::new(Vec::new());
+static VACANT: std::sync::Mutex<Vec<&'static Home>> = std::sync::Mutex::new(Vec::new());
 static N_TENANTS: AtomicU32 = AtomicU32::new(0);
 
 struct Tenancy;
@@ -83,7 +83,7 @@ impl Drop for Tenancy {
             inbox.woken.into_iter().for_each(TaskRef::drop_ref);
             home.collect(inbox.freed);
             HOME.set(None);
-            lock(&VACANT).push(home);
+            vacant().push(home);
         }
     }
 }
@@ -108,6 +108,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn vacant() -> std::sync::MutexGuard<'static, Vec<&'static Home>> {
+    VACANT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Home {
     /// The home of this thread.
     #[inline]
@@ -126,7 +130,7 @@ impl Home {
     fn move_in(slot: &Cell<Option<&'static Self>>) -> &'static Self {
         // A thread that is past its destructors keeps the home: there is no one left to give it back.
         let _ = TENANCY.try_with(|_| ());
-        let vacant = lock(&VACANT).pop();
+        let vacant = vacant().pop();
         let home = vacant.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
                 is_root_marked: AtomicBool::new(false),

@@ -31,6 +31,8 @@ pub(crate) mod budget;
 mod handle;
 mod home;
 mod links;
+#[cfg(all(test, loom))]
+mod models;
 mod pool;
 mod refs;
 pub(crate) mod schedule;

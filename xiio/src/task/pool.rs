@@ -15,10 +15,15 @@
 //! A pool belongs to a home, and is touched by the home's thread only. Places freed on other threads are handed over.
 //! Debug builds take every block from the allocator, so that sanitizers see each on its own.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
+#[cfg(not(all(test, loom)))]
+use std::alloc::{alloc, dealloc};
 use std::cell::Cell;
 use std::mem::offset_of;
 use std::ptr::NonNull;
+
+#[cfg(all(test, loom))]
+use super::models::memory::{alloc, dealloc};
 
 /// The alignment of chunks. What an allocator keeps in front of each must fit between two, so they are a bit smaller.
 const CHUNK: usize = 1 << 14;
@@ -61,7 +66,7 @@ const _: () = assert!(offset_of!(Chunk, prev) == 0 && FIRST < CHUNK / 8);
 
 /// Whether blocks of this layout come from a pool.
 pub(super) const fn is_pooled(layout: Layout) -> bool {
-    !cfg!(debug_assertions) && fits(layout)
+    !cfg!(any(debug_assertions, all(test, loom))) && fits(layout)
 }
 
 const fn fits(layout: Layout) -> bool {

@@ -2,10 +2,10 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::refs::{DONE, QUEUED, TaskRef};
+use crate::sync::Ordering;
 
 static TASK: RawWakerVTable = RawWakerVTable::new(
     |data| {

@@ -29,8 +29,9 @@
 mod crew;
 mod future;
 mod job;
+#[cfg(all(test, loom))]
+mod models;
 mod pool;
-mod sync;
 
 pub use future::{InThread, in_thread};
 pub use pool::{ThreadPool, is_cancelled};

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use super::crew::{Crew, Help, Id, Next};
 use super::future::InThread;
 use super::job::Work;
+use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, Thread, current, park, thread_local};
 
 type AnyJob = Arc<dyn Work>;
 type Workers = Mutex<Crew<AnyJob, Thread>>;
@@ -109,7 +109,7 @@ fn call(workers: &Arc<Workers>, help: Help<Thread>) {
         Help::Wake(worker) => worker.unpark(),
         Help::Start(id) => {
             let crew = Arc::clone(workers);
-            let started = thread::Builder::new().name("xiio-worker".into()).spawn(move || work(&crew, id));
+            let started = Builder::new().name("xiio-worker".into()).spawn(move || work(&crew, id));
             if let Err(error) = started {
                 let stranded = lock(workers).refuse_start();
                 let text = format!("cannot start a thread for blocking work: {error}");
@@ -150,7 +150,7 @@ pub fn is_cancelled() -> bool {
 /// The result of a job is published when the next job is taken, or the worker is among the idle: whoever gets the result
 /// and hands in another job finds this worker free, and calls no second one.
 fn work(workers: &Arc<Workers>, id: Id) {
-    let me = thread::current();
+    let me = current();
     let mut has_rested = false;
     loop {
         let next = lock(workers).next(id, &me, has_rested);
@@ -174,11 +174,4 @@ fn publish() {
         // A waker may be user code, and so may what is dropped with the job.
         let _ = catch_unwind(AssertUnwindSafe(move || job.publish()));
     }
-}
-
-/// Parks this thread; `true` if the time is over.
-fn park(limit: Duration) -> bool {
-    let start = Instant::now();
-    thread::park_timeout(limit);
-    start.elapsed() >= limit
 }
