@@ -9,6 +9,9 @@ mod real;
 #[cfg(not(all(test, loom)))]
 pub(crate) use real::*;
 
+#[cfg(tsan)]
+mod watched;
+
 #[cfg(all(test, loom))]
 mod modelled;
 #[cfg(all(test, loom))]

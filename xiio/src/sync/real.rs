@@ -1,11 +1,16 @@
 //! What `std` has.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+#[cfg(not(tsan))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{OnceLock, PoisonError};
 pub(crate) use std::thread::{Builder, Thread, current};
 pub(crate) use std::thread_local;
 
 use std::time::{Duration, Instant};
+
+#[cfg(tsan)]
+pub(crate) use super::watched::{Mutex, MutexGuard};
 
 /// Parks this thread; `true` if the time is over.
 pub(crate) fn park(limit: Duration) -> bool {
