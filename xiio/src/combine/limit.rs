@@ -47,8 +47,10 @@ pub fn timeout<F: IntoFuture>(
     future: F,
 ) -> impl Future<Output = Result<F::Output, Elapsed>> {
     // What lies beyond the clock's range is no limit.
-    let at = limit.into().and_then(|limit| now().checked_add(limit));
-    Pinned::new(future.into_future(), TimeLimit::new("timeout", at))
+    let limit = limit.into();
+    let at = limit.and_then(|limit| now().checked_add(limit));
+    let is_past = limit.is_some_and(|limit| limit.is_zero());
+    Pinned::new(future.into_future(), TimeLimit::new("timeout", at, is_past))
 }
 
 /// Runs a future until `at` at the latest, see [`timeout`].
@@ -64,7 +66,9 @@ pub fn deadline<F: IntoFuture>(
     at: impl Into<Option<Instant>>,
     future: F,
 ) -> impl Future<Output = Result<F::Output, Elapsed>> {
-    Pinned::new(future.into_future(), TimeLimit::new("deadline", at.into()))
+    let at = at.into();
+    let is_past = at.is_some_and(|at| at <= now());
+    Pinned::new(future.into_future(), TimeLimit::new("deadline", at, is_past))
 }
 
 /// Makes a future safe to use in a combinator of another library, such as `futures::join!` or `FuturesUnordered`.
@@ -84,7 +88,7 @@ pub fn deadline<F: IntoFuture>(
 /// assert_eq!((one, two), (1, 2));
 /// ```
 pub fn branch<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
-    Pinned::new(future.into_future(), Branch(TimeLimit::new("branch", None)))
+    Pinned::new(future.into_future(), Branch(TimeLimit::new("branch", None, false)))
 }
 
 /// An owner for one future, and when it cancels it.
@@ -100,8 +104,7 @@ struct TimeLimit {
 struct Branch(TimeLimit);
 
 impl TimeLimit {
-    fn new(label: &'static str, at: Option<Instant>) -> Self {
-        let is_past = at.is_some_and(|at| at <= now());
+    fn new(label: &'static str, at: Option<Instant>, is_past: bool) -> Self {
         Self { owner: Owner::default(), node: Node::new(label), deadline: Deadline::at(at), is_past, is_over: false }
     }
 
