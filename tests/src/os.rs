@@ -74,6 +74,16 @@ pub fn n_fds() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// What the threads of this process have used of the processor; the first number of each `schedstat`.
+pub fn cpu_time() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let nanos = threads.map(|thread| {
+        let text = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
 /// State, parent and process group of a process, if there is one: `('S', 1, 1)`.
 fn stat(pid: u32) -> Option<(char, u32, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

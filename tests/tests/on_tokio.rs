@@ -1,5 +1,4 @@
 //! Trees inside tokio: sleeping, reading, writing, threads, beside tasks of tokio's own.
-#![cfg(feature = "tokio")]
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
@@ -30,10 +29,6 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     // The end of the timeout is a wake as well, and may be what a tree that hung goes on with.
     assert!(start.elapsed() < LONG, "it hung");
     value.unwrap()
-}
-
-fn n_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 #[test]
@@ -170,46 +165,6 @@ fn a_wake_that_is_posted_during_a_turn_is_heard() {
         }));
         tree.await.unwrap();
     });
-}
-
-#[test]
-fn tokios_timeout_drops_the_tree_and_nothing_stays() {
-    struct Flag<'a>(&'a Cell<u32>);
-    impl Drop for Flag<'_> {
-        fn drop(&mut self) {
-            self.0.set(self.0.get() + 1);
-        }
-    }
-    let n_dropped = Cell::new(0);
-    let before = n_descriptors();
-    let runtime = tokio();
-    let inside = runtime.block_on(async {
-        let before = n_descriptors();
-        for _ in 0..3 {
-            let (ours, _theirs) = UnixStream::pair().unwrap();
-            let tree = on_tokio(async {
-                task_group!(|tg| {
-                    tg.spawn(async {
-                        let _flag = Flag(&n_dropped);
-                        sleep(LONG).await;
-                    });
-                    tg.spawn(async {
-                        let _flag = Flag(&n_dropped);
-                        xiio::readable(&ours).await.unwrap();
-                    });
-                    let cleanup = xiio::bracket((), async |()| pending::<()>().await, async |()| panic!("not awaited"));
-                    tg.spawn(cleanup);
-                });
-            });
-            assert!(tokio::time::timeout(Duration::from_millis(20), tree).await.is_err());
-        }
-        assert_eq!(n_dropped.get(), 6);
-        assert_eq!(on_tokio(async { 7 }).await, 7);
-        n_descriptors() - before
-    });
-    assert_eq!(inside, 0);
-    drop(runtime);
-    assert_eq!(n_descriptors(), before);
 }
 
 #[test]

@@ -1,5 +1,4 @@
 //! A tree inside tokio that waits costs nothing. A file of its own, as the time of the whole process is measured.
-#![cfg(feature = "tokio")]
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -7,16 +6,7 @@ use std::time::Duration;
 
 use xiio::compat::on_tokio;
 use xiio::{Promise, sleep, task_group};
-
-/// What the threads of this process have used of the processor; the first number of each `schedstat`.
-fn cpu_time() -> Duration {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let nanos = threads.map(|thread| {
-        let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
-        text.split(' ').next().unwrap().parse::<u64>().unwrap()
-    });
-    Duration::from_nanos(nanos.sum())
-}
+use xiio_tests::os::cpu_time;
 
 #[test]
 fn a_tree_that_waits_uses_no_time_of_the_processor() {
