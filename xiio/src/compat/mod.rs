@@ -6,10 +6,11 @@
 //! | inside anything that drives `async-io` (smol, async-std's successors) | [`on_async_io`] | `async-io` |
 //! | inside any other loop | [`Embed`] | |
 //!
+//! A future that insists on tokio runs inside a xiio task in [`with_tokio`] (feature `tokio`).
 //! hyper serves and fetches over xiio's streams with [`HyperStream`], [`HyperTimer`] and [`GroupExecutor`] (feature `hyper`).
 //!
 //! # Implementation
-//! No thread and no polling loop. The reactor's own descriptor is watched by the foreign loop, and one of its timers follows
+//! No thread (but for `with_tokio`) and no polling loop. The reactor's own descriptor is watched by the foreign loop, and one of its timers follows
 //! the next deadline of the tree; both cost nothing while nothing happens. Wakes from outside go through the waker of the
 //! foreign task. The tree is the current runtime of its thread only while it takes its turn, so tasks of both kinds live
 //! side by side, and may wake each other.
@@ -27,5 +28,5 @@ pub use self::async_io::on_async_io;
 #[cfg(feature = "hyper")]
 pub use self::hyper::{GroupExecutor, HyperStream, HyperTimer};
 #[cfg(feature = "tokio")]
-pub use self::tokio::on_tokio;
+pub use self::tokio::{on_tokio, with_tokio};
 pub use embed::Embed;

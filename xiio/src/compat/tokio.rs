@@ -1,17 +1,22 @@
-//! A xiio tree inside a tokio runtime.
+//! A xiio tree inside a tokio runtime, and futures of tokio's inside a xiio tree.
 
-use std::future::{IntoFuture, poll_fn};
+use std::future::{IntoFuture, pending, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::Instant;
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
+use ::tokio::runtime::Handle;
 use ::tokio::time::{self, Sleep};
 
 use super::Embed;
+use crate::combine::branch;
+use crate::runtime::{Outside, Runtime};
 
 /// Runs a future, and every xiio task under it, inside a tokio runtime.
 ///
@@ -88,4 +93,110 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
         cx.waker().wake_by_ref();
     }
     Poll::Pending
+}
+
+/// Runs a future of tokio's libraries inside a xiio task: sockets, timers and `spawn` of tokio find their runtime.
+///
+/// For a library that insists on tokio (`reqwest`, say) where the program is xiio's. The future stays in its task, so it may borrow and
+/// need not be `Send`, and groups inside of it have the context as well: `xiio::run(with_tokio(main()))` gives it to a whole
+/// program. Where a tokio runtime is around already, as under [`on_tokio`], that one is used.
+///
+/// Some futures of tokio's look for the runtime when they are made, before they are polled: `tokio::time::sleep(…)` as the
+/// argument itself panics, in an `async` block it works.
+///
+/// # Panics
+/// With the panic of the future. When the thread or its runtime cannot be started.
+///
+/// A task that the future hands to `tokio::spawn` keeps its panic to its `JoinHandle`. What needs more than a context panics as in
+/// any current-thread runtime: `block_in_place`, and `spawn_local` outside of a `LocalSet`.
+///
+/// # Cancellation
+/// Passed on to the future; who cancels waits for its cleanup, which has the context, too. A future of tokio's has no cleanup that awaits
+/// and is dropped at once, as by tokio. Tasks that it has handed to `tokio::spawn` are not in the tree: they run on, on the
+/// other thread, unless its destructors abort them.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// let answer = xiio::run(xiio::compat::with_tokio(async {
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+///     xiio::task_group!(|tg| {
+///         tg.spawn(async {
+///             let (mut stream, _) = listener.accept().await.unwrap();
+///             tokio::time::sleep(Duration::from_millis(1)).await;
+///             stream.write_all(b"hello").await.unwrap();
+///         });
+///         let mut answer = String::new();
+///         client.read_to_string(&mut answer).await?;
+///         std::io::Result::Ok(answer)
+///     })
+/// }))?;
+/// assert_eq!(answer, "hello");
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Implementation
+/// One thread for the whole process, `xiio-tokio`, runs a current-thread runtime that watches the descriptors and the clock, and polls what is
+/// given to `tokio::spawn`. Each poll and the destructor of the future enter its context. The thread starts with the first call and stays, since the
+/// tasks of connection pools live there between two calls; while nothing happens it rests in the kernel. An event costs a
+/// wake from one thread to another.
+///
+/// In place, without a thread, is not to be had: a runtime of tokio's turns only in a `block_on`, which may wait, and does not give out the
+/// descriptor that it waits for. A program most of whose work is tokio's takes [`on_tokio`], which has no second thread.
+///
+/// Time is tokio's inside of its futures, also in a test with virtual time: the clock does not jump while one is waited for, nor is
+/// a deadlock seen.
+pub fn with_tokio<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
+    let context = Handle::try_current().unwrap_or_else(|_| helper().clone());
+    branch(InContext { context, future: Some(Box::pin(future.into_future())), outside: None })
+}
+
+/// A future that is polled and dropped in the context of a tokio runtime.
+struct InContext<F> {
+    context: Handle,
+    /// Boxed, since the destructor has to reach it.
+    future: Option<Pin<Box<F>>>,
+    /// Keeps the runtime from taking the wait for a deadlock.
+    outside: Option<Outside>,
+}
+
+impl<F: Future> Future for InContext<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { context, future, outside } = &mut *self;
+        if outside.is_none() {
+            *outside = Runtime::try_with(Runtime::count_outside);
+        }
+        let _entered = context.enter();
+        let value = ready!(future.as_mut().expect("a future is not polled after its end").as_mut().poll(cx));
+        *future = None;
+        Poll::Ready(value)
+    }
+}
+
+impl<F> Drop for InContext<F> {
+    fn drop(&mut self) {
+        // A future that is kept in a thread-local may outlive what keeps tokio's context.
+        let has_ended = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
+        let _entered = (!has_ended).then(|| self.context.enter());
+        self.future = None;
+    }
+}
+
+/// The runtime whose contexts are entered; its thread starts at the first call.
+fn helper() -> &'static Handle {
+    static HELPER: OnceLock<Handle> = OnceLock::new();
+    HELPER.get_or_init(|| start_helper().unwrap_or_else(|error| panic!("cannot start a runtime of tokio: {error}")))
+}
+
+fn start_helper() -> io::Result<Handle> {
+    let runtime = ::tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new().name("xiio-tokio".into()).spawn(move || runtime.block_on(pending::<()>()))?;
+    Ok(handle)
 }
