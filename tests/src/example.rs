@@ -1,8 +1,13 @@
 //! The programs of `examples/`, as children of a test.
 
-use std::io::Write;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// More than an example takes to answer on a machine that is busy with something else.
+const LONG: Duration = Duration::from_secs(60);
 
 /// The example `name`, as built for the profile of this test.
 ///
@@ -25,6 +30,67 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Output {
     // A program that ends without reading all of it may do so.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
+}
+
+/// An example that serves, and is killed when the test has ended.
+pub struct Server {
+    pub child: Child,
+    /// `127.0.0.1:…`, as it says itself.
+    pub address: String,
+}
+
+impl Server {
+    /// Starts the example `name`, which takes an address and says where it listens.
+    ///
+    /// # Panics
+    /// When it does not say so.
+    #[must_use]
+    pub fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut command = example(name);
+        let command = command.arg("127.0.0.1:0").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").expect("it says where it listens").to_owned();
+        Self { child, address }
+    }
+
+    /// A connection that fails rather than wait for ever.
+    ///
+    /// # Panics
+    /// When there is none to be had.
+    #[must_use]
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_write_timeout(Some(LONG)).unwrap();
+        stream
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        assert!(crate::os::send(self.child.id(), libc::SIGTERM));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether there is such a program here. If not the test that needs it is skipped, and this says so.
+#[must_use]
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    if !is_there {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        // Not by `eprintln!`, which the harness keeps to itself when the test passes.
+        let _ = writeln!(io::stderr(), "skipped: `{test}`, as there is no `{name}` here");
+    }
+    is_there
 }
 
 /// `target/<profile>/examples`, seen from `target/<profile>/deps/<test>`.

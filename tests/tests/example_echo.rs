@@ -1,46 +1,11 @@
 //! `examples/echo.rs`: a thousand clients, and some that misbehave.
 #![allow(missing_docs)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use xiio_tests::example::example;
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// The program, killed at the end of the test.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start() -> Self {
-        let mut child =
-            example("echo").arg("127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").unwrap().parse().unwrap();
-        Self { child, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
-        stream.set_write_timeout(Some(LONG)).unwrap();
-        stream
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use xiio_tests::example::{Server, example};
 
 #[track_caller]
 fn assert_echoes(mut stream: &TcpStream, text: &str) {
@@ -52,7 +17,7 @@ fn assert_echoes(mut stream: &TcpStream, text: &str) {
 
 #[test]
 fn a_thousand_clients_are_served_at_once() {
-    let server = Server::start();
+    let server = Server::start("echo", &[]);
     let clients: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
     // All are connected, and then all are answered, the last first.
     for (n, client) in clients.iter().enumerate().rev() {
@@ -65,7 +30,7 @@ fn a_thousand_clients_are_served_at_once() {
 
 #[test]
 fn a_client_that_closes_its_half_gets_the_rest_and_the_end() {
-    let server = Server::start();
+    let server = Server::start("echo", &[]);
     let mut client = server.connect();
     client.write_all(b"the last words").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -76,7 +41,7 @@ fn a_client_that_closes_its_half_gets_the_rest_and_the_end() {
 
 #[test]
 fn one_that_resets_and_one_that_does_not_read_disturb_nobody() {
-    let server = Server::start();
+    let server = Server::start("echo", &[]);
     let good = server.connect();
     assert_echoes(&good, "before");
 
@@ -118,21 +83,17 @@ fn one_that_resets_and_one_that_does_not_read_disturb_nobody() {
 
 #[test]
 fn a_signal_ends_it_and_is_seen_from_outside() {
-    let mut server = Server::start();
+    let mut server = Server::start("echo", &[]);
     let client = server.connect();
     assert_echoes(&client, "here");
-    let pid = libc::pid_t::try_from(server.child.id()).unwrap();
-    // SAFETY: takes its arguments by value; the child has not been waited for.
-    #[expect(unsafe_code, reason = "std does not send signals")]
-    let killed = unsafe { libc::kill(pid, libc::SIGTERM) };
-    assert_eq!(killed, 0);
+    server.terminate();
     assert_eq!(server.child.wait().unwrap().signal(), Some(libc::SIGTERM));
 }
 
 #[test]
 fn an_address_that_is_taken_is_an_error() {
-    let server = Server::start();
-    let output = example("echo").arg(server.address.to_string()).output().unwrap();
+    let server = Server::start("echo", &[]);
+    let output = example("echo").arg(&server.address).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.starts_with(&format!("echo: {}: Address already in use", server.address)), "{stderr}");
