@@ -19,8 +19,6 @@ use reqwest::{Client, StatusCode};
 use xiio::compat::with_tokio;
 use xiio::{timeout, try_gather};
 
-type AnyError = Box<dyn std::error::Error>;
-
 /// Fetches URLs with reqwest.
 #[derive(Parser)]
 struct Arguments {
@@ -35,14 +33,17 @@ struct Arguments {
 #[xiio::main(cancel_on(SIGINT, SIGTERM), name = "reqwest_get")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match timeout(Duration::from_secs(arguments.time), with_tokio(fetch_all(&arguments.urls))).await {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => fail(&*error),
-        Err(elapsed) => fail(&elapsed),
+    let limit = Duration::from_secs(arguments.time);
+    match timeout(limit, with_tokio(fetch_all(&arguments.urls))).await.map_err(Into::into).flatten() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reqwest_get: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-async fn fetch_all(urls: &[String]) -> Result<(), AnyError> {
+async fn fetch_all(urls: &[String]) -> anyhow::Result<()> {
     let client = &Client::new();
     let fetches = urls.iter().map(|url| async move { fetch(client, url).await });
     for ((status, n_bytes), url) in try_gather(fetches).await?.into_iter().zip(urls) {
@@ -54,15 +55,4 @@ async fn fetch_all(urls: &[String]) -> Result<(), AnyError> {
 async fn fetch(client: &Client, url: &str) -> reqwest::Result<(StatusCode, usize)> {
     let response = client.get(url).send().await?;
     Ok((response.status(), response.bytes().await?.len()))
-}
-
-fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprint!("reqwest_get: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        eprint!(": {cause}");
-        source = cause.source();
-    }
-    eprintln!();
-    ExitCode::FAILURE
 }

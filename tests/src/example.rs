@@ -80,17 +80,25 @@ impl Drop for Server {
     }
 }
 
-/// Whether there is such a program here. If not the test that needs it is skipped, and this says so.
+/// Whether there is such a program here, see [`find_program`].
 #[must_use]
 pub fn has_program(name: &str) -> bool {
+    find_program(name, []).is_some()
+}
+
+/// Finds a program in the `PATH` or in one of the directories `elsewhere`. If there is none the test that needs it is skipped,
+/// and this says so.
+#[must_use]
+pub fn find_program(name: &str, elsewhere: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
-    if !is_there {
+    let mut candidates = std::env::split_paths(&path).chain(elsewhere).map(|directory| directory.join(name));
+    let found = candidates.find(|candidate| candidate.is_file());
+    if found.is_none() {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         // Not by `eprintln!`, which the harness keeps to itself when the test passes.
         let _ = writeln!(io::stderr(), "skipped: `{test}`, as there is no `{name}` here");
     }
-    is_there
+    found
 }
 
 /// `target/<profile>/examples`, seen from `target/<profile>/deps/<test>`.
