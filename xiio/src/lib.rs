@@ -122,6 +122,9 @@
 //! polled from inside the one around: on a stack of 2 MiB about 5 000 levels in a release build and 1 000 in a debug build
 //! (`tests/tests/many_tasks.rs`). Linux only is tested.
 
+// On docs.rs each item says which feature brings it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 extern crate self as xiio;
 
 mod combine;
