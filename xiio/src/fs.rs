@@ -40,6 +40,17 @@ fn owned(path: impl AsRef<Path>) -> PathBuf {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let name = xiio::fs::read("/proc/self/comm").await?;
+/// assert!(!name.is_empty());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = owned(path);
     in_thread(move || std::fs::read(path)).await
@@ -49,6 +60,16 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// assert!(xiio::fs::read_to_string("/proc/self/status").await?.contains("Threads:"));
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     let path = owned(path);
     in_thread(move || std::fs::read_to_string(path)).await
@@ -60,6 +81,19 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let file = std::env::temp_dir().join(format!("xiio-fs-write-{}", std::process::id()));
+/// xiio::fs::write(&file, "hello").await?;
+/// assert_eq!(xiio::fs::read(&file).await?, b"hello");
+/// xiio::fs::remove_file(&file).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::Result<()> {
     let (path, contents) = (owned(path), contents.into());
     in_thread(move || std::fs::write(path, contents)).await
@@ -69,6 +103,18 @@ pub async fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let file = std::env::temp_dir().join(format!("xiio-fs-copy-{}", std::process::id()));
+/// assert!(xiio::fs::copy("/proc/self/status", &file).await? > 0);
+/// xiio::fs::remove_file(&file).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (owned(from), owned(to));
     in_thread(move || std::fs::copy(from, to)).await
@@ -78,6 +124,21 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let file = std::env::temp_dir().join(format!("xiio-fs-rename-{}", std::process::id()));
+/// let renamed = file.with_extension("done");
+/// xiio::fs::write(&file, "hello").await?;
+/// xiio::fs::rename(&file, &renamed).await?;
+/// assert!(!xiio::fs::exists(&file).await?);
+/// xiio::fs::remove_file(&renamed).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (owned(from), owned(to));
     in_thread(move || std::fs::rename(from, to)).await
@@ -87,6 +148,9 @@ pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
 pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
     in_thread(move || std::fs::remove_file(path)).await
@@ -96,6 +160,19 @@ pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let dir = std::env::temp_dir().join(format!("xiio-fs-create-{}", std::process::id()));
+/// xiio::fs::create_dir(&dir).await?;
+/// assert!(xiio::fs::create_dir(&dir).await.is_err());
+/// xiio::fs::remove_dir(&dir).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
     in_thread(move || std::fs::create_dir(path)).await
@@ -105,6 +182,19 @@ pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let dir = std::env::temp_dir().join(format!("xiio-fs-create-all-{}", std::process::id()));
+/// xiio::fs::create_dir_all(dir.join("a/b")).await?;
+/// xiio::fs::create_dir_all(dir.join("a/b")).await?;
+/// xiio::fs::remove_dir_all(&dir).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
     in_thread(move || std::fs::create_dir_all(path)).await
@@ -114,6 +204,9 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
 pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
     in_thread(move || std::fs::remove_dir(path)).await
@@ -123,6 +216,9 @@ pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
 pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
     in_thread(move || std::fs::remove_dir_all(path)).await
@@ -132,6 +228,17 @@ pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of its namesake, and the first that its iterator gives.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let entries = xiio::fs::read_dir("/proc/self/task").await?;
+/// assert!(!entries.is_empty());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
     let path = owned(path);
     in_thread(move || std::fs::read_dir(path)?.collect()).await
@@ -141,6 +248,16 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// assert!(xiio::fs::metadata("/").await?.is_dir());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     let path = owned(path);
     in_thread(move || std::fs::metadata(path)).await
@@ -150,6 +267,16 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// assert!(xiio::fs::symlink_metadata("/proc/self").await?.is_symlink());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     let path = owned(path);
     in_thread(move || std::fs::symlink_metadata(path)).await
@@ -159,6 +286,16 @@ pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// assert!(!xiio::fs::exists("/no/such/file").await?);
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
     let path = owned(path);
     in_thread(move || std::fs::exists(path)).await
@@ -168,6 +305,16 @@ pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// assert_eq!(xiio::fs::canonicalize("/usr/../usr").await?, std::path::Path::new("/usr"));
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
     let path = owned(path);
     in_thread(move || std::fs::canonicalize(path)).await
@@ -177,6 +324,22 @@ pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
 ///
 /// # Errors
 /// Those of its namesake.
+///
+/// # Cancellation
+/// See the [room](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let file = std::env::temp_dir().join(format!("xiio-fs-permissions-{}", std::process::id()));
+/// xiio::fs::write(&file, "hello").await?;
+/// let mut permissions = xiio::fs::metadata(&file).await?.permissions();
+/// permissions.set_readonly(true);
+/// xiio::fs::set_permissions(&file, permissions).await?;
+/// assert!(xiio::fs::metadata(&file).await?.permissions().readonly());
+/// xiio::fs::remove_file(&file).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub async fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
     let path = owned(path);
     in_thread(move || std::fs::set_permissions(path, permissions)).await

@@ -11,6 +11,18 @@ const CHUNK: usize = 8 * 1024;
 const MAX_LINE: usize = 64 * 1024;
 
 /// What can be looked at before it is taken, as `std::io::BufRead`.
+///
+/// # Examples
+/// ```
+/// use xiio::io::{BufRead, BufReader};
+///
+/// # xiio::run(async {
+/// let mut words = BufReader::new(&b"one,two"[..]);
+/// let mut word = Vec::new();
+/// words.read_until(b',', &mut word).await?;
+/// assert_eq!((&word[..], words.fill_buf().await?), (&b"one,"[..], &b"two"[..]));
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub trait BufRead: Read {
     /// Waits until something is buffered and shows it, without taking it; nothing at the end.
     ///
@@ -45,6 +57,20 @@ pub trait BufRead: Read {
     ///
     /// # Cancellation
     /// Nothing is taken: what has come so far stays in the buffer.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufRead, BufReader};
+    ///
+    /// # xiio::run(async {
+    /// let mut lines = BufReader::new(&b"one\ntwo"[..]);
+    /// let mut line = String::new();
+    /// while lines.read_line(&mut line).await? > 0 {
+    ///     println!("{}", line.trim_end());
+    ///     line.clear();
+    /// }
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     fn read_line(&mut self, line: &mut String) -> impl Future<Output = io::Result<usize>> {
         async {
             let mut bytes = Vec::new();
@@ -100,6 +126,17 @@ impl<R> BufReader<R> {
     }
 
     /// How many bytes a line may have, its end included; `usize::MAX` is no limit but the memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufRead, BufReader};
+    ///
+    /// # xiio::run(async {
+    /// let mut lines = BufReader::new(&b"far too long\n"[..]).max_line(4);
+    /// let error = lines.read_line(&mut String::new()).await.unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn max_line(mut self, n_bytes: usize) -> Self {
         self.max_line = n_bytes;

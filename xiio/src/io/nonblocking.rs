@@ -102,6 +102,18 @@ impl<T: AsFd> Async<T> {
     }
 
     /// Gives the descriptor back, deregistered. It stays non-blocking.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::Async;
+    ///
+    /// # xiio::run(async {
+    /// let (_reader, writer) = std::io::pipe()?;
+    /// let writer = Async::new(writer)?;
+    /// writer.writable().await?;
+    /// let _of_std: std::io::PipeWriter = writer.into_inner();
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub fn into_inner(self) -> T {
         self.inner
     }
@@ -123,6 +135,21 @@ impl<T: AsFd> Async<T> {
     ///
     /// # Cancellation
     /// Nothing is taken from the descriptor.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use xiio::io::Async;
+    ///
+    /// # xiio::run(async {
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// let mut reader = Async::new(reader)?;
+    /// writer.write_all(b"x")?;
+    /// reader.readable().await?;
+    /// // It does not block, so the functions of `std` may be used now.
+    /// assert_eq!(reader.get_mut().read(&mut [0; 8])?, 1);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn readable(&self) -> io::Result<()> {
         readable(&self.inner).await
     }
@@ -130,6 +157,9 @@ impl<T: AsFd> Async<T> {
     /// Waits until it is writable: there is room, or an error to fetch.
     ///
     /// See [`Async::readable`] for errors and cancellation.
+    ///
+    /// # Cancellation
+    /// Nothing is written.
     pub async fn writable(&self) -> io::Result<()> {
         writable(&self.inner).await
     }
@@ -173,6 +203,22 @@ impl<T: AsFd> Async<T> {
     /// `WouldBlock`.
     ///
     /// See [`Async::read_with`] for errors, panics and cancellation.
+    ///
+    /// # Cancellation
+    /// `operation` is called no more.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::unix::net::UnixDatagram;
+    /// use xiio::io::Async;
+    ///
+    /// # xiio::run(async {
+    /// let (a, b) = UnixDatagram::pair()?;
+    /// let a = Async::new(a)?;
+    /// assert_eq!(a.write_with(|socket| socket.send(b"hi")).await?, 2);
+    /// assert_eq!(b.recv(&mut [0; 8])?, 2);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn write_with<R>(&self, mut operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.operate(Direction::Write, move |io| operation(&io.inner)).await
     }

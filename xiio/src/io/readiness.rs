@@ -46,6 +46,13 @@ pub async fn readable(fd: impl AsFd) -> io::Result<()> {
 /// Waits until `fd` is writable: there is room, or an error to fetch.
 ///
 /// See [`readable`] for errors, panics and cancellation.
+///
+/// # Examples
+/// ```
+/// let (_reader, writer) = std::io::pipe()?;
+/// xiio::run(xiio::writable(&writer))?;
+/// # std::io::Result::Ok(())
+/// ```
 pub async fn writable(fd: impl AsFd) -> io::Result<()> {
     Readiness::new(fd.as_fd(), Direction::Write).await
 }
@@ -99,8 +106,18 @@ pub async fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// What `write(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.
 ///
+/// # Panics
+/// When polled outside of a runtime.
+///
 /// # Cancellation
 /// Dropped or cancelled before it is ready, it has written nothing.
+///
+/// # Examples
+/// ```
+/// let (_reader, writer) = std::io::pipe()?;
+/// assert_eq!(xiio::run(xiio::write(&writer, b"hello"))?, 5);
+/// # std::io::Result::Ok(())
+/// ```
 ///
 /// # Source
 /// `write(2)`, `pipe(7)`; `xiio.write` in the Python original.
@@ -120,8 +137,23 @@ pub async fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
 /// # Errors
 /// As [`write`](write()); `WriteZero` when nothing is accepted any more. How much was written before is not told.
 ///
+/// # Panics
+/// When polled outside of a runtime.
+///
 /// # Cancellation
 /// A part of `buf` may have been written.
+///
+/// # Examples
+/// ```
+/// use std::io::Read;
+///
+/// let (mut reader, writer) = std::io::pipe()?;
+/// xiio::run(xiio::write_all(&writer, b"hello"))?;
+/// let mut buf = [0; 5];
+/// reader.read_exact(&mut buf)?;
+/// assert_eq!(&buf, b"hello");
+/// # std::io::Result::Ok(())
+/// ```
 ///
 /// # Source
 /// `xiio.writeall` in the Python original.

@@ -62,6 +62,19 @@ pub trait Read {
     ///
     /// # Cancellation
     /// A part may have been read, and is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::Read;
+    ///
+    /// # xiio::run(async {
+    /// let mut stream = &b"head and body"[..];
+    /// let mut head = [0; 4];
+    /// stream.read_exact(&mut head).await?;
+    /// assert_eq!(&head, b"head");
+    /// assert!(stream.read_exact(&mut [0; 100]).await.is_err());
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     fn read_exact(&mut self, mut buf: &mut [u8]) -> impl Future<Output = io::Result<()>> {
         async move {
             while !buf.is_empty() {
@@ -116,6 +129,17 @@ pub trait Read {
     ///
     /// # Cancellation
     /// What was read before is lost; [`Read::read_to_end`] keeps it.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::Read;
+    ///
+    /// # xiio::run(async {
+    /// let mut text = String::new();
+    /// (&b"hello"[..]).read_to_string(&mut text).await?;
+    /// assert_eq!(text, "hello");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     fn read_to_string(&mut self, text: &mut String) -> impl Future<Output = io::Result<usize>> {
         async {
             let mut bytes = Vec::new();
@@ -126,6 +150,17 @@ pub trait Read {
     }
 
     /// The same, ending after `limit` bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::Read;
+    ///
+    /// # xiio::run(async {
+    /// let mut start = Vec::new();
+    /// (&b"more than wanted"[..]).take(4).read_to_end(&mut start).await?;
+    /// assert_eq!(start, b"more");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     fn take(self, limit: u64) -> Take<Self>
     where
         Self: Sized,
@@ -165,6 +200,22 @@ pub(super) fn invalid_text(error: std::str::Utf8Error) -> io::Error {
 }
 
 /// What bytes can be written to, as `std::io::Write`; see the [room](crate::io) for why its methods are `async`.
+///
+/// # Examples
+/// ```
+/// use xiio::io::Write;
+///
+/// # xiio::run(async {
+/// async fn greet(to: &mut impl Write) -> std::io::Result<()> {
+///     to.write_all(b"hello\n").await?;
+///     to.flush().await
+/// }
+///
+/// let mut greeting = Vec::new();
+/// greet(&mut greeting).await?;
+/// assert_eq!(greeting, b"hello\n");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub trait Write {
     /// Waits until there is room, and writes once from `buf`.
     ///
@@ -199,6 +250,9 @@ pub trait Write {
     ///
     /// # Errors
     /// As [`Write::write`].
+    ///
+    /// # Cancellation
+    /// A part may have been passed on; the next call goes on with the rest.
     fn flush(&mut self) -> impl Future<Output = io::Result<()>> {
         async { Ok(()) }
     }
@@ -230,6 +284,18 @@ pub trait Write {
     ///
     /// # Cancellation
     /// A part may have been written; `bufs` are advanced past it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::IoSlice;
+    /// use xiio::io::Write;
+    ///
+    /// # xiio::run(async {
+    /// let mut message = Vec::new();
+    /// message.write_all_vectored(&mut [IoSlice::new(b"head, "), IoSlice::new(b"body")]).await?;
+    /// assert_eq!(message, b"head, body");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     fn write_all_vectored(&mut self, mut bufs: &mut [IoSlice<'_>]) -> impl Future<Output = io::Result<()>> {
         async move {
             IoSlice::advance_slices(&mut bufs, 0);
