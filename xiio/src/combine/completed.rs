@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::runtime::poll_leaf;
 use crate::task_group;
+use crate::time::yield_now;
 
 /// Runs futures side by side and hands their outputs to a consumer in the order of completion.
 ///
@@ -60,6 +61,16 @@ where
     ///
     /// # Panics
     /// When it is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::as_completed;
+    ///
+    /// // Only as many futures are made as it takes.
+    /// let endless = (0..).map(|n| async move { n * n });
+    /// let first = xiio::run(as_completed(endless).limit(2).consume(async |squares| squares.next().await));
+    /// assert_eq!(first, Some(0));
+    /// ```
     pub fn limit(mut self, limit: usize) -> Self {
         assert!(limit > 0, "`as_completed` with `limit(0)` could never start a future");
         self.limit = limit;
@@ -91,6 +102,8 @@ where
                     let mut next = Some(first);
                     while let Some(future) = next {
                         worker.give(future.into_future().await);
+                        // The next one may be ready at once, and so on: others have their turn in between.
+                        yield_now().await;
                         next = futures.borrow_mut().next();
                     }
                 });
