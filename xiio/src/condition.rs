@@ -59,6 +59,21 @@ impl<'a> Interest<'a> {
 }
 
 /// What a [`Condition`] found when it ended. Descriptors are in ascending order.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsRawFd;
+/// use std::time::Duration;
+/// use xiio::{Condition, Promise};
+///
+/// let (reader, writer) = std::io::pipe()?;
+/// let promise = Promise::<u32>::new();
+/// let condition = Condition::new().readable(&reader).writable(&writer).promise(&promise).timeout(Duration::from_secs(60));
+/// let ready = xiio::run(condition.wait())?;
+/// assert_eq!(ready.writable(), [writer.as_raw_fd()]);
+/// assert!(ready.readable().is_empty() && !ready.is_promise_set() && !ready.is_elapsed());
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ready {
     readable: Vec<RawFd>,
@@ -168,6 +183,19 @@ impl<'a> Condition<'a> {
 
     /// A condition that is fulfilled when either is: both directions of one descriptor are watched, promises are united, the
     /// earlier deadline counts.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xiio::{Condition, Promise};
+    ///
+    /// let promise = Promise::new();
+    /// promise.set(7).unwrap();
+    /// let late = Condition::new().timeout(Duration::from_secs(60));
+    /// let either = late.combine(Condition::new().promise(&promise));
+    /// assert!(xiio::run(either.wait())?.is_promise_set());
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn combine(mut self, other: Self) -> Self {
         self.promises.extend(other.promises);
         if let Some(deadline) = other.deadline {
@@ -183,6 +211,16 @@ impl<'a> Condition<'a> {
     ///
     /// # Errors
     /// For a descriptor that is closed; it is named.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::Condition;
+    ///
+    /// let (reader, writer) = std::io::pipe()?;
+    /// assert!(!Condition::new().readable(&reader).is_fulfilled()?);
+    /// assert!(Condition::new().writable(&writer).is_fulfilled()?);
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn is_fulfilled(&self) -> io::Result<bool> {
         self.look().map(|ready| ready.is_any())
     }

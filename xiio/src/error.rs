@@ -40,6 +40,19 @@ impl From<Elapsed> for io::Error {
 /// A task ended without a value: it was cancelled, or it failed and its group has the failure.
 ///
 /// What [`Task::outcome`](crate::Task::outcome) gives.
+///
+/// # Examples
+/// ```
+/// use xiio::Cancelled;
+///
+/// xiio::run(async {
+///     xiio::task_group!(|tg| {
+///         let task = tg.spawn(std::future::pending::<()>());
+///         tg.cancel();
+///         let Err(Cancelled { .. }) = task.outcome().await else { panic!("it has ended") };
+///     });
+/// });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cancelled;

@@ -39,6 +39,9 @@ impl fmt::Display for Tree {
 /// # Panics
 /// When polled outside of a runtime.
 ///
+/// # Cancellation
+/// Nothing is left behind; the tree may still be drawn, for nobody.
+///
 /// # Examples
 /// ```
 /// let tree = xiio::run(async {

@@ -63,6 +63,16 @@ impl<T> Promise<T> {
     ///
     /// # Errors
     /// Gives `value` back when the promise was set before.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::Promise;
+    ///
+    /// let promise = Promise::new();
+    /// assert_eq!(promise.set("first"), Ok(()));
+    /// assert_eq!(promise.set("second"), Err("second"));
+    /// assert_eq!(promise.get(), Some(&"first"));
+    /// ```
     pub fn set(&self, value: T) -> Result<(), T> {
         self.shared.value.set(value)?;
         let woken: Vec<Waker> = self.shared.lock().iter_mut().filter_map(Option::take).collect();
@@ -86,6 +96,19 @@ impl<T> Promise<T> {
     ///
     /// # Cancellation
     /// Nothing is left behind; the value stays for the others.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xiio::{Promise, timeout};
+    ///
+    /// let promise = Promise::new();
+    /// xiio::run(async {
+    ///     assert!(timeout(Duration::from_millis(1), promise.wait()).await.is_err());
+    ///     promise.set(7).unwrap();
+    ///     assert_eq!((promise.wait().await, promise.wait().await), (7, 7));
+    /// });
+    /// ```
     pub fn wait(&self) -> WaitPromise<T>
     where
         T: Clone,
@@ -112,6 +135,15 @@ impl<T, E> Promise<Result<T, E>> {
     ///
     /// # Errors
     /// Gives `error` back when the promise was set before.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::Promise;
+    ///
+    /// let answer: Promise<Result<i32, &str>> = Promise::new();
+    /// answer.set_err("nobody knows").unwrap();
+    /// assert_eq!(answer.get(), Some(&Err("nobody knows")));
+    /// ```
     pub fn set_err(&self, error: E) -> Result<(), E> {
         self.set(Err(error)).map_err(|result| match result {
             Ok(_) => unreachable!("it is what was given"),

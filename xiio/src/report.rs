@@ -21,6 +21,26 @@ pub struct Report {
 }
 
 /// What a [`Report`] is about.
+///
+/// # Examples
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use xiio::inspect::{ReportKind, listen};
+/// use xiio::try_task_group;
+///
+/// let kinds = Rc::new(RefCell::new(Vec::new()));
+/// let sink = Rc::clone(&kinds);
+/// let _listening = listen(move |report| sink.borrow_mut().push(report.kind()));
+/// let failed: Result<(), &str> = xiio::run(async {
+///     try_task_group!(error = &str, |tg| {
+///         tg.spawn(xiio::bracket((), async |()| std::future::pending::<Result<(), &str>>().await, async |()| panic!("and a panic")));
+///         xiio::yield_now().await;
+///         Err("the group's error")?
+///     })
+/// });
+/// assert!(failed.is_err());
+/// assert_eq!(*kinds.borrow(), [ReportKind::LaterFailure]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReportKind {

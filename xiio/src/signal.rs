@@ -83,6 +83,19 @@ pub fn real_time(n: u32) -> Option<i32> {
 /// A subscription, see [`subscribe`].
 ///
 /// Dropped, it forgets what it has not given yet.
+///
+/// # Examples
+/// ```
+/// use xiio::process::run_process;
+/// use xiio::signal::{SIGUSR1, subscribe};
+///
+/// # xiio::run(async {
+/// let mut signals = subscribe(&[SIGUSR1])?;
+/// let pid = std::process::id().to_string();
+/// run_process(["kill", "-USR1", &pid]).await?;
+/// assert_eq!(signals.recv().await?, SIGUSR1);
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct Signals {
     subscription: Subscription,
 }
@@ -115,6 +128,15 @@ impl Signals {
     }
 
     /// A signal that has come already, if there is one.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::signal::{SIGUSR2, subscribe};
+    ///
+    /// let mut signals = subscribe(&[SIGUSR2])?;
+    /// assert_eq!(signals.try_recv(), None);
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn try_recv(&mut self) -> Option<i32> {
         self.subscription.take()
     }

@@ -39,6 +39,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// A body in which nothing can wake any task fails with the tree of tasks after two seconds, and so does one that leaves a
 /// timer or a watched descriptor behind.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::testing::Tester;
+///
+/// let value = Tester::new().name("a test").virtual_time().seeds(0..10).run(|| async {
+///     let late = xiio::timeout(Duration::from_secs(60), std::future::pending::<()>()).await;
+///     assert!(late.is_err());
+/// });
+/// ```
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `run`"]
 pub struct Tester {
@@ -84,6 +95,16 @@ impl Tester {
     /// when all wait.
     ///
     /// While a descriptor, a process or a thread of the pool is waited for, time passes as it does outside.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use xiio::testing::Tester;
+    ///
+    /// let start = Instant::now();
+    /// Tester::new().virtual_time().run(|| xiio::sleep(Duration::from_secs(3600)));
+    /// assert!(start.elapsed() < Duration::from_secs(60));
+    /// ```
     pub fn virtual_time(mut self) -> Self {
         self.config.has_virtual_time = true;
         self
@@ -95,6 +116,26 @@ impl Tester {
     }
 
     /// Runs the body once for each seed; a failure names the seed that repeats it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::cell::RefCell;
+    /// use std::collections::HashSet;
+    /// use xiio::testing::Tester;
+    ///
+    /// let orders = RefCell::new(HashSet::new());
+    /// Tester::new().seeds(0..100).run(|| async {
+    ///     let order = RefCell::new(String::new());
+    ///     xiio::task_group!(|tg| {
+    ///         for name in ["a", "b"] {
+    ///             let order = &order;
+    ///             tg.spawn(async move { order.borrow_mut().push_str(name) });
+    ///         }
+    ///     });
+    ///     orders.borrow_mut().insert(order.into_inner());
+    /// });
+    /// assert_eq!(orders.into_inner(), HashSet::from(["ab".to_owned(), "ba".to_owned()]));
+    /// ```
     pub fn seeds(mut self, seeds: Range<u64>) -> Self {
         self.seeds = Some(seeds);
         self

@@ -13,6 +13,18 @@ use crate::unwind::{gate, report_if_ran_on};
 ///
 /// The same as [`Instant::now`], except in tests with virtual time, where it stands still while any task has something
 /// to do. Outside of a runtime it is the system's clock.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::testing::Tester;
+///
+/// Tester::new().virtual_time().run(|| async {
+///     let start = xiio::now();
+///     xiio::sleep(Duration::from_secs(3600)).await;
+///     assert_eq!(xiio::now() - start, Duration::from_secs(3600));
+/// });
+/// ```
 #[must_use]
 pub fn now() -> Instant {
     Runtime::try_with(Runtime::now).unwrap_or_else(Instant::now)
@@ -268,6 +280,17 @@ impl Interval {
     ///
     /// # Cancellation
     /// A tick that was not given is given next time.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # xiio::run(async {
+    /// let mut ticks = xiio::interval(Duration::from_millis(1));
+    /// let due = ticks.tick().await;
+    /// assert!(ticks.tick().await >= due + Duration::from_millis(1));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn tick(&mut self) -> Instant {
         poll_fn(|cx| self.poll_tick(cx)).await
     }

@@ -43,6 +43,12 @@ where
 /// # Errors
 /// The first error, once the others have cleaned up.
 ///
+/// # Panics
+/// As [`gather`].
+///
+/// # Cancellation
+/// As [`gather`].
+///
 /// # Examples
 /// ```
 /// let parsed = xiio::run(xiio::try_gather(["1", "2"].map(|text| async { text.parse::<i32>() })));

@@ -55,6 +55,15 @@ pub fn timeout<F: IntoFuture>(
 
 /// Runs a future until `at` at the latest, see [`timeout`].
 ///
+/// # Errors
+/// As [`timeout`].
+///
+/// # Panics
+/// As [`timeout`].
+///
+/// # Cancellation
+/// As [`timeout`].
+///
 /// # Examples
 /// ```
 /// use std::time::Instant;

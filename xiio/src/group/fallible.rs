@@ -19,6 +19,24 @@ pub(super) type Errors<E> = Rc<RefCell<VecDeque<E>>>;
 /// The tasks of a `try_task_group!` block: each returns a `Result`, and the first `Err` cancels the rest.
 ///
 /// See [`TaskGroup`](crate::TaskGroup) for what tasks may borrow.
+///
+/// # Examples
+/// Passed on to a function that spawns into it:
+/// ```
+/// use xiio::{TryTaskGroup, try_task_group};
+///
+/// fn parse<'env>(tg: &TryTaskGroup<'env, std::num::ParseIntError>, text: &'env str) {
+///     tg.spawn(async { text.parse::<u32>() });
+/// }
+///
+/// async fn are_numbers(texts: &[&str]) -> Result<(), std::num::ParseIntError> {
+///     try_task_group!(|tg| {
+///         texts.iter().for_each(|text| parse(tg, text));
+///     })
+/// }
+/// assert!(xiio::run(are_numbers(&["1", "2"])).is_ok());
+/// assert!(xiio::run(are_numbers(&["1", "two"])).is_err());
+/// ```
 pub struct TryTaskGroup<'env, E> {
     group: Group<'env>,
     /// Made when the first task is spawned, taken when the group is closed.
@@ -59,11 +77,43 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     }
 
     /// Cancels the tasks that are there now, see [`TaskGroup::cancel`](crate::TaskGroup::cancel).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io;
+    /// use xiio::try_task_group;
+    ///
+    /// let answer: io::Result<i32> = xiio::run(async {
+    ///     try_task_group!(error = io::Error, |tg| {
+    ///         tg.spawn(async { std::future::pending::<io::Result<()>>().await });
+    ///         let answer = tg.spawn(async { Ok(7) }).await;
+    ///         // The other one has no end of its own.
+    ///         tg.cancel();
+    ///         answer
+    ///     })
+    /// });
+    /// assert_eq!(answer.unwrap(), 7);
+    /// ```
     pub fn cancel(&self) {
         self.group.cancel();
     }
 
     /// Registers a cleanup, see [`TaskGroup::defer`](crate::TaskGroup::defer).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::cell::Cell;
+    /// use xiio::try_task_group;
+    ///
+    /// let is_closed = Cell::new(false);
+    /// let failed: Result<(), &str> = xiio::run(async {
+    ///     try_task_group!(error = &str, |tg| {
+    ///         tg.defer(async { is_closed.set(true) });
+    ///         tg.spawn(async { Err::<(), _>("failed") });
+    ///     })
+    /// });
+    /// assert!(failed.is_err() && is_closed.get());
+    /// ```
     pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
         self.group.defer(cleanup);
     }
@@ -115,6 +165,24 @@ impl<E> fmt::Debug for TryTaskGroup<'_, E> {
 }
 
 /// One failure of a group with the option `all_errors`.
+///
+/// # Examples
+/// ```
+/// use xiio::{Failure, GroupError, try_task_group};
+///
+/// async fn both() -> Result<(), GroupError<String>> {
+///     try_task_group!(all_errors, error = String, |tg| {
+///         tg.spawn(async { Err::<(), _>("an error".to_owned()) });
+///         tg.spawn(async { if true { panic!("a panic") } else { Ok(()) } });
+///     })
+/// }
+/// let failures = xiio::run(both()).unwrap_err().into_failures();
+/// let texts = failures.map(|failure| match failure {
+///     Failure::Error(error) => error,
+///     Failure::Panic(payload) => payload.downcast::<&str>().unwrap().to_string(),
+/// });
+/// assert_eq!(texts.collect::<Vec<_>>(), ["an error", "a panic"]);
+/// ```
 pub enum Failure<E> {
     /// A task or the body returned this error.
     Error(E),

@@ -12,6 +12,26 @@ use super::task::Task;
 /// they may not borrow locals of the block's own body, which ends before they do.
 ///
 /// It stays on its thread.
+///
+/// # Examples
+/// Passed on to a function that spawns into it:
+/// ```
+/// use std::cell::Cell;
+/// use xiio::{TaskGroup, task_group};
+///
+/// fn count<'env>(tg: &TaskGroup<'env>, counter: &'env Cell<u32>) {
+///     tg.spawn(async { counter.set(counter.get() + 1) });
+/// }
+///
+/// let counter = Cell::new(0);
+/// xiio::run(async {
+///     task_group!(|tg| {
+///         count(tg, &counter);
+///         count(tg, &counter);
+///     });
+/// });
+/// assert_eq!(counter.get(), 2);
+/// ```
 pub struct TaskGroup<'env> {
     group: Group<'env>,
 }

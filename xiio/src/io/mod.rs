@@ -17,6 +17,9 @@
 //! As in `std`, what can be read through a shared reference has the traits for the reference too: `&TcpStream` is
 //! `Read + Write`, so two tasks may share one socket without splitting it.
 //!
+//! # Panics
+//! What has to wait outside of a runtime panics.
+//!
 //! # Features
 //! `futures-io`: `Async`, the streams of [`net`](crate::net) and their halves have the traits of the `futures-io` crate. There the
 //! last task that polled a direction is woken.

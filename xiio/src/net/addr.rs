@@ -126,6 +126,14 @@ impl<T: Target + ?Sized> Target for &T {
 /// # Cancellation
 /// A look-up cannot be interrupted. Nobody waits for it: it ends on its thread by itself.
 ///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let addrs: Vec<_> = xiio::net::lookup_host("[::1]:80").await?.collect();
+/// assert_eq!(addrs, ["[::1]:80".parse().unwrap()]);
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+///
 /// # Source
 /// `std::net::ToSocketAddrs::to_socket_addrs`.
 pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<impl Iterator<Item = SocketAddr>> {

@@ -21,6 +21,26 @@ pub struct OwnedReadHalf<S>(Rc<S>);
 /// The half of a stream that is written to and may go its own way, see `into_split` of the streams.
 ///
 /// Dropped, it tells the other end that no more comes.
+///
+/// # Examples
+/// ```
+/// use xiio::io::{Read, Write};
+/// use xiio::net::UnixStream;
+///
+/// # xiio::run(async {
+/// let (stream, mut peer) = UnixStream::pair()?;
+/// let (mut read, mut write) = stream.into_split();
+/// xiio::task_group!(|tg| {
+///     tg.spawn(async move { write.write_all(b"all of it").await });
+///     let mut text = String::new();
+///     // Ends since the half to write was dropped.
+///     peer.read_to_string(&mut text).await?;
+///     assert_eq!(text, "all of it");
+///     drop(peer);
+///     assert_eq!(read.read(&mut [0; 8]).await?, 0);
+/// });
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct OwnedWriteHalf<S>(Writing<S>);
 
@@ -69,6 +89,20 @@ impl<S> OwnedReadHalf<S> {
     ///
     /// # Errors
     /// Both halves, when they are not of one stream.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::net::UnixStream;
+    ///
+    /// # xiio::run(async {
+    /// let ((one, _), (other, _)) = (UnixStream::pair()?, UnixStream::pair()?);
+    /// let ((read, write), (other_read, other_write)) = (one.into_split(), other.into_split());
+    /// let error = read.reunite(other_write).unwrap_err();
+    /// assert_eq!(error.to_string(), "the halves are not of one stream");
+    /// let _one: UnixStream = error.0.reunite(write)?;
+    /// # drop(other_read);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub fn reunite(self, write: OwnedWriteHalf<S>) -> Result<S, ReuniteError<S>> {
         write.reunite(self)
     }

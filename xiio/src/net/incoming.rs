@@ -11,6 +11,26 @@ use crate::time::sleep;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The clients of a listener, see [`TcpListener::incoming`].
+///
+/// # Examples
+/// ```
+/// use xiio::net::{TcpListener, TcpStream};
+///
+/// # xiio::run(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let _stream = TcpStream::connect(listener.local_addr()?).await?;
+/// let mut incoming = listener.incoming();
+/// while let Some(client) = incoming.next().await {
+///     match client {
+///         Ok(client) => {
+///             println!("{} is here", client.peer_addr()?);
+///             break;
+///         }
+///         Err(error) => eprintln!("cannot take a client: {error}"),
+///     }
+/// }
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Incoming<'a, L> {
     listener: &'a L,

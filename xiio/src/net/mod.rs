@@ -54,6 +54,9 @@
 //!   waits for its place holds its client already.
 //! - the listener itself (`EBADF`, `EINVAL`, `ENOTSOCK`), which cannot happen with these types.
 //!
+//! # Panics
+//! What has to wait outside of a runtime panics.
+//!
 //! # Threads
 //! A socket stays on the thread of its runtime. To serve it on another one, send the type of `std`, which is made with
 //! `try_into`.

@@ -15,6 +15,18 @@ use crate::sys::socket as sys;
 pub(super) const BACKLOG: i32 = 1024;
 
 /// Takes clients. See [`std::net::TcpListener`], and the [room](super) for how its loop survives.
+///
+/// # Examples
+/// ```
+/// use xiio::net::{TcpListener, TcpStream};
+///
+/// # xiio::run(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let (connected, accepted) = xiio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
+/// let (client, addr) = accepted?;
+/// assert_eq!(addr, connected?.local_addr()?);
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct TcpListener {
     io: Async<net::TcpListener>,
 }
@@ -69,6 +81,23 @@ impl TcpListener {
 /// A connection. See [`std::net::TcpStream`].
 ///
 /// Both it and `&TcpStream` have [`Read`](crate::io::Read) and [`Write`](crate::io::Write). Dropped, it is closed.
+///
+/// # Examples
+/// ```
+/// use xiio::io::{Read, Write};
+/// use xiio::net::{TcpListener, TcpStream};
+///
+/// # xiio::run(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut stream = TcpStream::connect(listener.local_addr()?).await?;
+/// let (mut client, _) = listener.accept().await?;
+/// client.write_all(b"hello").await?;
+/// drop(client);
+/// let mut greeting = String::new();
+/// stream.read_to_string(&mut greeting).await?;
+/// assert_eq!(greeting, "hello");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct TcpStream {
     io: Async<net::TcpStream>,
 }
@@ -114,6 +143,21 @@ impl TcpStream {
     ///
     /// # Cancellation
     /// Nothing is taken in any case.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{Read, Write};
+    /// use xiio::net::{TcpListener, TcpStream};
+    ///
+    /// # xiio::run(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let mut stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// stream.write_all(b"x").await?;
+    /// let (mut client, _) = listener.accept().await?;
+    /// assert_eq!(client.peek(&mut [0; 8]).await?, 1);
+    /// assert_eq!(client.read(&mut [0; 8]).await?, 1);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.io.read_with(|stream| stream.peek(buf)).await
     }

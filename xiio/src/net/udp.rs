@@ -47,6 +47,18 @@ impl UdpSocket {
     ///
     /// # Cancellation
     /// The socket is as it was.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::net::UdpSocket;
+    ///
+    /// # xiio::run(async {
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    /// a.connect(b.local_addr()?).await?;
+    /// a.send(b"hello").await?;
+    /// assert_eq!(b.recv_from(&mut [0; 16]).await?, (5, a.local_addr()?));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
         first(&addr, |addr| self.io.get_ref().connect(addr)).await
     }
@@ -66,6 +78,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// What `recvfrom(2)` reports.
+    ///
+    /// # Cancellation
+    /// No datagram is lost.
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.read_with(|socket| socket.peek_from(buf)).await
     }
@@ -97,6 +112,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// What `recv(2)` reports.
+    ///
+    /// # Cancellation
+    /// No datagram is lost.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.io.read_with(|socket| socket.peek(buf)).await
     }

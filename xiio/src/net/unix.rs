@@ -20,6 +20,21 @@ const RETRY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50
 /// Takes clients. See [`std::os::unix::net::UnixListener`], and the [room](super) for how its loop survives.
 ///
 /// The file that it is bound to stays when it is dropped, as with `std`.
+///
+/// # Examples
+/// ```
+/// use xiio::io::{Read, Write};
+/// use xiio::net::{UnixListener, UnixStream};
+///
+/// # xiio::run(async {
+/// let path = std::env::temp_dir().join(format!("xiio-listener-{}", std::process::id()));
+/// let listener = UnixListener::bind(&path)?;
+/// let (stream, client) = xiio::join!(UnixStream::connect(&path), listener.accept());
+/// client?.0.write_all(b"x").await?;
+/// assert_eq!(stream?.read(&mut [0; 8]).await?, 1);
+/// std::fs::remove_file(&path)?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct UnixListener {
     io: Async<net::UnixListener>,
 }
@@ -76,6 +91,20 @@ impl UnixListener {
 /// A connection. See [`std::os::unix::net::UnixStream`].
 ///
 /// Both it and `&UnixStream` have [`Read`](crate::io::Read) and [`Write`](crate::io::Write). Dropped, it is closed.
+///
+/// # Examples
+/// ```
+/// use xiio::io::{Read, Write};
+/// use xiio::net::UnixStream;
+///
+/// # xiio::run(async {
+/// let (mut a, mut b) = UnixStream::pair()?;
+/// a.write_all(b"hello").await?;
+/// let mut greeting = [0; 5];
+/// b.read_exact(&mut greeting).await?;
+/// assert_eq!(&greeting, b"hello");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct UnixStream {
     io: Async<net::UnixStream>,
 }
@@ -158,6 +187,17 @@ fn recv_vectored(io: &Async<net::UnixStream>, bufs: &mut [IoSliceMut<'_>]) -> io
 }
 
 /// Sends and receives datagrams. See [`std::os::unix::net::UnixDatagram`].
+///
+/// # Examples
+/// ```
+/// use xiio::net::UnixDatagram;
+///
+/// # xiio::run(async {
+/// let (a, b) = UnixDatagram::pair()?;
+/// a.send(b"hello").await?;
+/// assert_eq!(b.recv(&mut [0; 16]).await?, 5);
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct UnixDatagram {
     io: Async<net::UnixDatagram>,
 }
@@ -246,6 +286,19 @@ impl UnixDatagram {
     ///
     /// # Cancellation
     /// Nothing has been sent.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::net::UnixDatagram;
+    ///
+    /// # xiio::run(async {
+    /// let path = std::env::temp_dir().join(format!("xiio-datagram-{}", std::process::id()));
+    /// let (receiver, sender) = (UnixDatagram::bind(&path)?, UnixDatagram::unbound()?);
+    /// sender.send_to(b"hello", &path).await?;
+    /// assert_eq!(receiver.recv(&mut [0; 16]).await?, 5);
+    /// std::fs::remove_file(&path)?;
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         retry(|| self.io.get_ref().send_to(buf, path.as_ref())).await
     }

@@ -14,6 +14,18 @@ use crate::io::{Read, Write};
 /// the grace whatever is awaited, use [`Command::scope`](super::Command::scope).
 ///
 /// It stays on its thread.
+///
+/// # Examples
+/// ```
+/// use xiio::io::Write;
+/// use xiio::process::{Command, Stdio};
+///
+/// # xiio::run(async {
+/// let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+/// child.stdin.take().unwrap().write_all(b"meow").await?;
+/// assert_eq!(child.wait_with_output().await?.stdout, b"meow");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 #[must_use = "a child that is dropped is killed; await `wait`"]
 pub struct Child {
@@ -100,6 +112,18 @@ impl Child {
     ///
     /// # Errors
     /// What `waitpid(2)` reports, naming the program.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::Command;
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("sleep").arg("60").spawn()?;
+    /// assert!(child.try_wait()?.is_none());
+    /// child.stop().await?;
+    /// assert!(child.try_wait()?.is_some());
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.running.reap()
     }
@@ -114,6 +138,17 @@ impl Child {
     ///
     /// # Cancellation
     /// As [`Child::wait`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::{Command, Stdio};
+    ///
+    /// # xiio::run(async {
+    /// let child = Command::new("sh").args(["-c", "echo out; echo err >&2"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    /// let output = child.wait_with_output().await?;
+    /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn wait_with_output(self) -> io::Result<Output> {
         self.communicate(&[]).await
     }
@@ -135,6 +170,18 @@ impl Child {
     ///
     /// # Errors
     /// What `kill(2)` reports: `EINVAL` for a signal that does not exist, `EPERM`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use xiio::{process::Command, signal::SIGINT};
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("sleep").arg("60").spawn()?;
+    /// child.signal(SIGINT)?;
+    /// assert_eq!(child.wait().await?.signal(), Some(SIGINT));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         self.running.signal(signal).map_err(|error| self.running.explain("signal", &error))
     }
@@ -143,6 +190,17 @@ impl Child {
     ///
     /// # Errors
     /// As [`Child::signal`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::Command;
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("sleep").arg("60").spawn()?;
+    /// child.kill()?;
+    /// assert!(!child.wait().await?.success());
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub fn kill(&mut self) -> io::Result<()> {
         self.signal(libc::SIGKILL)
     }

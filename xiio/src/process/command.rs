@@ -164,6 +164,17 @@ impl Command {
     }
 
     /// Sets what asks a child to stop: `SIGTERM` by default.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use xiio::{process::Command, signal::SIGINT};
+    ///
+    /// # xiio::run(async {
+    /// let mut child = Command::new("sleep").arg("60").stop_signal(SIGINT).spawn()?;
+    /// assert_eq!(child.stop().await?.signal(), Some(SIGINT));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub fn stop_signal(&mut self, signal: i32) -> &mut Self {
         self.stop_signal = signal;
         self
@@ -180,6 +191,17 @@ impl Command {
     /// The command of `std` inside, for what has no method here (`uid`, `pre_exec`, `get_args`, …).
     ///
     /// Streams and the process group are to be set here, not there: what is set there is not known here.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::Command;
+    ///
+    /// # xiio::run(async {
+    /// let mut command = Command::new("ls");
+    /// command.arg("/");
+    /// assert_eq!(command.as_std_mut().get_args().count(), 1);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub fn as_std_mut(&mut self) -> &mut std::process::Command {
         &mut self.inner
     }
@@ -224,6 +246,16 @@ impl Command {
     ///
     /// # Cancellation
     /// The process is stopped with its group, see [the room](super).
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::Command;
+    ///
+    /// # xiio::run(async {
+    /// assert!(Command::new("true").status().await?.success());
+    /// assert_eq!(Command::new("false").status().await?.code(), Some(1));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn status(&mut self) -> io::Result<ExitStatus> {
         self.spawn()?.wait().await
     }
@@ -237,6 +269,16 @@ impl Command {
     ///
     /// # Cancellation
     /// The process is stopped with its group, see [the room](super).
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::Command;
+    ///
+    /// # xiio::run(async {
+    /// let output = Command::new("echo").arg("hello").output().await?;
+    /// assert_eq!(output.stdout, b"hello\n");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
     pub async fn output(&mut self) -> io::Result<Output> {
         self.start(Defaults::capture())?.wait_with_output().await
     }

@@ -8,6 +8,18 @@ use std::process::{ExitStatus, Output};
 /// A command could not be run, or was run with [`check`](super::RunProcess::check) and has failed.
 ///
 /// It converts into [`io::Error`], so `?` works in functions that return `io::Result`.
+///
+/// # Examples
+/// ```
+/// use xiio::process::run_process;
+///
+/// # xiio::run(async {
+/// let error = run_process(["sh", "-c", "echo why >&2; exit 3"]).capture_output(true).check(true).await.unwrap_err();
+/// assert_eq!(error.status().and_then(|status| status.code()), Some(3));
+/// assert_eq!(error.output().unwrap().stderr, b"why\n");
+/// assert!(run_process("no-such-program").await.unwrap_err().status().is_none());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct ProcessError {
     kind: Kind,

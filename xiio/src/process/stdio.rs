@@ -12,6 +12,16 @@ use crate::sys;
 /// What a standard stream of a child is connected to; as `std::process::Stdio`.
 ///
 /// A type of its own, since that of `std` does not tell whether it is the terminal of this process (see [the room](super)).
+///
+/// # Examples
+/// ```
+/// use xiio::process::{Command, Stdio};
+///
+/// # xiio::run(async {
+/// let status = Command::new("echo").arg("to nobody").stdout(Stdio::null()).status().await?;
+/// assert!(status.success());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Stdio {
     target: Target,

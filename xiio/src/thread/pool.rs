@@ -56,6 +56,15 @@ impl ThreadPool {
     /// Runs `f` on a thread of this pool, see [`in_thread`](crate::thread::in_thread).
     ///
     /// Jobs begin in the order in which their futures are first polled.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::thread::ThreadPool;
+    ///
+    /// let pool = ThreadPool::new(1);
+    /// let ids = xiio::run(xiio::gather((0..3).map(|_| pool.run(|| std::thread::current().id()))));
+    /// assert!(ids.iter().all(|id| *id == ids[0]));
+    /// ```
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> InThread<F, T>
     where
