@@ -1,8 +1,9 @@
 //! Moves money between two accounts in a Postgres database, in a transaction that ends properly whatever happens.
 //!
-//! Shows: a `bracket` around the transaction rolls it back when a statement fails, the time is over or Ctrl-C comes, and waits for the
-//! answer of the server, which no destructor could; a `shield` around the commit, which must not stop half-way, and around the
-//! connection, which the cleanup needs; `tokio-postgres` over xiio's own sockets, without a runtime of tokio's.
+//! Shows: a `bracket` around the transaction rolls it back when a statement fails, the time is over or Ctrl-C comes,
+//! and waits for the answer of the server, which no destructor could; a `shield` around the commit, which must not stop
+//! half-way, and around the connection, which the cleanup needs; `tokio-postgres` over xiio's own sockets, without a
+//! runtime of tokio's.
 //!
 //! ```text
 //! $ cargo run --release --example pg -- 'host=localhost user=postgres password=…' Ada Grace 25
@@ -83,7 +84,8 @@ async fn connect_and_move(arguments: &Arguments) -> Result<()> {
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, arguments: &Arguments) -> Result<()> {
     let (client, connection) = arguments.database.connect_raw(stream.compat(), NoTls).await?;
     task_group!(name = "connection", |tg| {
-        // Ends when the client is dropped, and not before: the rollback has to go through. Its errors are those of the client.
+        // Ends when the client is dropped, and not before: the rollback has to go through. Its errors are those of the
+        // client.
         tg.spawn(shield(async { drop(connection.await) }));
         // Of the body, so that it is dropped with it.
         let client = client;
@@ -109,7 +111,8 @@ async fn move_money(client: &Client, arguments: &Arguments) -> Result<()> {
     .await
 }
 
-/// Commits what `work` has done, or rolls it back if it fails, panics or is cancelled. The server has answered afterwards.
+/// Commits what `work` has done, or rolls it back if it fails, panics or is cancelled. The server has answered
+/// afterwards.
 async fn in_transaction(client: &Client, work: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
     bracket(
         false,

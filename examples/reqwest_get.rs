@@ -1,7 +1,7 @@
 //! Fetches the URLs in its arguments all at once with `reqwest`, a library that insists on tokio.
 //!
-//! Shows: `compat::with_tokio` gives such a library its runtime, and the rest is as for any future: the fetches borrow one client,
-//! a limit of time stands around all of them, the first that fails cancels the others, and so does Ctrl-C.
+//! Shows: `compat::with_tokio` gives such a library its runtime, and the rest is as for any future: the fetches borrow
+//! one client, a limit of time stands around all of them, the first that fails cancels the others, and so does Ctrl-C.
 //!
 //! ```text
 //! $ cargo run --release --example reqwest_get http://localhost:8080/ http://localhost:8080/nothing

@@ -1,9 +1,9 @@
 //! Sends every client back what it sends, over TLS, with a certificate that is made at the start.
 //!
-//! Shows: a library over the traits of `futures-io` (feature `futures-io`), here `futures-rustls`, works on xiio's streams as it is; a
-//! client that does not get through its handshake is cut off; a `bracket` says goodbye on every connection, also when
-//! Ctrl-C cancels it. TLS has a message for that, which a destructor could not send, and without which a client takes the end for
-//! an attack.
+//! Shows: a library over the traits of `futures-io` (feature `futures-io`), here `futures-rustls`, works on xiio's
+//! streams as it is; a client that does not get through its handshake is cut off; a `bracket` says goodbye on every
+//! connection, also when Ctrl-C cancels it. TLS has a message for that, which a destructor could not send, and without
+//! which a client takes the end for an attack.
 //!
 //! ```text
 //! $ cargo run --release --example tls_echo -- --certificate cert.pem &

@@ -1,13 +1,13 @@
-//! Lists the public interface of xiio, with all features, in `xiio.txt` beside this workspace: one item a line, so that a change of the
-//! interface is seen in a diff.
+//! Lists the public interface of xiio, with all features, in `xiio.txt` beside this workspace: one item a line, so that
+//! a change of the interface is seen in a diff.
 //!
 //! ```text
 //! $ cargo run --manifest-path api/Cargo.toml            # renews the listing
 //! $ cargo run --manifest-path api/Cargo.toml -- --check # fails if it is stale
 //! ```
 //!
-//! What derives and blankets give is left out. Of what the compiler finds out by itself, `Send`, `Sync` and `Unpin` are listed: they are part of
-//! the interface, and lost by accident.
+//! What derives and blankets give is left out. Of what the compiler finds out by itself, `Send`, `Sync` and `Unpin` are
+//! listed: they are part of the interface, and lost by accident.
 
 use std::error::Error;
 use std::fs;

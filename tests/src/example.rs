@@ -86,8 +86,8 @@ pub fn has_program(name: &str) -> bool {
     find_program(name, []).is_some()
 }
 
-/// Finds a program in the `PATH` or in one of the directories `elsewhere`. If there is none the test that needs it is skipped,
-/// and this says so.
+/// Finds a program in the `PATH` or in one of the directories `elsewhere`. If there is none the test that needs it is
+/// skipped, and this says so.
 #[must_use]
 pub fn find_program(name: &str, elsewhere: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

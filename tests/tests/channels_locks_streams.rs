@@ -1,6 +1,8 @@
-//! Channels, locks and streams of other crates in groups: waiters that are cancelled lose nothing, in whatever order things happen.
+//! Channels, locks and streams of other crates in groups: waiters that are cancelled lose nothing, in whatever order
+//! things happen.
 //!
-//! Each test runs on many schedules, with cancellations that come before, in the round of, and after what is waited for.
+//! Each test runs on many schedules, with cancellations that come before, in the round of, and after what is waited
+//! for.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -115,7 +117,8 @@ fn a_message_of_a_cancelled_sender_is_not_sent_and_the_next_one_is() {
     });
 }
 
-/// Six tasks take a permit each, for some rounds; every other one is cancelled. Gives how many held one at once, at most.
+/// Six tasks take a permit each, for some rounds; every other one is cancelled. Gives how many held one at once, at
+/// most.
 async fn contend<P>(acquire: impl AsyncFn() -> P) -> usize {
     let (n_holding, n_most, n_done) = (Cell::new(0), Cell::new(0), Cell::new(0));
     struct Holding<'a>(&'a Cell<usize>);

@@ -1,5 +1,5 @@
-//! `examples/http_server.rs`, `http_get.rs` and `reqwest_get.rs`: with each other, with `curl` and `wrk`, and with peers that
-//! misbehave.
+//! `examples/http_server.rs`, `http_get.rs` and `reqwest_get.rs`: with each other, with `curl` and `wrk`, and with
+//! peers that misbehave.
 #![allow(missing_docs)]
 
 use std::fs::File;

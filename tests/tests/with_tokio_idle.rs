@@ -1,5 +1,5 @@
-//! The thread of tokio's runtime costs nothing while nothing happens. A file of its own, as the time of the whole process
-//! is measured.
+//! The thread of tokio's runtime costs nothing while nothing happens. A file of its own, as the time of the whole
+//! process is measured.
 
 use std::time::Duration;
 

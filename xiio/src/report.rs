@@ -33,7 +33,11 @@ pub struct Report {
 /// let _listening = listen(move |report| sink.borrow_mut().push(report.kind()));
 /// let failed: Result<(), &str> = xiio::run(async {
 ///     try_task_group!(error = &str, |tg| {
-///         tg.spawn(xiio::bracket((), async |()| std::future::pending::<Result<(), &str>>().await, async |()| panic!("and a panic")));
+///         tg.spawn(xiio::bracket(
+///             (),
+///             async |()| std::future::pending::<Result<(), &str>>().await,
+///             async |()| panic!("and a panic"),
+///         ));
 ///         xiio::yield_now().await;
 ///         Err("the group's error")?
 ///     })

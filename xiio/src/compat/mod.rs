@@ -6,14 +6,14 @@
 //! | inside anything that drives `async-io` (smol, async-std's successors) | [`on_async_io`] | `async-io` |
 //! | inside any other loop | [`Embed`] | |
 //!
-//! A future that insists on tokio runs inside a xiio task in [`with_tokio`] (feature `tokio`).
-//! hyper serves and fetches over xiio's streams with [`HyperStream`], [`HyperTimer`] and [`GroupExecutor`] (feature `hyper`).
+//! A future that insists on tokio runs inside a xiio task in [`with_tokio`] (feature `tokio`). hyper serves and fetches
+//! over xiio's streams with [`HyperStream`], [`HyperTimer`] and [`GroupExecutor`] (feature `hyper`).
 //!
 //! # Implementation
-//! No thread (but for `with_tokio`) and no polling loop. The reactor's own descriptor is watched by the foreign loop, and one of its timers follows
-//! the next deadline of the tree; both cost nothing while nothing happens. Wakes from outside go through the waker of the
-//! foreign task. The tree is the current runtime of its thread only while it takes its turn, so tasks of both kinds live
-//! side by side, and may wake each other.
+//! No thread (but for `with_tokio`) and no polling loop. The reactor's own descriptor is watched by the foreign loop,
+//! and one of its timers follows the next deadline of the tree; both cost nothing while nothing happens. Wakes from
+//! outside go through the waker of the foreign task. The tree is the current runtime of its thread only while it takes
+//! its turn, so tasks of both kinds live side by side, and may wake each other.
 
 #[cfg(feature = "async-io")]
 mod async_io;

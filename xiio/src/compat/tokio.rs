@@ -20,13 +20,13 @@ use crate::runtime::{Outside, Runtime};
 
 /// Runs a future, and every xiio task under it, inside a tokio runtime.
 ///
-/// It stays on its thread, so it is awaited in [`tokio::task::LocalSet`], in a current-thread runtime, or as the argument of
-/// `Runtime::block_on`. Inside, everything of xiio works, and futures of tokio work as well: their runtime is around. Time is
-/// xiio's own: a clock of tokio's that is paused changes nothing for its sleeps.
+/// It stays on its thread, so it is awaited in [`tokio::task::LocalSet`], in a current-thread runtime, or as the
+/// argument of `Runtime::block_on`. Inside, everything of xiio works, and futures of tokio work as well: their runtime
+/// is around. Time is xiio's own: a clock of tokio's that is paused changes nothing for its sleeps.
 ///
 /// # Panics
-/// With the panic of the future; when polled outside of a tokio runtime, or in one without `enable_io` and `enable_time`; and inside a
-/// xiio runtime.
+/// With the panic of the future; when polled outside of a tokio runtime, or in one without `enable_io` and
+/// `enable_time`; and inside a xiio runtime.
 ///
 /// # Cancellation
 /// Dropped by tokio (a `select!`, a `timeout`, an aborted task), it drops the whole tree: destructors run, cleanup that
@@ -97,23 +97,24 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 
 /// Runs a future of tokio's libraries inside a xiio task: sockets, timers and `spawn` of tokio find their runtime.
 ///
-/// For a library that insists on tokio (`reqwest`, say) where the program is xiio's. The future stays in its task, so it may borrow and
-/// need not be `Send`, and groups inside of it have the context as well: `xiio::run(with_tokio(main()))` gives it to a whole
-/// program. Where a tokio runtime is around already, as under [`on_tokio`], that one is used.
+/// For a library that insists on tokio (`reqwest`, say) where the program is xiio's. The future stays in its task, so
+/// it may borrow and need not be `Send`, and groups inside of it have the context as well:
+/// `xiio::run(with_tokio(main()))` gives it to a whole program. Where a tokio runtime is around already, as under
+/// [`on_tokio`], that one is used.
 ///
-/// Some futures of tokio's look for the runtime when they are made, before they are polled: `tokio::time::sleep(…)` as the
-/// argument itself panics, in an `async` block it works.
+/// Some futures of tokio's look for the runtime when they are made, before they are polled: `tokio::time::sleep(…)` as
+/// the argument itself panics, in an `async` block it works.
 ///
 /// # Panics
 /// With the panic of the future. When the thread or its runtime cannot be started.
 ///
-/// A task that the future hands to `tokio::spawn` keeps its panic to its `JoinHandle`. What needs more than a context panics as in
-/// any current-thread runtime: `block_in_place`, and `spawn_local` outside of a `LocalSet`.
+/// A task that the future hands to `tokio::spawn` keeps its panic to its `JoinHandle`. What needs more than a context
+/// panics as in any current-thread runtime: `block_in_place`, and `spawn_local` outside of a `LocalSet`.
 ///
 /// # Cancellation
-/// Passed on to the future; who cancels waits for its cleanup, which has the context, too. A future of tokio's has no cleanup that awaits
-/// and is dropped at once, as by tokio. Tasks that it has handed to `tokio::spawn` are not in the tree: they run on, on the
-/// other thread, unless its destructors abort them.
+/// Passed on to the future; who cancels waits for its cleanup, which has the context, too. A future of tokio's has no
+/// cleanup that awaits and is dropped at once, as by tokio. Tasks that it has handed to `tokio::spawn` are not in the
+/// tree: they run on, on the other thread, unless its destructors abort them.
 ///
 /// # Examples
 /// ```
@@ -140,16 +141,17 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// ```
 ///
 /// # Implementation
-/// One thread for the whole process, `xiio-tokio`, runs a current-thread runtime that watches the descriptors and the clock, and polls what is
-/// given to `tokio::spawn`. Each poll and the destructor of the future enter its context. The thread starts with the first call and stays, since the
-/// tasks of connection pools live there between two calls; while nothing happens it rests in the kernel. An event costs a
-/// wake from one thread to another.
+/// One thread for the whole process, `xiio-tokio`, runs a current-thread runtime that watches the descriptors and the
+/// clock, and polls what is given to `tokio::spawn`. Each poll and the destructor of the future enter its context. The
+/// thread starts with the first call and stays, since the tasks of connection pools live there between two calls; while
+/// nothing happens it rests in the kernel. An event costs a wake from one thread to another.
 ///
-/// In place, without a thread, is not to be had: a runtime of tokio's turns only in a `block_on`, which may wait, and does not give out the
-/// descriptor that it waits for. A program most of whose work is tokio's takes [`on_tokio`], which has no second thread.
+/// In place, without a thread, is not to be had: a runtime of tokio's turns only in a `block_on`, which may wait, and
+/// does not give out the descriptor that it waits for. A program most of whose work is tokio's takes [`on_tokio`],
+/// which has no second thread.
 ///
-/// Time is tokio's inside of its futures, also in a test with virtual time: the clock does not jump while one is waited for, nor is
-/// a deadlock seen.
+/// Time is tokio's inside of its futures, also in a test with virtual time: the clock does not jump while one is waited
+/// for, nor is a deadlock seen.
 pub fn with_tokio<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
     let context = Handle::try_current().unwrap_or_else(|_| helper().clone());
     branch(InContext { context, future: Some(Box::pin(future.into_future())), outside: None })

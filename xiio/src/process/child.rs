@@ -144,7 +144,9 @@ impl Child {
     /// use xiio::process::{Command, Stdio};
     ///
     /// # xiio::run(async {
-    /// let child = Command::new("sh").args(["-c", "echo out; echo err >&2"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    /// let mut both = Command::new("sh");
+    /// both.args(["-c", "echo out; echo err >&2"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    /// let child = both.spawn()?;
     /// let output = child.wait_with_output().await?;
     /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
     /// # std::io::Result::Ok(()) }).unwrap();
