@@ -1,4 +1,4 @@
-//! `examples/http_server.rs`, `http_get.rs` and `reqwest_get.rs`: with each other, with `curl` and `wrk`, and with
+//! `http_server`, `http_get` and `reqwest_get`: with each other, with `curl` and `wrk`, and with
 //! peers that misbehave.
 #![allow(missing_docs)]
 

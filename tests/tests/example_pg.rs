@@ -1,4 +1,4 @@
-//! `examples/pg.rs`, on a Postgres server of its own, where there is one to be had.
+//! `examples/others/pg.rs`, on a Postgres server of its own, where there is one to be had.
 #![allow(missing_docs)]
 
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! `examples/tls_echo.rs`, with clients on xiio, with `openssl`, and with some that do not speak TLS.
+//! `examples/others/tls_echo.rs`, with clients on xiio, with `openssl`, and with some that do not speak TLS.
 #![allow(missing_docs)]
 
 use std::io::{self, BufRead, BufReader, Read, Write};

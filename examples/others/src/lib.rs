@@ -1,0 +1,1 @@
+//! Examples with libraries of others; they are beside `src/`.
