@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::runtime::{Runtime, poll_leaf};
+use crate::sys;
 use crate::timer::TimerKey;
 use crate::unwind::{gate, report_if_ran_on};
 
@@ -27,7 +28,7 @@ use crate::unwind::{gate, report_if_ran_on};
 /// ```
 #[must_use]
 pub fn now() -> Instant {
-    Runtime::try_with(Runtime::now).unwrap_or_else(Instant::now)
+    Runtime::try_with(Runtime::now).unwrap_or_else(sys::now)
 }
 
 /// An instant to be woken at, or never. Knows nothing of cancellation.

@@ -261,7 +261,7 @@ impl<T: AsFd> Async<T> {
                 }
                 return Poll::Pending;
             }
-            match operation(self) {
+            match sys::call(sys::Call::Attempt(self.as_fd()), || operation(self)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if let Err(error) = self.note_blocked(direction) {
                         return Poll::Ready(Err(error));

@@ -9,7 +9,7 @@ use super::addr::{ToSocketAddrs, first, resolve};
 use super::{Incoming, as_in_std, connect, socket, stream};
 use crate::io::Async;
 use crate::reactor::Direction;
-use crate::sys::socket as sys;
+use crate::sys::{Call, call, socket as sys};
 
 /// How many clients may wait to be accepted; the system may allow less.
 pub(super) const BACKLOG: i32 = 1024;
@@ -44,7 +44,7 @@ impl TcpListener {
     /// # Cancellation
     /// Nothing is left behind.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        let listener = first(&addr, net::TcpListener::bind).await?;
+        let listener = first(&addr, |addr| call(Call::Make, || net::TcpListener::bind(addr))).await?;
         sys::set_backlog(listener.as_fd(), BACKLOG)?;
         listener.try_into()
     }

@@ -6,6 +6,7 @@ use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::addr::{ToSocketAddrs, first, resolve_one};
 use super::{as_in_std, socket};
 use crate::io::Async;
+use crate::sys::{Call, call};
 
 /// Sends and receives datagrams. See [`std::net::UdpSocket`].
 ///
@@ -37,7 +38,7 @@ impl UdpSocket {
     /// # Cancellation
     /// Nothing is left behind.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        first(&addr, net::UdpSocket::bind).await?.try_into()
+        first(&addr, |addr| call(Call::Make, || net::UdpSocket::bind(addr))).await?.try_into()
     }
 
     /// Sends to and receives from the first address of `addr` that will do, and no other, from now on.

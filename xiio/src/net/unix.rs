@@ -11,7 +11,7 @@ use super::tcp::{BACKLOG, send, send_vectored};
 use super::{Incoming, as_in_std, socket, stream};
 use crate::io::Async;
 use crate::reactor::Direction;
-use crate::sys::socket as sys;
+use crate::sys::{Call, call, socket as sys};
 use crate::time::sleep;
 
 /// The first and the longest wait where the system does not tell when the other end has room again.
@@ -47,7 +47,7 @@ impl UnixListener {
     /// # Errors
     /// What `bind(2)` reports: `AddrInUse` when there is a file.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        Self::listen(net::UnixListener::bind(path)?)
+        Self::listen(call(Call::Make, || net::UnixListener::bind(path))?)
     }
 
     /// Listens on an address, which may be of the abstract name space.
@@ -55,7 +55,7 @@ impl UnixListener {
     /// # Errors
     /// What `bind(2)` reports.
     pub fn bind_addr(addr: &SocketAddr) -> io::Result<Self> {
-        Self::listen(net::UnixListener::bind_addr(addr)?)
+        Self::listen(call(Call::Make, || net::UnixListener::bind_addr(addr))?)
     }
 
     fn listen(listener: net::UnixListener) -> io::Result<Self> {
@@ -71,7 +71,7 @@ impl UnixListener {
     /// # Cancellation
     /// No client is lost.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (client, addr) = self.io.read_with(net::UnixListener::accept).await?;
+        let (client, addr) = self.io.read_with(|listener| call(Call::Make, || listener.accept())).await?;
         Ok((client.try_into()?, addr))
     }
 
@@ -145,7 +145,7 @@ impl UnixStream {
     /// # Errors
     /// What `socketpair(2)` reports.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (a, b) = net::UnixStream::pair()?;
+        let (a, b) = call(Call::Make, net::UnixStream::pair)?;
         Ok((a.try_into()?, b.try_into()?))
     }
 
@@ -210,7 +210,7 @@ impl UnixDatagram {
     /// # Errors
     /// What `bind(2)` reports: `AddrInUse` when there is a file.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        net::UnixDatagram::bind(path)?.try_into()
+        call(Call::Make, || net::UnixDatagram::bind(path))?.try_into()
     }
 
     /// A socket on an address, which may be of the abstract name space.
@@ -218,7 +218,7 @@ impl UnixDatagram {
     /// # Errors
     /// What `bind(2)` reports.
     pub fn bind_addr(addr: &SocketAddr) -> io::Result<Self> {
-        net::UnixDatagram::bind_addr(addr)?.try_into()
+        call(Call::Make, || net::UnixDatagram::bind_addr(addr))?.try_into()
     }
 
     /// A socket without an address.
@@ -226,7 +226,7 @@ impl UnixDatagram {
     /// # Errors
     /// What `socket(2)` reports.
     pub fn unbound() -> io::Result<Self> {
-        net::UnixDatagram::unbound()?.try_into()
+        call(Call::Make, net::UnixDatagram::unbound)?.try_into()
     }
 
     /// Two sockets that are connected with each other.
@@ -234,7 +234,7 @@ impl UnixDatagram {
     /// # Errors
     /// What `socketpair(2)` reports.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (a, b) = net::UnixDatagram::pair()?;
+        let (a, b) = call(Call::Make, net::UnixDatagram::pair)?;
         Ok((a.try_into()?, b.try_into()?))
     }
 

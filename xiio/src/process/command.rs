@@ -12,6 +12,7 @@ use super::running::{Running, StopPlan};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Origin, Stdio};
 use crate::combine::bracket;
 use crate::sys::pidfd::{PidFd, own_group};
+use crate::sys::{Call, call};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
@@ -328,7 +329,7 @@ impl Command {
     fn start_as(&mut self, plan: StopPlan) -> io::Result<Child> {
         PidFd::check_supported()?;
         self.inner.process_group(if plan.has_group { 0 } else { own_group() });
-        let mut child = self.inner.spawn()?;
+        let mut child = call(Call::Make, || self.inner.spawn())?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let program = self.inner.get_program().to_string_lossy().into_owned();
         let running = Running::new(child, plan, program)?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::sys::pidfd::PidFd;
+use crate::sys::{Call, call};
 
 /// What is read of one process.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ struct Stat {
 ///
 /// Without `/proc` there are none.
 pub(super) fn running_members(group: u32) -> Vec<PidFd> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = call(Call::Make, || fs::read_dir("/proc")) else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| is_running_member(pid, group))
         .filter_map(|pid| {

@@ -12,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::sys::{Call, call};
+
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
@@ -35,7 +37,8 @@ pub(super) fn reap(mut child: Child) {
     orphans.children.push(child);
     if !orphans.has_reaper {
         // If there can be no thread now, the next orphan tries again.
-        orphans.has_reaper = thread::Builder::new().name("xiio-reaper".into()).spawn(reap_all).is_ok();
+        let start = || thread::Builder::new().name("xiio-reaper".into()).spawn(reap_all);
+        orphans.has_reaper = call(Call::Make, start).is_ok();
     }
 }
 

@@ -34,6 +34,7 @@ use polling::Poller;
 
 use crate::report::wake_all;
 use crate::slab::Slab;
+use crate::sys::{Call, call};
 use source::Watched;
 use wait::{Report, Waiting};
 
@@ -49,7 +50,7 @@ pub(crate) struct Reactor {
 
 impl Reactor {
     pub(crate) fn new() -> io::Result<Self> {
-        let poller = std::sync::Arc::new(Poller::new()?);
+        let poller = std::sync::Arc::new(call(Call::Make, Poller::new)?);
         let (waiting, notifier) = Waiting::new(&poller)?;
         let waiting = RefCell::new(waiting);
         Ok(Self { poller, waiting, notifier, watched: RefCell::default(), by_fd: RefCell::default() })

@@ -66,6 +66,7 @@ pub(super) mod fast {
     use super::{MAX_EVENTS, Report};
     use crate::sys::epoll::{self, Events};
     use crate::sys::eventfd::EventFd;
+    use crate::sys::{Call, call};
 
     /// The key of the notifier. The largest is `polling`'s own.
     const NOTIFIER: usize = usize::MAX - 1;
@@ -105,11 +106,13 @@ pub(super) mod fast {
     /// Whether the poller's descriptor can be registered with and waited on directly. Tried once a process.
     pub(in crate::reactor) fn works() -> bool {
         static WORKS: OnceLock<bool> = OnceLock::new();
-        *WORKS.get_or_init(|| std::env::var_os("XIIO_PORTABLE_REACTOR").is_none() && self_check().unwrap_or(false))
+        *WORKS.get_or_init(|| {
+            std::env::var_os("XIIO_PORTABLE_REACTOR").is_none() && call(Call::SelfCheck, self_check).unwrap_or(false)
+        })
     }
 
     fn self_check() -> io::Result<bool> {
-        let poller = Poller::new()?;
+        let poller = call(Call::Make, Poller::new)?;
         if !poller.supports_edge() {
             return Ok(false);
         }

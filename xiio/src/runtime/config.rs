@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::sys;
 use crate::task::{budget, schedule};
 
 /// What a runtime is started with.
@@ -41,7 +42,7 @@ impl Clock {
     #[inline]
     pub(super) fn now(&self) -> Instant {
         match self {
-            Self::System => Instant::now(),
+            Self::System => sys::now(),
             Self::Virtual(now) => now.get(),
         }
     }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::reactor::Reactor;
 use crate::report::wake_all;
+use crate::sys;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Inspection, Owner};
@@ -183,18 +184,19 @@ impl Runtime {
             self.clock.advance_to(next);
             return Ok(Turn::GoOn);
         }
-        let started = Instant::now();
+        let started = sys::now();
         self.reactor.wait(Some(next.saturating_duration_since(before)))?;
-        self.clock.advance_to(before + started.elapsed());
+        self.clock.advance_to(before + sys::now().saturating_duration_since(started));
         Ok(Turn::GoOn)
     }
 
     fn wait_without_timers(&self) -> io::Result<Turn> {
         let patience = self.deadlock_after.filter(|_| !self.expects_events());
-        let started = Instant::now();
+        let started = sys::now();
         self.reactor.wait(patience)?;
         // A wait may end early, for a signal for example.
-        let is_over = patience.is_some_and(|patience| started.elapsed() >= patience);
+        let waited = sys::now().saturating_duration_since(started);
+        let is_over = patience.is_some_and(|patience| waited >= patience);
         Ok(if is_over { Turn::Deadlock } else { Turn::GoOn })
     }
 

@@ -8,7 +8,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{check, check_len};
+use super::{Call, call, check, check_len};
 
 /// Room for what one wait may report.
 pub(crate) struct Events {
@@ -55,7 +55,10 @@ fn control(
 ) -> io::Result<()> {
     let mut event = libc::epoll_event { events: interest, u64: key };
     // SAFETY: both descriptors are open, as they are borrowed; `event` lives until the call returns.
-    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) })?;
+    let control = || check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) });
+    call(Call::Change, control)?;
+    #[cfg(xiio_faults)]
+    super::faults::note_watched(epoll, fd, key, interest);
     Ok(())
 }
 
@@ -80,12 +83,17 @@ impl Events {
     /// an event.
     pub(crate) fn wait(&mut self, epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
         self.buffer.clear();
-        let n_events = match self.wait_once(epoll, timeout) {
+        // Only a wait that sleeps can be interrupted.
+        let is_look = timeout == Some(Duration::ZERO);
+        let what = if is_look { Call::Look } else { Call::Wait };
+        let n_events = match call(what, || self.wait_once(epoll, timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             result => result?,
         };
         // SAFETY: the kernel has written this many events, and it was told of no more than the capacity.
         unsafe { self.buffer.set_len(n_events) };
+        #[cfg(xiio_faults)]
+        super::faults::add_report(epoll, &mut self.buffer);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Wake;
 
-use super::check;
+use super::{Call, call, check};
 
 /// Watched edge-triggered and never read: every write is an edge.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct EventFd(File);
 impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: takes its arguments by value and touches no memory of ours.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let fd = call(Call::Make, || check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }))?;
         // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self(File::from(fd)))

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use super::{check, check_len, retry};
+use super::{Call, call, check, check_len, portion, retry};
 
 /// One of the two ways in which a descriptor can be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,14 +62,16 @@ pub(crate) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 fn set_fionbio(fd: BorrowedFd<'_>, is_on: bool) -> io::Result<()> {
     let mut is_on = libc::c_int::from(is_on);
     // SAFETY: the request reads one `int`, which lives until the call returns.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut is_on) })?;
+    call(Call::Change, || check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut is_on) }))?;
     Ok(())
 }
 
 /// `read(2)`, repeated when a signal interrupts it.
 pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    let len = portion(fd, buf.len());
     // SAFETY: the buffer is ours for its whole length.
-    retry(|| check_len(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) }))
+    let read = || check_len(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), len) });
+    attempt(fd, read)
 }
 
 /// Writes what there is room for, without waiting for more room, to a descriptor that [`is_ready`].
@@ -77,14 +79,18 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 /// Sockets are asked not to block, whatever their flags. Anything else gets at most `PIPE_BUF` bytes: a pipe that is ready
 /// has that much room, see `pipe(7)`.
 pub(crate) fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let (len, flags) = (portion(fd, buf.len()), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
     // SAFETY: the buffer may be read for its whole length.
-    let sent = retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) }));
+    let sent = attempt(fd, || check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }));
     match sent {
         Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {}
         sent => return sent,
     }
-    let buf = &buf[..buf.len().min(libc::PIPE_BUF)];
+    let len = len.min(libc::PIPE_BUF);
     // SAFETY: as above.
-    retry(|| check_len(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) }))
+    attempt(fd, || check_len(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), len) }))
+}
+
+fn attempt<T>(fd: BorrowedFd<'_>, mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    retry(|| call(Call::Attempt(fd), &mut make))
 }

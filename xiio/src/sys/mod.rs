@@ -5,6 +5,8 @@
 pub(crate) mod epoll;
 #[cfg(target_os = "linux")]
 pub(crate) mod eventfd;
+#[cfg(xiio_faults)]
+mod faults;
 pub(crate) mod fd;
 #[cfg(target_os = "linux")]
 pub(crate) mod pidfd;
@@ -12,6 +14,56 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+/// What a system call does, as far as it matters for how it may fail.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(xiio_faults), allow(dead_code, reason = "only faults on purpose look at the descriptor"))]
+pub(crate) enum Call<'fd> {
+    /// Makes a descriptor, a process or a thread, of which there may be too many.
+    Make,
+    /// Changes what is there, for which memory may be missing.
+    Change,
+    /// May be interrupted by a signal.
+    Wait,
+    /// Moves something, or would block.
+    Attempt(BorrowedFd<'fd>),
+    /// Asks what is there now, which always works.
+    Look,
+    /// Finds out what this system can do.
+    SelfCheck,
+}
+
+/// Makes a system call: the one place that all pass which may fail or wait, those of `std` as well.
+///
+/// Tests let calls fail here, see `faults`; any other build has nothing of that. What lacks nothing to be done (to send a
+/// signal, to set its disposition, which is done in handlers, too) does not come here.
+#[inline]
+pub(crate) fn call<T>(call: Call<'_>, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    #[cfg(xiio_faults)]
+    faults::strike(call)?;
+    let _ = call;
+    make()
+}
+
+/// How many of the `len` bytes that a stream is to move are asked for: all, but in a test.
+#[inline]
+fn portion(fd: BorrowedFd<'_>, len: usize) -> usize {
+    #[cfg(xiio_faults)]
+    let len = faults::portion(fd, len);
+    let _ = fd;
+    len
+}
+
+/// The clock.
+#[inline]
+pub(crate) fn now() -> Instant {
+    let now = Instant::now();
+    #[cfg(xiio_faults)]
+    let now = faults::stand_still(now);
+    now
+}
 
 /// The result of a system call, `-1` turned into the error it left behind.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -24,9 +76,9 @@ fn check_len(result: libc::ssize_t) -> io::Result<usize> {
 }
 
 /// Repeats a system call that a signal has interrupted.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        match call() {
+        match call(Call::Wait, &mut make) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, pid_t};
 
-use super::check;
+use super::{Call, call, check};
 
 /// One process, also after it has ended and its number belongs to another. Readable when it has ended.
 #[derive(Debug)]
@@ -20,9 +20,12 @@ impl PidFd {
     /// `ESRCH` when there is no such process, `Unsupported` when the kernel is too old.
     pub(crate) fn open(pid: u32) -> io::Result<Self> {
         let pid = to_pid(pid)?;
-        // SAFETY: takes its arguments by value and touches no memory of ours.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        let fd = check(RawFd::try_from(fd).unwrap_or(-1)).map_err(explain)?;
+        let open = || {
+            // SAFETY: takes its arguments by value and touches no memory of ours.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            check(RawFd::try_from(fd).unwrap_or(-1))
+        };
+        let fd = call(Call::Make, open).map_err(explain)?;
         // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self(fd))

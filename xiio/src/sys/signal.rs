@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libc::{c_int, c_void, siginfo_t};
 
-use super::check;
+use super::{Call, call, check};
 
 /// One more than the highest number of a signal.
 const N_SIGNALS: usize = 65;
@@ -173,7 +173,7 @@ impl Subscription {
     /// For a signal that cannot be caught, and when there are no descriptors left.
     pub(crate) fn new(signals: &[c_int], ends_process_at_second: bool) -> io::Result<Self> {
         signals.iter().try_for_each(|&signal| catchable(signal))?;
-        let (reader, writer) = UnixStream::pair()?;
+        let (reader, writer) = call(Call::Make, UnixStream::pair)?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
         let listener = Box::into_raw(Box::new(Listener {

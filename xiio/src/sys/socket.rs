@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
 
-use super::{check, check_len, retry};
+use super::{Call, call, check, check_len, portion, retry};
 
 /// The kernel moves no more than this in one call, so a shorter transfer of a longer buffer proves nothing.
 pub(crate) const MAX_TRANSFER: usize = 0x7fff_f000;
@@ -40,8 +40,9 @@ pub(crate) fn stream(family: Family) -> io::Result<OwnedFd> {
         Family::Ip6 => libc::AF_INET6,
         Family::Unix => libc::AF_UNIX,
     };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes its arguments by value and touches no memory of ours.
-    let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
+    let fd = call(Call::Make, || check(unsafe { libc::socket(family, kind, 0) }))?;
     // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -72,7 +73,7 @@ fn connect_raw(fd: BorrowedFd<'_>, addr: &RawAddr) -> io::Result<()> {
 /// How many connections may wait to be accepted; `std` asks for 128.
 pub(crate) fn set_backlog(fd: BorrowedFd<'_>, n_waiting: libc::c_int) -> io::Result<()> {
     // SAFETY: takes its arguments by value and touches no memory of ours.
-    check(unsafe { libc::listen(fd.as_raw_fd(), n_waiting) })?;
+    call(Call::Change, || check(unsafe { libc::listen(fd.as_raw_fd(), n_waiting) }))?;
     Ok(())
 }
 
@@ -84,9 +85,11 @@ pub(crate) fn set_linger(fd: BorrowedFd<'_>, linger: Option<Duration>) -> io::Re
         l_linger: libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX),
     };
     let (level, name) = (libc::SOL_SOCKET, libc::SO_LINGER);
-    // SAFETY: the option lives until the call returns, and is as long as it says.
-    check(unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const option).cast(), len_of::<libc::linger>())
+    call(Call::Change, || {
+        // SAFETY: the option lives until the call returns, and is as long as it says.
+        check(unsafe {
+            libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const option).cast(), len_of::<libc::linger>())
+        })
     })?;
     Ok(())
 }
@@ -95,10 +98,11 @@ pub(crate) fn set_linger(fd: BorrowedFd<'_>, linger: Option<Duration>) -> io::Re
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut addr = RawAddr::new();
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    let client = retry(|| {
+    let take = || {
         // SAFETY: the storage has room for any address, and the call is told how much.
-        check(unsafe { libc::accept4(fd.as_raw_fd(), addr.as_mut_ptr(), &raw mut addr.len, flags) })
-    })?;
+        retry(|| check(unsafe { libc::accept4(fd.as_raw_fd(), addr.as_mut_ptr(), &raw mut addr.len, flags) }))
+    };
+    let client = call(Call::Make, take)?;
     // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
     let client = unsafe { OwnedFd::from_raw_fd(client) };
     Ok((client, addr.to_ip()?))
@@ -124,8 +128,9 @@ pub(crate) fn is_of_client(error: &io::Error) -> bool {
 
 /// `recv(2)`.
 pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    let len = portion(fd, buf.len());
     // SAFETY: the buffer is ours for its whole length.
-    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) }))
+    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), len, 0) }))
 }
 
 /// What [`recv_message`] has placed.
@@ -151,9 +156,9 @@ pub(crate) fn recv_message(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> i
 
 /// `send(2)`; a stream that the other end has closed is an error and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_NOSIGNAL;
+    let (len, flags) = (portion(fd, buf.len()), libc::MSG_NOSIGNAL);
     // SAFETY: the buffer may be read for its whole length.
-    retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) }))
+    retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }))
 }
 
 /// `sendmsg(2)`; a stream that the other end has closed is an error and no signal.

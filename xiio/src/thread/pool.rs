@@ -11,6 +11,7 @@ use super::crew::{Crew, Help, Id, Next};
 use super::future::InThread;
 use super::job::Work;
 use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, Thread, current, park, thread_local};
+use crate::sys;
 
 type AnyJob = Arc<dyn Work>;
 type Workers = Mutex<Crew<AnyJob, Thread>>;
@@ -118,8 +119,8 @@ fn call(workers: &Arc<Workers>, help: Help<Thread>) {
         Help::Wake(worker) => worker.unpark(),
         Help::Start(id) => {
             let crew = Arc::clone(workers);
-            let started = Builder::new().name("xiio-worker".into()).spawn(move || work(&crew, id));
-            if let Err(error) = started {
+            let start = || Builder::new().name("xiio-worker".into()).spawn(move || work(&crew, id));
+            if let Err(error) = sys::call(sys::Call::Make, start) {
                 let stranded = lock(workers).refuse_start();
                 let text = format!("cannot start a thread for blocking work: {error}");
                 stranded.into_iter().for_each(|job| job.refuse(text.clone()));
