@@ -181,6 +181,11 @@ impl<'fd> Readiness<'fd> {
         Self { fd, direction, waiting: None }
     }
 
+    /// Whether the task that polled last will be woken by the next event.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|(wait, _)| wait.is_registered())
+    }
+
     /// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise.
     pub(crate) fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.ask_or_wait(cx) {

@@ -151,6 +151,11 @@ impl Wait {
             None => self.key = Some(side.waiters.borrow_mut().insert(waker)),
         }
     }
+
+    /// Whether the next event will wake somebody: it is asked to, and has not since.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.key.is_some_and(|key| self.watched.side(self.direction).waiters.borrow()[key].is_some())
+    }
 }
 
 impl Drop for Wait {

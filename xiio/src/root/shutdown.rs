@@ -55,7 +55,6 @@ struct Watch<'s> {
     owner: Owner,
     subscription: &'s Subscription,
     readiness: Readiness<'s>,
-    is_registered: bool,
     received: Option<i32>,
     /// Set by the first signal.
     patience: Deadline,
@@ -64,28 +63,25 @@ struct Watch<'s> {
 fn shutdown<F: Future>(subscription: &Subscription, future: F) -> Shutdown<'_, F> {
     let readiness = Readiness::new(subscription.as_fd(), Direction::Read);
     let (owner, patience) = (Owner::default(), Deadline::at(None));
-    Pinned::new(future, Watch { owner, subscription, readiness, is_registered: false, received: None, patience })
+    Pinned::new(future, Watch { owner, subscription, readiness, received: None, patience })
 }
 
 impl Watch<'_> {
     /// Whether the first signal has just come.
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> bool {
-        // The descriptor is looked at once; afterwards the counter tells without a system call.
-        if self.received.is_some() || (self.is_registered && !self.subscription.has_any()) {
+        // The descriptor is looked at once a wake of its own; meanwhile the counter tells without a system call.
+        if self.received.is_some() || (self.readiness.is_registered() && !self.subscription.has_any()) {
             return false;
         }
         self.received = self.subscription.take();
         if self.received.is_some() {
             return true;
         }
-        self.is_registered = match self.readiness.poll_now(cx) {
-            Poll::Pending => true,
-            Poll::Ready(Ok(())) => {
-                cx.waker().wake_by_ref();
-                false
-            }
+        match self.readiness.poll_now(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => cx.waker().wake_by_ref(),
             Poll::Ready(Err(error)) => panic!("`cancel_on`: {error}"),
-        };
+        }
         false
     }
 
