@@ -1,6 +1,7 @@
 //! Who is in a process group, as `/proc` tells. See `proc_pid_stat(5)`.
 
 use std::fs;
+use std::io;
 
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Call, call};
@@ -14,22 +15,34 @@ struct Stat {
 
 /// The processes of a group that run: no zombies, which only wait for their parent.
 ///
-/// Without `/proc` there are none.
-pub(super) fn running_members(group: u32) -> Vec<PidFd> {
-    let Ok(entries) = call(Call::Make, || fs::read_dir("/proc")) else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| is_running_member(pid, group))
-        .filter_map(|pid| {
-            let member = PidFd::open(pid).ok()?;
-            // The number may have gone to another process in between; what the descriptor stands for stays the same.
-            is_running_member(pid, group).then_some(member)
-        })
-        .collect()
+/// # Errors
+/// When it cannot be found out: there are no descriptors left, say, or no `/proc`.
+pub(super) fn running_members(group: u32) -> io::Result<Vec<PidFd>> {
+    let mut members = Vec::new();
+    for entry in call(Call::Make, || fs::read_dir("/proc"))? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        match running_member(pid, group) {
+            Ok(member) => members.extend(member),
+            // It is gone, or somebody else's.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(members)
 }
 
-fn is_running_member(pid: u32, group: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-    stat.and_then(|text| Stat::parse(&text)).is_some_and(|stat| stat.is_running && stat.group == group)
+fn running_member(pid: u32, group: u32) -> io::Result<Option<PidFd>> {
+    if !is_running_member(pid, group)? {
+        return Ok(None);
+    }
+    let member = PidFd::open(pid)?;
+    // The number may have gone to another process in between; what the descriptor stands for stays the same.
+    Ok(is_running_member(pid, group)?.then_some(member))
+}
+
+fn is_running_member(pid: u32, group: u32) -> io::Result<bool> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    Ok(Stat::parse(&stat).is_some_and(|stat| stat.is_running && stat.group == group))
 }
 
 impl Stat {

@@ -122,8 +122,9 @@ impl Running {
         if self.status.is_none() {
             let _ = self.signal(libc::SIGKILL);
             let _ = self.wait().await;
-        } else if !self.members().is_empty() {
-            // They have kept the number of the group since its leader was reaped.
+        } else if !self.members().is_ok_and(|members| members.is_empty()) {
+            // They have kept the number of the group since its leader was reaped. So they have if it cannot be found out who
+            // they are: there is somebody.
             let _ = signal_group(self.pid, libc::SIGKILL);
         }
         let _ = timeout(AFTER_KILL, self.group_ended()).await;
@@ -132,7 +133,7 @@ impl Running {
     /// Waits until nobody of the group runs, and says whether that came true. The leader has been reaped.
     async fn group_ended(&self) -> bool {
         loop {
-            let members = self.members();
+            let Ok(members) = self.members() else { return false };
             if members.is_empty() {
                 return true;
             }
@@ -146,11 +147,11 @@ impl Running {
     }
 
     /// Who still runs of the group of a leader that was reaped. `/proc` is looked at only if there is anybody.
-    fn members(&self) -> Vec<PidFd> {
+    fn members(&self) -> io::Result<Vec<PidFd>> {
         if self.plan.has_group && signal_group(self.pid, 0).is_ok() {
             members::running_members(self.pid)
         } else {
-            Vec::new()
+            Ok(Vec::new())
         }
     }
 
