@@ -40,13 +40,13 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Takes charge of a child. If that is not possible, it is killed.
+    /// Takes charge of a child. If that is not possible, it is killed with its group.
     pub(super) fn new(mut child: std::process::Child, plan: StopPlan, program: String) -> io::Result<Self> {
         let pid = child.id();
         match PidFd::open(pid) {
             Ok(pidfd) => Ok(Self { child: Some(child), pid, pidfd, status: None, plan, program }),
             Err(error) => {
-                let _ = child.kill();
+                let _ = if plan.has_group { signal_group(pid, libc::SIGKILL) } else { child.kill() };
                 orphans::reap(child);
                 Err(error)
             }
