@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures::lock::Mutex;
 use xiio::testing::{Tester, cancel_everywhere, cancel_everywhere_and};
 use xiio::{bracket, shield, sleep, task_group, timeout, yield_now};
+use xiio_tests::os::rerun;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -242,4 +244,54 @@ fn test_that_leaks_a_timer_fails() {
         });
     });
     assert!(text.contains("left behind 1 timer(s)"), "{text}");
+}
+
+/// What a test of this file says that runs alone, as with `cargo test -- --test-threads=1`, and whether it passes.
+fn run_alone(test: &str) -> (bool, String) {
+    let output = rerun(test).arg("--test-threads=1").stderr(Stdio::piped()).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn test_that_leaves_a_file_or_a_child_fails_where_no_other_runs_beside() {
+    for (test, words) in [
+        ("leaves_a_file", "the test left something behind: open files: "),
+        ("leaves_a_child", "the test left something behind: open files: "),
+        ("leaves_a_file_when_it_is_cancelled", "cancelled at await 1: open files: "),
+    ] {
+        let (has_passed, text) = run_alone(test);
+        assert!(!has_passed && text.contains(words), "{test}: {text}");
+    }
+}
+
+#[test]
+fn child_that_was_dropped_is_not_left() {
+    let (has_passed, text) = run_alone("drops_a_child");
+    assert!(has_passed, "{text}");
+}
+
+#[xiio::test]
+#[ignore = "fails, for the test above"]
+async fn leaves_a_file() {
+    std::mem::forget(std::fs::File::open("/dev/null").unwrap());
+}
+
+#[xiio::test]
+#[ignore = "fails, for the test above"]
+async fn leaves_a_child() {
+    std::mem::forget(std::process::Command::new("true").spawn().unwrap());
+}
+
+#[xiio::test(cancel_everywhere)]
+#[ignore = "fails, for the test above"]
+async fn leaves_a_file_when_it_is_cancelled() {
+    let file = std::mem::ManuallyDrop::new(std::fs::File::open("/dev/null").unwrap());
+    yield_now().await;
+    drop(std::mem::ManuallyDrop::into_inner(file));
+}
+
+#[xiio::test]
+#[ignore = "for the test above"]
+async fn drops_a_child() {
+    drop(xiio::process::Command::new("sleep").arg("3600").spawn().unwrap());
 }

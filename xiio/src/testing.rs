@@ -37,8 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a test's body: what `#[xiio::test]` expands to.
 ///
-/// A body in which nothing can wake any task fails with the tree of tasks after two seconds, and so does one that leaves a
-/// timer or a watched descriptor behind.
+/// A body in which nothing can wake any task fails with the tree of tasks after two seconds. One fails as well that leaves
+/// a timer or a watched descriptor behind, and where no other test runs beside it also an open file or a child process,
+/// see [`Resources`].
 ///
 /// # Examples
 /// ```
@@ -191,8 +192,10 @@ impl Tester {
 
     fn run_once<T, F: Future<Output = T>>(&mut self, body: &impl Fn() -> F) -> T {
         let options = std::mem::take(&mut self.options);
+        let before = Resources::now();
         let (value, leftover) = block_on(&self.config, root_group(options, limited(self.limit, body())));
         assert_nothing_left(leftover);
+        before.check_unchanged().unwrap_or_else(|what| panic!("the test left something behind: {what}"));
         if self.cancels_everywhere {
             everywhere::cancel_at_each_await(&self.config, body, &mut || ());
         }

@@ -17,9 +17,8 @@ use crate::unwind::{self, Inspection, Owner};
 /// Runs `body` once to its end, and then once for each await it reaches, cancelling it there.
 ///
 /// Tasks are polled one at a time, so that the awaits of every task of the tree are points of their own, and time is
-/// virtual. After each run all cleanup must have run, and no timer, watched descriptor or child process may be left. Files
-/// are counted only where no other test runs in the process (`RUST_TEST_THREADS=1`, or a runner with a process for each
-/// test).
+/// virtual. After each run all cleanup must have run, and no timer or watched descriptor may be left; where no other test
+/// runs beside it, no open file and no child process either, see [`Resources`].
 ///
 /// Gives the number of awaits at which it was cancelled.
 ///

@@ -1,11 +1,15 @@
 //! What a process holds that a test may leave behind.
 
-use std::fs;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+/// How long a child that was dropped, and so killed, may take until it is reaped.
+const UNTIL_REAPED: Duration = Duration::from_secs(2);
 
 /// The open files and the children of this process, to be compared before and after.
 ///
-/// Both belong to the whole process, so that other tests running beside show in them: files count only where none does
-/// (`RUST_TEST_THREADS=1`, or a runner with a process for each test).
+/// Both belong to the whole process, so that other tests running beside show in them: they count only where none does
+/// (`cargo test -- --test-threads=1`, `RUST_TEST_THREADS=1`, or a runner with a process for each test).
 ///
 /// # Examples
 /// ```
@@ -23,20 +27,23 @@ impl Resources {
     /// As they are now. On a system without `/proc` nothing is known, and nothing compared.
     #[must_use]
     pub fn now() -> Self {
-        let is_alone =
-            std::env::var("RUST_TEST_THREADS").is_ok_and(|n| n == "1") || std::env::var_os("NEXTEST").is_some();
-        if !is_alone {
+        if !is_alone() {
             return Self { n_files: None, n_children: None };
         }
         Self { n_files: count_files(), n_children: count_children() }
     }
 
-    /// Whether they still are the same.
+    /// Whether they still are the same. A child that was dropped is waited for, as it is reaped a little later.
     ///
     /// # Errors
     /// Says what there is more or less of.
     pub fn check_unchanged(&self) -> Result<(), String> {
-        let now = Self::now();
+        let start = Instant::now();
+        let mut now = Self::now();
+        while now.n_children > self.n_children && start.elapsed() < UNTIL_REAPED {
+            thread::sleep(Duration::from_millis(1));
+            now = Self::now();
+        }
         if now == *self {
             return Ok(());
         }
@@ -45,6 +52,14 @@ impl Resources {
             self.n_files, now.n_files, self.n_children, now.n_children
         ))
     }
+}
+
+/// Whether no other test runs in this process.
+fn is_alone() -> bool {
+    let arguments: Vec<String> = env::args().collect();
+    let has_one_thread = arguments.iter().any(|argument| argument == "--test-threads=1")
+        || arguments.windows(2).any(|pair| pair == ["--test-threads", "1"]);
+    has_one_thread || env::var("RUST_TEST_THREADS").is_ok_and(|n| n == "1") || env::var_os("NEXTEST").is_some()
 }
 
 fn count_files() -> Option<usize> {
