@@ -139,7 +139,7 @@ fn a_wake_from_another_thread_at_the_end_of_a_run_is_kept() {
 #[test]
 fn a_limit_and_a_shield_go_on_in_the_next_run() {
     let limited = in_two_runs(
-        || Box::pin(async { timeout(Duration::from_millis(10), shield(sleep(Duration::from_millis(30)))).await }),
+        || Box::pin(async { timeout(Duration::from_millis(10), shield(sleep(Duration::from_millis(500)))).await }),
         || (),
     );
     assert!(limited.is_err(), "a shield that was cancelled has no value");
