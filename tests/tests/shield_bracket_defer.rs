@@ -101,7 +101,7 @@ fn a_timeout_waits_for_a_shield_inside_and_elapses_all_the_same() {
     run(async {
         let late = timeout(millis(2), async {
             shield(async {
-                sleep(millis(10)).await;
+                sleep(millis(200)).await;
                 trace.note("shield");
             })
             .await;
@@ -117,7 +117,7 @@ fn a_shield_in_a_shield_ends_too() {
     let trace = Trace::new();
     run(async {
         let work = shield(async {
-            shield(sleep(millis(3))).await;
+            shield(sleep(millis(200))).await;
             trace.note("after the inner shield");
         });
         assert!(timeout(millis(1), work).await.is_err());
