@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
-use xiio::signal::{SIGINT, SIGKILL, SIGTERM};
+use xiio::signal::{SIGKILL, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
 use xiio_tests::os::{group_of, is_running, open_terminal, wait_until};
 
@@ -329,11 +329,12 @@ fn cancelled_child_cleans_up() {
 fn signal_that_stops_a_child_can_be_chosen() {
     let dir = Dir::new("signal");
     let file = dir.path("bye");
-    let script = format!("trap '' TERM; trap 'echo int > {file}; exit' INT; echo ready; while :; do sleep 0.01; done");
+    let script =
+        format!("trap '' TERM; trap 'echo usr1 > {file}; exit' USR1; echo ready; while :; do sleep 0.01; done");
     let mut command = shell(&script);
-    command.stop_signal(SIGINT);
+    command.stop_signal(SIGUSR1);
     cancel_when_ready(command);
-    assert_eq!(fs::read_to_string(file).unwrap(), "int\n");
+    assert_eq!(fs::read_to_string(file).unwrap(), "usr1\n");
 }
 
 #[test]
