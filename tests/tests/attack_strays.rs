@@ -1,0 +1,113 @@
+//! Cleanups that are reached between two polls, by a destructor or a waker: they are no task's, so none may answer for
+//! them, and above all none may lose its own for them.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use xiio::{Promise, TaskGroup, bracket, task_group, yield_now};
+use xiio_tests::poll::{self, OnDrop, OnWake};
+use xiio_tests::{Reports, rounds, run};
+
+/// What a task leaves half-way.
+#[derive(Debug, Clone, Copy)]
+enum Stray {
+    Dropped,
+    Leaked,
+}
+
+/// Who reaches it.
+#[derive(Debug, Clone, Copy)]
+enum Reached {
+    /// The destructor of a task that is cancelled.
+    ByDrop,
+    /// The same, and somebody awaits the end of that task.
+    ByAwaitedDrop,
+    /// The waker of somebody who awaits a task.
+    ByJoiner,
+    /// The waker of a bracket, woken by the cancellation of its task.
+    ByNode,
+}
+
+impl Stray {
+    /// Polls a cleanup once.
+    fn reach(self) {
+        let mut held = Box::pin(bracket((), async |_| pending::<()>().await, async |()| ()));
+        assert!(held.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        match self {
+            Self::Dropped => drop(held),
+            Self::Leaked => drop(poll::leak(held)),
+        }
+    }
+}
+
+/// A task that is always ready.
+async fn busy() {
+    loop {
+        yield_now().await;
+    }
+}
+
+/// Reaches a cleanup between two polls of the tasks of `tg`.
+async fn reach<'a>(tg: &'a TaskGroup<'a>, promise: &'a Promise<()>, stray: Stray, reached: Reached) {
+    let waker = Arc::new(OnWake(move || stray.reach()));
+    let dropped = OnDrop(move || stray.reach());
+    let owning = async move {
+        pending::<()>().await;
+        drop(dropped);
+    };
+    match reached {
+        Reached::ByDrop => {
+            drop(tg.spawn(owning).cancel());
+            yield_now().await;
+        }
+        Reached::ByAwaitedDrop => assert!(tg.spawn(owning).cancel().await.is_none()),
+        Reached::ByJoiner => {
+            let mut task = tg.spawn(promise.wait());
+            rounds(2).await;
+            assert!(poll::with(&waker, Pin::new(&mut task)).is_pending());
+            promise.set(()).unwrap();
+            rounds(2).await;
+            assert!(task.is_finished());
+        }
+        Reached::ByNode => {
+            let task = tg.spawn(async move {
+                let mut held = pin!(bracket((), async |_| pending::<()>().await, async |()| ()));
+                assert!(poll::with(&waker, held.as_mut()).is_pending());
+                poll_fn(|_| poll::with(&waker, held.as_mut())).await;
+            });
+            rounds(2).await;
+            assert!(task.cancel().await.is_none());
+        }
+    }
+}
+
+#[test]
+fn stray_cleanups_are_nobodys() {
+    let all = [Reached::ByDrop, Reached::ByAwaitedDrop, Reached::ByJoiner, Reached::ByNode];
+    for reached in all {
+        for stray in [Stray::Dropped, Stray::Leaked] {
+            let reports = Reports::new();
+            let (promise, is_released) = (Promise::new(), Cell::new(false));
+            let release = async |()| {
+                yield_now().await;
+                is_released.set(true);
+            };
+            run(async {
+                task_group!(|tg| {
+                    let holding = tg.spawn(bracket((), async |_| busy().await, release));
+                    let plain = tg.spawn(busy());
+                    rounds(2).await;
+                    reach(tg, &promise, stray, reached).await;
+                    // `holding` has been polled once meanwhile; polled again it would join what it finds there.
+                    assert!(holding.cancel().await.is_none());
+                    assert!(plain.cancel().await.is_none());
+                });
+            });
+            assert!(is_released.get(), "the cleanup of another task is lost ({stray:?}, {reached:?})");
+            assert!(reports.texts().is_empty(), "{:?} ({stray:?}, {reached:?})", reports.texts());
+        }
+    }
+}
