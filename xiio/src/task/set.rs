@@ -497,8 +497,10 @@ impl Core {
         true
     }
 
-    /// Whether a member has cancelled what is further up, so that nothing goes on here.
+    /// Whether a member has cancelled what is further up, so that nothing goes on here. Asked before each poll that
+    /// comes after code of the user which was no poll of a task.
     fn is_stopped(&self) -> bool {
+        Shift::drop_stray_scope();
         unwind::is_frozen() && matches!(Frozen::thaw(self.depth.get()), Frozen::Above)
     }
 
@@ -780,6 +782,7 @@ impl Core {
         let tasks: Vec<TaskRef> = self.tasks.iter().collect();
         tasks.iter().for_each(|task| task.clone_ref());
         for task in tasks {
+            Shift::drop_stray_scope();
             let header = task.header();
             if !header.has(DONE) {
                 let stage = match (header.has(STARTED), owner_of(task).is_unwinding()) {

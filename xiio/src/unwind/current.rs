@@ -107,6 +107,12 @@ impl Shift {
             current.scope.take()
         })
     }
+
+    /// Lets go of a scope that was made between two polls, where a destructor or a waker has reached a node: it is nobody's,
+    /// and the next owner would take it for its own.
+    pub(crate) fn drop_stray_scope() {
+        drop(Self::take_scope());
+    }
 }
 
 impl Drop for Shift {
