@@ -38,6 +38,12 @@ pub(crate) fn take_poll() -> bool {
     true
 }
 
+/// Whether no poll is left in this turn.
+#[inline]
+pub(crate) fn is_turn_over() -> bool {
+    POLLS.get() == 0
+}
+
 /// Asked by every leaf before it looks whether it is ready: whether its task may go on. If not, the task gives way and is
 /// polled again in the next turn.
 ///

@@ -101,7 +101,8 @@ pub(super) struct Core {
     n_holding: Cell<usize>,
     /// More has happened since the last poll than that tasks wait: the group has to look at all that it looks at.
     is_eventful: Cell<bool>,
-    /// One poll may be made, even if the turn is over.
+    /// One poll may be made although the turn is over. Not so where it ends in the middle: whoever comes next is the first
+    /// of the next turn then, with all that a poll may take.
     is_granted: Cell<bool>,
     /// Whoever polls the set knows already that there is something to do.
     is_marked: Cell<bool>,
@@ -418,7 +419,7 @@ impl Core {
         self.remember_waker(cx.waker());
         // Wakes from here on are found by this very loop.
         self.is_marked.set(true);
-        self.is_granted.set(true);
+        self.is_granted.set(budget::is_turn_over());
         let drained = if unwind::is_plain() { self.drain_past_panics(members) } else { self.drain_in_shift(members) };
         match drained {
             Drained::Idle if self.is_empty() => return Polled::Done,
