@@ -558,6 +558,7 @@ impl Core {
             header.unset(LAST);
             self.last_round.set(LastRound::Over);
             self.is_unusual.set(true);
+            self.is_eventful.set(true);
         }
         if header.has(BODY) {
             self.is_eventful.set(true);
