@@ -20,15 +20,15 @@ enum Stray {
 
 /// Who reaches it.
 #[derive(Debug, Clone, Copy)]
-enum Reached {
+enum Place {
     /// The destructor of a task that is cancelled.
-    ByDrop,
+    Destructor,
     /// The same, and somebody awaits the end of that task.
-    ByAwaitedDrop,
+    AwaitedDestructor,
     /// The waker of somebody who awaits a task.
-    ByJoiner,
+    Joiner,
     /// The waker of a bracket, woken by the cancellation of its task.
-    ByNode,
+    Node,
 }
 
 impl Stray {
@@ -51,20 +51,20 @@ async fn busy() {
 }
 
 /// Reaches a cleanup between two polls of the tasks of `tg`.
-async fn reach<'a>(tg: &'a TaskGroup<'a>, promise: &'a Promise<()>, stray: Stray, reached: Reached) {
+async fn reach<'a>(tg: &'a TaskGroup<'a>, promise: &'a Promise<()>, stray: Stray, place: Place) {
     let waker = Arc::new(OnWake(move || stray.reach()));
     let dropped = OnDrop(move || stray.reach());
     let owning = async move {
         pending::<()>().await;
         drop(dropped);
     };
-    match reached {
-        Reached::ByDrop => {
+    match place {
+        Place::Destructor => {
             drop(tg.spawn(owning).cancel());
             yield_now().await;
         }
-        Reached::ByAwaitedDrop => assert!(tg.spawn(owning).cancel().await.is_none()),
-        Reached::ByJoiner => {
+        Place::AwaitedDestructor => assert!(tg.spawn(owning).cancel().await.is_none()),
+        Place::Joiner => {
             let mut task = tg.spawn(promise.wait());
             rounds(2).await;
             assert!(poll::with(&waker, Pin::new(&mut task)).is_pending());
@@ -72,7 +72,7 @@ async fn reach<'a>(tg: &'a TaskGroup<'a>, promise: &'a Promise<()>, stray: Stray
             rounds(2).await;
             assert!(task.is_finished());
         }
-        Reached::ByNode => {
+        Place::Node => {
             let task = tg.spawn(async move {
                 let mut held = pin!(bracket((), async |_| pending::<()>().await, async |()| ()));
                 assert!(poll::with(&waker, held.as_mut()).is_pending());
@@ -86,8 +86,8 @@ async fn reach<'a>(tg: &'a TaskGroup<'a>, promise: &'a Promise<()>, stray: Stray
 
 #[test]
 fn stray_cleanups_are_nobodys() {
-    let all = [Reached::ByDrop, Reached::ByAwaitedDrop, Reached::ByJoiner, Reached::ByNode];
-    for reached in all {
+    let all = [Place::Destructor, Place::AwaitedDestructor, Place::Joiner, Place::Node];
+    for place in all {
         for stray in [Stray::Dropped, Stray::Leaked] {
             let reports = Reports::new();
             let (promise, is_released) = (Promise::new(), Cell::new(false));
@@ -100,14 +100,14 @@ fn stray_cleanups_are_nobodys() {
                     let holding = tg.spawn(bracket((), async |_| busy().await, release));
                     let plain = tg.spawn(busy());
                     rounds(2).await;
-                    reach(tg, &promise, stray, reached).await;
+                    reach(tg, &promise, stray, place).await;
                     // `holding` has been polled once meanwhile; polled again it would join what it finds there.
                     assert!(holding.cancel().await.is_none());
                     assert!(plain.cancel().await.is_none());
                 });
             });
-            assert!(is_released.get(), "the cleanup of another task is lost ({stray:?}, {reached:?})");
-            assert!(reports.texts().is_empty(), "{:?} ({stray:?}, {reached:?})", reports.texts());
+            assert!(is_released.get(), "the cleanup of another task is lost ({stray:?}, {place:?})");
+            assert!(reports.texts().is_empty(), "{:?} ({stray:?}, {place:?})", reports.texts());
         }
     }
 }
