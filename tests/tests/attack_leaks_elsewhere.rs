@@ -34,6 +34,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// How often it is measured. A leak shows every time; what a channel allocates when one of its ends has to wait for the
+/// first time, which may come late, shows once for each end.
+const N_TIMES: usize = 8;
+
 /// Gives wakers to a thread that drops them, and waits until it has.
 struct Dropper {
     wakers: mpsc::SyncSender<[Waker; 2]>,
@@ -78,12 +82,15 @@ fn a_task_whose_wakers_died_elsewhere_is_freed() {
             for _ in 0..10 {
                 round().await;
             }
-            let before = N_BYTES.load(Ordering::Relaxed);
-            for _ in 0..100 {
-                round().await;
+            let mut least = isize::MAX;
+            for _ in 0..N_TIMES {
+                let before = N_BYTES.load(Ordering::Relaxed);
+                for _ in 0..100 {
+                    round().await;
+                }
+                least = least.min(N_BYTES.load(Ordering::Relaxed) - before);
             }
-            let growth = N_BYTES.load(Ordering::Relaxed) - before;
-            assert_eq!(growth, 0, "100 tasks have left {growth} bytes (handle kept: {keeps_handle})");
+            assert_eq!(least, 0, "100 tasks have left {least} bytes (handle kept: {keeps_handle})");
         }
     });
     drop(dropper);
