@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use xiio::inspect::ReportKind;
 use xiio::{Promise, Task, bracket, branch, gather, race, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::poll;
-use xiio_tests::{DropCount, LONG, Reports, Trace, assert_panics, millis, poll_once, rounds, run};
+use xiio_tests::{DropCount, LONG, Reports, Trace, assert_panics, millis, poll_once, rounds, run, run_virtually};
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -242,7 +242,7 @@ fn cleanup_that_wants_to_free_itself() {
 /// Scenario 63.
 #[test]
 fn future_with_limits_inside_is_polled_under_one_limit_after_the_other() {
-    run(async {
+    run_virtually(async {
         let mut work = Box::pin(async {
             for _ in 0..3 {
                 timeout(LONG, sleep(millis(5))).await.unwrap();
