@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use xiio::inspect::ReportKind;
@@ -468,6 +469,25 @@ fn all_errors_of_a_round_come_in_order_with_panics() {
     let failures: Vec<_> = error.into_failures().map(|failure| failure.to_string()).collect();
     assert_eq!(failures, ["first", "panic: second", "third"]);
     reports.assert_none();
+}
+
+/// A task that fails and whose destructor then panics has failed twice.
+#[test]
+fn all_errors_keeps_the_error_of_a_task_whose_destructor_panics() {
+    let failed: Result<(), GroupError<Broken>> = run(async {
+        try_task_group!(all_errors, error = Broken, |tg| {
+            let failing = |text, bomb: Option<DropBomb>| {
+                poll_fn(move |_| {
+                    let _owned = &bomb;
+                    Poll::Ready(Err::<(), _>(Broken(text)))
+                })
+            };
+            tg.spawn(failing("first", Some(DropBomb("second"))));
+            tg.spawn(failing("third", None));
+        })
+    });
+    let failures: Vec<_> = failed.unwrap_err().into_failures().map(|failure| failure.to_string()).collect();
+    assert_eq!(failures, ["first", "panic: second", "third"]);
 }
 
 #[test]
