@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use super::home::Home;
 use super::pool;
-use super::refs::{DONE, HANDLE, Header, OUTPUT, TaskRef};
+use super::refs::{DONE, FAILED, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
 use crate::report::drop_safely;
 use crate::unwind::Owner;
@@ -155,6 +155,12 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
 /// where a second panic would abort.
 struct Unclaimed<T>(Option<T>);
 
+impl<T> Unclaimed<Option<Option<T>>> {
+    fn is_failure(&self) -> bool {
+        matches!(self.0, Some(Some(None)))
+    }
+}
+
 impl<T> Unclaimed<Option<T>> {
     fn claim(mut self) -> Option<T> {
         self.0.take().flatten()
@@ -240,6 +246,9 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         // SAFETY: the task is not done, so the stage is the work.
         let finish = unsafe { &stage.cast::<Work<F, M>>().as_ref().finish };
         let finished = Unclaimed(Some(value.map(finish)));
+        if finished.is_failure() {
+            task.header().set(FAILED);
+        }
         // SAFETY: the caller's contract is this one's; the reference from above is not used any more.
         unsafe { Self::drop_future(header) };
         match finished.claim() {

@@ -46,6 +46,9 @@ pub(super) const BODY: u16 = 1 << 10;
 /// The last one to be polled before the rest is cancelled. In the ready queue.
 pub(super) const LAST: u16 = 1 << 11;
 
+/// It has failed by itself. Set before its future is dropped, as that may panic as well.
+pub(super) const FAILED: u16 = 1 << 12;
+
 /// What a task is besides its future.
 #[repr(C)]
 pub(super) struct Header {

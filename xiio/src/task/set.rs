@@ -12,7 +12,7 @@ use super::budget;
 use super::handle::Handle;
 use super::home::Home;
 use super::links::{List, Queue};
-use super::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
+use super::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
 use super::schedule;
 use super::waker;
 use crate::error::Payload;
@@ -617,6 +617,9 @@ impl Core {
         } else {
             owner_of(task).end_poll();
             drop_if_present(task);
+            if task.header().has(FAILED) {
+                self.react(&members.end_task(Ended::Failed, task.header().location));
+            }
             self.retire(task, Some(Ended::Panicked(payload)), members);
         }
     }
