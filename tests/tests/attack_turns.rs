@@ -82,3 +82,49 @@ fn last_round_that_is_longer_than_a_turn_ends_the_group() {
     assert!(matches!(failed.unwrap_err().first(), Failure::Error("the first")));
     assert!(!spawns.get());
 }
+
+/// The parent is cancelled in the middle of the last round. What a destructor spawns then is a cleanup, and runs.
+#[test]
+fn last_round_is_over_when_the_parent_is_cancelled() {
+    let (n_waiting, has_failed) = (&Cell::new(0), &Cell::new(false));
+    let (spawns, has_run) = (&Cell::new(true), &Cell::new(false));
+    let gate = &Promise::new();
+    run(async {
+        task_group!(|outer| {
+            let parent = outer.spawn(async {
+                let _: Result<(), GroupError<&str>> = try_task_group!(all_errors, error = &str, |tg| {
+                    // Something to clean up, so that it is not just dropped.
+                    tg.defer(async {});
+                    tg.spawn(async {
+                        gate.wait().await;
+                        has_failed.set(true);
+                        Err::<(), _>("the first")
+                    });
+                    for _ in 0..MANY {
+                        let dropped = OnDrop(|| {
+                            if spawns.take() {
+                                tg.spawn(async { Ok(has_run.set(true)) });
+                            }
+                        });
+                        tg.spawn(async move {
+                            let _owned = dropped;
+                            n_waiting.set(n_waiting.get() + 1);
+                            gate.wait().await;
+                            pending::<Result<(), _>>().await
+                        });
+                    }
+                    pending::<()>().await;
+                });
+            });
+            while n_waiting.get() < MANY {
+                yield_now().await;
+            }
+            gate.set(()).unwrap();
+            while !has_failed.get() {
+                yield_now().await;
+            }
+            assert!(parent.cancel().await.is_none());
+        });
+    });
+    assert!(has_run.get(), "the cleanup was cancelled");
+}
