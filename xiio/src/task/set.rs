@@ -220,8 +220,11 @@ impl Core {
         self.wake_up();
     }
 
-    /// Puts every task among those to be cancelled at the next poll.
+    /// Puts every task among those to be cancelled at the next poll. There is nothing left to wait for in a last round.
     fn doom_all(&self) {
+        if self.last_round.replace(LastRound::None) != LastRound::None {
+            self.is_eventful.set(true);
+        }
         // The task that is being polled right now is cancelled code from here on.
         if self.polling.get().is_some_and(|task| !task.header().has(DOOMED | DONE | BODY)) {
             unwind::freeze(self.depth.get());
@@ -510,7 +513,6 @@ impl Core {
     fn attend(&self, members: &mut dyn Members) {
         self.polling.set(None);
         if self.last_round.get() == LastRound::Over {
-            self.last_round.set(LastRound::None);
             self.doom_all();
         }
         self.cancel_doomed(members);
@@ -556,9 +558,10 @@ impl Core {
         header.unset(QUEUED);
         if header.has(LAST) {
             header.unset(LAST);
-            self.last_round.set(LastRound::Over);
-            self.is_unusual.set(true);
-            self.is_eventful.set(true);
+            if self.last_round.get() == LastRound::Goes {
+                self.last_round.set(LastRound::Over);
+                self.is_unusual.set(true);
+            }
         }
         if header.has(BODY) {
             self.is_eventful.set(true);
