@@ -196,8 +196,9 @@ fn act_defer<'a>(world: &Rc<World>, group: &'a dyn Group<'a>) {
 
 async fn hold(world: Rc<World>) {
     let n_held = &world.n_held;
+    n_held.set(n_held.get() + 1);
     bracket(
-        n_held.set(n_held.get() + 1),
+        (),
         async |()| {
             for _ in 0..world.draw(6) {
                 yield_now().await;

@@ -103,7 +103,10 @@ fn last_round_is_over_when_the_parent_is_cancelled() {
                     for _ in 0..MANY {
                         let dropped = OnDrop(|| {
                             if spawns.take() {
-                                tg.spawn(async { Ok(has_run.set(true)) });
+                                tg.spawn(async {
+                                    has_run.set(true);
+                                    Ok(())
+                                });
                             }
                         });
                         tg.spawn(async move {
