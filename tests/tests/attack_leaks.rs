@@ -6,7 +6,7 @@ use std::future::pending;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use xiio::{bracket, gather, race, shield, sleep, task_group, timeout, try_task_group};
+use xiio::{bracket, gather, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::poll;
 
 /// Counts the bytes that each thread has allocated and not freed.
@@ -66,6 +66,22 @@ async fn started<'a>(future: impl Future<Output = ()> + 'a) -> Pin<Box<dyn Futur
     let mut future: Pin<Box<dyn Future<Output = ()> + 'a>> = Box::pin(future);
     assert!(poll::once(future.as_mut()).await.is_none());
     future
+}
+
+/// Tasks that are cancelled while they wait for a place are not kept until there is one.
+#[test]
+fn tasks_cancelled_while_they_wait_keep_no_memory() {
+    xiio::run(async {
+        task_group!(limit = 1, |tg| {
+            tg.spawn(pending::<()>());
+            let cancelled = async || {
+                drop(tg.spawn(pending::<()>()).cancel());
+                yield_now().await;
+            };
+            assert_eq!(growth(cancelled).await, 0);
+            tg.cancel();
+        });
+    });
 }
 
 #[test]
