@@ -652,7 +652,7 @@ impl Core {
 
     fn cancel_doomed(&self, members: &mut dyn Members) {
         while let Some(task) = self.doomed.first() {
-            let is_plain = !task.header().has(HOLDS | JOINED | PLACED) && owner_of(task).is_plain();
+            let is_plain = !task.header().has(HOLDS | JOINED) && self.limit == usize::MAX && owner_of(task).is_plain();
             if is_plain {
                 self.drop_plain(task, members);
             } else {
@@ -732,21 +732,16 @@ impl Core {
         drop(std::mem::take(owner_of(task)));
         header.unset(JOINED);
         let joiner = header.joiner.take();
-        if self.limit != usize::MAX {
-            self.give_place_of(task);
+        if header.has(PLACED) {
+            self.n_running.set(self.n_running.get() - 1);
         }
         if !header.has(QUEUED) {
             task.drop_set_ref();
         }
-        joiner
-    }
-
-    /// The place of a task that has ended is for the next one that waits for a place.
-    fn give_place_of(&self, task: TaskRef) {
-        if task.header().has(PLACED) {
-            self.n_running.set(self.n_running.get() - 1);
+        if self.limit != usize::MAX {
+            self.start_waiting();
         }
-        self.start_waiting();
+        joiner
     }
 
     fn react(&self, reaction: &Reaction) {
@@ -763,16 +758,21 @@ impl Core {
         }
     }
 
+    /// Gives the places that are free to those who wait for one, and lets go of those who have ended meanwhile.
     fn start_waiting(&self) {
-        while self.n_running.get() < self.limit {
-            let Some(task) = self.waiting.pop() else { return };
-            if task.header().has(DONE) {
+        while let Some(task) = self.waiting.first() {
+            let has_ended = task.header().has(DONE);
+            if !has_ended && self.n_running.get() >= self.limit {
+                return;
+            }
+            self.waiting.pop_first(task);
+            if has_ended {
                 task.header().unset(QUEUED);
                 task.drop_set_ref();
-                continue;
+            } else {
+                self.give_place_to(task);
+                self.ready.push(task);
             }
-            self.give_place_to(task);
-            self.ready.push(task);
         }
     }
 
