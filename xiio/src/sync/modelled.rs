@@ -1,6 +1,6 @@
 //! What `loom` has, and what it has not, made of the former.
 
-pub(crate) use std::sync::PoisonError;
+pub(crate) use std::sync::{Mutex as StaticMutex, PoisonError};
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard};

@@ -12,7 +12,7 @@ pub(crate) struct Mutex<T> {
 }
 
 impl<T> Mutex<T> {
-    pub(crate) fn new(data: T) -> Self {
+    pub(crate) const fn new(data: T) -> Self {
         Self { data: std::sync::Mutex::new(data), was_locked: AtomicBool::new(false) }
     }
 

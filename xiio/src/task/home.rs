@@ -4,6 +4,7 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem;
 use std::num::NonZeroU32;
+use std::ops::DerefMut;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -12,7 +13,7 @@ use super::pool::Pool;
 use super::refs::TaskRef;
 use crate::report::waking;
 use crate::slab::Slab;
-use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, thread_local};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, StaticMutex, thread_local};
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
 /// that ends leaves its home to the next one.
@@ -71,7 +72,7 @@ thread_local! {
     static TENANCY: Tenancy = const { Tenancy };
 }
 
-static VACANT: std::sync::Mutex<Vec<&'static Home>> = std::sync::Mutex::new(Vec::new());
+static VACANT: StaticMutex<Vec<&'static Home>> = StaticMutex::new(Vec::new());
 static N_TENANTS: AtomicU32 = AtomicU32::new(0);
 
 struct Tenancy;
@@ -108,7 +109,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn vacant() -> std::sync::MutexGuard<'static, Vec<&'static Home>> {
+fn vacant() -> impl DerefMut<Target = Vec<&'static Home>> {
     VACANT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
