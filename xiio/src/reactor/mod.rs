@@ -22,7 +22,7 @@ mod wait;
 pub(crate) use crate::sys::fd::Direction;
 pub(crate) use source::{Source, Wait};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -46,6 +46,8 @@ pub(crate) struct Reactor {
     /// The key of a registration is its place here.
     watched: RefCell<Slab<Rc<Watched>>>,
     by_fd: RefCell<HashMap<RawFd, usize>>,
+    /// Empty between waits; its memory is kept.
+    ready: Cell<Vec<Waker>>,
 }
 
 impl Reactor {
@@ -53,7 +55,14 @@ impl Reactor {
         let poller = std::sync::Arc::new(call(Call::Make, Poller::new)?);
         let (waiting, notifier) = Waiting::new(&poller)?;
         let waiting = RefCell::new(waiting);
-        Ok(Self { poller, waiting, notifier, watched: RefCell::default(), by_fd: RefCell::default() })
+        Ok(Self {
+            poller,
+            waiting,
+            notifier,
+            watched: RefCell::default(),
+            by_fd: RefCell::default(),
+            ready: Cell::default(),
+        })
     }
 
     /// Wakes the thread of this reactor from its wait; for other threads.
@@ -120,14 +129,15 @@ impl Reactor {
     /// Waits until a descriptor is ready, the notifier is woken or `timeout` is over (`None` is no limit), and wakes
     /// who waits for what is ready. May return early.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut ready = Vec::new();
-        self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |report| {
+        let mut ready = self.ready.take();
+        let waited = self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |report| {
             if let Some(watched) = self.watched.borrow().get(report.key) {
                 watched.set_ready(report, &mut ready);
             }
-        })?;
-        wake_all(ready);
-        Ok(())
+        });
+        wake_all(ready.drain(..));
+        self.ready.set(ready);
+        waited
     }
 }
 
