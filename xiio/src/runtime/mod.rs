@@ -155,7 +155,7 @@ impl Runtime {
 
     /// Looks at the reactor and fires timers; waits for either if `may_wait`.
     pub(crate) fn turn(&self, may_wait: bool) -> io::Result<Turn> {
-        self.home.take_inbox();
+        // What is in the inbox keeps the thread awake, and is taken below.
         let may_wait = may_wait && !self.home.is_root_woken() && self.home.fall_asleep();
         let waited = if may_wait { self.wait() } else { self.reactor.wait(Some(Duration::ZERO)).map(|()| Turn::GoOn) };
         if may_wait {
