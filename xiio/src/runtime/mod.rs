@@ -191,13 +191,14 @@ impl Runtime {
     }
 
     fn wait_without_timers(&self) -> io::Result<Turn> {
-        let patience = self.deadlock_after.filter(|_| !self.expects_events());
+        let Some(patience) = self.deadlock_after.filter(|_| !self.expects_events()) else {
+            return self.reactor.wait(None).map(|()| Turn::GoOn);
+        };
         let started = sys::now();
-        self.reactor.wait(patience)?;
+        self.reactor.wait(Some(patience))?;
         // A wait may end early, for a signal for example.
         let waited = sys::now().saturating_duration_since(started);
-        let is_over = patience.is_some_and(|patience| waited >= patience);
-        Ok(if is_over { Turn::Deadlock } else { Turn::GoOn })
+        Ok(if waited >= patience { Turn::Deadlock } else { Turn::GoOn })
     }
 
     /// Whether something outside of this thread may wake a task.
