@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each direction goes this way by itself. So a descriptor that never blocks is never registered, and one that is costs
-//! one `epoll_ctl(2)` in its life.
+//! one `epoll_ctl(2)` in its life, or two if a write blocks after a read.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -284,7 +284,7 @@ impl<T: AsFd> Async<T> {
             source.clear_ready(direction);
             return Ok(());
         }
-        self.register()?;
+        self.register(direction)?;
         // The other direction has not been tried. That costs one attempt; an event would cost a turn of the loop.
         if let Some(source) = &*self.source.borrow() {
             source.assume_ready(direction.opposite());
@@ -292,8 +292,8 @@ impl<T: AsFd> Async<T> {
         Ok(())
     }
 
-    fn register(&self) -> io::Result<()> {
-        let source = Runtime::with(|runtime| runtime.reactor().watch(self.inner.as_fd()))?;
+    fn register(&self, direction: Direction) -> io::Result<()> {
+        let source = Runtime::with(|runtime| runtime.reactor().watch(self.inner.as_fd(), direction))?;
         let before = self.source.replace(Some(source));
         drop(before);
         Ok(())
@@ -301,12 +301,13 @@ impl<T: AsFd> Async<T> {
 
     /// A place in the line of those who wait for an event, under the runtime that polls now.
     fn line_up<'w>(&self, direction: Direction, wait: &'w mut Option<Wait>) -> io::Result<&'w mut Wait> {
-        let belongs_here = Runtime::with(|runtime| {
-            self.source.borrow().as_ref().is_some_and(|source| source.belongs_to(runtime.reactor()))
+        let will_hear = Runtime::with(|runtime| {
+            let source = self.source.borrow();
+            source.as_ref().is_some_and(|source| source.belongs_to(runtime.reactor()) && source.covers(direction))
         });
-        if !belongs_here {
+        if !will_hear {
             // A registration begins with an event for what is ready now.
-            self.register()?;
+            self.register(direction)?;
         }
         let new = match &*self.source.borrow() {
             Some(source) if !wait.as_ref().is_some_and(|wait| source.has(wait)) => Some(source.wait(direction)),

@@ -206,7 +206,7 @@ impl<'fd> Readiness<'fd> {
             let is_registered = self.waiting.as_ref().is_some_and(|(_, source)| source.belongs_to(runtime.reactor()));
             if !is_registered {
                 // Registering reports what has become ready meanwhile: an edge-triggered descriptor begins with an event.
-                let source = runtime.reactor().watch(self.fd)?;
+                let source = runtime.reactor().watch(self.fd, self.direction)?;
                 self.waiting = Some((source.wait(self.direction), source));
             }
             if let Some((wait, _)) = &mut self.waiting {

@@ -1,7 +1,9 @@
 //! The readiness of descriptors, turned into wakes. Knows no tasks.
 //!
-//! A descriptor is registered once, for both directions, edge-triggered, and its [`Source`] remembers that it is ready
-//! until an operation would block. So a busy socket costs no system call but its own reads and writes.
+//! A descriptor is registered once, edge-triggered, and its [`Source`] remembers that it is ready until an operation would
+//! block. So a busy socket costs no system call but its own reads and writes. Events for writing are asked for by the first
+//! who waits to write: most descriptors never have anybody who does, and a Unix socket or a pipe would report that there is
+//! room again at each read of its other end.
 //!
 //! One `Poller::wait` costs five system calls on Linux, of which four serve its own timer and notifier. So the reactor
 //! registers with the poller's descriptor itself and waits on it, with one call (`wait::Fast`). Whether that works is
@@ -85,38 +87,38 @@ impl Reactor {
         &self.poller
     }
 
-    /// Watches `fd`, together with whoever watches it already.
+    /// Watches `fd` in a direction, together with whoever watches it already.
     ///
     /// # Errors
     /// What `epoll_ctl(2)` reports, with the descriptor named.
-    pub(crate) fn watch(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<Source> {
+    pub(crate) fn watch(self: &Rc<Self>, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Source> {
         let known = self.by_fd.borrow().get(&fd.as_raw_fd()).copied();
-        let key = match known {
+        let watched = match known {
             Some(key) => {
+                let watched = Rc::clone(&self.watched.borrow()[key]);
                 // A leaked waiter may have left the entry behind; the kernel knows.
-                source::rearm(&self.poller, fd, key)?;
-                key
+                source::rearm(&self.poller, fd, &watched, direction)?;
+                watched
             }
-            None => self.add(fd)?,
+            None => self.add(fd, direction)?,
         };
-        let watched = Rc::clone(&self.watched.borrow()[key]);
         Ok(Source::new(watched, Rc::downgrade(self)))
     }
 
-    fn add(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    fn add(&self, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Rc<Watched>> {
         let raw = fd.as_raw_fd();
-        let key = {
-            let mut watched = self.watched.borrow_mut();
-            let key = watched.insert(Rc::new(Watched::new(raw, 0)));
-            watched[key] = Rc::new(Watched::new(raw, key));
-            key
+        let watched = {
+            let mut all = self.watched.borrow_mut();
+            let key = all.insert(Rc::new(Watched::new(raw, 0)));
+            all[key] = Rc::new(Watched::new(raw, key));
+            Rc::clone(&all[key])
         };
-        if let Err(error) = source::register(&self.poller, fd, key) {
-            self.watched.borrow_mut().remove(key);
+        if let Err(error) = source::register(&self.poller, fd, &watched, direction) {
+            self.watched.borrow_mut().remove(watched.key);
             return Err(error);
         }
-        self.by_fd.borrow_mut().insert(raw, key);
-        Ok(key)
+        self.by_fd.borrow_mut().insert(raw, watched.key);
+        Ok(watched)
     }
 
     /// Forgets a descriptor that nobody watches any more.

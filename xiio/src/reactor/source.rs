@@ -22,8 +22,16 @@ pub(super) struct Watched {
     pub(super) fd: RawFd,
     pub(super) key: usize,
     n_users: Cell<usize>,
+    interest: Cell<Interest>,
     read: Side,
     write: Side,
+}
+
+/// Which events a registration asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    Read,
+    Both,
 }
 
 /// One direction.
@@ -41,7 +49,16 @@ struct Side {
 
 impl Watched {
     pub(super) fn new(fd: RawFd, key: usize) -> Self {
-        Self { fd, key, n_users: Cell::new(0), read: Side::default(), write: Side::default() }
+        let (n_users, interest) = (Cell::new(0), Cell::new(Interest::Read));
+        Self { fd, key, n_users, interest, read: Side::default(), write: Side::default() }
+    }
+
+    /// What is asked for already, and this direction.
+    fn interest_with(&self, direction: Direction) -> Interest {
+        match direction {
+            Direction::Read => self.interest.get(),
+            Direction::Write => Interest::Both,
+        }
     }
 
     fn side(&self, direction: Direction) -> &Side {
@@ -81,6 +98,11 @@ impl Source {
     /// Whether this is a source of `reactor`; one of a runtime that has ended reports nothing any more.
     pub(crate) fn belongs_to(&self, reactor: &Rc<Reactor>) -> bool {
         std::ptr::eq(self.reactor.as_ptr(), Rc::as_ptr(reactor))
+    }
+
+    /// Whether events of this direction are asked for.
+    pub(crate) fn covers(&self, direction: Direction) -> bool {
+        direction == Direction::Read || self.watched.interest.get() == Interest::Both
     }
 
     pub(crate) fn is_ready(&self, direction: Direction) -> bool {
@@ -167,40 +189,60 @@ impl Drop for Wait {
     }
 }
 
-/// Registers `fd` for both directions, or takes over a registration that was left behind.
-pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
-    match add(poller, fd, key) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(poller, fd, key),
+/// Registers `fd` for a direction, or takes over a registration that was left behind.
+pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, direction: Direction) -> io::Result<()> {
+    let (key, interest) = (watched.key, watched.interest_with(direction));
+    match add(poller, fd, key, interest) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(poller, fd, key, interest),
         result => result,
     }
-    .map_err(|error| cannot_watch(fd, &error))
+    .map_err(|error| cannot_watch(fd, &error))?;
+    watched.interest.set(interest);
+    Ok(())
 }
 
-/// Makes sure that `fd` is still registered, and asks for an event if it is ready now.
-pub(super) fn rearm(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
-    match modify(poller, fd, key) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => register(poller, fd, key),
-        result => result.map_err(|error| cannot_watch(fd, &error)),
+/// Makes sure that `fd` is still registered, and for this direction too; asks for an event if it is ready now.
+pub(super) fn rearm(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, direction: Direction) -> io::Result<()> {
+    let interest = watched.interest_with(direction);
+    match modify(poller, fd, watched.key, interest) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return register(poller, fd, watched, direction),
+        result => result.map_err(|error| cannot_watch(fd, &error))?,
+    }
+    watched.interest.set(interest);
+    Ok(())
+}
+
+impl Interest {
+    #[cfg(target_os = "linux")]
+    fn edges(self) -> u32 {
+        match self {
+            Self::Read => epoll::READ_EDGES,
+            Self::Both => epoll::BOTH_EDGES,
+        }
+    }
+
+    fn of(self, key: usize) -> Event {
+        Event::new(key, true, self == Self::Both)
     }
 }
 
-fn add(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+fn add(poller: &Poller, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if fast::works() {
-        return epoll::add(poller.as_fd(), fd, key as u64, epoll::BOTH_EDGES);
+        return epoll::add(poller.as_fd(), fd, key as u64, interest.edges());
     }
     // SAFETY: the contract is to delete the source before it is closed. `Source` does, as it is dropped before the
     // descriptor that it watches. One that is leaked leaves a registration that the kernel ends with the descriptor;
     // all that can come of it is an event for a place that is taken by another descriptor, which is a spurious wake.
-    unsafe { poller.add_with_mode(&fd, Event::all(key), PollMode::Edge) }
+    unsafe { poller.add_with_mode(&fd, interest.of(key), PollMode::Edge) }
 }
 
-fn modify(poller: &Poller, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+fn modify(poller: &Poller, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if fast::works() {
-        return epoll::modify(poller.as_fd(), fd, key as u64);
+        return epoll::modify(poller.as_fd(), fd, key as u64, interest.edges());
     }
-    poller.modify_with_mode(fd, Event::all(key), PollMode::Edge)
+    poller.modify_with_mode(fd, interest.of(key), PollMode::Edge)
 }
 
 /// Ends a registration, if there still is one.

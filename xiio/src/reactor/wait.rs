@@ -80,7 +80,7 @@ pub(super) mod fast {
     impl Fast {
         pub(super) fn new(poller: &Poller) -> io::Result<(Self, Waker)> {
             let notifier = Arc::new(EventFd::new()?);
-            epoll::add(poller.as_fd(), notifier.as_fd(), NOTIFIER as u64, epoll::READ_EDGES)?;
+            epoll::add(poller.as_fd(), notifier.as_fd(), NOTIFIER as u64, epoll::NOTIFIER_EDGES)?;
             let waker = Waker::from(Arc::clone(&notifier));
             let events = Events::with_capacity(MAX_EVENTS);
             Ok((Self { events, _notifier: notifier }, waker))

@@ -30,6 +30,9 @@ const WRITABLE: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
 const SPECIAL: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI) as u32;
 
+/// Asks for what a notifier reports.
+pub(crate) const NOTIFIER_EDGES: u32 = (libc::EPOLLIN | libc::EPOLLET).cast_unsigned();
+
 /// Asks for both directions. Hang-up and errors come unasked.
 pub(crate) const BOTH_EDGES: u32 = READ_EDGES | libc::EPOLLOUT.cast_unsigned();
 
@@ -41,9 +44,9 @@ pub(crate) fn add(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest:
     control(epoll, libc::EPOLL_CTL_ADD, fd, key, interest)
 }
 
-/// Registers a registered `fd` anew for both directions; what is ready now is reported again.
-pub(crate) fn modify(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
-    control(epoll, libc::EPOLL_CTL_MOD, fd, key, BOTH_EDGES)
+/// Registers a registered `fd` anew; what is ready now is reported again.
+pub(crate) fn modify(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: u32) -> io::Result<()> {
+    control(epoll, libc::EPOLL_CTL_MOD, fd, key, interest)
 }
 
 fn control(

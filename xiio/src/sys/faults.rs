@@ -149,27 +149,27 @@ impl Kind {
     }
 }
 
-/// The keys of what is registered, by the descriptors of epoll and of what is watched. Some of it may be gone.
-static WATCHED: Mutex<BTreeMap<(RawFd, RawFd), u64>> = Mutex::new(BTreeMap::new());
+/// What is registered, with its key and the events it asks for, by the descriptors of epoll and of what is watched. Some of
+/// it may be gone.
+static WATCHED: Mutex<BTreeMap<(RawFd, RawFd), libc::epoll_event>> = Mutex::new(BTreeMap::new());
 
-fn watched() -> Vec<((RawFd, RawFd), u64)> {
-    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&fds, &key)| (fds, key)).collect()
+fn watched() -> Vec<((RawFd, RawFd), libc::epoll_event)> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&fds, &event)| (fds, event)).collect()
 }
 
 /// Notes a registration.
 pub(super) fn note_watched(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: u32) {
     // The notifier is nobody's to be reported.
-    if interest != epoll::BOTH_EDGES {
+    if interest == epoll::NOTIFIER_EDGES {
         return;
     }
     let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-    watched.insert((epoll.as_raw_fd(), fd.as_raw_fd()), key);
+    watched.insert((epoll.as_raw_fd(), fd.as_raw_fd()), libc::epoll_event { events: interest, u64: key });
 }
 
 /// Has a descriptor reported anew by whoever watches it.
 fn arm_anew(fd: BorrowedFd<'_>) {
-    for ((epoll, _), key) in watched().into_iter().filter(|((_, watched), _)| *watched == fd.as_raw_fd()) {
-        let mut event = libc::epoll_event { events: epoll::BOTH_EDGES, u64: key };
+    for ((epoll, _), mut event) in watched().into_iter().filter(|((_, watched), _)| *watched == fd.as_raw_fd()) {
         // SAFETY: `event` lives until the call returns. The first descriptor may have been closed: then the call fails, or
         // `fd` is not registered with what has its number now.
         unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, fd.as_raw_fd(), &raw mut event) };
@@ -182,7 +182,7 @@ fn arm_anew(fd: BorrowedFd<'_>) {
 pub(super) fn add_report(epoll: BorrowedFd<'_>, reports: &mut Vec<libc::epoll_event>) {
     let Plan::Unnoticed { seed } = *Plan::get() else { return };
     let keys: Vec<u64> =
-        watched().into_iter().filter(|((of, _), _)| *of == epoll.as_raw_fd()).map(|(_, key)| key).collect();
+        watched().into_iter().filter(|((of, _), _)| *of == epoll.as_raw_fd()).map(|(_, event)| event.u64).collect();
     if keys.is_empty() || reports.len() == reports.capacity() || draw(seed, 4) != 0 {
         return;
     }
