@@ -275,13 +275,19 @@ impl<B: Future, E: Ending<B::Output>> Body<'_, '_, B, E> {
 }
 
 impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
-    fn poll_body(&mut self, cx: &mut Context<'_>) {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> bool {
         // Once a member has failed the body is cancelled next; it might await the one that failed.
         if self.future.is_none() || (self.group.has_failed() && !self.is_cancelled) {
-            return;
+            return false;
         }
-        if let Poll::Ready(Some(output)) = self.owner.poll_slot(self.future.as_mut(), cx) {
-            self.end(output);
+        match self.owner.poll_slot(self.future.as_mut(), cx) {
+            Poll::Pending => !self.owner.holds(),
+            Poll::Ready(output) => {
+                if let Some(output) = output {
+                    self.end(output);
+                }
+                false
+            }
         }
     }
 

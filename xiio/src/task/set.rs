@@ -60,8 +60,9 @@ enum Drained {
 
 /// The group that a set belongs to, and in it the one member that is no task.
 pub(crate) trait Members {
-    /// Polls the body of the group, which has a place in the queue like any task. May panic.
-    fn poll_body(&mut self, cx: &mut Context<'_>);
+    /// Polls the body of the group, which has a place in the queue like any task; `true` if it just waits, with nothing to
+    /// clean up. May panic.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> bool;
 
     /// Whether the body has not ended.
     fn has_body(&self) -> bool;
@@ -424,13 +425,14 @@ impl Core {
         self.is_marked.set(true);
         self.is_granted.set(budget::is_turn_over());
         let drained = if unwind::is_plain() { self.drain_past_panics(members) } else { self.drain_in_shift(members) };
+        let is_eventful = self.is_eventful.take();
         match drained {
-            Drained::Idle if self.is_empty() => return Polled::Done,
+            Drained::Idle if self.is_empty() && (is_eventful || !members.has_body()) => return Polled::Done,
             Drained::Idle => {}
             // There is more to do than this turn allows: the mark stays, and so does the place in the queue above.
             Drained::Interrupted => cx.waker().wake_by_ref(),
         }
-        if self.is_eventful.take() { Polled::Pending } else { Polled::Waiting }
+        if is_eventful { Polled::Pending } else { Polled::Waiting }
     }
 
     /// Polls what is ready where something else is current than what the polls need.
@@ -564,9 +566,10 @@ impl Core {
             }
         }
         if header.has(BODY) {
-            self.is_eventful.set(true);
             self.polling.set(Some(task));
-            members.poll_body(&mut Context::from_waker(&waker::borrowed(task)));
+            if !members.poll_body(&mut Context::from_waker(&waker::borrowed(task))) {
+                self.is_eventful.set(true);
+            }
             self.polling.set(None);
         } else if header.has(DONE) {
             task.drop_set_ref();
@@ -616,6 +619,7 @@ impl Core {
             resume_unwind(payload)
         };
         if task.header().has(BODY) {
+            self.is_eventful.set(true);
             members.end_body(payload);
         } else {
             owner_of(task).end_poll();

@@ -71,7 +71,9 @@ impl<'env> Root<'env> {
 struct Alone;
 
 impl Members for Alone {
-    fn poll_body(&mut self, _: &mut Context<'_>) {}
+    fn poll_body(&mut self, _: &mut Context<'_>) -> bool {
+        false
+    }
 
     fn has_body(&self) -> bool {
         false
