@@ -153,15 +153,17 @@ impl Runtime {
         Outside { n_outside: Rc::clone(&self.n_outside) }
     }
 
-    /// Looks at the reactor and fires timers; waits for either if `may_wait`.
-    pub(crate) fn turn(&self, may_wait: bool) -> io::Result<Turn> {
+    /// Looks at the reactor and fires timers; waits for either if there is nothing else to do.
+    fn turn(&self) -> io::Result<Turn> {
         // What is in the inbox keeps the thread awake, and is taken below.
-        let may_wait = may_wait && !self.home.is_root_woken() && self.home.fall_asleep();
-        let waited = if may_wait { self.wait() } else { self.reactor.wait(Some(Duration::ZERO)).map(|()| Turn::GoOn) };
-        if may_wait {
+        let turn = if self.home.fall_asleep() {
+            let waited = self.wait();
             self.home.wake_up();
-        }
-        let turn = waited?;
+            waited?
+        } else {
+            self.reactor.wait(Some(Duration::ZERO))?;
+            Turn::GoOn
+        };
         self.home.take_inbox();
         self.fire_timers();
         if self.home.is_root_woken() { Ok(Turn::GoOn) } else { Ok(turn) }
@@ -303,7 +305,7 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
         if let Poll::Ready(value) = polled {
             return (value, runtime.leftover());
         }
-        match runtime.turn(true) {
+        match runtime.turn() {
             Ok(Turn::GoOn) => {}
             Ok(Turn::Deadlock) => panic_deadlocked(&runtime, &mut owner, future.as_mut()),
             Err(error) => panic!("the reactor does not wait: {error}"),

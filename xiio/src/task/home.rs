@@ -13,7 +13,7 @@ use super::pool::Pool;
 use super::refs::TaskRef;
 use crate::report::waking;
 use crate::slab::Slab;
-use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, StaticMutex, thread_local};
+use crate::sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, Ordering, PoisonError, StaticMutex, thread_local};
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
 /// that ends leaves its home to the next one.
@@ -24,15 +24,24 @@ use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, StaticMu
 pub(crate) struct Home {
     /// The root is to be polled, says its own thread. No other one writes it.
     is_root_marked: AtomicBool,
-    /// The root is to be polled, says another thread. Apart from `is_root_marked`, so that it is only ever swapped: then
-    /// the poll sees whatever came before the wake.
-    is_root_woken: AtomicBool,
-    /// The thread waits, or is about to wait, in the kernel; whoever posts something must notify it.
-    is_asleep: AtomicBool,
+    /// What other threads have for this one, and whether it sleeps: `ASLEEP`, `MAIL`, `FREED`, `ROOT_WOKEN`.
+    ///
+    /// One word for all, so that of a sleeper and a poster one always sees the other. It is only ever changed by
+    /// read-modify-write operations: who takes a bit back then sees whatever came before any of those who set it.
+    signals: AtomicU8,
     inbox: Mutex<Inbox>,
     /// Memory for blocks. Touched by the home's thread only.
     pool: Pool,
 }
+
+/// The thread waits, or is about to wait, in the kernel: whoever sets `MAIL` or `ROOT_WOKEN` must notify it.
+const ASLEEP: u8 = 1;
+/// The inbox has a task. Changed under its lock.
+const MAIL: u8 = 2;
+/// The inbox has freed memory, for which nobody has to wake up. Changed under its lock.
+const FREED: u8 = 4;
+/// The root is to be polled.
+const ROOT_WOKEN: u8 = 8;
 
 /// A place of a pool that nobody uses any more.
 struct Place(NonNull<u8>);
@@ -135,8 +144,7 @@ impl Home {
         let home = vacant.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
                 is_root_marked: AtomicBool::new(false),
-                is_root_woken: AtomicBool::new(false),
-                is_asleep: AtomicBool::new(false),
+                signals: AtomicU8::new(0),
                 inbox: Mutex::default(),
                 pool: Pool::new(),
             }))
@@ -178,7 +186,9 @@ impl Home {
 
     #[cold]
     fn post_place(&self, place: Place) {
-        lock(&self.inbox).freed.push(place);
+        let mut inbox = lock(&self.inbox);
+        inbox.freed.push(place);
+        self.signals.fetch_or(FREED, Ordering::Relaxed);
     }
 
     /// Takes back places that were freed on other threads.
@@ -201,15 +211,29 @@ impl Home {
         let mut inbox = lock(&self.inbox);
         inbox.notifiers.remove(key);
         // The others rest in a foreign loop: what is posted from now on is for them to hear of.
-        self.is_asleep.store(!inbox.notifiers.is_empty(), Ordering::SeqCst);
+        let are_others_asleep = !inbox.notifiers.is_empty();
         drop(inbox);
+        if are_others_asleep {
+            self.rest();
+        } else {
+            self.wake_up();
+        }
         self.take_inbox();
     }
 
     /// Wakes the tasks that other threads have posted, and takes back the memory that they have freed.
+    #[inline]
     pub(crate) fn take_inbox(&self) {
+        if self.signals.load(Ordering::Relaxed) & (MAIL | FREED) != 0 {
+            self.empty_inbox();
+        }
+    }
+
+    #[cold]
+    fn empty_inbox(&self) {
         let mut inbox = lock(&self.inbox);
         let (woken, freed) = (mem::take(&mut inbox.woken), mem::take(&mut inbox.freed));
+        self.signals.fetch_and(!(MAIL | FREED), Ordering::Relaxed);
         drop(inbox);
         self.collect(freed);
         for task in woken {
@@ -230,54 +254,65 @@ impl Home {
         }
         task.clone_ref();
         inbox.woken.push(task);
-        self.notify(inbox);
+        if self.signal(MAIL) {
+            Self::notify(inbox);
+        }
     }
 
-    fn notify(&self, inbox: MutexGuard<'_, Inbox>) {
-        // Ordering: `fall_asleep` stores the flag and then looks into the inbox, under the same lock. Whoever takes the
-        // flag back notifies; the others that post before the thread is awake need not.
-        let is_first = self.is_asleep.load(Ordering::SeqCst) && self.is_asleep.swap(false, Ordering::SeqCst);
-        let notifiers: Vec<Waker> =
-            if is_first { inbox.notifiers.iter().map(|(_, notifier)| notifier.clone()).collect() } else { Vec::new() };
+    /// Sets a signal; `true` if the thread has to be notified of it: it sleeps, and nobody has set the same before.
+    fn signal(&self, signal: u8) -> bool {
+        // Ordering: `Release` for who takes the signal back, see `take_root_woken`.
+        self.signals.fetch_or(signal, Ordering::AcqRel) & (ASLEEP | signal) == ASLEEP
+    }
+
+    fn notify(inbox: MutexGuard<'_, Inbox>) {
+        let notifiers: Vec<Waker> = inbox.notifiers.iter().map(|(_, notifier)| notifier.clone()).collect();
         drop(inbox);
         notifiers.into_iter().for_each(Waker::wake);
     }
 
     /// Announces that this thread is about to wait; `false` when there is something to do instead.
     pub(crate) fn fall_asleep(&self) -> bool {
-        self.is_asleep.store(true, Ordering::SeqCst);
-        let inbox = lock(&self.inbox);
-        // Ordering: both under the lock, which whoever wakes takes afterwards to see whether this thread is asleep.
-        let quiet = inbox.woken.is_empty() && !self.is_root_woken();
-        drop(inbox);
-        if !quiet {
+        if self.is_root_woken() {
+            return false;
+        }
+        // Ordering: none is needed. Either this operation on the word comes after that of a poster and sees its signal, or
+        // before it, and then the poster sees that the thread sleeps.
+        let before = self.signals.fetch_or(ASLEEP, Ordering::Relaxed);
+        let is_quiet = before & (MAIL | ROOT_WOKEN) == 0;
+        if !is_quiet {
             self.wake_up();
         }
-        quiet
+        is_quiet
     }
 
     /// Announces that a foreign loop goes on on this thread; `false` when there is something in the inbox.
     pub(crate) fn rest(&self) -> bool {
-        self.is_asleep.store(true, Ordering::SeqCst);
-        lock(&self.inbox).woken.is_empty()
+        self.signals.fetch_or(ASLEEP, Ordering::Relaxed) & MAIL == 0
     }
 
     /// The thread does not wait any more.
     pub(crate) fn wake_up(&self) {
-        self.is_asleep.store(false, Ordering::SeqCst);
+        self.signals.fetch_and(!ASLEEP, Ordering::Relaxed);
     }
 
     /// Whether the root was woken since the last call.
     pub(crate) fn take_root_woken(&self) -> bool {
         let is_marked = self.is_root_marked.load(Ordering::Relaxed);
         self.is_root_marked.store(false, Ordering::Relaxed);
-        // A plain load first: the swap is an atomic instruction.
-        let is_woken = self.is_root_woken.load(Ordering::Relaxed) && self.is_root_woken.swap(false, Ordering::SeqCst);
+        // A plain load first: the other is an atomic instruction.
+        // Ordering: `Acquire`, from all who have set it: the poll sees whatever came before their wakes.
+        let is_woken =
+            self.is_root_signalled() && self.signals.fetch_and(!ROOT_WOKEN, Ordering::AcqRel) & ROOT_WOKEN != 0;
         is_marked || is_woken
     }
 
     pub(crate) fn is_root_woken(&self) -> bool {
-        self.is_root_marked.load(Ordering::Relaxed) || self.is_root_woken.load(Ordering::Relaxed)
+        self.is_root_marked.load(Ordering::Relaxed) || self.is_root_signalled()
+    }
+
+    fn is_root_signalled(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) & ROOT_WOKEN != 0
     }
 
     /// Marks the root as to be polled; the home thread does it without an atomic instruction.
@@ -285,8 +320,8 @@ impl Home {
     pub(crate) fn wake_root(&self) {
         if self.is_current() {
             self.is_root_marked.store(true, Ordering::Relaxed);
-        } else if !self.is_root_woken.swap(true, Ordering::SeqCst) {
-            self.notify(lock(&self.inbox));
+        } else if self.signal(ROOT_WOKEN) {
+            Self::notify(lock(&self.inbox));
         }
     }
 
