@@ -51,6 +51,7 @@ pub(crate) enum Polled {
 }
 
 /// How the loop over what is ready has ended.
+#[derive(Clone, Copy)]
 enum Drained {
     /// Nothing is ready any more.
     Idle,
@@ -425,6 +426,15 @@ impl Core {
         self.is_marked.set(true);
         self.is_granted.set(budget::is_turn_over());
         let drained = if unwind::is_plain() { self.drain_past_panics(members) } else { self.drain_in_shift(members) };
+        match drained {
+            Drained::Idle if !self.is_eventful.get() && !self.tasks.is_empty() => Polled::Waiting,
+            drained => self.sum_up(drained, cx, members),
+        }
+    }
+
+    /// How a poll has ended after which there is more to say than that tasks wait.
+    #[inline(never)]
+    fn sum_up(&self, drained: Drained, cx: &mut Context<'_>, members: &dyn Members) -> Polled {
         let is_eventful = self.is_eventful.take();
         match drained {
             Drained::Idle if self.is_empty() && (is_eventful || !members.has_body()) => return Polled::Done,
