@@ -32,7 +32,7 @@ const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK - 64, CHUNK) {
     Err(_) => panic!("the layout of a chunk is valid"),
 };
 /// Sizes differ by this much, and no place is aligned to more.
-const STEP: usize = 16;
+const STEP: usize = 8;
 /// Larger blocks are the allocator's.
 const LARGEST: usize = 512;
 const N_SIZES: usize = LARGEST / STEP;
