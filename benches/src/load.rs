@@ -10,16 +10,31 @@ use crate::floors::descriptors::{Epoll, Events, write_few};
 use crate::pin::pin_to_core;
 
 const LONGEST: Duration = Duration::from_secs(20);
-const MESSAGE: [u8; 64] = [b'x'; 64];
+
+/// What is asked, again and again. An answer comes in one piece on loopback, and is known by its end.
+pub struct Question {
+    name: &'static str,
+    message: &'static [u8],
+    end_of_answer: &'static [u8],
+}
+
+pub const ECHO: Question = Question { name: "echo", message: &[b'x'; 64], end_of_answer: &[b'x'; 64] };
+
+pub const HTTP: Question = Question {
+    name: "http",
+    message: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    end_of_answer: b"\r\n\r\nHello, world!",
+};
 
 /// The load generator as the server sees it.
 pub struct Load(Child);
 
 impl Load {
     /// Starts the process; it connects to `listener`.
-    pub fn start(listener: &TcpListener, n_connections: u64, n_requests: u64) -> Self {
+    pub fn start(listener: &TcpListener, question: &Question, n_connections: u64, n_requests: u64) -> Self {
         let address = listener.local_addr().unwrap();
-        let arguments = [address.to_string(), n_connections.to_string(), n_requests.to_string()];
+        let arguments =
+            [question.name.to_owned(), address.to_string(), n_connections.to_string(), n_requests.to_string()];
         let child = Command::new(std::env::current_exe().unwrap())
             .arg("load")
             .args(arguments)
@@ -45,18 +60,19 @@ impl Load {
     }
 }
 
-/// The process: `load <address> <connections> <requests>`.
+/// The process: `load <question> <address> <connections> <requests>`.
 pub fn generate_as_told(arguments: &[String]) -> ExitCode {
-    let [address, n_connections, n_requests] = arguments else {
-        panic!("load <address> <connections> <requests>");
+    let [question, address, n_connections, n_requests] = arguments else {
+        panic!("load <question> <address> <connections> <requests>");
     };
+    let question = [ECHO, HTTP].into_iter().find(|known| known.name == question).expect("a question");
     let address = address.parse().expect("an address");
     let n_connections = n_connections.parse().expect("a number of connections");
-    generate(address, n_connections, n_requests.parse().expect("a number of requests"));
+    generate(&question, address, n_connections, n_requests.parse().expect("a number of requests"));
     ExitCode::SUCCESS
 }
 
-fn generate(address: SocketAddr, n_connections: u64, n_requests: u64) {
+fn generate(question: &Question, address: SocketAddr, n_connections: u64, n_requests: u64) {
     pin_to_core(1);
     let (epoll, mut events) = (Epoll::new(), Events::new());
     let connect = |key| {
@@ -70,7 +86,7 @@ fn generate(address: SocketAddr, n_connections: u64, n_requests: u64) {
     let began = Instant::now();
     let mut n_asked = 0;
     for stream in &streams {
-        write_few(stream, &MESSAGE);
+        write_few(stream, question.message);
         n_asked += 1;
     }
     let mut n_answered = 0;
@@ -80,13 +96,15 @@ fn generate(address: SocketAddr, n_connections: u64, n_requests: u64) {
         for key in epoll.wait(&mut events) {
             let stream = &streams[key as usize];
             match (&*stream).read(&mut buffer) {
-                Ok(n) => assert_eq!(n, MESSAGE.len(), "an answer comes in one piece on loopback"),
+                Ok(n) => {
+                    assert!(buffer[..n].ends_with(question.end_of_answer), "an answer comes in one piece on loopback")
+                }
                 // The server has what it wanted and is gone.
                 Err(_) => return,
             }
             n_answered += 1;
             if n_asked < n_requests && !is_late {
-                write_few(stream, &MESSAGE);
+                write_few(stream, question.message);
                 n_asked += 1;
             }
         }

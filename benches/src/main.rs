@@ -23,6 +23,7 @@ mod results;
 mod row;
 mod rows;
 mod sample;
+mod server;
 mod versions;
 mod work;
 

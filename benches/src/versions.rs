@@ -22,6 +22,7 @@ const NAMED: &[&str] = &[
     "glommio",
     "compio",
     "polling",
+    "hyper",
     "libc",
 ];
 

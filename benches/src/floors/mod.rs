@@ -3,9 +3,9 @@
 
 pub mod blocks;
 pub mod descriptors;
-pub mod echo;
 pub mod ping_pong;
 pub mod polls;
 pub mod process;
+pub mod server;
 pub mod thread;
 pub mod wheel;

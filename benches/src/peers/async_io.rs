@@ -10,8 +10,9 @@ use async_process::Command;
 use futures::FutureExt;
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use smol_hyper::rt::FuturesIo;
 
-use super::{Net, Processes, Runtime, Stream, Threads, Timers};
+use super::{Hyper, Net, Processes, Runtime, Stream, Threads, Timers};
 
 /// The tasks of `T`, driven by `async_io::block_on`.
 pub struct WithAsyncIo<T>(PhantomData<T>);
@@ -60,6 +61,17 @@ where
 
     async fn write_all(&mut self, bytes: &[u8]) {
         AsyncWriteExt::write_all(self, bytes).await.unwrap();
+    }
+}
+
+impl<T> Hyper for WithAsyncIo<T>
+where
+    WithAsyncIo<T>: Runtime,
+{
+    type Io = FuturesIo<Self::Tcp>;
+
+    fn io(stream: Self::Tcp) -> Self::Io {
+        FuturesIo::new(stream)
     }
 }
 

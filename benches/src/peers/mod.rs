@@ -170,6 +170,13 @@ pub trait Net: Runtime {
     fn unix(stream: std::os::unix::net::UnixStream) -> Self::Unix;
 }
 
+/// Connections in the shape that hyper asks for.
+pub trait Hyper: Net {
+    type Io: hyper::rt::Read + hyper::rt::Write + Unpin + 'static;
+
+    fn io(stream: Self::Tcp) -> Self::Io;
+}
+
 pub trait Threads: Runtime {
     /// Runs `job` on another thread.
     fn offload(job: impl FnOnce() -> u64 + Send + 'static) -> impl Future<Output = u64>;

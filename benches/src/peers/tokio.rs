@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::Command;
@@ -12,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::task::coop::unconstrained;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking, spawn_local};
 
-use super::{AssertSend, Cancel, Net, Processes, Runtime, Scopes, Spawn, Stream, Threads, Timers, cancel_tasks};
+use super::{AssertSend, Cancel, Hyper, Net, Processes, Runtime, Scopes, Spawn, Stream, Threads, Timers, cancel_tasks};
 use crate::row::Family;
 use crate::sample::Sample;
 
@@ -217,6 +218,14 @@ impl Stream for UnixStream {
 
     async fn write_all(&mut self, bytes: &[u8]) {
         AsyncWriteExt::write_all(self, bytes).await.unwrap();
+    }
+}
+
+impl<F: Flavor> Hyper for Tokio<F> {
+    type Io = TokioIo<TcpStream>;
+
+    fn io(stream: TcpStream) -> Self::Io {
+        TokioIo::new(stream)
     }
 }
 

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
+use xiio::compat::HyperStream;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream, UnixStream};
 use xiio::{TaskGroup, task_group};
 
-use super::{Cancel, Net, Processes, Runtime, Scopes, Spawn, Stream, Threads, Timers};
+use super::{Cancel, Hyper, Net, Processes, Runtime, Scopes, Spawn, Stream, Threads, Timers};
 use crate::clock::Stopwatch;
 use crate::row::Family;
 use crate::sample::Sample;
@@ -116,6 +117,14 @@ impl Stream for UnixStream {
 
     async fn write_all(&mut self, bytes: &[u8]) {
         Write::write_all(self, bytes).await.unwrap();
+    }
+}
+
+impl Hyper for Xiio {
+    type Io = HyperStream<TcpStream>;
+
+    fn io(stream: TcpStream) -> Self::Io {
+        HyperStream::new(stream)
     }
 }
 

@@ -5,12 +5,12 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::echo::answer;
-use crate::load::Load;
+use crate::load::{ECHO, Load};
 use crate::peers::{Net, Scopes, Spawn, Timers, async_executor, compio, monoio, tokio, xiio};
 use crate::pin::pin_to_core;
 use crate::row::{Better, Case, Extras, Metric, Row, entry};
 use crate::sample::Sample;
+use crate::server::{accept_all, echo};
 use crate::work::while_waiting_for;
 
 const fn lateness(key: &'static str, unit: &'static str) -> Metric {
@@ -40,17 +40,13 @@ fn latency<R: Net + Scopes + Timers>(case: &Case) -> Sample {
     let Case { n, rounds, .. } = *case;
     pin_to_core(0);
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let load = Load::start(&listener, n, u64::MAX);
+    let load = Load::start(&listener, &ECHO, n, u64::MAX);
     let sample = R::block_on(async move {
-        let mut listener = R::listener(listener);
-        let mut connections = Vec::new();
-        for _ in 0..n {
-            connections.push(R::accept(&mut listener).await);
-        }
+        let connections = accept_all::<R>(listener, n).await;
         let found = Rc::new(RefCell::new(None));
         let everything = R::scope(|scope| {
             for connection in connections {
-                scope.spawn(answer(connection));
+                scope.spawn(echo(connection));
             }
             scope.spawn(async {
                 loop {

@@ -6,6 +6,7 @@ mod build;
 mod cancel;
 mod cleanup;
 mod echo;
+mod http;
 mod latency;
 mod memory;
 mod nested;
@@ -26,6 +27,7 @@ pub const ROWS: &[Row] = &[
     memory::ROW,
     ping_pong::ROW,
     echo::ROW,
+    http::ROW,
     offload::ROW,
     process::ROW,
     build::ROW,

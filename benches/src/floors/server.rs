@@ -1,12 +1,13 @@
-//! The floor of an echo server: one level-triggered epoll loop.
+//! The floor of a TCP server: one level-triggered epoll loop.
 
 use std::net::{TcpListener, TcpStream};
 
 use super::descriptors::{Epoll, Events, read_ready, write_few};
 use crate::clock::Stopwatch;
 
-/// Serves so many connections to their end; the clock runs from when they are there.
-pub fn serve(listener: TcpListener, n_connections: u64) -> Stopwatch {
+/// Serves so many connections to their end, each request, which comes in one piece, with what `answer` makes of it; the
+/// clock runs from when the connections are there.
+pub fn serve(listener: TcpListener, n_connections: u64, answer: impl Fn(&[u8]) -> &[u8]) -> Stopwatch {
     let (epoll, mut events) = (Epoll::new(), Events::new());
     let mut streams: Vec<Option<TcpStream>> = Vec::new();
     for key in 0..n_connections {
@@ -28,7 +29,7 @@ pub fn serve(listener: TcpListener, n_connections: u64) -> Stopwatch {
                     *place = None;
                     n_open -= 1;
                 }
-                Some(n) => write_few(stream, &buffer[..n]),
+                Some(n) => write_few(stream, answer(&buffer[..n])),
             }
         }
     }
