@@ -411,6 +411,21 @@ async fn vectored_bytes_arrive_in_order() {
 }
 
 #[xiio::test]
+async fn few_bytes_in_several_buffers_arrive_in_order() {
+    let (mut a, mut b) = tcp_pair().await;
+    for len in [1, 2, 64, 1023, 1024, 1025, 1500] {
+        let sent = body(len);
+        let (head, tail) = sent.split_at(len / 3);
+        let mut bufs = [IoSlice::new(head), IoSlice::new(&[]), IoSlice::new(tail)];
+        assert_eq!(a.write_vectored(&bufs).await.unwrap(), len, "there is room");
+        a.write_all_vectored(&mut bufs).await.unwrap();
+        let mut received = vec![0; 2 * len];
+        soon(b.read_exact(&mut received)).await.unwrap();
+        assert!(received == [&sent[..], &sent[..]].concat());
+    }
+}
+
+#[xiio::test]
 async fn more_buffers_than_the_system_takes_are_no_error() {
     let (mut a, mut b) = tcp_pair().await;
     let mut bufs = vec![IoSlice::new(b"x"); 3000];

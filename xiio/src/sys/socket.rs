@@ -19,6 +19,9 @@ pub(crate) const MAX_TRANSFER: usize = 0x7fff_f000;
 /// `IOV_MAX`: more buffers than that are refused.
 const MAX_BUFFERS: usize = 1024;
 
+/// Buffers of no more bytes than this are joined before they are sent.
+const MAX_JOINED: usize = 1024;
+
 /// The family of a stream socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -161,8 +164,25 @@ pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
     retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }))
 }
 
-/// `sendmsg(2)`; a stream that the other end has closed is an error and no signal.
+/// [`send`] for several buffers, the bytes of a stream. Few are joined: to copy them takes less than the kernel takes for a
+/// list.
 pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+    if len <= MAX_JOINED { send_joined(fd, bufs) } else { send_message(fd, bufs) }
+}
+
+fn send_joined(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut joined = [0; MAX_JOINED];
+    let mut len = 0;
+    for buf in bufs {
+        joined[len..][..buf.len()].copy_from_slice(buf);
+        len += buf.len();
+    }
+    send(fd, &joined[..len])
+}
+
+/// `sendmsg(2)`; a stream that the other end has closed is an error and no signal.
+fn send_message(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     // SAFETY: a message header of zeros is one without an address, buffers and control messages.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     // `IoSlice` has the layout of `iovec`, says `std`; what it names is only read.
