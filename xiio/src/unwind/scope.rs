@@ -141,12 +141,10 @@ impl Scope {
 
     /// Wakes the first `n_most` nodes that have not finished.
     fn wake_unfinished(&self, n_most: usize) {
-        let keys: Vec<usize> = {
-            let nodes = self.nodes.borrow();
-            let unfinished = nodes.iter().filter(|(_, entry)| entry.progress != Progress::Finished);
-            unfinished.take(n_most).map(|(key, _)| key).collect()
-        };
-        keys.into_iter().for_each(|key| self.wake(key));
+        let n_places = self.nodes.borrow().capacity();
+        let is_unfinished =
+            |key: &usize| self.nodes.borrow().get(*key).is_some_and(|entry| entry.progress != Progress::Finished);
+        (0..n_places).filter(is_unfinished).take(n_most).for_each(|key| self.wake(key));
     }
 
     /// Wakes a node, if it is still there. Its waker is taken out meanwhile: it may free the node, and a clone would be
