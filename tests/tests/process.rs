@@ -420,6 +420,36 @@ fn output_of_a_grandchild_is_waited_for_and_cancelled_with_it() {
 }
 
 #[test]
+fn what_an_ended_child_has_left_behind_is_cancelled_with_it() {
+    let dir = Dir::new("left-behind");
+    let file = dir.path("pids");
+    let pid = |index| fs::read_to_string(&file).ok()?.split(' ').nth(index)?.trim().parse::<u32>().ok();
+    xiio::run(async {
+        task_group!(|tg| {
+            // The child ends at once, and its own child keeps the pipe open.
+            let mut command = shell(&format!("sleep 3600 & echo $$ $! > {file}.new; mv {file}.new {file}"));
+            let task = tg.spawn(async move { command.output().await });
+            while pid(0).is_none_or(is_running) {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert!(task.cancel().await.is_none());
+        });
+    });
+    assert!(!is_running(pid(1).unwrap()));
+    assert_eq!(group_of(pid(0).unwrap()), None);
+}
+
+#[test]
+fn scope_that_ends_stops_what_an_ended_child_has_left_behind() {
+    let grandchild = xiio::run(shell("sleep 3600 & echo $!").stdout(Stdio::piped()).scope(async |child| {
+        let grandchild = next_number(&mut lines(child)).await;
+        child.wait_exited().await.unwrap();
+        grandchild
+    }));
+    assert!(!is_running(grandchild.unwrap()));
+}
+
+#[test]
 fn cancelled_wait_stops_the_child() {
     xiio::run(async {
         let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
