@@ -286,7 +286,7 @@ impl Command {
 
     /// Starts the command for as long as `usage` takes, which has the child: when it has ended, the child has too.
     ///
-    /// A child that still runs then is stopped as after a cancellation. The value is that of `usage`.
+    /// A child that was not waited for by then is stopped with its group as after a cancellation. The value is that of `usage`.
     ///
     /// # Errors
     /// As [`Command::spawn`].

@@ -33,7 +33,9 @@
 //! kernel. So a child whose stdin is the terminal (inherited, or handed over) shares the group of this process instead; then it
 //! alone is signalled, and Ctrl-C on the terminal reaches it directly. [`Command::own_group`] decides otherwise.
 //!
-//! A child that ends by itself is reaped, and what it has left behind in the background goes on, as in `std`.
+//! A child that ends by itself is reaped when it is waited for, and what it has left behind in the background goes on, as in
+//! `std`. Until it is reaped its group can be stopped: a cancellation that comes before (while something in the background
+//! keeps a captured stream open, say) ends what was left behind, too.
 //!
 //! A [`Child`] that is dropped (by foreign code, by a cancellation while something else is awaited, by a panic) is killed at
 //! once with its group, without a grace, and is reaped without blocking.

@@ -101,7 +101,8 @@ impl Running {
 
     /// Stops the child and its group, see [the room](super). Nothing if it was reaped.
     pub(super) async fn stop(&mut self) {
-        if !matches!(self.reap(), Ok(None)) {
+        // One that has ended and was not reaped still lends its number to its group, where others may run on.
+        if self.status.is_some() {
             return;
         }
         let _ = self.signal(self.plan.signal);
