@@ -7,9 +7,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use xiio::signal::SIGTERM;
+use xiio::signal::{SIGKILL, SIGTERM};
 use xiio_tests::example::example;
-use xiio_tests::os::{is_running, send};
+use xiio_tests::os::{group_of, is_running, send, wait_until};
 
 /// A Procfile that goes with the test.
 struct Procfile(PathBuf);
@@ -23,7 +23,7 @@ impl Procfile {
 
     fn command(&self) -> Command {
         let mut command = example("procfile");
-        command.arg(&self.0).args(["--backoff", "0.05"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(&self.0).args(["--backoff", "0.05", "--grace", "2"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -127,6 +127,40 @@ fn services_end_one_after_the_other_and_say_goodbye() {
     let rest = program.stop();
     assert_eq!(rest, ["two | bye", "two | stopped: exit status: 0", "one | bye", "one | stopped: exit status: 0"]);
     assert!(!pids.into_iter().any(is_running));
+}
+
+#[test]
+fn what_a_service_leaves_behind_ends_with_it() {
+    // It holds the pipe.
+    let procfile = Procfile::new("behind", "a: sleep 3600 & echo $!; exit 3\n");
+    let mut program = procfile.start();
+    program.read_to("a | started");
+    let left_behind: u32 = program.read_to("a | ").parse().unwrap();
+    assert_eq!(program.read_to("a | ended: exit status: "), "3; again in 50ms");
+    assert!(!is_running(left_behind));
+    program.stop();
+}
+
+#[test]
+fn what_has_left_its_group_holds_up_nobody() {
+    let procfile = Procfile::new("daemon", "a: setsid sleep 3600 & echo $!; sleep 3600\n");
+    let mut program = procfile.start();
+    program.read_to("a | started");
+    let daemon: u32 = program.read_to("a | ").parse().unwrap();
+    wait_until("it has a group of its own", || group_of(daemon) == Some(daemon));
+    assert_eq!(program.stop(), ["a | stopped: signal: 15 (SIGTERM)"]);
+    assert!(send(daemon, SIGKILL), "a daemon is left alone");
+}
+
+#[test]
+fn long_line_is_passed_on_in_pieces() {
+    let procfile = Procfile::new("long", "a: yes | tr -d '\\n' | head -c 200000 && echo && exit 3\n");
+    let mut program = procfile.start();
+    assert_eq!(program.read_to("a | ended: exit status: "), "3; again in 50ms");
+    let n_bytes: usize =
+        program.lines.iter().filter_map(|line| line.strip_prefix("a | y")).map(|line| line.len() + 1).sum();
+    assert_eq!(n_bytes, 200_000);
+    program.stop();
 }
 
 #[test]
