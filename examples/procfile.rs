@@ -162,18 +162,29 @@ async fn supervise(service: &Service) {
     service.say("stopped");
 }
 
-/// Runs a service to its end, or until it is to stop. What it says on its way out is still read.
+/// Runs a service to its end, or until it is to stop. What it has left behind ends with it, and what it says on its way out
+/// is still read.
 async fn run_once(service: &Service) -> io::Result<ExitStatus> {
     let mut command = Command::new("sh");
     command.arg("-c").arg(&service.command).grace(service.grace);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let usage = async |child: &mut xiio::process::Child| {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let ended = Promise::new();
         let end = async {
             race!(_ = child.wait_exited() => {}, () = service.stopping.wait() => {});
-            if service.stopping.is_set() { child.stop().await } else { child.wait().await }
+            let status = child.stop().await;
+            // It is set once, here.
+            let _ = ended.set(());
+            status
         };
-        let (status, (), ()) = join!(end, service.relay(stdout), service.relay(stderr));
+        let relays = async { join!(service.relay(stdout), service.relay(stderr)) };
+        // A daemon that has left the group may hold the pipes for ever.
+        let too_late = async {
+            ended.wait().await;
+            sleep(service.grace).await;
+        };
+        let (status, ()) = join!(end, async { race!(_ = relays => {}, () = too_late => {}) });
         status
     };
     command.scope(usage).await?
@@ -190,6 +201,11 @@ impl Service {
             match reader.read_until(b'\n', &mut line).await {
                 Ok(0) => return,
                 Ok(_) => self.say(String::from_utf8_lossy(&line).trim_end()),
+                // A service that nobody reads could not go on, so a line that is too long is said in pieces.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.say(&String::from_utf8_lossy(reader.buffer()));
+                    reader.consume(reader.buffer().len());
+                }
                 Err(error) => return self.say(&format!("cannot be read any more: {error}")),
             }
         }
