@@ -133,7 +133,13 @@ fn a_signal_says_goodbye_to_every_client_and_ends_it() {
         let mut grace = server.unix("Grace");
         grace.hears("* welcome, Grace; with you: Ada");
         ada.hears("* Grace has come");
+        let stream = TcpStream::connect(&server.tcp).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut unnamed = Client { lines: BufReader::new(stream.try_clone().unwrap()), stream };
+        unnamed.hears("Your name?");
         server.signal(signal);
+        unnamed.hears("* goodbye");
+        unnamed.hears_the_end();
         ada.hears("* goodbye, Ada");
         ada.hears_the_end();
         grace.hears("* goodbye, Grace");
