@@ -160,13 +160,14 @@ async fn attend<S>(room: &Room, stream: &S)
 where
     for<'a> &'a S: Read + Write,
 {
-    let mut lines = BufReader::new(stream).max_line(MAX_LINE).lines();
-    let mut to_client = stream;
-    if to_client.write_all(b"Your name?\n").await.is_err() {
-        return;
-    }
-    let Some(Ok(name)) = lines.next().await else { return };
-    let talk = async |seat: &mut Seat| {
+    let talk = async |seat: &mut Option<Seat>| {
+        let mut lines = BufReader::new(stream).max_line(MAX_LINE).lines();
+        let mut to_client = stream;
+        if to_client.write_all(b"Your name?\n").await.is_err() {
+            return;
+        }
+        let Some(Ok(name)) = lines.next().await else { return };
+        let seat = seat.insert(room.enter(name.trim()));
         race!(
             () = async {
                 // The end, or a line that is none: the client has left.
@@ -184,12 +185,15 @@ where
             () = seat.is_sent_away.wait() => {},
         );
     };
-    let say_goodbye = async |seat: Seat| {
-        room.leave(&seat);
-        let text = format!("* goodbye, {}\n", seat.name);
+    let say_goodbye = async |seat: Option<Seat>| {
+        let name = seat.map(|seat| {
+            room.leave(&seat);
+            format!(", {}", seat.name)
+        });
+        let text = format!("* goodbye{}\n", name.unwrap_or_default());
         let mut to_client = stream;
         // One that is gone, or does not read, does not hear it.
         let _ = timeout(GOODBYE, to_client.write_all(text.as_bytes())).await;
     };
-    bracket(room.enter(name.trim()), talk, say_goodbye).await;
+    bracket(None, talk, say_goodbye).await;
 }
