@@ -211,6 +211,21 @@ fn errors_name_the_program_and_the_directory() {
 }
 
 #[test]
+fn input_for_a_command_with_another_stdin_is_refused() {
+    xiio::run(async {
+        let mut command = Command::new("cat");
+        let error = run_process(command.stdin(Stdio::null())).input("lost").capture_output(true).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot give input to `cat`: its stdin was set, to something else than `Stdio::piped()`"
+        );
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
+        let output = run_process(command.stdin(Stdio::piped())).input("kept").capture_output(true).await.unwrap();
+        assert_eq!(output.stdout, b"kept");
+    });
+}
+
+#[test]
 #[should_panic = "a command needs at least the name of a program"]
 fn empty_command_panics() {
     let _ = run_process::<'static>([""; 0]);
