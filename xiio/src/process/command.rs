@@ -340,6 +340,17 @@ impl Command {
         Ok(Child::new(running, stdin, stdout, stderr))
     }
 
+    /// Whether input can be given.
+    pub(super) fn check_takes_input(&self) -> io::Result<()> {
+        if matches!(self.stdin, None | Some(Origin::Piped)) {
+            return Ok(());
+        }
+        let program = self.inner.get_program().display();
+        let text =
+            format!("cannot give input to `{program}`: its stdin was set, to something else than `Stdio::piped()`");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    }
+
     /// What was set for one run must not stay for the next.
     fn set_defaults(&mut self, defaults: Defaults) {
         if self.stdin.is_none() {
@@ -359,7 +370,7 @@ impl Command {
         match self.stdin.unwrap_or(default) {
             Origin::Inherited => io::stdin().is_terminal(),
             Origin::Terminal => true,
-            Origin::Other => false,
+            Origin::Piped | Origin::Other => false,
         }
     }
 

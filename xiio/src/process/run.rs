@@ -66,13 +66,13 @@ impl<'a> RunProcess<'a> {
 
     /// Writes these bytes to the stdin of the command, while its output is read, and closes it then.
     ///
-    /// A command that does not read all of it is no error.
+    /// A command that does not read all of it is no error; one whose stdin was set to anything but a pipe is `InvalidInput`.
     pub fn input(mut self, input: impl AsRef<[u8]> + 'a) -> Self {
         self.input = Some(Box::new(input));
         self
     }
 
-    /// Whether stdout and stderr are captured instead of what the command says. The memory is the limit.
+    /// Whether stdout and stderr are captured, where the command does not say otherwise. The memory is the limit.
     pub fn capture_output(mut self, captures: bool) -> Self {
         self.captures = captures;
         self
@@ -91,6 +91,7 @@ impl<'a> RunProcess<'a> {
         };
         let mut streams = Defaults::inherit();
         if self.input.is_some() {
+            command.check_takes_input()?;
             streams.stdin = Some(Stdio::piped());
         }
         if self.captures {

@@ -54,12 +54,13 @@ impl Stdio {
         Self { target: Target::Piped }
     }
 
-    /// Whether this is a terminal, or may be the one of this process.
+    /// Whether this is a pipe of ours, a terminal, or may be the one of this process.
     pub(super) fn origin(&self) -> Origin {
         match &self.target {
             Target::Inherit => Origin::Inherited,
+            Target::Piped => Origin::Piped,
             Target::Descriptor(fd) if fd.is_terminal() => Origin::Terminal,
-            Target::Null | Target::Piped | Target::Descriptor(_) => Origin::Other,
+            Target::Null | Target::Descriptor(_) => Origin::Other,
         }
     }
 }
@@ -79,6 +80,7 @@ impl From<Stdio> for std::process::Stdio {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     Inherited,
+    Piped,
     Terminal,
     Other,
 }
