@@ -448,3 +448,29 @@ fn combinators_of_many_cancelled_before_their_first_poll_poll_nothing() {
     });
     trace.assert(&[]);
 }
+
+// Where they were called.
+
+#[test]
+fn tree_shows_where_branches_were_started() {
+    let tree = run(async {
+        task_group!(|tg| {
+            let never = pending::<()>;
+            let fails_never = pending::<Result<(), ()>>;
+            tg.spawn(async move { gather([never()]).await.len() });
+            tg.spawn(async move { try_gather([fails_never()]).await.is_ok() });
+            tg.spawn(async move { xiio::join!(never(), never()) });
+            tg.spawn(async move { xiio::try_join!(fails_never(), fails_never()) });
+            tg.spawn(async move { race([never()]).await });
+            tg.spawn(async move { race!(never(), never()) });
+            tg.spawn(async move { as_completed([never()]).consume(async |outputs| outputs.next().await).await });
+            yield_now().await;
+            let tree = xiio::inspect::tree().await.to_string();
+            tg.cancel();
+            tree
+        })
+    });
+    let n_tasks = tree.matches("spawned at ").count();
+    assert!(n_tasks > 14, "{tree}");
+    assert_eq!(tree.matches("gather_race.rs:").count(), n_tasks, "{tree}");
+}
