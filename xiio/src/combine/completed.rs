@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
+use std::panic::Location;
 use std::task::{Context, Poll, Waker};
 
 use crate::runtime::poll_leaf;
@@ -35,12 +36,13 @@ use crate::time::yield_now;
 /// });
 /// assert_eq!(order, [1, 10, 20]);
 /// ```
+#[track_caller]
 pub fn as_completed<I>(futures: I) -> AsCompleted<I::IntoIter>
 where
     I: IntoIterator,
     I::Item: IntoFuture,
 {
-    AsCompleted { futures: futures.into_iter(), limit: usize::MAX }
+    AsCompleted { futures: futures.into_iter(), limit: usize::MAX, location: Location::caller() }
 }
 
 /// Futures whose outputs are wanted as they come, see [`as_completed`].
@@ -49,6 +51,7 @@ where
 pub struct AsCompleted<I> {
     futures: I,
     limit: usize,
+    location: &'static Location<'static>,
 }
 
 impl<I> AsCompleted<I>
@@ -98,7 +101,7 @@ where
                 let Some(first) = futures.borrow_mut().next() else { break };
                 let worker = Worker::new(&outputs);
                 let futures = &futures;
-                tg.spawn(async move {
+                let work = async move {
                     let mut next = Some(first);
                     while let Some(future) = next {
                         worker.give(future.into_future().await);
@@ -106,7 +109,8 @@ where
                         yield_now().await;
                         next = futures.borrow_mut().next();
                     }
-                });
+                };
+                tg.spawn_at(work, self.location);
             }
             let value = consumer(&mut Completed { outputs: &outputs }).await;
             tg.cancel();

@@ -1,6 +1,7 @@
 //! Many futures, all of their outputs.
 
 use std::future::IntoFuture;
+use std::panic::Location;
 
 use crate::{task_group, try_task_group};
 
@@ -23,13 +24,22 @@ use crate::{task_group, try_task_group};
 ///
 /// # Source
 /// `xiio.gather` in the Python original.
-pub async fn gather<I>(futures: I) -> Vec<<I::Item as IntoFuture>::Output>
+#[track_caller]
+pub fn gather<I>(futures: I) -> impl Future<Output = Vec<<I::Item as IntoFuture>::Output>>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture,
+{
+    gather_at(futures, Location::caller())
+}
+
+async fn gather_at<I>(futures: I, location: &'static Location<'static>) -> Vec<<I::Item as IntoFuture>::Output>
 where
     I: IntoIterator,
     I::Item: IntoFuture,
 {
     task_group!(|tg| {
-        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn(future.into_future())).collect();
+        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
         let mut outputs = Vec::with_capacity(tasks.len());
         for task in tasks {
             outputs.push(task.await);
@@ -56,13 +66,22 @@ where
 /// let failed = xiio::run(xiio::try_gather(["1", "x"].map(|text| async { text.parse::<i32>() })));
 /// assert!(failed.is_err());
 /// ```
-pub async fn try_gather<I, T, E>(futures: I) -> Result<Vec<T>, E>
+#[track_caller]
+pub fn try_gather<I, T, E>(futures: I) -> impl Future<Output = Result<Vec<T>, E>>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture<Output = Result<T, E>>,
+{
+    try_gather_at(futures, Location::caller())
+}
+
+async fn try_gather_at<I, T, E>(futures: I, location: &'static Location<'static>) -> Result<Vec<T>, E>
 where
     I: IntoIterator,
     I::Item: IntoFuture<Output = Result<T, E>>,
 {
     try_task_group!(|tg| {
-        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn(future.into_future())).collect();
+        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
         let mut outputs = Vec::with_capacity(tasks.len());
         for task in tasks {
             outputs.push(task.await);

@@ -1,6 +1,7 @@
 //! A few futures of different types, all of their outputs.
 
 use std::future::IntoFuture;
+use std::panic::Location;
 
 use crate::{task_group, try_task_group};
 
@@ -20,7 +21,7 @@ use crate::{task_group, try_task_group};
 #[macro_export]
 macro_rules! join {
     ($($future:expr),+ $(,)?) => {
-        $crate::__private::Join::join(($($future,)+)).await
+        $crate::__private::Join::join(($($future,)+), ::std::panic::Location::caller()).await
     };
 }
 
@@ -39,7 +40,7 @@ macro_rules! join {
 #[macro_export]
 macro_rules! try_join {
     ($($future:expr),+ $(,)?) => {
-        $crate::__private::TryJoin::try_join(($($future,)+)).await
+        $crate::__private::TryJoin::try_join(($($future,)+), ::std::panic::Location::caller()).await
     };
 }
 
@@ -49,7 +50,7 @@ pub trait Join {
     type Output;
 
     /// Runs all to their end.
-    fn join(self) -> impl Future<Output = Self::Output>;
+    fn join(self, location: &'static Location<'static>) -> impl Future<Output = Self::Output>;
 }
 
 /// What [`try_join!`](crate::try_join!) awaits.
@@ -58,7 +59,7 @@ pub trait TryJoin<E> {
     type Output;
 
     /// Runs all to their end, or to the first error.
-    fn try_join(self) -> impl Future<Output = Result<Self::Output, E>>;
+    fn try_join(self, location: &'static Location<'static>) -> impl Future<Output = Result<Self::Output, E>>;
 }
 
 macro_rules! impl_join {
@@ -66,10 +67,10 @@ macro_rules! impl_join {
         impl<$($Future: IntoFuture),+> Join for ($($Future,)+) {
             type Output = ($($Future::Output,)+);
 
-            async fn join(self) -> Self::Output {
+            async fn join(self, location: &'static Location<'static>) -> Self::Output {
                 let ($($name,)+) = self;
                 task_group!(|tg| {
-                    $(let $name = tg.spawn($name.into_future());)+
+                    $(let $name = tg.spawn_at($name.into_future(), location);)+
                     ($($name.await,)+)
                 })
             }
@@ -78,10 +79,10 @@ macro_rules! impl_join {
         impl<Error, $($Value, $Future: IntoFuture<Output = Result<$Value, Error>>),+> TryJoin<Error> for ($($Future,)+) {
             type Output = ($($Value,)+);
 
-            async fn try_join(self) -> Result<Self::Output, Error> {
+            async fn try_join(self, location: &'static Location<'static>) -> Result<Self::Output, Error> {
                 let ($($name,)+) = self;
                 try_task_group!(|tg| {
-                    $(let $name = tg.spawn($name.into_future());)+
+                    $(let $name = tg.spawn_at($name.into_future(), location);)+
                     ($($name.await,)+)
                 })
             }

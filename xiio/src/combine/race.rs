@@ -1,6 +1,7 @@
 //! Many futures, the first output.
 
 use std::future::{IntoFuture, pending};
+use std::panic::Location;
 
 use crate::group::TryTaskGroup;
 use crate::try_task_group;
@@ -28,7 +29,16 @@ use crate::try_task_group;
 /// })));
 /// assert_eq!(winner, 1);
 /// ```
-pub async fn race<I>(futures: I) -> <I::Item as IntoFuture>::Output
+#[track_caller]
+pub fn race<I>(futures: I) -> impl Future<Output = <I::Item as IntoFuture>::Output>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture,
+{
+    race_at(futures, Location::caller())
+}
+
+async fn race_at<I>(futures: I, location: &'static Location<'static>) -> <I::Item as IntoFuture>::Output
 where
     I: IntoIterator,
     I::Item: IntoFuture,
@@ -36,7 +46,7 @@ where
     // The first `Err` of a group cancels the rest before any of them is polled again, which is what a winner must do.
     let won: Result<(), _> = try_task_group!(error = _, |tg| {
         for future in futures {
-            tg.spawn(async move { Err::<(), _>(future.into_future().await) });
+            tg.spawn_at(async move { Err::<(), _>(future.into_future().await) }, location);
         }
         pending::<()>().await;
     });
@@ -118,36 +128,55 @@ pub trait Racers {
     type Output;
 
     /// Spawns each; `wrap` puts an output into the group's error.
-    fn spawn<'env, O: 'env>(self, tg: &TryTaskGroup<'env, O>, wrap: impl Fn(Self::Output) -> O + 'env)
-    where
+    fn spawn<'env, O: 'env>(
+        self,
+        tg: &TryTaskGroup<'env, O>,
+        wrap: impl Fn(Self::Output) -> O + 'env,
+        location: &'static Location<'static>,
+    ) where
         Self: 'env;
 }
 
 impl Racers for () {
     type Output = std::convert::Infallible;
 
-    fn spawn<'env, O: 'env>(self, _: &TryTaskGroup<'env, O>, _: impl Fn(Self::Output) -> O + 'env) {}
+    fn spawn<'env, O: 'env>(
+        self,
+        _: &TryTaskGroup<'env, O>,
+        _: impl Fn(Self::Output) -> O + 'env,
+        _: &'static Location<'static>,
+    ) {
+    }
 }
 
 impl<F: IntoFuture, R: Racers> Racers for (F, R) {
     type Output = Either<F::Output, R::Output>;
 
-    fn spawn<'env, O: 'env>(self, tg: &TryTaskGroup<'env, O>, wrap: impl Fn(Self::Output) -> O + 'env)
-    where
+    fn spawn<'env, O: 'env>(
+        self,
+        tg: &TryTaskGroup<'env, O>,
+        wrap: impl Fn(Self::Output) -> O + 'env,
+        location: &'static Location<'static>,
+    ) where
         Self: 'env,
     {
         let (first, rest) = self;
         let wrap = std::rc::Rc::new(wrap);
         let wrap_rest = std::rc::Rc::clone(&wrap);
-        tg.spawn(async move { Err::<(), _>(wrap(Either::Left(first.into_future().await))) });
-        rest.spawn(tg, move |output| wrap_rest(Either::Right(output)));
+        tg.spawn_at(async move { Err::<(), _>(wrap(Either::Left(first.into_future().await))) }, location);
+        rest.spawn(tg, move |output| wrap_rest(Either::Right(output)), location);
     }
 }
 
 /// What [`race!`](crate::race!) awaits.
-pub async fn race_all<R: Racers>(racers: R) -> R::Output {
+#[track_caller]
+pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = R::Output> {
+    race_all_at(racers, Location::caller())
+}
+
+async fn race_all_at<R: Racers>(racers: R, location: &'static Location<'static>) -> R::Output {
     let won: Result<(), _> = try_task_group!(error = _, |tg| {
-        racers.spawn(tg, |output| output);
+        racers.spawn(tg, |output| output, location);
         pending::<()>().await;
     });
     match won {

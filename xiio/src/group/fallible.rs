@@ -71,9 +71,18 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     where
         F: Future<Output = Result<T, E>> + 'env,
     {
+        self.spawn_at(future, Location::caller())
+    }
+
+    /// [`TryTaskGroup::spawn`] in the name of somebody further up.
+    #[inline]
+    pub(crate) fn spawn_at<F, T>(&self, future: F, location: &'static Location<'static>) -> Task<T>
+    where
+        F: Future<Output = Result<T, E>> + 'env,
+    {
         let errors = self.errors();
         let finish = move |result: Result<T, E>| result.map_err(|error| errors.borrow_mut().push_back(error)).ok();
-        self.group.spawn(future, finish, Location::caller())
+        self.group.spawn(future, finish, location)
     }
 
     /// Cancels the tasks that are there now, see [`TaskGroup::cancel`](crate::TaskGroup::cancel).

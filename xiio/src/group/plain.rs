@@ -75,7 +75,16 @@ impl<'env> TaskGroup<'env> {
     where
         F: Future + 'env,
     {
-        self.group.spawn(future, Some, Location::caller())
+        self.spawn_at(future, Location::caller())
+    }
+
+    /// [`TaskGroup::spawn`] in the name of somebody further up.
+    #[inline]
+    pub(crate) fn spawn_at<F>(&self, future: F, location: &'static Location<'static>) -> Task<F::Output>
+    where
+        F: Future + 'env,
+    {
+        self.group.spawn(future, Some, location)
     }
 
     /// Cancels the tasks that are there now, not the body. What is spawned afterwards runs.
