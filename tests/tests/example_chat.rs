@@ -189,6 +189,21 @@ fn a_line_that_is_too_long_ends_its_client_only() {
 }
 
 #[test]
+fn where_it_cannot_listen_is_told() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let complaint = |arguments: &[&str]| {
+        let output = example("chat").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let taken = complaint(&["--tcp", &address]);
+    assert_eq!(taken, format!("chat: cannot listen on {address}: Address already in use (os error 98)\n"));
+    let no_socket = complaint(&["--tcp", "127.0.0.1:0", "--unix", "/"]);
+    assert_eq!(no_socket, "chat: cannot listen on /: Address already in use (os error 98)\n");
+}
+
+#[test]
 fn a_server_with_clients_that_do_not_read_ends_in_time() {
     let mut server = Server::start("stuck");
     let mut ada = server.tcp("Ada");
