@@ -21,6 +21,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,7 +73,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve_tcp(room: &Room, address: &str) -> io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
     println!("listening on {}", listener.local_addr()?);
     task_group!(name = "TCP clients", |clients| {
         let mut incoming = listener.incoming();
@@ -86,8 +87,12 @@ async fn serve_tcp(room: &Room, address: &str) -> io::Result<()> {
     Ok(())
 }
 
+fn cannot_listen(address: impl Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+}
+
 async fn serve_unix(room: &Room, path: &Path) -> io::Result<()> {
-    let listener = UnixListener::bind(path)?;
+    let listener = UnixListener::bind(path).map_err(|error| cannot_listen(path.display(), &error))?;
     println!("listening on {}", path.display());
     let serve = async |listener: &mut UnixListener| {
         task_group!(name = "Unix clients", |clients| {
