@@ -1,14 +1,14 @@
 //! `examples/fanout.rs`: output kept apart, the limit, the summary, and Ctrl-C.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use xiio::signal::SIGINT;
 use xiio_tests::example::{example, run_with_input};
-use xiio_tests::os::{is_running, send, wait_until};
+use xiio_tests::os::{is_running, pseudo_terminal, send, wait_until};
 
 fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
@@ -53,6 +53,26 @@ fn large_output_and_errors_pass_through() {
     let output = run_with_input(&mut example("fanout"), "head -c 200000 /dev/zero; echo oops >&2\n");
     assert_eq!(output.stdout.iter().filter(|&&byte| byte == 0).count(), 200_000);
     assert!(output.stderr.starts_with(b"oops\n"));
+}
+
+#[test]
+fn progress_is_one_line_on_a_terminal() {
+    let (terminal, stderr) = pseudo_terminal();
+    let mut command = example("fanout");
+    command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+    let mut child = command.spawn().unwrap();
+    // Ours is closed, so that reading ends with the program.
+    drop(command);
+    let long = format!("true {}\n", "x".repeat(500));
+    child.stdin.take().unwrap().write_all(long.as_bytes()).unwrap();
+    let mut shown = Vec::new();
+    // The end of a terminal is an error.
+    let _ = File::from(terminal).read_to_end(&mut shown);
+    assert!(child.wait().unwrap().success());
+    let shown = String::from_utf8_lossy(&shown);
+    let mut drawn = shown.split('\r').filter(|line| line.contains(" 0/1 ")).peekable();
+    assert!(drawn.peek().is_some(), "{shown}");
+    assert!(drawn.all(|line| line.chars().count() < 100), "{shown}");
 }
 
 #[test]
