@@ -109,7 +109,7 @@ impl Board {
     fn new() -> Self {
         // Draws to stderr, and nothing if that is no terminal.
         let progress = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}") {
             progress.set_style(style);
         }
         progress.enable_steady_tick(Duration::from_millis(200));
