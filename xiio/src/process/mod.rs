@@ -43,9 +43,10 @@
 //! # Implementation
 //!
 //! The child's pidfd in the reactor tells of its end; there is no handler for `SIGCHLD`, and other code may have one. It must
-//! not ignore that signal, though, as the kernel then reaps children by itself. Starting a child is `std`'s: it blocks
-//! until the program is loaded. A child takes one descriptor, and one for each pipe. Only a child that was dropped while it ran
-//! is waited for by a thread, which is there for the few milliseconds until the kernel has ended it.
+//! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is an error that says so.
+//! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe.
+//! Only a child that was dropped while it ran is waited for by a thread, which is there for the few milliseconds until the
+//! kernel has ended it.
 //!
 //! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
 //! then. Linux 5.3 or later is needed; on an older kernel nothing is started.

@@ -48,7 +48,7 @@ impl Running {
             Err(error) => {
                 let _ = if plan.has_group { signal_group(pid, libc::SIGKILL) } else { child.kill() };
                 orphans::reap(child);
-                Err(error)
+                Err(explain_missing(error))
             }
         }
     }
@@ -84,7 +84,7 @@ impl Running {
         if self.status.is_none()
             && let Some(child) = &mut self.child
         {
-            self.status = child.try_wait().map_err(|error| self.explain("wait for", &error))?;
+            self.status = child.try_wait().map_err(|error| self.explain("wait for", &explain_missing(error)))?;
         }
         Ok(self.status)
     }
@@ -170,6 +170,14 @@ impl Drop for Running {
             orphans::reap(child);
         }
     }
+}
+
+/// Says why a child of ours may not be there any more.
+fn explain_missing(error: io::Error) -> io::Error {
+    if !matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD)) {
+        return error;
+    }
+    io::Error::new(error.kind(), format!("{error}; the kernel reaps children by itself while SIGCHLD is ignored"))
 }
 
 /// Waits until a process has ended.
