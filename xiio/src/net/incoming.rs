@@ -87,3 +87,32 @@ impl Incoming<'_, UnixListener> {
         Some(self.next_by(async |listener| listener.accept().await.map(|(client, _)| client)).await)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// What comes of attempts that fail so, one after the other, and then give a client.
+    fn next_after<const N: usize>(failures: [i32; N]) -> Result<&'static str, Option<i32>> {
+        let failures = RefCell::new(failures.into_iter());
+        let accept = async |(): &()| match failures.borrow_mut().next() {
+            Some(code) => Err(io::Error::from_raw_os_error(code)),
+            None => Ok("a client"),
+        };
+        crate::run(Incoming::new(&()).next_by(accept)).map_err(|error| error.raw_os_error())
+    }
+
+    #[test]
+    fn clients_that_are_gone_are_passed_over() {
+        assert_eq!(next_after([libc::ECONNABORTED, libc::EHOSTUNREACH, libc::EPROTO]), Ok("a client"));
+    }
+
+    #[test]
+    fn what_concerns_all_clients_is_told() {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EINVAL] {
+            assert_eq!(next_after([libc::ECONNABORTED, code]), Err(Some(code)));
+        }
+    }
+}
