@@ -136,24 +136,6 @@ pub fn start_until(command: &mut Command, word: &str) -> (Child, BufReader<Child
     (child, output)
 }
 
-/// A new terminal: who holds it, and what a program has for its stdin.
-pub fn open_terminal() -> (OwnedFd, File) {
-    // SAFETY: takes flags.
-    let master = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
-    assert!(master >= 0);
-    // SAFETY: a fresh descriptor owned by no one else.
-    let master = unsafe { OwnedFd::from_raw_fd(master) };
-    // SAFETY: takes an open descriptor.
-    assert_eq!(unsafe { libc::unlockpt(master.as_raw_fd()) }, 0);
-    let mut number: libc::c_uint = 0;
-    // SAFETY: the request writes one `unsigned int`.
-    assert_eq!(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number) }, 0);
-    let mut options = File::options();
-    options.read(true).write(true).custom_flags(libc::O_NOCTTY);
-    let slave = options.open(format!("/dev/pts/{number}")).unwrap();
-    (master, slave)
-}
-
 /// Makes one system call fail for this thread and those it starts, as on a kernel that does not know it.
 pub fn forget_system_call(number: libc::c_long) {
     let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
@@ -184,16 +166,20 @@ pub fn closed_fd() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(CLOSED) }
 }
 
-/// A new terminal: the side that a user types at, and the side that programs read from.
+/// A new terminal: the side that a user types at, and the side that programs read from. Both are closed on exec.
 pub fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
-    let (mut master, mut terminal) = (-1, -1);
-    let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
-    // SAFETY: the two numbers are ours to be written to, the rest may be null.
-    let opened = unsafe { libc::openpty(&raw mut master, &raw mut terminal, name, settings, size) };
-    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: fresh, and owned by nobody else.
+    // SAFETY: takes flags.
+    let master = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
+    assert!(master >= 0);
+    // SAFETY: a fresh descriptor owned by no one else.
     let master = unsafe { OwnedFd::from_raw_fd(master) };
-    // SAFETY: as above.
-    let terminal = unsafe { OwnedFd::from_raw_fd(terminal) };
-    (master, terminal)
+    // SAFETY: takes an open descriptor.
+    assert_eq!(unsafe { libc::unlockpt(master.as_raw_fd()) }, 0);
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the request writes one `unsigned int`.
+    assert_eq!(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number) }, 0);
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let terminal = options.open(format!("/dev/pts/{number}")).unwrap();
+    (master, terminal.into())
 }

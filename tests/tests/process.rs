@@ -12,7 +12,7 @@ use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
-use xiio_tests::os::{group_of, is_running, open_terminal, wait_until};
+use xiio_tests::os::{group_of, is_running, pseudo_terminal, wait_until};
 
 const MOMENT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(3600);
@@ -571,7 +571,7 @@ fn child_leads_a_group_except_where_it_reads_the_terminal() {
             child.stop().await.unwrap();
             is_own
         };
-        let (_master, terminal) = open_terminal();
+        let (_master, terminal) = pseudo_terminal();
         let sleep = || {
             let mut command = Command::new("sleep");
             command.arg("3600");
