@@ -14,6 +14,10 @@
 //! and one of its timers follows the next deadline of the tree; both cost nothing while nothing happens. Wakes from
 //! outside go through the waker of the foreign task. The tree is the current runtime of its thread only while it takes
 //! its turn, so tasks of both kinds live side by side, and may wake each other.
+#![cfg_attr(
+    not(all(feature = "tokio", feature = "async-io", feature = "hyper")),
+    allow(rustdoc::broken_intra_doc_links, reason = "what a feature brings is not there without it")
+)]
 
 #[cfg(feature = "async-io")]
 mod async_io;
