@@ -28,6 +28,7 @@ mod versions;
 mod work;
 
 fn main() -> ExitCode {
+    floors::descriptors::raise_limit();
     let given: Vec<_> = std::env::args().skip(1).collect();
     match given.first().map(String::as_str) {
         // What this program runs itself as.

@@ -49,6 +49,16 @@ impl Epoll {
     }
 }
 
+/// Lets this process, and the ones it starts, have as many descriptors open as it may allow itself.
+pub fn raise_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit lives through the call.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) });
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above.
+    checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) });
+}
+
 /// Turns the -1 of a system call into a panic with the reason.
 pub fn checked(result: i32) -> RawFd {
     assert!(result >= 0, "system call: {}", Error::last_os_error());
