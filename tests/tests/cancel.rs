@@ -773,6 +773,77 @@ fn a_task_that_cancels_itself_while_the_tree_is_drawn_stops_and_the_rest_goes_on
     trace.assert(&["asks for the tree", "cancels while it is drawn", "body ended"]);
 }
 
+/// Ready from the poll after it was opened; nobody wakes it, so the drawing's poll is the one that finds out.
+async fn opened(is_open: &Cell<bool>) {
+    poll_fn(|_| if is_open.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+#[test]
+fn a_race_that_is_won_while_the_tree_is_drawn_ends() {
+    let is_open = Cell::new(false);
+    run(async {
+        task_group!(|tg| {
+            let racing = tg.spawn(race([opened(&is_open)]));
+            rounds(2).await;
+            is_open.set(true);
+            drop(xiio::inspect::tree().await);
+            racing.await;
+        });
+    });
+}
+
+#[test]
+fn a_panic_while_the_tree_is_drawn_ends_its_group() {
+    let is_open = Cell::new(false);
+    assert_panics(&["expected"], || {
+        run(async {
+            task_group!(|tg| {
+                tg.spawn(async {
+                    task_group!(|tg| {
+                        tg.spawn(async {
+                            opened(&is_open).await;
+                            panic!("expected");
+                        });
+                        pending::<()>().await;
+                    });
+                });
+                rounds(2).await;
+                is_open.set(true);
+                drop(xiio::inspect::tree().await);
+                pending::<()>().await;
+            });
+        });
+    });
+}
+
+#[test]
+fn a_bracket_that_is_entered_while_the_tree_is_drawn_cleans_up() {
+    let (is_open, trace) = (Cell::new(false), Trace::new());
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                task_group!(|tg| {
+                    tg.spawn(async {
+                        opened(&is_open).await;
+                        let release = async |()| {
+                            yield_now().await;
+                            trace.note("released");
+                        };
+                        bracket((), async |()| pending::<()>().await, release).await;
+                    });
+                    pending::<()>().await;
+                });
+            });
+            rounds(2).await;
+            is_open.set(true);
+            drop(xiio::inspect::tree().await);
+            rounds(2).await;
+            task.cancel().await;
+        });
+    });
+    trace.assert(&["released"]);
+}
+
 // A value and a cancellation in the same round; queues and locks.
 
 #[test]

@@ -470,6 +470,8 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             return Poll::Pending;
         }
         if unwind::inspecting(|_| ()) {
+            // Members may end by this poll, or begin to hold something. The next one looks at all of it.
+            self.is_quiet = false;
             self.draw(cx);
             return Poll::Pending;
         }
