@@ -1,8 +1,29 @@
 //! A program whose children the kernel reaps by itself. A file of its own, as this is set for the whole process.
 
-use xiio::process::Command;
-use xiio::signal::SIGCHLD;
-use xiio_tests::os::set_handler;
+use xiio::io::{BufReader, Read};
+use xiio::process::{Command, Stdio};
+use xiio::signal::{SIGCHLD, SIGTERM};
+use xiio_tests::os::{is_running, send, set_handler};
+
+#[test]
+fn nobody_is_signalled_under_the_number_of_a_child_that_is_gone() {
+    set_handler(SIGCHLD, libc::SIG_IGN);
+    let survivor = xiio::run(async {
+        let mut child =
+            Command::new("sh").args(["-c", "sleep 60 >&- & echo $!"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_to_string(&mut said).await.unwrap();
+        child.wait_exited().await.unwrap();
+        child.wait().await.unwrap_err();
+        // The survivor has the number of the group still, but that is luck: it may be anybody's.
+        assert!(child.signal(SIGTERM).unwrap_err().to_string().contains("No such process"));
+        child.stop().await.unwrap_err();
+        drop(child);
+        said.trim().parse().unwrap()
+    });
+    assert!(is_running(survivor));
+    send(survivor, SIGTERM);
+}
 
 #[test]
 fn error_says_why_there_is_nothing_to_wait_for() {

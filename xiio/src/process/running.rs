@@ -27,7 +27,7 @@ pub(super) struct StopPlan {
 
 /// A child, without its pipes.
 ///
-/// Invariant: its number is its own, and that of its group, as long as there is no status.
+/// Invariant: its number is its own, and that of its group, as long as there is no status, and nobody else has reaped it.
 #[derive(Debug)]
 pub(super) struct Running {
     /// Is `None` only while it is dropped.
@@ -46,7 +46,10 @@ impl Running {
         match PidFd::open(pid) {
             Ok(pidfd) => Ok(Self { child: Some(child), pid, pidfd, status: None, plan, program }),
             Err(error) => {
-                let _ = if plan.has_group { signal_group(pid, libc::SIGKILL) } else { child.kill() };
+                // If there is no such process any more, somebody else has reaped it.
+                if error.raw_os_error() != Some(libc::ESRCH) {
+                    let _ = if plan.has_group { signal_group(pid, libc::SIGKILL) } else { child.kill() };
+                }
                 orphans::reap(child);
                 Err(explain_missing(error))
             }
@@ -65,7 +68,11 @@ impl Running {
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         match self.status {
             Some(_) => Ok(()),
-            None if self.plan.has_group => signal_group(self.pid, signal),
+            None if self.plan.has_group => {
+                // Somebody else may have reaped it, the kernel for example, and then the number may be another's.
+                self.pidfd.send_signal(0)?;
+                signal_group(self.pid, signal)
+            }
             None => self.pidfd.send_signal(signal),
         }
     }
