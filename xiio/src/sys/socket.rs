@@ -167,8 +167,11 @@ pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 /// [`send`] for several buffers, the bytes of a stream. Few are joined: to copy them takes less than the kernel takes for a
 /// list.
 pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    let len: usize = bufs.iter().map(|buf| buf.len()).sum();
-    if len <= MAX_JOINED { send_joined(fd, bufs) } else { send_message(fd, bufs) }
+    if bufs.len() <= MAX_BUFFERS && capacity(bufs) <= MAX_JOINED {
+        send_joined(fd, bufs)
+    } else {
+        send_message(fd, bufs)
+    }
 }
 
 fn send_joined(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -194,7 +197,8 @@ fn send_message(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
 
 /// How many bytes the buffers hold that one call looks at.
 pub(crate) fn capacity<B: std::ops::Deref<Target = [u8]>>(bufs: &[B]) -> usize {
-    bufs.iter().take(MAX_BUFFERS).map(|buf| buf.len()).sum()
+    // They may all be the same memory, so the sum has no bound.
+    bufs.iter().take(MAX_BUFFERS).fold(0, |sum: usize, buf| sum.saturating_add(buf.len()))
 }
 
 /// An address in the form of the system calls.
