@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use xiio::compat::Embed;
 use xiio::io::Async;
-use xiio::{Condition, in_thread, sleep, task_group};
+use xiio::{Condition, Promise, in_thread, sleep, task_group};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -120,6 +120,23 @@ fn two_trees_share_a_thread() {
         }
     }
     assert_eq!((sum_of_one, sum_of_two), (Some(190), Some(380)));
+}
+
+#[test]
+fn a_tree_that_has_ended_keeps_no_wake_from_its_neighbour() {
+    let (wakes, waker) = Counting::new();
+    let promise = Promise::new();
+    let wait = promise.wait();
+    let mut waiting = Embed::new(async { task_group!(|tg| { tg.spawn(wait).await }) }).unwrap();
+    assert!(waiting.turn(&mut Context::from_waker(&waker)).is_pending());
+    let mut ending = Embed::new(async move {
+        // This thread is in a turn, so it is not notified.
+        thread::spawn(move || promise.set(7)).join().unwrap().unwrap();
+    })
+    .unwrap();
+    assert!(ending.turn(&mut Context::from_waker(Waker::noop())).is_ready());
+    assert!(wakes.take() > 0, "nothing would bring the next turn");
+    assert_eq!(waiting.turn(&mut Context::from_waker(&waker)), Poll::Ready(7));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::{io, mem};
 use super::{CURRENT, Config, Runtime};
 use crate::reactor::Direction;
 use crate::sys;
-use crate::task::{Home, budget};
+use crate::task::budget;
 use crate::unwind::Owner;
 
 /// So often the root is polled and the reactor looked at in one turn; then it is the foreign loop's turn again.
@@ -69,7 +69,7 @@ impl<F: Future> Embedded<F> {
         self.bridge.set_loop(cx.waker());
         let turning = Turning::new(&self.runtime, &self.bridge);
         for _ in 0..ROUNDS {
-            turning.home().take_inbox();
+            turning.take_inbox();
             let mut polled = Self::poll_root(&self.bridge, &self.waker, &mut self.owner, self.future.as_mut());
             if polled.is_pending() {
                 polled = self.runtime.draw(|| {
@@ -111,7 +111,9 @@ impl<F: Future> Drop for Embedded<F> {
             let _turning = Turning::new(&self.runtime, &self.bridge);
             self.future.set(None);
         }
-        self.runtime.home.close(self.notifier);
+        if let Some(home) = self.runtime.own_home() {
+            home.close(self.notifier);
+        }
     }
 }
 
@@ -126,12 +128,24 @@ impl<'a> Turning<'a> {
     fn new(runtime: &'a Rc<Runtime>, bridge: &'a Bridge) -> Self {
         let outer = CURRENT.with(|current| current.replace(Some(Rc::clone(runtime))));
         bridge.is_turning.store(true, Ordering::SeqCst);
-        runtime.home.wake_up();
+        if let Some(home) = runtime.own_home() {
+            home.wake_up();
+        }
         Self { runtime, bridge, outer }
     }
 
-    fn home(&self) -> &'static Home {
-        self.runtime.home
+    fn take_inbox(&self) {
+        if let Some(home) = self.runtime.own_home() {
+            home.take_inbox();
+        }
+    }
+
+    /// The foreign loop goes on. What is in the inbox by now may be for the other trees of this thread, whose loops take no turn
+    /// by themselves.
+    fn rest(&self) {
+        if self.runtime.own_home().is_some_and(|home| !home.rest()) {
+            self.take_inbox();
+        }
     }
 
     /// Looks at the reactor and fires timers; `true` if there may be more to do now.
@@ -153,8 +167,10 @@ impl Drop for Turning<'_> {
         let is_inside = outer.is_some();
         CURRENT.with(|current| current.replace(outer));
         self.bridge.is_turning.store(false, Ordering::SeqCst);
-        let is_quiet = is_inside || self.runtime.home.rest();
-        if !is_quiet || self.bridge.is_woken.load(Ordering::SeqCst) {
+        if !is_inside {
+            self.rest();
+        }
+        if self.bridge.is_woken.load(Ordering::SeqCst) {
             self.bridge.wake_loop();
         }
     }

@@ -82,6 +82,12 @@ impl Runtime {
         CURRENT.with(|current| current.borrow().as_deref().map(body))
     }
 
+    /// The home, as long as it is that of this thread: a thread that ends gives it back, and destructors of thread-locals may
+    /// come later.
+    fn own_home(&self) -> Option<&'static Home> {
+        self.home.is_current().then_some(self.home)
+    }
+
     pub(crate) fn reactor(&self) -> &Rc<Reactor> {
         &self.reactor
     }

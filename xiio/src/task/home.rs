@@ -156,9 +156,9 @@ impl Home {
         home
     }
 
-    /// Whether this is the home of the current thread.
+    /// Whether this is the home of the current thread. Destructors of thread-locals may come after it was given back.
     #[inline]
-    fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         HOME.with(|slot| slot.get().is_some_and(|home| ptr::eq(home, self)))
     }
 
