@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Call, epoll};
@@ -151,10 +151,12 @@ impl Kind {
 
 /// What is registered, with its key and the events it asks for, by the descriptors of epoll and of what is watched. Some of
 /// it may be gone.
-static WATCHED: Mutex<BTreeMap<(RawFd, RawFd), libc::epoll_event>> = Mutex::new(BTreeMap::new());
+static WATCHED: Mutex<Watched> = Mutex::new(BTreeMap::new());
 
-fn watched() -> Vec<((RawFd, RawFd), libc::epoll_event)> {
-    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&fds, &event)| (fds, event)).collect()
+type Watched = BTreeMap<(RawFd, RawFd), libc::epoll_event>;
+
+fn watched() -> MutexGuard<'static, Watched> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Notes a registration.
@@ -163,16 +165,15 @@ pub(super) fn note_watched(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, 
     if interest == epoll::NOTIFIER_EDGES {
         return;
     }
-    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-    watched.insert((epoll.as_raw_fd(), fd.as_raw_fd()), libc::epoll_event { events: interest, u64: key });
+    watched().insert((epoll.as_raw_fd(), fd.as_raw_fd()), libc::epoll_event { events: interest, u64: key });
 }
 
 /// Has a descriptor reported anew by whoever watches it.
 fn arm_anew(fd: BorrowedFd<'_>) {
-    for ((epoll, _), mut event) in watched().into_iter().filter(|((_, watched), _)| *watched == fd.as_raw_fd()) {
+    for ((epoll, _), event) in watched().iter_mut().filter(|((_, watched), _)| *watched == fd.as_raw_fd()) {
         // SAFETY: `event` lives until the call returns. The first descriptor may have been closed: then the call fails, or
         // `fd` is not registered with what has its number now.
-        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, fd.as_raw_fd(), &raw mut event) };
+        unsafe { libc::epoll_ctl(*epoll, libc::EPOLL_CTL_MOD, fd.as_raw_fd(), event) };
     }
 }
 
@@ -182,7 +183,7 @@ fn arm_anew(fd: BorrowedFd<'_>) {
 pub(super) fn add_report(epoll: BorrowedFd<'_>, reports: &mut Vec<libc::epoll_event>) {
     let Plan::Unnoticed { seed } = *Plan::get() else { return };
     let keys: Vec<u64> =
-        watched().into_iter().filter(|((of, _), _)| *of == epoll.as_raw_fd()).map(|(_, event)| event.u64).collect();
+        watched().iter().filter(|((of, _), _)| *of == epoll.as_raw_fd()).map(|(_, event)| event.u64).collect();
     if keys.is_empty() || reports.len() == reports.capacity() || draw(seed, 4) != 0 {
         return;
     }
