@@ -25,9 +25,8 @@ pub(crate) use crate::sys::fd::Direction;
 pub(crate) use source::{Source, Wait};
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -35,7 +34,6 @@ use std::time::Duration;
 use polling::Poller;
 
 use crate::report::wake_all;
-use crate::slab::Slab;
 use crate::sys::{Call, call};
 use source::Watched;
 use wait::{Report, Waiting};
@@ -45,9 +43,8 @@ pub(crate) struct Reactor {
     poller: std::sync::Arc<Poller>,
     waiting: RefCell<Waiting>,
     notifier: Waker,
-    /// The key of a registration is its place here.
-    watched: RefCell<Slab<Rc<Watched>>>,
-    by_fd: RefCell<HashMap<RawFd, usize>>,
+    /// The place of a descriptor is its number, and that is the key of its registration.
+    watched: RefCell<Vec<Option<Rc<Watched>>>>,
     /// Empty between waits; its memory is kept.
     ready: Cell<Vec<Waker>>,
 }
@@ -57,14 +54,7 @@ impl Reactor {
         let poller = std::sync::Arc::new(call(Call::Make, Poller::new)?);
         let (waiting, notifier) = Waiting::new(&poller)?;
         let waiting = RefCell::new(waiting);
-        Ok(Self {
-            poller,
-            waiting,
-            notifier,
-            watched: RefCell::default(),
-            by_fd: RefCell::default(),
-            ready: Cell::default(),
-        })
+        Ok(Self { poller, waiting, notifier, watched: RefCell::default(), ready: Cell::default() })
     }
 
     /// Wakes the thread of this reactor from its wait; for other threads.
@@ -74,12 +64,12 @@ impl Reactor {
 
     /// How many descriptors are watched.
     pub(crate) fn n_sources(&self) -> usize {
-        self.watched.borrow().len()
+        self.watched.borrow().iter().flatten().count()
     }
 
     /// Whether any task waits for a descriptor.
     pub(crate) fn has_waiters(&self) -> bool {
-        self.watched.borrow().iter().any(|(_, watched)| watched.has_waiters())
+        self.watched.borrow().iter().flatten().any(|watched| watched.has_waiters())
     }
 
     /// The descriptor that becomes readable when there is something to do.
@@ -92,10 +82,9 @@ impl Reactor {
     /// # Errors
     /// What `epoll_ctl(2)` reports, with the descriptor named.
     pub(crate) fn watch(self: &Rc<Self>, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Source> {
-        let known = self.by_fd.borrow().get(&fd.as_raw_fd()).copied();
+        let known = self.watched.borrow().get(key_of(fd)).cloned().flatten();
         let watched = match known {
-            Some(key) => {
-                let watched = Rc::clone(&self.watched.borrow()[key]);
+            Some(watched) => {
                 // A leaked waiter may have left the entry behind; the kernel knows.
                 source::rearm(&self.poller, fd, &watched, direction)?;
                 watched
@@ -106,26 +95,20 @@ impl Reactor {
     }
 
     fn add(&self, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Rc<Watched>> {
-        let raw = fd.as_raw_fd();
-        let watched = {
-            let mut all = self.watched.borrow_mut();
-            let key = all.insert(Rc::new(Watched::new(raw, 0)));
-            all[key] = Rc::new(Watched::new(raw, key));
-            Rc::clone(&all[key])
-        };
-        if let Err(error) = source::register(&self.poller, fd, &watched, direction) {
-            self.watched.borrow_mut().remove(watched.key);
-            return Err(error);
-        }
-        self.by_fd.borrow_mut().insert(raw, watched.key);
+        let watched = Rc::new(Watched::new(fd.as_raw_fd(), key_of(fd)));
+        source::register(&self.poller, fd, &watched, direction)?;
+        let mut all = self.watched.borrow_mut();
+        let n_places = all.len().max(watched.key + 1);
+        all.resize(n_places, None);
+        all[watched.key] = Some(Rc::clone(&watched));
         Ok(watched)
     }
 
     /// Forgets a descriptor that nobody watches any more.
     fn remove(&self, watched: &Watched) {
         source::deregister(&self.poller, watched.fd);
-        self.watched.borrow_mut().remove(watched.key);
-        self.by_fd.borrow_mut().remove(&watched.fd);
+        let removed = self.watched.borrow_mut()[watched.key].take();
+        drop(removed);
     }
 
     /// Waits until a descriptor is ready, the notifier is woken or `timeout` is over (`None` is no limit), and wakes
@@ -133,7 +116,7 @@ impl Reactor {
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut ready = self.ready.take();
         let waited = self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |report| {
-            if let Some(watched) = self.watched.borrow().get(report.key) {
+            if let Some(Some(watched)) = self.watched.borrow().get(report.key) {
                 watched.set_ready(report, &mut ready);
             }
         });
@@ -143,12 +126,16 @@ impl Reactor {
     }
 }
 
+fn key_of(fd: BorrowedFd<'_>) -> usize {
+    fd.as_raw_fd().unsigned_abs() as usize
+}
+
 impl Drop for Reactor {
     /// Wakes who still waits: it may be polled again in another run, and watch anew.
     fn drop(&mut self) {
         let mut waiting = Vec::new();
-        for (key, watched) in self.watched.get_mut().iter() {
-            let report = Report { key, is_readable: true, is_writable: true, is_plain_data: false };
+        for watched in self.watched.get_mut().iter().flatten() {
+            let report = Report { key: watched.key, is_readable: true, is_writable: true, is_plain_data: false };
             watched.set_ready(report, &mut waiting);
         }
         wake_all(waiting);
