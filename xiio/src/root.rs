@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::runtime::{Config, block_on};
-use shutdown::block_on_until;
+use shutdown::{BlockOnUntil, block_on_until};
 
 /// Runs a future, and every task under it, to the end on this thread.
 ///
@@ -55,6 +55,8 @@ pub struct Root {
     options: GroupOptions,
     config: Config,
     signals: Vec<i32>,
+    /// There where there are signals. Nothing else names it, so that a program without any carries nothing of it.
+    block_on_until: Option<BlockOnUntil>,
 }
 
 impl Root {
@@ -104,6 +106,9 @@ impl Root {
     /// ```
     pub fn cancel_on(mut self, signals: &[i32]) -> Self {
         self.signals.extend_from_slice(signals);
+        if !signals.is_empty() {
+            self.block_on_until = Some(block_on_until);
+        }
         self
     }
 
@@ -152,11 +157,10 @@ impl Root {
 
     fn block_on<F: IntoFuture>(self, future: F) -> Result<F::Output, Elapsed> {
         let tree = root_group(self.options, future);
-        if self.signals.is_empty() {
-            block_on(&self.config, tree).0
-        } else {
-            block_on_until(&self.signals, &self.config, tree)
-        }
+        let Some(block_on_until) = self.block_on_until else { return block_on(&self.config, tree).0 };
+        let mut output = None;
+        block_on_until(&self.signals, &self.config, Box::pin(async { output = Some(tree.await) }));
+        output.unwrap_or_else(|| unreachable!("no signal came, so the tree has ended by itself"))
     }
 }
 

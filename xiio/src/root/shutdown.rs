@@ -29,23 +29,25 @@ use crate::unwind::{Inspection, Owner};
 /// How long a cleanup may take before it is spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs a future to its end. When one of `signals` comes, its end is its cleanup, and the process dies by that signal.
+type Tree<'t> = Pin<Box<dyn Future<Output = ()> + 't>>;
+
+/// The type of [`block_on_until`].
+pub(super) type BlockOnUntil = fn(&[i32], &Config, Tree<'_>);
+
+/// Runs a tree to its end. When one of `signals` comes, its end is its cleanup, and the process dies by that signal.
 ///
 /// # Panics
 /// For a signal that cannot be caught, and as [`block_on`].
-pub(super) fn block_on_until<F: Future>(signals: &[i32], config: &Config, future: F) -> F::Output {
+pub(super) fn block_on_until(signals: &[i32], config: &Config, tree: Tree<'_>) {
     let subscription = Subscription::new(signals, true).unwrap_or_else(|error| panic!("`cancel_on`: {error}"));
-    match block_on(config, shutdown(&subscription, future)).0 {
-        Ok(value) => value,
-        Err(Signalled(signal)) => {
-            // What was printed and not flushed would be lost.
-            let _ = std::io::stdout().flush();
-            die_by(signal)
-        }
+    if let Err(Signalled(signal)) = block_on(config, shutdown(&subscription, tree)).0 {
+        // What was printed and not flushed would be lost.
+        let _ = std::io::stdout().flush();
+        die_by(signal)
     }
 }
 
-type Shutdown<'s, F> = Pinned<F, Watch<'s>>;
+type Shutdown<'s, 't> = Pinned<Tree<'t>, Watch<'s>>;
 
 /// The first signal.
 struct Signalled(i32);
@@ -60,10 +62,10 @@ struct Watch<'s> {
     patience: Deadline,
 }
 
-fn shutdown<F: Future>(subscription: &Subscription, future: F) -> Shutdown<'_, F> {
+fn shutdown<'s, 't>(subscription: &'s Subscription, tree: Tree<'t>) -> Shutdown<'s, 't> {
     let readiness = Readiness::new(subscription.as_fd(), Direction::Read);
     let (owner, patience) = (Owner::default(), Deadline::at(None));
-    Pinned::new(future, Watch { owner, subscription, readiness, received: None, patience })
+    Pinned::new(tree, Watch { owner, subscription, readiness, received: None, patience })
 }
 
 impl Watch<'_> {
@@ -102,8 +104,8 @@ fn report_stopping(signal: i32, tree: &Inspection) {
     report(ReportKind::StillStopping, text);
 }
 
-impl<F: Future> Future for Shutdown<'_, F> {
-    type Output = Result<F::Output, Signalled>;
+impl Future for Shutdown<'_, '_> {
+    type Output = Result<(), Signalled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (mut slot, watch) = self.project();
@@ -117,7 +119,7 @@ impl<F: Future> Future for Shutdown<'_, F> {
                 Poll::Pending
             }
             (Poll::Ready(_), Some(signal)) => Poll::Ready(Err(Signalled(signal))),
-            (Poll::Ready(Some(value)), None) => Poll::Ready(Ok(value)),
+            (Poll::Ready(Some(())), None) => Poll::Ready(Ok(())),
             (Poll::Ready(None), None) => unreachable!("only a signal cancels the root"),
         }
     }
