@@ -9,8 +9,11 @@ use xiio_tests::os::{is_running, send, set_handler};
 fn nobody_is_signalled_under_the_number_of_a_child_that_is_gone() {
     set_handler(SIGCHLD, libc::SIG_IGN);
     let survivor = xiio::run(async {
-        let mut child =
-            Command::new("sh").args(["-c", "sleep 60 >&- & echo $!"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 60 >&- & echo $!; read line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It ends now, and not before it is watched.
+        drop(child.stdin.take());
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_to_string(&mut said).await.unwrap();
         child.wait_exited().await.unwrap();
