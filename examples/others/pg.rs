@@ -104,7 +104,10 @@ async fn move_money(client: &Client, arguments: &Arguments) -> Result<()> {
             client.execute(OPEN, &[name]).await?;
         }
         client.execute(MOVE, &[from, &-amount]).await?;
-        sleep(Duration::from_secs_f64(arguments.pause)).await;
+        if arguments.pause > 0.0 {
+            eprintln!("pg: half of it is done, the rest in {} s", arguments.pause);
+            sleep(Duration::from_secs_f64(arguments.pause)).await;
+        }
         client.execute(MOVE, &[to, amount]).await?;
         Ok(())
     })
