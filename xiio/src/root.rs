@@ -34,10 +34,10 @@ use shutdown::{BlockOnUntil, block_on_until};
 /// # Source
 /// `xiio.run` in the Python original.
 pub fn run<F: IntoFuture>(future: F) -> F::Output {
-    Root::new().run(future)
+    block_on(&Config::default(), future.into_future()).0
 }
 
-/// [`run`] with options: those of the group that the future is the first member of.
+/// [`run`] with options.
 ///
 /// # Examples
 /// ```
@@ -52,7 +52,9 @@ pub type Builder = Root;
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `run`"]
 pub struct Root {
-    options: GroupOptions,
+    /// Of the group that the future is the only member of; without any there is no group, which would have its price at
+    /// each wake.
+    options: Option<GroupOptions>,
     config: Config,
     signals: Vec<i32>,
     /// There where there are signals. Nothing else names it, so that a program without any carries nothing of it.
@@ -67,13 +69,13 @@ impl Root {
 
     /// Names the tree in reports.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.options = self.options.name(name);
+        self.options = Some(self.options.unwrap_or_default().name(name));
         self
     }
 
     /// Drops what has not cleaned up `grace` after the cancellation of the whole.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.options = self.options.grace(grace);
+        self.options = Some(self.options.unwrap_or_default().grace(grace));
         self
     }
 
@@ -115,14 +117,14 @@ impl Root {
     /// Cancels the whole `timeout` from now; for [`Root::run_timed`].
     #[doc(hidden)]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.options = self.options.timeout(timeout);
+        self.options = Some(self.options.unwrap_or_default().timeout(timeout));
         self
     }
 
     /// Cancels the whole at `deadline`; for [`Root::run_timed`].
     #[doc(hidden)]
     pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
-        self.options = self.options.deadline(deadline);
+        self.options = Some(self.options.unwrap_or_default().deadline(deadline));
         self
     }
 
@@ -155,8 +157,14 @@ impl Root {
         self.block_on(future).unwrap_or_else(F::Output::from_elapsed)
     }
 
-    fn block_on<F: IntoFuture>(self, future: F) -> Result<F::Output, Elapsed> {
-        let tree = root_group(self.options, future);
+    fn block_on<F: IntoFuture>(mut self, future: F) -> Result<F::Output, Elapsed> {
+        match self.options.take() {
+            Some(options) => self.block_on_tree(root_group(options, future)),
+            None => Ok(self.block_on_tree(future.into_future())),
+        }
+    }
+
+    fn block_on_tree<T: Future>(self, tree: T) -> T::Output {
         let Some(block_on_until) = self.block_on_until else { return block_on(&self.config, tree).0 };
         let mut output = None;
         block_on_until(&self.signals, &self.config, Box::pin(async { output = Some(tree.await) }));

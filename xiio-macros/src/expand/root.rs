@@ -63,10 +63,13 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
     let site = hygienic(output.span());
     let calls = options.to_builder_calls();
     let run = Ident::new(if options.is_timed() { "run_timed" } else { "run" }, site);
-    let (test, root, future) = if of == Surface::Test {
-        (Some(quote!(#[::core::prelude::v1::test])), quote!(TestRoot), quote!(#name))
-    } else {
-        (None, quote!(Root), quote!(#name()))
+    let (test, run, future) = match of {
+        Surface::Test => {
+            let test = quote!(#[::core::prelude::v1::test]);
+            (Some(test), quote!(__private::TestRoot::new() #calls.#run), quote!(#name))
+        }
+        _ if calls.is_empty() => (None, quote!(run), quote!(#name())),
+        _ => (None, quote!(__private::Root::new() #calls.#run), quote!(#name())),
     };
     quote_spanned! {site=>
         #(#attrs)*
@@ -74,7 +77,7 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
         #visibility fn #name() #output {
             #[allow(clippy::unused_async)]
             #signature #body
-            ::xiio::__private::#root::new() #calls.#run(#future)
+            ::xiio::#run(#future)
         }
     }
 }

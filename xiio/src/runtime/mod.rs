@@ -346,7 +346,7 @@ fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut O
     let waker = runtime.home.waker();
     match owner.poll_slot(future, &mut Context::from_waker(&waker)) {
         Poll::Ready(Some(value)) => Poll::Ready(value),
-        // The root is cancelled through its group, which is inside of it.
+        // Who may cancel the whole does so inside of the root.
         Poll::Ready(None) | Poll::Pending => Poll::Pending,
     }
 }
