@@ -26,7 +26,7 @@ pub(crate) use source::{Source, Wait};
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Reactor {
     /// # Errors
     /// What `epoll_ctl(2)` reports, with the descriptor named.
     pub(crate) fn watch(self: &Rc<Self>, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Source> {
-        let known = self.watched.borrow().get(key_of(fd)).cloned().flatten();
+        let known = self.watched.borrow().get(key_of(fd.as_raw_fd())).cloned().flatten();
         let watched = match known {
             Some(watched) => {
                 // A leaked waiter may have left the entry behind; the kernel knows.
@@ -95,19 +95,19 @@ impl Reactor {
     }
 
     fn add(&self, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Rc<Watched>> {
-        let watched = Rc::new(Watched::new(fd.as_raw_fd(), key_of(fd)));
+        let watched = Rc::new(Watched::new(fd.as_raw_fd()));
         source::register(&self.poller, fd, &watched, direction)?;
         let mut all = self.watched.borrow_mut();
-        let n_places = all.len().max(watched.key + 1);
+        let n_places = all.len().max(watched.key() + 1);
         all.resize(n_places, None);
-        all[watched.key] = Some(Rc::clone(&watched));
+        all[watched.key()] = Some(Rc::clone(&watched));
         Ok(watched)
     }
 
     /// Forgets a descriptor that nobody watches any more.
     fn remove(&self, watched: &Watched) {
         source::deregister(&self.poller, watched.fd);
-        let removed = self.watched.borrow_mut()[watched.key].take();
+        let removed = self.watched.borrow_mut()[watched.key()].take();
         drop(removed);
     }
 
@@ -126,8 +126,9 @@ impl Reactor {
     }
 }
 
-fn key_of(fd: BorrowedFd<'_>) -> usize {
-    fd.as_raw_fd().unsigned_abs() as usize
+/// The key of a descriptor's registration. A number that is open is not negative.
+fn key_of(fd: RawFd) -> usize {
+    fd.unsigned_abs() as usize
 }
 
 impl Drop for Reactor {
@@ -135,7 +136,7 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         let mut waiting = Vec::new();
         for watched in self.watched.get_mut().iter().flatten() {
-            let report = Report { key: watched.key, is_readable: true, is_writable: true, is_plain_data: false };
+            let report = Report { key: watched.key(), is_readable: true, is_writable: true, is_plain_data: false };
             watched.set_ready(report, &mut waiting);
         }
         wake_all(waiting);

@@ -12,7 +12,7 @@ use polling::{Event, PollMode, Poller};
 use super::wait::Report;
 #[cfg(target_os = "linux")]
 use super::wait::fast;
-use super::{Direction, Reactor};
+use super::{Direction, Reactor, key_of};
 use crate::slab::Slab;
 #[cfg(target_os = "linux")]
 use crate::sys::epoll;
@@ -20,7 +20,6 @@ use crate::sys::epoll;
 /// What the reactor knows of a descriptor. Shared by all who watch it.
 pub(super) struct Watched {
     pub(super) fd: RawFd,
-    pub(super) key: usize,
     n_users: Cell<usize>,
     interest: Cell<Interest>,
     read: Side,
@@ -48,9 +47,13 @@ struct Side {
 }
 
 impl Watched {
-    pub(super) fn new(fd: RawFd, key: usize) -> Self {
+    pub(super) fn new(fd: RawFd) -> Self {
         let (n_users, interest) = (Cell::new(0), Cell::new(Interest::Read));
-        Self { fd, key, n_users, interest, read: Side::default(), write: Side::default() }
+        Self { fd, n_users, interest, read: Side::default(), write: Side::default() }
+    }
+
+    pub(super) fn key(&self) -> usize {
+        key_of(self.fd)
     }
 
     /// What is asked for already, and this direction.
@@ -191,7 +194,7 @@ impl Drop for Wait {
 
 /// Registers `fd` for a direction, or takes over a registration that was left behind.
 pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, direction: Direction) -> io::Result<()> {
-    let (key, interest) = (watched.key, watched.interest_with(direction));
+    let (key, interest) = (watched.key(), watched.interest_with(direction));
     match add(poller, fd, key, interest) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(poller, fd, key, interest),
         result => result,
@@ -204,7 +207,7 @@ pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, d
 /// Makes sure that `fd` is still registered, and for this direction too; asks for an event if it is ready now.
 pub(super) fn rearm(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, direction: Direction) -> io::Result<()> {
     let interest = watched.interest_with(direction);
-    match modify(poller, fd, watched.key, interest) {
+    match modify(poller, fd, watched.key(), interest) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return register(poller, fd, watched, direction),
         result => result.map_err(|error| cannot_watch(fd, &error))?,
     }
