@@ -14,13 +14,14 @@ pub(crate) use leaf::poll_leaf;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::reactor::Reactor;
-use crate::report::wake_all;
+use crate::report::{report_panic, wake_all};
 use crate::sys;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
@@ -299,21 +300,34 @@ impl Drop for Entered<'_> {
 pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
     let runtime = Rc::new(Runtime::new(config).unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
     let _entered = Entered::new(&runtime, config);
-    // Declared after the entry, so that destructors still find the runtime, also when a panic drops it.
+    // Declared after the entry, so that destructors still find the runtime.
     let mut future = pin!(Some(future));
+    match catch_unwind(AssertUnwindSafe(|| drive(&runtime, future.as_mut()))) {
+        Ok(value) => (value, runtime.leftover()),
+        Err(payload) => {
+            // Not in the middle of an unwinding, where a destructor that panics as well would abort.
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+                report_panic("a destructor panicked", second);
+            }
+            resume_unwind(payload)
+        }
+    }
+}
+
+fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Output {
     let mut owner = Owner::default();
     runtime.home.wake_root();
     loop {
-        let mut polled = poll_turn(&runtime, &mut owner, future.as_mut());
+        let mut polled = poll_turn(runtime, &mut owner, future.as_mut());
         if polled.is_pending() {
-            polled = draw_root(&runtime, &mut owner, future.as_mut());
+            polled = draw_root(runtime, &mut owner, future.as_mut());
         }
         if let Poll::Ready(value) = polled {
-            return (value, runtime.leftover());
+            return value;
         }
         match runtime.turn() {
             Ok(Turn::GoOn) => {}
-            Ok(Turn::Deadlock) => panic_deadlocked(&runtime, &mut owner, future.as_mut()),
+            Ok(Turn::Deadlock) => panic_deadlocked(runtime, &mut owner, future.as_mut()),
             Err(error) => panic!("the reactor does not wait: {error}"),
         }
     }
