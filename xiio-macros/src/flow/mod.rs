@@ -296,7 +296,13 @@ impl Rewriter {
         let name = &call.path.segments.last()?.ident;
         let of = Surface::of_group(name)?;
         let names = self.names.nested_at(name.span());
-        let expansion = (self.expand_nested)(of, call.tokens.clone(), names);
+        let (macro_path, expansion) = (&call.path, (self.expand_nested)(of, call.tokens.clone(), names));
+        // Nobody else names the macro, and the compiler would call its import unused.
+        let expansion = quote_spanned!(names.site()=> {
+            #[allow(unused_imports)]
+            use #macro_path as _;
+            #expansion
+        });
         let Ok(mut group) = syn::parse2::<ExprBlock>(expansion.clone()) else {
             // Its body is one that `syn` cannot read.
             return Some(Expr::Verbatim(expansion));
