@@ -1,0 +1,201 @@
+//! How a task ends: by itself, cancelled, or with its set. The only code that drops its future.
+
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::task::Waker;
+
+use super::{Core, Ended, LastRound, Members, Reaction};
+use crate::error::Payload;
+use crate::report::{report_panic, spawned_at};
+use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
+use crate::task::waker;
+use crate::unwind::{Cancel, Owner};
+
+impl Core {
+    pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
+        while let Some(task) = self.doomed.first() {
+            let is_plain = !task.header().has(HOLDS | JOINED) && self.limit == usize::MAX && owner_of(task).is_plain();
+            if is_plain {
+                self.drop_plain(task, members);
+            } else {
+                self.doomed.remove(task);
+                task.header().unset(DOOMED);
+                self.tasks.push_back(task);
+                self.cancel_task(task, members);
+            }
+        }
+    }
+
+    /// Drops a doomed task that nobody cares for and that has nothing to clean up.
+    #[inline]
+    fn drop_plain(&self, task: TaskRef, members: &mut dyn Members) {
+        if let Err(payload) = drop_future(task) {
+            return self.retire(task, Some(Ended::Panicked(payload)), members);
+        }
+        self.doomed.remove(task);
+        if !task.header().has(QUEUED) {
+            task.drop_set_ref();
+        }
+    }
+
+    /// Drops the task's future, or lets it unwind if there is something to clean up.
+    fn cancel_task(&self, task: TaskRef, members: &mut dyn Members) {
+        let header = task.header();
+        if header.has(STARTED) {
+            let cancel = catch_unwind(AssertUnwindSafe(|| owner_of(task).cancel()));
+            match cancel {
+                Ok(Cancel::PollOn) => return waker::wake_at_home(task),
+                Ok(Cancel::Drop) => {}
+                Err(payload) => {
+                    // A waker of a node panicked; the scope unwinds all the same.
+                    report_task_panic(payload, header.location);
+                    return waker::wake_at_home(task);
+                }
+            }
+        }
+        let ended = match drop_future(task) {
+            Ok(()) => Ended::Cancelled,
+            Err(payload) => Ended::Panicked(payload),
+        };
+        self.retire(task, Some(ended), members);
+    }
+
+    /// Takes a task out whose future is gone and that nobody cares for; `false` if there is more to do.
+    #[inline]
+    pub(super) fn retire_unnoticed(&self, task: TaskRef) -> bool {
+        let header = task.header();
+        let is_plain = !header.has(HOLDS | DOOMED | QUEUED | JOINED | PLACED) && owner_of(task).is_plain();
+        if is_plain {
+            self.tasks.remove(task);
+            task.drop_set_ref();
+        }
+        is_plain
+    }
+
+    /// Takes a task out whose future is gone, and tells who cares.
+    #[cold]
+    pub(super) fn retire(&self, task: TaskRef, ended: Option<Ended>, members: &mut dyn Members) {
+        let location = task.header().location;
+        let joiner = self.take_out(task);
+        if let Some(ended) = ended {
+            self.react(&members.end_task(ended, location));
+        }
+        wake_joiner(joiner, location);
+    }
+
+    /// Takes a task out whose future is gone, and gives its place to the next. Gives who awaits it.
+    fn take_out(&self, task: TaskRef) -> Option<Box<Waker>> {
+        self.is_eventful.set(true);
+        let header = task.header();
+        self.unlink(task);
+        if header.has(HOLDS) {
+            self.set_holding(task, false);
+        }
+        drop(std::mem::take(owner_of(task)));
+        header.unset(JOINED);
+        let joiner = header.joiner.take();
+        if header.has(PLACED) {
+            self.n_running.set(self.n_running.get() - 1);
+        }
+        if !header.has(QUEUED) {
+            task.drop_set_ref();
+        }
+        if self.limit != usize::MAX {
+            self.start_waiting();
+        }
+        joiner
+    }
+
+    pub(super) fn react(&self, reaction: &Reaction) {
+        match reaction {
+            Reaction::GoOn => {}
+            Reaction::CancelRest => self.doom_all(),
+            Reaction::CancelAfterRound => match self.ready.last() {
+                Some(last) => {
+                    last.header().set(LAST);
+                    self.last_round.set(LastRound::Goes);
+                }
+                None => self.doom_all(),
+            },
+        }
+    }
+
+    /// Gives the places that are free to those who wait for one, and lets go of those who have ended meanwhile.
+    fn start_waiting(&self) {
+        while let Some(task) = self.waiting.first() {
+            let has_ended = task.header().has(DONE);
+            if !has_ended && self.n_running.get() >= self.limit {
+                return;
+            }
+            self.waiting.pop_first(task);
+            if has_ended {
+                task.header().unset(QUEUED);
+                task.drop_set_ref();
+            } else {
+                self.give_place_to(task);
+                self.ready.push(task);
+            }
+        }
+    }
+
+    /// Drops every task, whatever it holds. Gives the first panic of a destructor.
+    pub(super) fn clear(&self) -> Option<Payload> {
+        let mut first = None;
+        while let Some(task) = self.doomed.first().or_else(|| self.tasks.first()) {
+            let location = task.header().location;
+            match drop_future(task) {
+                Err(payload) if first.is_none() => first = Some(payload),
+                Err(payload) => report_task_panic(payload, location),
+                Ok(()) => {}
+            }
+            let joiner = self.take_out(task);
+            wake_joiner(joiner, location);
+        }
+        self.last_round.set(LastRound::None);
+        for queue in [&self.ready, &self.waiting] {
+            while let Some(task) = queue.pop() {
+                task.header().unset(QUEUED);
+                if !task.header().has(BODY) {
+                    task.drop_set_ref();
+                }
+            }
+        }
+        first
+    }
+}
+
+/// The owner of a task, for the code that polls or retires it.
+pub(super) fn owner_of<'a>(task: TaskRef) -> &'a mut Owner {
+    // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time, and each of the callers
+    // is done with the reference before it runs anything else.
+    unsafe { &mut *task.header().owner.get() }
+}
+
+/// Drops the future of a task that is not done.
+fn drop_future(task: TaskRef) -> Result<(), Payload> {
+    // SAFETY: called by the poll or the drop of the task's own set, not from inside the task's poll, for a task that is
+    // in a list and so is not done.
+    catch_unwind(AssertUnwindSafe(|| unsafe { (task.header().vtable.drop_future)(task.as_ptr()) }))
+}
+
+/// Drops the future of a task whose poll has panicked, unless it was the drop of the future that panicked.
+pub(super) fn drop_if_present(task: TaskRef) {
+    if !task.header().has(DONE)
+        && let Err(payload) = drop_future(task)
+    {
+        report_task_panic(payload, task.header().location);
+    }
+}
+
+/// A waker may panic, and the set must go on.
+#[inline]
+fn wake_joiner(joiner: Option<Box<Waker>>, location: &Location<'_>) {
+    if let Some(joiner) = joiner
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake()))
+    {
+        report_task_panic(payload, location);
+    }
+}
+
+fn report_task_panic(payload: Payload, location: &Location<'_>) {
+    report_panic(&format!("a task {} panicked as well", spawned_at(location)), payload);
+}

@@ -1,0 +1,327 @@
+//! The only code that polls a task.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::{Context, Waker};
+
+use super::ending::{drop_if_present, owner_of};
+use super::{Core, Ended, LastRound, Members, Polled};
+use crate::error::Payload;
+use crate::report::spawned_at;
+use crate::task::block::Step;
+use crate::task::refs::{BODY, DONE, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
+use crate::task::{budget, waker};
+use crate::unwind::{self, Frozen, Shift};
+
+/// How the loop over what is ready has ended.
+#[derive(Clone, Copy)]
+enum Drained {
+    /// Nothing is ready any more.
+    Idle,
+    /// There is more to do, in the next turn.
+    Interrupted,
+}
+
+thread_local! {
+    /// How many sets are being polled on this thread, one inside the other.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Core {
+    #[inline]
+    pub(super) fn poll(&self, cx: &mut Context<'_>, members: &mut dyn Members) -> Polled {
+        self.remember_waker(cx.waker());
+        // Wakes from here on are found by this very loop.
+        self.is_marked.set(true);
+        self.is_granted.set(budget::is_turn_over());
+        let drained = if unwind::is_plain() { self.drain_past_panics(members) } else { self.drain_in_shift(members) };
+        match drained {
+            Drained::Idle if !self.is_eventful.get() && !self.tasks.is_empty() => Polled::Waiting,
+            drained => self.sum_up(drained, cx, members),
+        }
+    }
+
+    /// How a poll has ended after which there is more to say than that tasks wait.
+    #[inline(never)]
+    fn sum_up(&self, drained: Drained, cx: &mut Context<'_>, members: &dyn Members) -> Polled {
+        let is_eventful = self.is_eventful.take();
+        match drained {
+            Drained::Idle if self.is_empty() && (is_eventful || !members.has_body()) => return Polled::Done,
+            Drained::Idle => {}
+            // There is more to do than this turn allows: the mark stays, and so does the place in the queue above.
+            Drained::Interrupted => cx.waker().wake_by_ref(),
+        }
+        if is_eventful { Polled::Pending } else { Polled::Waiting }
+    }
+
+    /// Polls what is ready where something else is current than what the polls need.
+    #[inline(never)]
+    fn drain_in_shift(&self, members: &mut dyn Members) -> Drained {
+        let _shift = Shift::begin();
+        if unwind::inspecting(|_| ()) { self.draw(members) } else { self.drain_past_panics(members) }
+    }
+
+    /// Panics are caught around the loop and not around each poll, which costs nothing while there is none.
+    #[inline(never)]
+    fn drain_past_panics(&self, members: &mut dyn Members) -> Drained {
+        let _depth = Descent::new(self);
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.drain(members))) {
+                Ok(drained) => return drained,
+                Err(payload) => self.end_panicked(payload, members),
+            }
+        }
+    }
+
+    fn drain(&self, members: &mut dyn Members) -> Drained {
+        if self.is_stopped() {
+            return Drained::Interrupted;
+        }
+        loop {
+            if self.is_unusual.get() {
+                self.attend(members);
+                if self.is_stopped() {
+                    return Drained::Interrupted;
+                }
+            }
+            let Some(task) = self.ready.first() else {
+                self.polling.set(None);
+                self.is_marked.set(false);
+                return Drained::Idle;
+            };
+            if !budget::take_poll() && !self.is_granted.take() {
+                if self.skip_ended() {
+                    continue;
+                }
+                self.polling.set(None);
+                return Drained::Interrupted;
+            }
+            self.ready.pop_first(task);
+            if task.header().start() {
+                self.poll_task(task, members);
+            } else {
+                self.poll_special(task, members);
+            }
+            if !unwind::is_plain() && self.is_stopped() {
+                return Drained::Interrupted;
+            }
+        }
+    }
+
+    /// Takes out of the queue what was retired while it was in there, which takes no poll; `true` if nothing is left.
+    #[cold]
+    fn skip_ended(&self) -> bool {
+        while let Some(task) = self.ready.first() {
+            if !task.header().has(DONE) || task.header().has(LAST) {
+                return false;
+            }
+            self.ready.pop_first(task);
+            task.header().unset(QUEUED);
+            task.drop_set_ref();
+        }
+        true
+    }
+
+    /// Whether a member has cancelled what is further up, so that nothing goes on here. Asked before each poll that
+    /// comes after code of the user which was no poll of a task.
+    fn is_stopped(&self) -> bool {
+        Shift::drop_stray_scope();
+        unwind::is_frozen() && matches!(Frozen::thaw(self.depth.get()), Frozen::Above)
+    }
+
+    /// Does what is seldom to be done before the next poll.
+    #[cold]
+    fn attend(&self, members: &mut dyn Members) {
+        self.polling.set(None);
+        if self.last_round.get() == LastRound::Over {
+            self.doom_all();
+        }
+        self.cancel_doomed(members);
+        if self.is_seeded {
+            self.ready.bring_one_forward();
+        }
+        self.is_unusual.set(self.is_seeded);
+    }
+
+    #[inline]
+    fn remember_waker(&self, waker: &Waker) {
+        let task = waker::of_task(waker);
+        if task.is_none() || task != self.parent.get() {
+            self.replace_waker(task, waker);
+        }
+    }
+
+    #[cold]
+    fn replace_waker(&self, task: Option<TaskRef>, waker: &Waker) {
+        // A task of another thread is woken as from any other thread.
+        let task = task.filter(|task| task.header().is_at_home());
+        let before = self.waker.take();
+        if before.as_ref().is_some_and(|before| before.will_wake(waker)) {
+            return self.waker.set(before);
+        }
+        if let Some(task) = task {
+            task.clone_ref();
+        } else {
+            self.waker.set(Some(waker.clone()));
+        }
+        if let Some(parent) = self.parent.replace(task) {
+            parent.drop_ref();
+        }
+        drop(before);
+    }
+
+    /// What is no task to be polled and nothing else: the body, a task that was retired while it was in the queue, or the
+    /// last one of the last round.
+    #[inline(never)]
+    fn poll_special(&self, task: TaskRef, members: &mut dyn Members) {
+        let header = task.header();
+        self.polling.set(None);
+        header.unset(QUEUED);
+        if header.has(LAST) {
+            header.unset(LAST);
+            if self.last_round.get() == LastRound::Goes {
+                self.last_round.set(LastRound::Over);
+                self.is_unusual.set(true);
+            }
+        }
+        if header.has(BODY) {
+            self.polling.set(Some(task));
+            if !members.poll_body(&mut Context::from_waker(&waker::borrowed(task))) {
+                self.is_eventful.set(true);
+            }
+            self.polling.set(None);
+        } else if header.has(DONE) {
+            task.drop_set_ref();
+        } else {
+            header.set(STARTED);
+            self.poll_task(task, members);
+        }
+    }
+
+    /// Polls a task that is not done. A panic goes through; `end_panicked` does what is left to do then.
+    ///
+    /// `polling` is left as it is, for the next one to replace.
+    #[inline(always)]
+    fn poll_task(&self, task: TaskRef, members: &mut dyn Members) {
+        let header = task.header();
+        self.polling.set(Some(task));
+        let waker = waker::borrowed(task);
+        // SAFETY: home thread, inside the poll of the set, and `poll` is not entered twice: it takes the future that
+        // polls the set, which cannot poll itself. The task was in a list, so it is not done.
+        let step = unsafe { (header.vtable.poll)(task.as_ptr(), &mut Context::from_waker(&waker)) };
+        let is_settled =
+            unwind::is_plain() && (step == Step::Waiting || (step == Step::Value && self.retire_unnoticed(task)));
+        if !is_settled {
+            self.settle(task, step, members);
+        }
+    }
+
+    /// What is to be done after a poll, unless that is little.
+    #[inline(never)]
+    fn settle(&self, task: TaskRef, step: Step, members: &mut dyn Members) {
+        self.polling.set(None);
+        owner_of(task).end_poll();
+        let ended = match step {
+            Step::Waiting | Step::Pending => return self.count_holding(task),
+            Step::Value => None,
+            Step::Failed => Some(Ended::Failed),
+            Step::Unwound => Some(owner_of(task).take_panic().map_or(Ended::Cancelled, Ended::Panicked)),
+        };
+        self.retire(task, ended, members);
+    }
+
+    #[inline]
+    fn count_holding(&self, task: TaskRef) {
+        let header = task.header();
+        let owner = owner_of(task);
+        // A task that has never met a node is not counted either.
+        if !owner.is_plain() && owner.holds() != header.has(HOLDS) {
+            self.set_holding(task, owner.holds());
+        }
+    }
+
+    #[cold]
+    pub(super) fn set_holding(&self, task: TaskRef, holds: bool) {
+        self.is_eventful.set(true);
+        let n_holding = &self.n_holding;
+        if holds {
+            task.header().set(HOLDS);
+            n_holding.set(n_holding.get() + 1);
+        } else {
+            task.header().unset(HOLDS);
+            n_holding.set(n_holding.get() - 1);
+        }
+    }
+
+    /// Ends the member whose poll has panicked.
+    #[cold]
+    fn end_panicked(&self, payload: Payload, members: &mut dyn Members) {
+        let Some(task) = self.polling.take() else {
+            // No member's doing, so not for the group to keep.
+            resume_unwind(payload)
+        };
+        if task.header().has(BODY) {
+            self.is_eventful.set(true);
+            members.end_body(payload);
+        } else {
+            owner_of(task).end_poll();
+            drop_if_present(task);
+            if task.header().has(FAILED) {
+                self.react(&members.end_task(Ended::Failed, task.header().location));
+            }
+            self.retire(task, Some(Ended::Panicked(payload)), members);
+        }
+    }
+
+    /// Draws every member: what it is, and by a poll in inspecting mode what it waits for.
+    #[cold]
+    fn draw(&self, members: &mut dyn Members) -> Drained {
+        let _depth = Descent::new(self);
+        if let Some(body) = self.body.get().filter(|_| members.has_body()) {
+            unwind::inspecting(|drawing| drawing.enter("the body".into()));
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_special(body, members))) {
+                self.end_panicked(payload, members);
+            }
+            unwind::inspecting(unwind::Inspection::leave);
+        }
+        let tasks: Vec<TaskRef> = self.tasks.iter().collect();
+        tasks.iter().for_each(|task| task.clone_ref());
+        for task in tasks {
+            Shift::drop_stray_scope();
+            let header = task.header();
+            if !header.has(DONE) {
+                let stage = match (header.has(STARTED), owner_of(task).is_unwinding()) {
+                    (false, _) => " (not started)",
+                    (true, true) => " (cleaning up)",
+                    (true, false) => "",
+                };
+                unwind::inspecting(|drawing| drawing.enter(format!("task{stage}, {}", spawned_at(header.location))));
+                if header.has(STARTED)
+                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))
+                {
+                    self.end_panicked(payload, members);
+                }
+                unwind::inspecting(unwind::Inspection::leave);
+            }
+            task.drop_ref();
+        }
+        Drained::Interrupted
+    }
+}
+
+/// One level down for the time of a poll.
+struct Descent;
+
+impl Descent {
+    fn new(core: &Core) -> Self {
+        core.depth.set(DEPTH.get());
+        DEPTH.set(DEPTH.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Descent {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
