@@ -575,6 +575,37 @@ async fn options_are_evaluated_in_the_function_in_written_order() {
 }
 
 #[xiio::test]
+async fn a_body_whose_last_statement_is_configured_out_ends_before_it() {
+    let mut n_ended = 0;
+    task_group!(|tg| {
+        tg.spawn(async {});
+        #[cfg(any())]
+        loop {}
+    });
+    n_ended += 1;
+    task_group!(|tg| {
+        tg.spawn(async {});
+        #[cfg(any())]
+        {
+            panic!("not there")
+        }
+    });
+    n_ended += 1;
+    let value = task_group!(|tg| {
+        tg.spawn(async {});
+        #[cfg(all())]
+        {
+            7
+        }
+        #[cfg(any())]
+        match 7 {
+            _ => return,
+        }
+    });
+    assert_eq!((n_ended, value), (2, 7));
+}
+
+#[xiio::test]
 async fn an_exit_that_is_configured_away_leaves_no_trace() {
     async fn leaving() -> Option<i32> {
         task_group!(|tg| {

@@ -9,13 +9,15 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Block, Expr, Macro, Stmt};
 
+use super::cfgs_before;
+
 /// The macros that never return.
 const PANICS: &[&str] = &["panic", "unreachable", "todo", "unimplemented"];
 
 /// Whether control never comes out behind `expr`, whose exits have been rewritten to `return`.
 pub(crate) fn never_ends(expr: &Expr) -> bool {
     match expr {
-        Expr::Return(leaving) => leaving.attrs.is_empty(),
+        Expr::Return(_) => true,
         Expr::Loop(inner) => !mentions_break(inner.body.to_token_stream()),
         Expr::Block(inner) => inner.label.is_none() && block_never_ends(&inner.block),
         Expr::Unsafe(inner) => block_never_ends(&inner.block),
@@ -32,8 +34,10 @@ pub(crate) fn never_ends(expr: &Expr) -> bool {
 
 fn block_never_ends(block: &Block) -> bool {
     match block.stmts.last() {
+        // Where it is taken away the block ends with what is before it.
+        Some(last) if !cfgs_before(last).is_empty() => false,
         Some(Stmt::Expr(expr, _)) => never_ends(expr),
-        Some(Stmt::Macro(inner)) => inner.attrs.is_empty() && always_panics(&inner.mac),
+        Some(Stmt::Macro(inner)) => always_panics(&inner.mac),
         Some(Stmt::Local(_) | Stmt::Item(_)) | None => false,
     }
 }
@@ -63,6 +67,7 @@ mod tests {
     fn a_body_that_always_leaves_never_ends() {
         assert!(!ends("{ loop { accept().await; } }"));
         assert!(!ends("{ return 1; }"));
+        assert!(!ends("{ #[allow(clippy::never_loop)] loop { return 1; } }"));
         assert!(!ends("{ if late { return 1 } else { panic!() } }"));
         assert!(!ends("match x { A => return 1, B => unreachable!() }"));
         assert!(!ends("match x {}"));
@@ -74,6 +79,8 @@ mod tests {
         assert!(ends("{ loop { break; } }"));
         assert!(ends("{ if late { return 1 } }"));
         assert!(ends("{ #[cfg(windows)] return 1; }"));
+        assert!(ends("{ #[cfg(windows)] loop {} }"));
+        assert!(ends("{ #[cfg(windows)] { panic!() } }"));
         assert!(ends("'a: { return select!(x => break 'a) }"));
         assert!(ends("{ while true {} }"));
     }
