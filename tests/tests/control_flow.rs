@@ -607,6 +607,10 @@ async fn a_body_whose_last_statement_is_configured_out_ends_before_it() {
 
 #[xiio::test]
 async fn an_exit_that_is_configured_away_leaves_no_trace() {
+    struct Point {
+        x: i32,
+    }
+
     async fn leaving() -> Option<i32> {
         task_group!(|tg| {
             tg.spawn(async {});
@@ -615,7 +619,12 @@ async fn an_exit_that_is_configured_away_leaves_no_trace() {
                 there::is::no::such::function()?;
                 return "nor such a type";
             }
-            match 1 {
+            let point = Point {
+                x: Some(1)?,
+                #[cfg(any())]
+                y: there::is::no::such::function()?,
+            };
+            match point.x {
                 #[cfg(any())]
                 2 => return Err(3),
                 number => return Some(number),

@@ -26,8 +26,8 @@ use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn, ExprTry, Item, Label,
-    Lifetime, Macro, Stmt, Token, token,
+    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn, ExprTry, FieldValue, Item,
+    Label, Lifetime, Macro, Stmt, Token, token,
 };
 
 use crate::args::Surface;
@@ -115,8 +115,11 @@ impl VisitMut for Rewriter {
     }
 
     fn visit_arm_mut(&mut self, arm: &mut Arm) {
-        let cfgs = arm.attrs.iter().filter(|attr| is_cfg(attr)).cloned().collect();
-        self.under_cfgs_of(cfgs, |this| visit_mut::visit_arm_mut(this, arm));
+        self.under_cfgs_of(cfgs_of(&arm.attrs), |this| visit_mut::visit_arm_mut(this, arm));
+    }
+
+    fn visit_field_value_mut(&mut self, field: &mut FieldValue) {
+        self.under_cfgs_of(cfgs_of(&field.attrs), |this| visit_mut::visit_field_value_mut(this, field));
     }
 
     fn visit_item_mut(&mut self, _: &mut Item) {}
@@ -360,13 +363,11 @@ fn cfgs_before(stmt: &Stmt) -> Vec<Attribute> {
         let attrs = input.call(Attribute::parse_outer)?;
         input.parse::<TokenStream>().map(|_| attrs)
     };
-    let mut attrs = parser.parse2(tokens).unwrap_or_default();
-    attrs.retain(is_cfg);
-    attrs
+    cfgs_of(&parser.parse2(tokens).unwrap_or_default())
 }
 
-fn is_cfg(attr: &Attribute) -> bool {
-    attr.path().is_ident("cfg")
+fn cfgs_of(attrs: &[Attribute]) -> Vec<Attribute> {
+    attrs.iter().filter(|attr| attr.path().is_ident("cfg")).cloned().collect()
 }
 
 /// Parentheses keep an expression whole wherever the user put it.
