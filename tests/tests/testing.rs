@@ -78,6 +78,12 @@ fn same_seed_same_order_and_seeds_differ() {
 }
 
 #[test]
+fn the_last_seed_is_one_like_any_other() {
+    assert_eq!(order_with(u64::MAX), order_with(u64::MAX));
+    assert_ne!(order_with(u64::MAX), order_with(u64::MAX - 1));
+}
+
+#[test]
 fn the_schedule_is_in_order_again_after_a_seeded_run() {
     order_with(3);
     let order = RefCell::new(Vec::new());
