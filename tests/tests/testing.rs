@@ -237,6 +237,36 @@ fn test_over_its_limit_fails_with_the_tree() {
 }
 
 #[test]
+fn grace_bounds_the_cleanup_after_the_limit_for_every_seed() {
+    for seeds in [0..1, 0..2] {
+        let n_runs = Cell::new(0);
+        let n_released = Cell::new(0);
+        let text = panic_of(|| {
+            Tester::new().name("stuck").virtual_time().timeout(MINUTE).grace(MINUTE).seeds(seeds.clone()).run(
+                || async {
+                    n_runs.set(n_runs.get() + 1);
+                    let tree = xiio::inspect::tree().await.to_string();
+                    assert!(tree.starts_with("group `stuck`"), "{tree}");
+                    if n_runs.get() == seeds.end {
+                        bracket(
+                            (),
+                            async |()| std::future::pending::<()>().await,
+                            async |()| {
+                                sleep(60 * MINUTE).await;
+                                n_released.set(1);
+                            },
+                        )
+                        .await;
+                    }
+                },
+            );
+        });
+        assert!(text.starts_with("the test is over its time limit"), "{text}");
+        assert_eq!((n_runs.get(), n_released.get()), (seeds.end, 0));
+    }
+}
+
+#[test]
 fn test_that_leaks_a_timer_fails() {
     let text = panic_of(|| {
         Tester::new().run(|| async {

@@ -173,7 +173,7 @@ impl Root {
 }
 
 /// A group of which the future is the first member.
-pub(crate) async fn root_group<F: IntoFuture>(options: GroupOptions, future: F) -> Result<F::Output, Elapsed> {
+async fn root_group<F: IntoFuture>(options: GroupOptions, future: F) -> Result<F::Output, Elapsed> {
     let group = ManuallyDrop::new(new_group(options));
     let guard = Guard::new(&group);
     let body = pin!(Some(async { Leave::Finish(future.await) }));

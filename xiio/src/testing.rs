@@ -22,15 +22,16 @@ pub use everywhere::{cancel_everywhere, cancel_everywhere_and};
 pub use resources::Resources;
 
 use std::borrow::Cow;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
 use std::process::{ExitCode, Termination};
 use std::time::{Duration, Instant};
 
-use crate::group::GroupOptions;
-use crate::root::root_group;
+use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::runtime::{Config, Leftover, block_on};
-use crate::{inspect, sleep_until, task_group};
+use crate::{inspect, sleep_until};
 
 /// How long a test in which nothing can wake any task waits for a thread that the runtime does not know of.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -65,7 +66,7 @@ impl Tester {
     /// A test on the system's clock, with tasks in their order.
     pub fn new() -> Self {
         let config = Config { deadlock_after: Some(PATIENCE), ..Config::default() };
-        Self { config, ..Self::default() }
+        Self { config, options: GroupOptions::new().name("test"), ..Self::default() }
     }
 
     /// Names the root group in reports.
@@ -74,7 +75,7 @@ impl Tester {
         self
     }
 
-    /// Drops what has not cleaned up `grace` after its cancellation.
+    /// Drops what has not cleaned up `grace` after the limit of time.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.options = self.options.grace(grace);
         self
@@ -185,23 +186,22 @@ impl Tester {
         self.run(body)
     }
 
-    fn run_seed<T, F: Future<Output = T>>(&mut self, body: &impl Fn() -> F, seed: u64) -> T {
+    fn run_seed<T, F: Future<Output = T>>(&self, body: &impl Fn() -> F, seed: u64) -> T {
         catch_unwind(AssertUnwindSafe(|| self.run_once(body))).unwrap_or_else(|panic| {
             eprintln!("failed with seed {seed}; repeat it with `seed = {seed}`");
             resume_unwind(panic)
         })
     }
 
-    fn run_once<T, F: Future<Output = T>>(&mut self, body: &impl Fn() -> F) -> T {
-        let options = std::mem::take(&mut self.options);
+    fn run_once<T, F: Future<Output = T>>(&self, body: &impl Fn() -> F) -> T {
         let before = Resources::now();
-        let (value, leftover) = block_on(&self.config, root_group(options, limited(self.limit, body())));
+        let (value, leftover) = block_on(&self.config, limited(self.options.clone(), self.limit, body()));
         assert_nothing_left(leftover);
         before.check_unchanged().unwrap_or_else(|what| panic!("the test left something behind: {what}"));
         if self.cancels_everywhere {
             everywhere::cancel_at_each_await(&self.config, body, &mut || ());
         }
-        value.unwrap_or_else(|_| unreachable!("the root group has no limit of its own"))
+        value
     }
 }
 
@@ -216,18 +216,21 @@ fn assert_nothing_left(Leftover { n_timers, n_sources }: Leftover) {
     );
 }
 
-/// Runs `body`, and panics with the tree of tasks when the limit is over.
-async fn limited<T>(limit: Option<Instant>, body: impl Future<Output = T>) -> T {
-    task_group!(name = "test", |tg| {
-        if let Some(limit) = limit {
-            tg.spawn(async move {
-                sleep_until(limit).await;
-                let tree = inspect::tree().await;
-                panic!("the test is over its time limit\n{tree}");
-            });
-        }
+/// Runs `body` in the root group, and panics with the tree of tasks when the limit is over.
+async fn limited<T>(options: GroupOptions, limit: Option<Instant>, body: impl Future<Output = T>) -> T {
+    let group = ManuallyDrop::new(new_group(options));
+    let guard = Guard::new(&group);
+    if let Some(limit) = limit {
+        group.spawn(async move {
+            sleep_until(limit).await;
+            let tree = inspect::tree().await;
+            panic!("the test is over its time limit\n{tree}");
+        });
+    }
+    let body = pin!(Some(async {
         let value = body.await;
-        tg.cancel();
-        value
-    })
+        group.cancel();
+        Leave::Finish(value)
+    }));
+    guard.run(body).await
 }

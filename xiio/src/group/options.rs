@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::time;
 
 /// The options of one group, as the macros collect them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 #[must_use]
 pub struct GroupOptions {
     pub(super) deadline: Option<Instant>,
