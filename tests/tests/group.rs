@@ -718,6 +718,20 @@ fn a_spawn_after_the_end_is_refused_and_says_so() {
 }
 
 #[test]
+fn a_task_that_is_awaited_twice_panics_and_says_so() {
+    let line = line!() + 4;
+    assert_panics(&["whose output was taken before", &format!("group.rs:{line}")], || {
+        run(async {
+            task_group!(|tg| {
+                let mut task = tg.spawn(async { 7 });
+                assert_eq!((&mut task).await, 7);
+                task.await
+            })
+        });
+    });
+}
+
+#[test]
 fn a_refused_task_that_is_awaited_panics_and_says_why() {
     let reports = Reports::new();
     let refused = RefCell::new(None);

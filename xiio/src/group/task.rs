@@ -15,7 +15,8 @@ use crate::task::Handle;
 /// [`TryTaskGroup`](crate::TryTaskGroup) `T` is the `Ok` type; an error is the group's.
 ///
 /// # Panics
-/// Awaiting it panics when the task was cancelled or failed; [`Task::outcome`] gives a `Result` instead.
+/// Awaiting it panics when the task was cancelled or failed; [`Task::outcome`] gives a `Result` instead. The output is
+/// given once: awaiting it again panics, too.
 ///
 /// # Cancellation
 /// Cancelling who awaits it does not cancel the task.
@@ -65,7 +66,8 @@ impl<T> Task<T> {
     /// Waits for the task's end, whatever it is.
     ///
     /// # Errors
-    /// [`Cancelled`] when the task has no output: it was cancelled, or it failed and its group has the error.
+    /// [`Cancelled`] when the task has no output: it was cancelled, it failed and its group has the error, or the output
+    /// was taken before.
     ///
     /// # Examples
     /// ```
@@ -108,6 +110,10 @@ impl<T> Task<T> {
     #[cold]
     fn panic_without_output(&self) -> ! {
         match &self.handle {
+            Some(handle) if handle.is_taken() => panic!(
+                "awaited a task whose output was taken before ({}); it is given once, so keep what the first `await` or `take` gives",
+                spawned_at(handle.location())
+            ),
             Some(handle) => panic!(
                 "awaited a task that was cancelled or has failed ({}); await `task.outcome()` to be told instead",
                 spawned_at(handle.location())

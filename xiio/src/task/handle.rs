@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::task::{Context, Poll};
 
 use super::block;
-use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TaskRef};
+use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TAKEN, TaskRef};
 use crate::unwind;
 
 /// Counts its task, and owns the output once there is one.
@@ -28,6 +28,11 @@ impl<T> Handle<T> {
     /// Whether the task has ended, with or without an output.
     pub(crate) fn is_done(&self) -> bool {
         self.task.header().has(DONE)
+    }
+
+    /// Whether the output was there, and was given away.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.task.header().has(TAKEN)
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
@@ -63,6 +68,7 @@ impl<T> Handle<T> {
             return None;
         }
         header.unset(OUTPUT);
+        header.set(TAKEN);
         // SAFETY: the handle counts the block.
         let output = unsafe { block::stage(self.task.as_ptr()) };
         // SAFETY: `OUTPUT` said that a `T` is there, and with the flag gone nobody reads or drops it again.

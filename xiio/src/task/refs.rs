@@ -49,6 +49,9 @@ pub(super) const LAST: u16 = 1 << 11;
 /// It has failed by itself. Set before its future is dropped, as that may panic as well.
 pub(super) const FAILED: u16 = 1 << 12;
 
+/// The handle has given the output away.
+pub(super) const TAKEN: u16 = 1 << 13;
+
 /// What a task is besides its future.
 #[repr(C)]
 pub(super) struct Header {
