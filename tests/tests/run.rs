@@ -278,6 +278,16 @@ fn an_interval_gives_one_late_tick_and_skips_the_others() {
     });
 }
 
+#[xiio::test(virtual_time)]
+async fn an_interval_skips_any_number_of_ticks() {
+    let period = Duration::from_nanos(3);
+    let mut ticks = interval(period);
+    let first = now() + period;
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(ticks.tick().await, first);
+    assert_eq!(ticks.tick().await, first + Duration::from_secs(3600));
+}
+
 #[test]
 fn an_interval_of_zero_is_refused() {
     assert_panics(&["`interval`", "above zero"], || interval(Duration::ZERO));

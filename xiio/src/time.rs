@@ -311,8 +311,7 @@ impl Interval {
 
     fn next_after(&self, due: Instant) -> Option<Instant> {
         let late = now().saturating_duration_since(due);
-        let n_missed = late.as_nanos() / self.period.as_nanos();
-        let n_periods = u32::try_from(n_missed + 1).unwrap_or(u32::MAX);
-        self.period.checked_mul(n_periods).and_then(|step| due.checked_add(step))
+        let into_period = Duration::from_nanos_u128(late.as_nanos() % self.period.as_nanos());
+        due.checked_add(late - into_period).and_then(|last| last.checked_add(self.period))
     }
 }
