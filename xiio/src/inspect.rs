@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::promise::Promise;
-use crate::report::{Listener, set_listener};
+use crate::report::{Listener, add_listener, remove_listener};
 use crate::runtime::Runtime;
 use crate::unwind::Inspection;
 
@@ -62,7 +62,8 @@ pub async fn tree() -> Tree {
     Tree { drawing: drawn.wait().await }
 }
 
-/// Hands the reports of this thread to `listener` until the result is dropped; the listener before is then back.
+/// Hands the reports of this thread to `listener` until the result is dropped. Of several listeners the one that came last
+/// hears them.
 ///
 /// Without a listener reports go to standard error.
 ///
@@ -78,17 +79,19 @@ pub async fn tree() -> Tree {
 /// ```
 #[must_use = "the listener goes when this is dropped"]
 pub fn listen(listener: impl Fn(&Report) + 'static) -> Listening {
-    Listening { before: set_listener(Some(Rc::new(listener))) }
+    let listener: Listener = Rc::new(listener);
+    add_listener(Rc::clone(&listener));
+    Listening { listener }
 }
 
 /// Keeps a listener for reports, see [`listen`].
 pub struct Listening {
-    before: Option<Listener>,
+    listener: Listener,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        set_listener(self.before.take());
+        remove_listener(&self.listener);
     }
 }
 

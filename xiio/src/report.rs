@@ -80,7 +80,8 @@ impl fmt::Display for Report {
 pub(crate) type Listener = Rc<dyn Fn(&Report)>;
 
 thread_local! {
-    static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };
+    /// The last one hears of reports.
+    static LISTENERS: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Makes an event of a report. A subscriber that panics is an event lost.
@@ -99,7 +100,7 @@ pub(crate) fn report(kind: ReportKind, text: String) {
     let report = Report { kind, text };
     #[cfg(feature = "tracing")]
     trace(&report);
-    let listener = LISTENER.try_with(|slot| slot.borrow().clone()).ok().flatten();
+    let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(&report))));
     if matches!(told, Some(Ok(()))) {
         return;
@@ -149,9 +150,14 @@ fn discard(mut payload: Payload) {
     std::mem::forget(payload);
 }
 
-/// Sets the listener, gives back the one before.
-pub(crate) fn set_listener(listener: Option<Listener>) -> Option<Listener> {
-    LISTENER.with(|slot| slot.replace(listener))
+/// Adds a listener, which is the last one then.
+pub(crate) fn add_listener(listener: Listener) {
+    LISTENERS.with(|listeners| listeners.borrow_mut().push(listener));
+}
+
+/// Takes a listener out, wherever it stands. Where its thread ends the others may be gone already.
+pub(crate) fn remove_listener(listener: &Listener) {
+    let _ = LISTENERS.try_with(|listeners| listeners.borrow_mut().retain(|other| !Rc::ptr_eq(other, listener)));
 }
 
 /// Where something was started, for reports.

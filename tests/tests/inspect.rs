@@ -1,0 +1,63 @@
+//! Who hears of reports.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::rc::Rc;
+use std::thread;
+
+use xiio::inspect::{Listening, listen};
+use xiio::{bracket, try_task_group, yield_now};
+use xiio_tests::run;
+
+/// Ends a group by two failures, of which the second one is reported.
+fn report_once() {
+    let failed: Result<(), &str> = run(async {
+        try_task_group!(error = &str, |tg| {
+            tg.spawn(bracket((), async |()| pending::<Result<(), _>>().await, async |()| panic!("the second failure")));
+            yield_now().await;
+            Err("the first failure")?;
+        })
+    });
+    assert_eq!(failed, Err("the first failure"));
+}
+
+/// A listener, and the number of reports that it has heard.
+fn counting() -> (Listening, Rc<Cell<u32>>) {
+    let n_heard = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&n_heard);
+    (listen(move |_| counter.set(counter.get() + 1)), n_heard)
+}
+
+#[test]
+fn the_listener_before_hears_again_when_the_last_one_is_gone() {
+    let (_first, heard_by_first) = counting();
+    let (second, heard_by_second) = counting();
+    report_once();
+    assert_eq!((heard_by_first.get(), heard_by_second.get()), (0, 1));
+    drop(second);
+    report_once();
+    assert_eq!((heard_by_first.get(), heard_by_second.get()), (1, 1));
+}
+
+#[test]
+fn listeners_that_go_in_the_order_they_came_hear_nothing_afterwards() {
+    let (first, heard_by_first) = counting();
+    let (second, heard_by_second) = counting();
+    drop(first);
+    report_once();
+    assert_eq!((heard_by_first.get(), heard_by_second.get()), (0, 1));
+    drop(second);
+    report_once();
+    assert_eq!((heard_by_first.get(), heard_by_second.get()), (0, 1));
+    assert_eq!(Rc::strong_count(&heard_by_first), 1, "a listener is kept");
+}
+
+#[test]
+fn a_listener_may_be_kept_until_its_thread_ends() {
+    thread_local! {
+        static LISTENING: RefCell<Option<Listening>> = const { RefCell::new(None) };
+    }
+    // A panic in the destructor of a thread-local would abort the process.
+    let thread = thread::spawn(|| LISTENING.with(|slot| slot.replace(Some(listen(|_| ()))).is_none()));
+    assert!(thread.join().unwrap());
+}
