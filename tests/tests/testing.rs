@@ -224,6 +224,23 @@ fn thread_that_wakes_in_time_is_no_deadlock() {
 }
 
 #[test]
+fn sleep_of_millions_of_years_is_one_for_ever() {
+    let n_polls = Cell::new(0);
+    let text = panic_of(|| {
+        Tester::new().virtual_time().run(|| async {
+            let mut sleep = sleep(Duration::from_millis(u64::MAX));
+            futures::future::poll_fn(|cx| {
+                n_polls.set(n_polls.get() + 1);
+                assert!(n_polls.get() < 100, "it spins");
+                std::pin::Pin::new(&mut sleep).poll(cx)
+            })
+            .await;
+        });
+    });
+    assert!(text.starts_with("deadlock") && text.contains("sleep"), "{text}");
+}
+
+#[test]
 fn test_over_its_limit_fails_with_the_tree() {
     let text = panic_of(|| {
         Tester::new().virtual_time().timeout(MINUTE).run(|| async {
