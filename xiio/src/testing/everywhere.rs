@@ -64,7 +64,7 @@ pub fn cancel_everywhere<F: Future>(body: impl Fn() -> F) -> usize {
 /// cancel_everywhere_and(transaction, || assert_eq!(open.get(), 0));
 /// ```
 pub fn cancel_everywhere_and<F: Future>(body: impl Fn() -> F, mut check: impl FnMut()) -> usize {
-    let config = Config { has_virtual_time: true, deadlock_after: Some(super::PATIENCE), ..Config::default() };
+    let config = Config { deadlock_after: Some(super::PATIENCE), ..Config::default() };
     cancel_at_each_await(&config, &body, &mut check)
 }
 
@@ -73,7 +73,7 @@ pub(super) fn cancel_at_each_await<F: Future>(
     body: &impl Fn() -> F,
     check: &mut dyn FnMut(),
 ) -> usize {
-    let config = Config { is_single_step: true, ..config.clone() };
+    let config = Config { is_single_step: true, has_virtual_time: true, ..config.clone() };
     let mut at_await = 0;
     loop {
         match judge(&config, body, check, at_await) {
