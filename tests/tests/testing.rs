@@ -54,6 +54,11 @@ async fn virtual_limit_around_a_descriptor_passes_as_outside() {
     assert!(timeout(Duration::from_millis(10), xiio::readable(&a)).await.is_err());
 }
 
+#[test]
+fn a_default_test_is_a_new_one() {
+    assert_eq!(format!("{:?}", Tester::default()), format!("{:?}", Tester::new()));
+}
+
 fn order_with(seed: u64) -> Vec<usize> {
     let order = RefCell::new(Vec::new());
     Tester::new().seed(seed).run(|| async {

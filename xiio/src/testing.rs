@@ -52,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///     assert!(late.is_err());
 /// });
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[must_use = "nothing runs before `run`"]
 pub struct Tester {
     options: GroupOptions,
@@ -66,7 +66,8 @@ impl Tester {
     /// A test on the system's clock, with tasks in their order.
     pub fn new() -> Self {
         let config = Config { deadlock_after: Some(PATIENCE), ..Config::default() };
-        Self { config, options: GroupOptions::new().name("test"), ..Self::default() }
+        let options = GroupOptions::new().name("test");
+        Self { options, config, limit: None, seeds: None, cancels_everywhere: false }
     }
 
     /// Names the root group in reports.
@@ -202,6 +203,12 @@ impl Tester {
             everywhere::cancel_at_each_await(&self.config, body, &mut || ());
         }
         value
+    }
+}
+
+impl Default for Tester {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
