@@ -558,6 +558,27 @@ fn a_grace_drops_a_body_a_shield_and_a_deferred_cleanup_too() {
     assert_eq!(reports.kinds(), [ReportKind::GraceOver; 3]);
 }
 
+#[xiio::test(virtual_time)]
+async fn a_grace_does_not_bound_what_a_group_or_a_handle_cancels() {
+    let n_cleaned = Cell::new(0);
+    let cleanup = || {
+        shield(async {
+            sleep(LONG).await;
+            n_cleaned.set(n_cleaned.get() + 1);
+        })
+    };
+    task_group!(grace = millis(5), |tg| {
+        let task = tg.spawn(cleanup());
+        yield_now().await;
+        task.cancel().await;
+        assert_eq!(n_cleaned.get(), 1);
+        tg.spawn(cleanup());
+        yield_now().await;
+        tg.cancel();
+    });
+    assert_eq!(n_cleaned.get(), 2);
+}
+
 #[test]
 fn a_grace_in_an_inner_group_bounds_the_cancellation_of_the_outer_task() {
     let trace = Trace::new();

@@ -35,7 +35,7 @@ use names::Names;
 /// | `timeout = Duration` | cancels the body and the tasks after that time; the expression is a `Result<V, Elapsed>`. An `Option<Duration>` will do, too; `None` is no limit |
 /// | `deadline = Instant` | the same for a point in time |
 /// | `limit = usize` | how many tasks run at once; the others wait for their turn |
-/// | `grace = Duration` | how long cleanup may take after a cancellation before it is dropped |
+/// | `grace = Duration` | how long cleanup may take after the cancellation of the whole group before it is dropped. What `tg.cancel()` or `Task::cancel` cancels has the time that it needs |
 ///
 /// They are evaluated once, in the order written, in the function around.
 ///
@@ -142,7 +142,7 @@ pub fn try_task_group(input: TokenStream) -> TokenStream {
 /// |---|---|
 /// | `name = "…"` | what `inspect` calls the root |
 /// | `timeout = Duration`, `deadline = Instant` | cancels everything after that time or at that point |
-/// | `grace = Duration` | how long cleanup may take after a cancellation before it is dropped |
+/// | `grace = Duration` | how long cleanup may take after the cancellation of everything before it is dropped |
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal. A second one kills at once |
 ///
 /// `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGQUIT`, `SIGUSR1` and `SIGUSR2` need no import; any other
