@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use xiio::{Promise, bracket, deadline, now, sleep, sleep_until, task_group, timeout, yield_now};
+use xiio::{Promise, bracket, branch, deadline, now, sleep, sleep_until, task_group, timeout, yield_now};
 use xiio_tests::{LONG, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, run, takes};
 
 #[test]
@@ -321,5 +321,23 @@ fn a_limit_polled_in_a_loop_counts_from_each_call() {
         };
         assert_eq!(value, 7);
         assert!(n_late >= 1);
+    });
+}
+
+#[test]
+fn a_limit_that_is_polled_after_its_value_panics_and_does_not_elapse() {
+    assert_panics(&["`timeout` was polled after it had ended"], || {
+        run(async {
+            let mut limited = pin!(timeout(LONG, ready(7)));
+            assert_eq!(limited.as_mut().await, Ok(7));
+            limited.await
+        })
+    });
+    assert_panics(&["`branch` was polled after it had ended"], || {
+        run(async {
+            let mut branch = pin!(branch(ready(7)));
+            assert_eq!(branch.as_mut().await, 7);
+            branch.await
+        })
     });
 }

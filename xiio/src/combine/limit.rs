@@ -145,7 +145,9 @@ impl TimeLimit {
         }
         loop {
             match self.owner.poll_slot(slot.as_mut(), cx) {
-                Poll::Ready(value) => return Poll::Ready(value.ok_or(Elapsed)),
+                Poll::Ready(Some(value)) => return Poll::Ready(Ok(value)),
+                Poll::Ready(None) if self.is_past || self.is_over => return Poll::Ready(Err(Elapsed)),
+                Poll::Ready(None) => panic!("`{}` was polled after it had ended", self.node.label()),
                 Poll::Pending if self.is_over || !self.deadline.poll_elapsed(cx) => return Poll::Pending,
                 Poll::Pending => {
                     self.is_over = true;

@@ -49,6 +49,11 @@ impl Node {
         Self { label, stage, membership }
     }
 
+    /// What it is, for texts.
+    pub(crate) fn label(&self) -> &'static str {
+        self.label
+    }
+
     /// What to do in this poll.
     ///
     /// # Panics
