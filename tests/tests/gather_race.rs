@@ -3,14 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Ready, pending, ready};
+use std::pin::pin;
 use std::rc::Rc;
 
+use futures::future::{FutureExt, select};
 use xiio::{
-    Promise, as_completed, bracket, gather, race, sleep, sleep_until, task_group, timeout, try_gather, yield_now,
+    Promise, as_completed, bracket, gather, race, shield, sleep, sleep_until, task_group, timeout, try_gather,
+    yield_now,
 };
 use xiio_tests::{
-    DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, rounds,
-    run, takes,
+    DropBomb, DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis,
+    rounds, run, takes,
 };
 
 // `gather`.
@@ -181,6 +184,48 @@ fn racers_that_all_fail_give_the_error_of_the_first_to_do_so() {
         Err(ms)
     })));
     assert_eq!(winner, Err(1));
+}
+
+/// A loser that comes to its end in the middle of its cleanup.
+async fn end_while_unwound<T>(output: T) -> T {
+    let (sender, receiver) = futures::channel::oneshot::channel::<()>();
+    let cleanup = shield(async {
+        sleep(millis(2)).await;
+        drop(sender);
+        pending::<()>().await;
+    });
+    select(pin!(cleanup), receiver).await;
+    output
+}
+
+#[test]
+fn a_racer_that_ends_while_it_is_unwound_has_not_failed() {
+    let reports = Reports::new();
+    let first = || async {
+        sleep(millis(1)).await;
+        "first"
+    };
+    assert_eq!(run(async { race!(first(), end_while_unwound("late")) }), "first");
+    let racers = [first().boxed_local(), end_while_unwound("late").boxed_local()];
+    assert_eq!(run(race(racers)), "first");
+    reports.assert_none();
+}
+
+#[test]
+fn an_output_that_panics_when_dropped_is_no_abort_of_a_race_that_panics() {
+    let reports = Reports::new();
+    assert_panics(&["the first panic"], || {
+        run(async {
+            race!(
+                async {
+                    sleep(millis(1)).await;
+                    panic!("the first panic")
+                },
+                end_while_unwound(DropBomb("the second panic")),
+            )
+        })
+    });
+    assert!(reports.texts().iter().any(|text| text.contains("the second panic")), "{:?}", reports.texts());
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Many futures, the first output.
 
+use std::cell::OnceCell;
 use std::future::{IntoFuture, pending};
 use std::panic::Location;
 
 use crate::group::TryTaskGroup;
+use crate::report::drop_safely;
 use crate::try_task_group;
 
 /// Runs futures side by side, gives the output of the first that ends, and cancels the others.
@@ -43,16 +45,44 @@ where
     I: IntoIterator,
     I::Item: IntoFuture,
 {
-    // The first `Err` of a group cancels the rest before any of them is polled again, which is what a winner must do.
-    let won: Result<(), _> = try_task_group!(error = _, |tg| {
+    let mut winner = Winner(OnceCell::new());
+    let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
         for future in futures {
-            tg.spawn_at(async move { Err::<(), _>(future.into_future().await) }, location);
+            let winner = &winner;
+            tg.spawn_at(async move { winner.end(future.into_future().await) }, location);
         }
         pending::<()>().await;
     });
-    match won {
-        Err(output) => output,
-        Ok(()) => unreachable!("the body of the group never ends"),
+    winner.take().unwrap_or_else(|| unreachable!("the body of the group never ends"))
+}
+
+/// The error of the winner. The first `Err` of a group cancels the rest before any of them is polled again, which is what
+/// a winner must do.
+pub struct Won;
+
+/// The output of the winner.
+struct Winner<O>(OnceCell<O>);
+
+impl<O> Winner<O> {
+    /// Ends a racer. One that comes to its end while it is unwound has not won, and has not failed either.
+    fn end(&self, output: O) -> Result<(), Won> {
+        match self.0.set(output) {
+            Ok(()) => Err(Won),
+            Err(_late) => Ok(()),
+        }
+    }
+
+    fn take(&mut self) -> Option<O> {
+        self.0.take()
+    }
+}
+
+impl<O> Drop for Winner<O> {
+    fn drop(&mut self) {
+        // It is still there when the race ends in a panic, and one more would abort.
+        if let Some(output) = self.take() {
+            drop_safely(output);
+        }
     }
 }
 
@@ -127,11 +157,11 @@ pub trait Racers {
     /// An [`Either`] for each racer, nested alike.
     type Output;
 
-    /// Spawns each; `wrap` puts an output into the group's error.
-    fn spawn<'env, O: 'env>(
+    /// Spawns each, which `end`s with its output.
+    fn spawn<'env>(
         self,
-        tg: &TryTaskGroup<'env, O>,
-        wrap: impl Fn(Self::Output) -> O + 'env,
+        tg: &TryTaskGroup<'env, Won>,
+        end: impl Fn(Self::Output) -> Result<(), Won> + 'env,
         location: &'static Location<'static>,
     ) where
         Self: 'env;
@@ -140,10 +170,10 @@ pub trait Racers {
 impl Racers for () {
     type Output = std::convert::Infallible;
 
-    fn spawn<'env, O: 'env>(
+    fn spawn<'env>(
         self,
-        _: &TryTaskGroup<'env, O>,
-        _: impl Fn(Self::Output) -> O + 'env,
+        _: &TryTaskGroup<'env, Won>,
+        _: impl Fn(Self::Output) -> Result<(), Won> + 'env,
         _: &'static Location<'static>,
     ) {
     }
@@ -152,19 +182,19 @@ impl Racers for () {
 impl<F: IntoFuture, R: Racers> Racers for (F, R) {
     type Output = Either<F::Output, R::Output>;
 
-    fn spawn<'env, O: 'env>(
+    fn spawn<'env>(
         self,
-        tg: &TryTaskGroup<'env, O>,
-        wrap: impl Fn(Self::Output) -> O + 'env,
+        tg: &TryTaskGroup<'env, Won>,
+        end: impl Fn(Self::Output) -> Result<(), Won> + 'env,
         location: &'static Location<'static>,
     ) where
         Self: 'env,
     {
         let (first, rest) = self;
-        let wrap = std::rc::Rc::new(wrap);
-        let wrap_rest = std::rc::Rc::clone(&wrap);
-        tg.spawn_at(async move { Err::<(), _>(wrap(Either::Left(first.into_future().await))) }, location);
-        rest.spawn(tg, move |output| wrap_rest(Either::Right(output)), location);
+        let end = std::rc::Rc::new(end);
+        let end_rest = std::rc::Rc::clone(&end);
+        tg.spawn_at(async move { end(Either::Left(first.into_future().await)) }, location);
+        rest.spawn(tg, move |output| end_rest(Either::Right(output)), location);
     }
 }
 
@@ -175,12 +205,10 @@ pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = R::Output> {
 }
 
 async fn race_all_at<R: Racers>(racers: R, location: &'static Location<'static>) -> R::Output {
-    let won: Result<(), _> = try_task_group!(error = _, |tg| {
-        racers.spawn(tg, |output| output, location);
+    let mut winner = Winner(OnceCell::new());
+    let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+        racers.spawn(tg, |output| winner.end(output), location);
         pending::<()>().await;
     });
-    match won {
-        Err(output) => output,
-        Ok(()) => unreachable!("the body of the group never ends"),
-    }
+    winner.take().unwrap_or_else(|| unreachable!("the body of the group never ends"))
 }
