@@ -45,6 +45,11 @@ macro_rules! try_join {
 }
 
 /// What [`join!`](crate::join!) awaits.
+#[diagnostic::on_unimplemented(
+    message = "`join!` takes up to twelve futures",
+    label = "these are more",
+    note = "`gather` takes any number of one type, and one of the futures may be an `async` block with a `join!` of its own"
+)]
 pub trait Join {
     /// A tuple of the outputs.
     type Output;
@@ -54,6 +59,11 @@ pub trait Join {
 }
 
 /// What [`try_join!`](crate::try_join!) awaits.
+#[diagnostic::on_unimplemented(
+    message = "`try_join!` takes up to twelve futures",
+    label = "these are more",
+    note = "`try_gather` takes any number of one type, and one of the futures may be an `async` block with a `try_join!` of its own"
+)]
 pub trait TryJoin<E> {
     /// A tuple of the values.
     type Output;
