@@ -456,6 +456,53 @@ async fn closures_async_blocks_and_items_keep_their_words() {
     assert_eq!(outside().await, Ok(1 + 2 + 10 + 200));
 }
 
+/// As those of other crates: the word is in the macro, not in its arguments.
+macro_rules! bail {
+    ($error:expr) => {
+        return Err($error)
+    };
+}
+
+macro_rules! or_break {
+    ($option:expr) => {
+        match $option {
+            Some(value) => value,
+            None => break,
+        }
+    };
+}
+
+#[xiio::test]
+async fn a_return_inside_of_a_macro_is_the_error_of_a_try_group() {
+    let trace = Trace::default();
+    let outcome = try_task_group!(error = Broken, |tg| {
+        tg.spawn(async {
+            trace.task("task").await;
+            Ok(())
+        });
+        trace.before("bail", 1).await;
+        if trace.is_open.get() {
+            bail!(Broken("bailed out"));
+        }
+    });
+    assert_eq!(outcome, Err(Broken("bailed out")));
+    trace.assert(&["bail", "task dropped"]);
+}
+
+#[xiio::test]
+async fn a_loop_that_a_macro_breaks_ends_with_a_unit_behind_it() {
+    let mut numbers = [1, 2].into_iter();
+    let mut sum = 0;
+    task_group!(|tg| {
+        tg.spawn(async {});
+        loop {
+            sum += or_break!(numbers.next());
+        }
+        ()
+    });
+    assert_eq!(sum, 3);
+}
+
 // Where a group may stand.
 
 #[xiio::test]

@@ -61,9 +61,11 @@ use names::Names;
 /// - A `return` of a `&mut` that was borrowed through another one may be refused.
 /// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
 ///   `Some(…)`. What `return` and `break` take along is coerced as usual.
-/// - In the arguments of a macro that look like neither (`select!` with `else`), and under another
-///   name for this macro, `?`, `return`, `break` and `continue` are not seen. The compiler then
-///   reports mismatched types.
+/// - In the arguments of a macro that look like neither (`select!` with `else`), in what a macro
+///   itself is made of (the `return` of a `bail!`), and under another name for this macro, `?`,
+///   `return`, `break` and `continue` are not seen. The compiler then reports mismatched types.
+/// - A `loop` at the end of the body is taken for endless where no `break` is seen in it. Behind one
+///   that only the `break` of a macro ends, write `()`.
 ///
 /// # Errors
 ///
@@ -113,7 +115,8 @@ pub fn task_group(input: TokenStream) -> TokenStream {
 /// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function; an `Err` of a task meanwhile wins over it |
 /// | panic | cancels the tasks, waits for them, and panics on |
 ///
-/// What is unlike a plain block is as in `task_group!`.
+/// What is unlike a plain block is as in `task_group!`, but that the `return Err(…)` which a macro is
+/// made of is the group's `Err`, as with a `?`.
 ///
 /// # Errors
 ///
