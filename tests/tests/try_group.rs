@@ -473,6 +473,26 @@ fn all_errors_of_a_round_come_in_order_with_panics() {
 
 /// A task that fails and whose destructor then panics has failed twice.
 #[test]
+fn all_errors_of_a_round_are_of_those_that_had_a_place() {
+    let (failures, n_started) = run(async {
+        let n_started = Cell::new(0);
+        let failed = try_task_group!(all_errors, limit = 2, error = i32, |tg| {
+            for number in 0..4 {
+                let n_started = &n_started;
+                tg.spawn(async move {
+                    n_started.set(n_started.get() + 1);
+                    Err::<(), _>(number)
+                });
+            }
+        });
+        let failures: Vec<_> = failed.unwrap_err().into_failures().map(|failure| failure.to_string()).collect();
+        (failures, n_started.get())
+    });
+    assert_eq!(failures, ["0", "1"]);
+    assert_eq!(n_started, 2);
+}
+
+#[test]
 fn all_errors_keeps_the_error_of_a_task_whose_destructor_panics() {
     let failed: Result<(), GroupError<Broken>> = run(async {
         try_task_group!(all_errors, error = Broken, |tg| {

@@ -79,10 +79,13 @@ impl Core {
         if let Some(ended) = ended {
             self.react(&members.end_task(ended, location));
         }
+        if self.limit != usize::MAX {
+            self.start_waiting();
+        }
         wake_joiner(joiner, location);
     }
 
-    /// Takes a task out whose future is gone, and gives its place to the next. Gives who awaits it.
+    /// Takes a task out whose future is gone. Gives who awaits it.
     fn take_out(&self, task: TaskRef) -> Option<Box<Waker>> {
         self.is_eventful.set(true);
         let header = task.header();
@@ -98,9 +101,6 @@ impl Core {
         }
         if !header.has(QUEUED) {
             task.drop_set_ref();
-        }
-        if self.limit != usize::MAX {
-            self.start_waiting();
         }
         joiner
     }
@@ -119,8 +119,12 @@ impl Core {
         }
     }
 
-    /// Gives the places that are free to those who wait for one, and lets go of those who have ended meanwhile.
+    /// Gives the places that are free to those who wait for one, and lets go of those who have ended meanwhile. A last round
+    /// is for those who were ready: the others are cancelled before they start.
     fn start_waiting(&self) {
+        if self.last_round.get() != LastRound::None {
+            return;
+        }
         while let Some(task) = self.waiting.first() {
             let has_ended = task.header().has(DONE);
             if !has_ended && self.n_running.get() >= self.limit {
