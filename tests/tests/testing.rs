@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::lock::Mutex;
 use xiio::testing::{Tester, cancel_everywhere, cancel_everywhere_and};
-use xiio::{bracket, shield, sleep, task_group, timeout, yield_now};
+use xiio::{bracket, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::os::rerun;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -86,6 +86,18 @@ fn same_seed_same_order_and_seeds_differ() {
 fn the_last_seed_is_one_like_any_other() {
     assert_eq!(order_with(u64::MAX), order_with(u64::MAX));
     assert_ne!(order_with(u64::MAX), order_with(u64::MAX - 1));
+}
+
+#[test]
+fn no_seed_hides_an_error_of_a_round() {
+    Tester::new().seeds(0..100).run(|| async {
+        let failed = try_task_group!(all_errors, error = usize, |tg| {
+            for task_idx in 0..5 {
+                tg.spawn(async move { Err::<(), _>(task_idx) });
+            }
+        });
+        assert_eq!(failed.unwrap_err().into_failures().count(), 5);
+    });
 }
 
 #[test]

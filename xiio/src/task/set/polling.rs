@@ -137,7 +137,8 @@ impl Core {
             self.doom_all();
         }
         self.cancel_doomed(members);
-        if self.is_seeded {
+        // A last round goes in order: it is over with its last one.
+        if self.is_seeded && self.last_round.get() == LastRound::None {
             self.ready.bring_one_forward();
         }
         self.is_unusual.set(self.is_seeded);
