@@ -65,6 +65,29 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     /// }
     /// assert!(xiio::run(sum()).is_err());
     /// ```
+    /// Nothing says what the value of a task would be that only ever ends with an error: let it be an `async fn`.
+    /// ```
+    /// use std::{io, net::SocketAddr};
+    /// use xiio::{net::UdpSocket, try_task_group};
+    ///
+    /// async fn echo(socket: &UdpSocket) -> io::Result<()> {
+    ///     let mut buf = [0; 1500];
+    ///     loop {
+    ///         let (n, from) = socket.recv_from(&mut buf).await?;
+    ///         socket.send_to(&buf[..n], from).await?;
+    ///     }
+    /// }
+    ///
+    /// async fn serve(addresses: &[SocketAddr]) -> io::Result<()> {
+    ///     let mut sockets = Vec::new();
+    ///     for address in addresses {
+    ///         sockets.push(UdpSocket::bind(address).await?);
+    ///     }
+    ///     try_task_group!(|tg| sockets.iter().for_each(|socket| { tg.spawn(echo(socket)); }))
+    /// }
+    /// # let nobody = SocketAddr::from(([192, 0, 2, 1], 9));
+    /// # assert!(xiio::run(serve(&[nobody])).is_err());
+    /// ```
     #[track_caller]
     #[inline]
     pub fn spawn<F, T>(&self, future: F) -> Task<T>
