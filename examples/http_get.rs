@@ -11,7 +11,8 @@
 //!
 //! One line each, in the order in which they end: status, bytes, URL. The exit status is 1 if any was not fetched.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, Uri};
 use xiio::compat::HyperStream;
+use xiio::io::{BufRead, BufReader, Unchanged};
 use xiio::net::TcpStream;
 use xiio::{Completed, as_completed, sleep, task_group, timeout};
 
@@ -30,8 +32,8 @@ type AnyError = Box<dyn std::error::Error>;
 #[derive(Parser)]
 struct Arguments {
     /// How many at a time
-    #[arg(short, long, default_value_t = 8)]
-    jobs: usize,
+    #[arg(short, long, default_value = "8")]
+    jobs: NonZeroUsize,
     /// How often each is tried again
     #[arg(short, long, default_value_t = 3)]
     retries: u32,
@@ -43,15 +45,13 @@ struct Arguments {
 #[xiio::main(cancel_on(SIGINT, SIGTERM), name = "http_get")]
 async fn main() -> ExitCode {
     let arguments = &Arguments::parse();
-    let urls = xiio::in_thread(|| io::stdin().lock().lines().collect::<io::Result<Vec<String>>>()).await;
-    let urls = match urls {
+    let urls = match read_urls().await {
         Ok(urls) => urls,
         Err(error) => {
             eprintln!("http_get: standard input: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let urls: Vec<String> = urls.into_iter().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
     let n_urls = urls.len();
     let shows_progress = io::stderr().is_terminal();
     let fetches = urls.into_iter().map(|url| async move { (fetch_with_retries(&url, arguments).await, url) });
@@ -72,14 +72,29 @@ async fn main() -> ExitCode {
         }
         n_failed
     };
-    let n_failed = as_completed(fetches).limit(arguments.jobs.max(1)).consume(show).await;
+    let n_failed = as_completed(fetches).limit(arguments.jobs.get()).consume(show).await;
     if n_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The lines of standard input, without empty ones.
+async fn read_urls() -> io::Result<Vec<String>> {
+    let mut lines = BufReader::new(Unchanged(io::stdin())).lines();
+    let mut urls = Vec::new();
+    while let Some(line) = lines.next().await {
+        let line = line?;
+        let url = line.trim();
+        if !url.is_empty() {
+            urls.push(url.to_owned());
+        }
+    }
+    Ok(urls)
+}
+
 async fn fetch_with_retries(url: &str, arguments: &Arguments) -> Result<(u16, usize), String> {
+    let uri = parse(url).map_err(|error| error.to_string())?;
     let mut pause = Duration::from_millis(50);
     for n_left in (0..=arguments.retries).rev() {
-        let outcome = timeout(Duration::from_millis(arguments.time), fetch(url)).await;
+        let outcome = timeout(Duration::from_millis(arguments.time), fetch(&uri)).await;
         let problem = match outcome {
             // The server says that it may be better later.
             Ok(Ok((status @ (502..=504), n_bytes))) if n_left == 0 => return Ok((status, n_bytes)),
@@ -97,11 +112,15 @@ async fn fetch_with_retries(url: &str, arguments: &Arguments) -> Result<(u16, us
     unreachable!("the last attempt returns")
 }
 
-async fn fetch(url: &str) -> Result<(u16, usize), AnyError> {
+fn parse(url: &str) -> Result<Uri, AnyError> {
     let uri: Uri = url.parse()?;
     if uri.scheme_str() != Some("http") {
         return Err("only http:// is fetched here".into());
     }
+    Ok(uri)
+}
+
+async fn fetch(uri: &Uri) -> Result<(u16, usize), AnyError> {
     let authority = uri.authority().ok_or("there is no host")?.clone();
     let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());

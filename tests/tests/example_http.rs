@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use xiio_tests::example::{Server, example, has_program, run_with_input};
-use xiio_tests::os::{pseudo_terminal, send};
+use xiio_tests::os::{is_running, pseudo_terminal, send, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -320,6 +320,28 @@ fn a_signal_ends_the_fetcher_in_the_middle() {
     assert!(send(child.id(), libc::SIGINT));
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT));
     assert_eq!((&stream).read(&mut [0; 1]).unwrap(), 0, "the connection is still open");
+}
+
+#[test]
+fn a_signal_ends_the_fetcher_while_it_reads_its_urls() {
+    let mut child = example("http_get").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // More than a pipe holds, so it reads when this is written. The pipe stays open.
+    child.stdin.as_mut().unwrap().write_all(&[b'\n'; 200_000]).unwrap();
+    assert!(send(child.id(), libc::SIGINT));
+    wait_until("the fetcher ends", || !is_running(child.id()));
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT));
+}
+
+#[test]
+fn the_fetcher_tries_no_url_again_that_is_none() {
+    let start = Instant::now();
+    // The pauses of nine more attempts would be 25 s.
+    let output = run_with_input(example("http_get").args(["--retries", "9"]), "nowhere\nhttps://localhost/\n");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let wanted = "---       -  nowhere: only http:// is fetched here\n\
+                  ---       -  https://localhost/: only http:// is fetched here\n";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted);
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
