@@ -38,8 +38,13 @@ struct Arguments {
     #[arg(short, long)]
     jobs: Option<NonZeroUsize>,
     /// How many seconds a command may take to stop until it is killed
-    #[arg(long, default_value_t = 5.0)]
-    grace: f64,
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    grace: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 #[xiio::main(cancel_on(SIGINT, SIGTERM), name = "fanout")]
@@ -60,14 +65,13 @@ async fn main() -> ExitCode {
 /// Runs each line of standard input. Says whether all succeeded.
 async fn run_all(arguments: &Arguments, board: &Board) -> io::Result<bool> {
     let limit = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let grace = Duration::try_from_secs_f64(arguments.grace).map_err(io::Error::other)?;
     let mut lines = BufReader::new(Unchanged(io::stdin())).lines();
     task_group!(name = "commands", limit = limit, |tg| {
         while let Some(line) = lines.next().await {
             let line = line?;
             if !line.trim().is_empty() {
                 let entry = board.add(line);
-                tg.spawn(run_one(board, entry, grace));
+                tg.spawn(run_one(board, entry, arguments.grace));
             }
         }
     });

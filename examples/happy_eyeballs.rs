@@ -35,15 +35,19 @@ struct Arguments {
     #[arg(long, default_value_t = 250)]
     stagger: u64,
     /// How many seconds all of it may take
-    #[arg(long, default_value_t = 10.0)]
-    timeout: f64,
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 #[xiio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let limit = Duration::try_from_secs_f64(arguments.timeout).unwrap_or(Duration::MAX);
-    let connected = timeout(limit, async {
+    let connected = timeout(arguments.timeout, async {
         let addrs = look_up(&arguments.targets).await?;
         io::Result::Ok(connect_first(&addrs, Duration::from_millis(arguments.stagger)).await)
     });

@@ -50,18 +50,22 @@ struct Arguments {
     /// How much
     amount: i64,
     /// Seconds to wait in the middle of the transaction
-    #[arg(long, default_value_t = 0.0)]
-    pause: f64,
+    #[arg(long, default_value = "0", value_parser = seconds)]
+    pause: Duration,
     /// Seconds that all of it may take
-    #[arg(long, default_value_t = 300.0)]
-    time: f64,
+    #[arg(long, default_value = "300", value_parser = seconds)]
+    time: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 #[xiio::main(cancel_on(SIGINT, SIGTERM), grace = Duration::from_secs(10), name = "pg")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let limit = Duration::from_secs_f64(arguments.time);
-    match timeout(limit, connect_and_move(&arguments)).await.map_err(Into::into).flatten() {
+    match timeout(arguments.time, connect_and_move(&arguments)).await.map_err(Into::into).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pg: {error:#}");
@@ -104,9 +108,9 @@ async fn move_money(client: &Client, arguments: &Arguments) -> Result<()> {
             client.execute(OPEN, &[name]).await?;
         }
         client.execute(MOVE, &[from, &-amount]).await?;
-        if arguments.pause > 0.0 {
-            eprintln!("pg: half of it is done, the rest in {} s", arguments.pause);
-            sleep(Duration::from_secs_f64(arguments.pause)).await;
+        if !arguments.pause.is_zero() {
+            eprintln!("pg: half of it is done, the rest in {} s", arguments.pause.as_secs_f64());
+            sleep(arguments.pause).await;
         }
         client.execute(MOVE, &[to, amount]).await?;
         Ok(())

@@ -95,3 +95,11 @@ fn ctrl_c_stops_the_commands_with_their_children() {
     let ends: Vec<String> = summary(&output).into_iter().map(|(how, _)| how).collect();
     assert_eq!(ends, ["stopped", "not started"]);
 }
+
+#[test]
+fn a_grace_below_zero_is_refused() {
+    let output = run_with_input(example("fanout").arg("--grace=-1"), "echo one\n");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("'-1' for '--grace <GRACE>'"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2));
+}

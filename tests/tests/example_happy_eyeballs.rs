@@ -85,3 +85,10 @@ fn a_target_that_is_none_is_explained() {
     assert_eq!(stderr, "happy_eyeballs: expected `host:port`, got `nowhere`: there is no port\n");
     assert_eq!(code, Some(1));
 }
+
+#[test]
+fn a_time_below_zero_is_refused() {
+    let (stdout, stderr, code) = run(&[refusing().to_string(), "--timeout=-1".into()]);
+    assert!(stderr.contains("'-1' for '--timeout <TIMEOUT>'"), "{stderr}");
+    assert_eq!((stdout.as_str(), code), ("", Some(2)));
+}

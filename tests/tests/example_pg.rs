@@ -150,3 +150,11 @@ fn a_server_that_goes_away_ends_the_program() {
     assert!(text.starts_with("pg: cannot roll back: "), "{text}");
     assert_eq!(output.status.signal(), Some(libc::SIGINT));
 }
+
+#[test]
+fn times_that_are_none_are_refused_before_anything_is_done() {
+    for time in ["--time=-1", "--pause=inf"] {
+        let output = example("pg").args(["host=/nowhere", "Ada", "Grace", "1", time]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
