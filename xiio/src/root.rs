@@ -46,12 +46,9 @@ pub fn run<F: IntoFuture>(future: F) -> F::Output {
 /// let builder = xiio::Builder::new().name("main").grace(Duration::from_secs(5));
 /// assert_eq!(builder.run(async { 7 }), 7);
 /// ```
-pub type Builder = Root;
-
-/// See [`Builder`].
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `run`"]
-pub struct Root {
+pub struct Builder {
     /// Of the group that the future is the only member of; without any there is no group, which would have its price at
     /// each wake.
     options: Option<GroupOptions>,
@@ -61,7 +58,7 @@ pub struct Root {
     block_on_until: Option<BlockOnUntil>,
 }
 
-impl Root {
+impl Builder {
     /// No limits.
     pub fn new() -> Self {
         Self::default()
@@ -114,14 +111,14 @@ impl Root {
         self
     }
 
-    /// Cancels the whole `timeout` from now; for [`Root::run_timed`].
+    /// Cancels the whole `timeout` from now; for [`Builder::run_timed`].
     #[doc(hidden)]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.options = Some(self.options.unwrap_or_default().timeout(timeout));
         self
     }
 
-    /// Cancels the whole at `deadline`; for [`Root::run_timed`].
+    /// Cancels the whole at `deadline`; for [`Builder::run_timed`].
     #[doc(hidden)]
     pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
         self.options = Some(self.options.unwrap_or_default().deadline(deadline));
