@@ -74,12 +74,28 @@ use names::Names;
 ///
 /// # Panics
 ///
-/// With the payload of the first member that panicked, the body included.
+/// With the payload of the first member that panicked, the body included; and for `limit = 0`, as no
+/// task could ever start.
 ///
 /// # Cancellation
 ///
 /// Cancels the body and all tasks, and waits until their cleanup has run; `grace` bounds that. If
 /// the future of the function around is dropped instead, all are dropped with it.
+///
+/// # Examples
+///
+/// ```
+/// let names = vec!["Ada".to_string(), "Grace".to_string()];
+/// let n_names = xiio::run(async {
+///     xiio::task_group!(|tg| {
+///         for name in &names {
+///             tg.spawn(async move { println!("Hello, {name}!") });
+///         }
+///         names.len()
+///     })
+/// });
+/// assert_eq!(n_names, 2);
+/// ```
 #[proc_macro]
 pub fn task_group(input: TokenStream) -> TokenStream {
     expand::group(Surface::TaskGroup, input.into(), Names::outermost()).into()
@@ -125,11 +141,28 @@ pub fn task_group(input: TokenStream) -> TokenStream {
 ///
 /// # Panics
 ///
-/// With the payload of the first member that panicked, the body included.
+/// As `task_group!`.
 ///
 /// # Cancellation
 ///
 /// As in `task_group!`.
+///
+/// # Examples
+///
+/// ```
+/// async fn sum(texts: &[&str]) -> Result<i32, std::num::ParseIntError> {
+///     xiio::try_task_group!(|tg| {
+///         let tasks: Vec<_> = texts.iter().map(|text| tg.spawn(async { text.parse::<i32>() })).collect();
+///         let mut sum = 0;
+///         for task in tasks {
+///             sum += task.await;
+///         }
+///         sum
+///     })
+/// }
+/// assert_eq!(xiio::run(sum(&["1", "2"])), Ok(3));
+/// assert!(xiio::run(sum(&["1", "x"])).is_err());
+/// ```
 #[proc_macro]
 pub fn try_task_group(input: TokenStream) -> TokenStream {
     expand::group(Surface::TryTaskGroup, input.into(), Names::outermost()).into()
@@ -151,9 +184,28 @@ pub fn try_task_group(input: TokenStream) -> TokenStream {
 /// `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGQUIT`, `SIGUSR1` and `SIGUSR2` need no import; any other
 /// signal is an expression of type `i32`.
 ///
+/// # Errors
+///
+/// When the time limit is over, a function that returns `Result<_, E>`, where `E` is
+/// `From<Elapsed>`, has the value `Err`, and one that returns `ExitCode` has `FAILURE`, with a line
+/// on standard error.
+///
 /// # Panics
 ///
-/// With the payload of the first task that panicked, and inside another runtime of xiio.
+/// With the payload of the first task that panicked, and inside another runtime of xiio. When the
+/// time limit is over, if the function returns `()`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// #[xiio::main(cancel_on(SIGINT, SIGTERM), timeout = Duration::from_secs(60))]
+/// async fn main() -> std::io::Result<()> {
+///     xiio::sleep(Duration::from_millis(1)).await;
+///     Ok(())
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand::root(Surface::Main, arguments.into(), item.into()).into()
@@ -166,7 +218,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Options
 ///
-/// Those of `#[xiio::main]`, and
+/// Those of `#[xiio::main]` but `cancel_on`, and
 ///
 /// | option | meaning |
 /// |---|---|
@@ -177,7 +229,22 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Panics
 ///
-/// As `#[xiio::main]`; with several runs the first that panics ends the test.
+/// With the payload of the first task that panicked; with several runs the first that panics ends
+/// the test. With the tree of tasks when the time limit is over, whatever the function returns, and
+/// when nothing can wake any task. When a timer or a watched descriptor is left behind.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// #[xiio::test(virtual_time, seeds = 0..10)]
+/// async fn an_hour_passes_at_once() {
+///     let start = xiio::now();
+///     xiio::sleep(Duration::from_secs(3600)).await;
+///     assert_eq!(xiio::now() - start, Duration::from_secs(3600));
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand::root(Surface::Test, arguments.into(), item.into()).into()

@@ -41,6 +41,7 @@
 //! | children, signals | [`run_process`], [`process::Command`]; [`signal::subscribe`] |
 //! | a value from elsewhere | [`Promise`] |
 //! | blocking work, files | [`in_thread`], [`thread::ThreadPool`]; [`fs`] |
+//! | channels, locks, streams | those of other crates, such as `async-channel`, `async-lock` and `futures` |
 //! | to live inside a foreign loop | [`compat`] |
 //! | to see what goes on | [`inspect`] |
 //! | to test with virtual time | [`testing`] |
@@ -173,36 +174,4 @@ pub use promise::{Promise, WaitPromise};
 pub use root::{Builder, run};
 pub use thread::in_thread;
 pub use time::{Interval, Sleep, YieldNow, interval, now, sleep, sleep_until, yield_now};
-pub use xiio_macros::{main, test};
-
-/// # Examples
-/// ```
-/// let names = vec!["Ada".to_string(), "Grace".to_string()];
-/// let n_names = xiio::run(async {
-///     xiio::task_group!(|tg| {
-///         for name in &names {
-///             tg.spawn(async move { println!("Hello, {name}!") });
-///         }
-///         names.len()
-///     })
-/// });
-/// assert_eq!(n_names, 2);
-/// ```
-pub use xiio_macros::task_group;
-
-/// # Examples
-/// ```
-/// async fn sum(texts: &[&str]) -> Result<i32, std::num::ParseIntError> {
-///     xiio::try_task_group!(|tg| {
-///         let tasks: Vec<_> = texts.iter().map(|text| tg.spawn(async { text.parse::<i32>() })).collect();
-///         let mut sum = 0;
-///         for task in tasks {
-///             sum += task.await;
-///         }
-///         sum
-///     })
-/// }
-/// assert_eq!(xiio::run(sum(&["1", "2"])), Ok(3));
-/// assert!(xiio::run(sum(&["1", "x"])).is_err());
-/// ```
-pub use xiio_macros::try_task_group;
+pub use xiio_macros::{main, task_group, test, try_task_group};
