@@ -279,6 +279,9 @@ pub struct Interval {
 impl Interval {
     /// Waits for the next tick; gives the instant it was due.
     ///
+    /// # Panics
+    /// When polled outside of a runtime.
+    ///
     /// # Cancellation
     /// A tick that was not given is given next time.
     ///

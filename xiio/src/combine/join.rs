@@ -13,6 +13,9 @@ use crate::{task_group, try_task_group};
 /// # Panics
 /// With the first panic of a branch; the others are cancelled before.
 ///
+/// # Cancellation
+/// All are cancelled, side by side; who cancels waits for their cleanup.
+///
 /// # Examples
 /// ```
 /// let (number, word) = xiio::run(async { xiio::join!(async { 1 }, async { "one" }) });
@@ -28,6 +31,15 @@ macro_rules! join {
 /// [`join!`](crate::join!) for futures that may fail: the first error cancels the rest.
 ///
 /// It is awaited inside, and takes up to twelve futures of one error type; the outputs are those of `Ok`.
+///
+/// # Errors
+/// The first error, once the others have cleaned up.
+///
+/// # Panics
+/// As [`join!`](crate::join!).
+///
+/// # Cancellation
+/// As [`join!`](crate::join!).
 ///
 /// # Examples
 /// ```

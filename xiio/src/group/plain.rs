@@ -105,10 +105,10 @@ impl<'env> TaskGroup<'env> {
         self.group.cancel();
     }
 
-    /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is not cut off.
+    /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is cut off only by a `grace`.
     ///
     /// Cleanups run one after the other, the one registered last first. One that panics does not keep the others from
-    /// running.
+    /// running; the group panics when they have ended.
     ///
     /// # Examples
     /// ```
