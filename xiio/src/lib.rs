@@ -111,9 +111,9 @@
 //! [`thread::ThreadPool`], by what is built on them ([`fs`], the names of hosts in [`net`]), and for a child process that
 //! was dropped while it ran. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
 //!
-//! **Memory.** A task is one allocation, and awaiting its handle is another. A group is a local of the function around
-//! it, which allocates when it gets its first task (a `try_task_group!` also when it is made). Wakes on the thread of
-//! the task use no atomic instruction and allocate nothing.
+//! **Memory.** A task is one block of memory, and so is the body of a group, which itself is a local of the function
+//! around it; in a release build blocks come from a pool of the thread. Awaiting a handle allocates, and so does the first
+//! task of a `try_task_group!`. Wakes on the thread of the task use no atomic instruction and allocate nothing.
 //!
 //! **System calls.** A turn of the loop costs one `epoll_wait` (or `epoll_pwait2`) on Linux. Timers cost none: they sit
 //! in a wheel with ticks of a millisecond, so a timer fires up to a millisecond late, and never early.
