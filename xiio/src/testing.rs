@@ -155,7 +155,8 @@ impl Tester {
     /// Runs the test; gives the value of the last run to the end.
     ///
     /// # Panics
-    /// With the panic of the body, on a deadlock, over the time limit, and when something is left behind.
+    /// With the panic of the body, on a deadlock, over the time limit, and when something is left behind. With seeds also
+    /// when a run but the last gives a failure for its value, and when there are none.
     pub fn run<T, F>(mut self, body: impl Fn() -> F) -> T
     where
         F: Future<Output = T>,

@@ -17,7 +17,8 @@ use super::Embed;
 /// It stays on its thread, so it is awaited in `async_io::block_on` or in a local executor.
 ///
 /// # Panics
-/// With the panic of the future, and when polled inside a xiio runtime.
+/// With the panic of the future, when polled inside a xiio runtime, and when the system has no descriptors left for a
+/// poller.
 ///
 /// # Cancellation
 /// Dropped, it drops the whole tree: destructors run, cleanup that awaits does not. Put [`xiio::timeout`](crate::timeout)
