@@ -79,9 +79,13 @@ async fn connect_and_move(arguments: &Arguments) -> Result<()> {
     match arguments.database.get_hosts().first().context("the database has no `host`")? {
         Host::Unix(directory) => {
             let socket = Path::new(directory).join(format!(".s.PGSQL.{port}"));
-            talk(UnixStream::connect(socket).await?, arguments).await
+            let stream = UnixStream::connect(&socket).await;
+            talk(stream.with_context(|| format!("cannot connect to {}", socket.display()))?, arguments).await
         }
-        Host::Tcp(name) => talk(TcpStream::connect((&**name, port)).await?, arguments).await,
+        Host::Tcp(name) => {
+            let stream = TcpStream::connect((&**name, port)).await;
+            talk(stream.with_context(|| format!("cannot connect to {name}:{port}"))?, arguments).await
+        }
     }
 }
 

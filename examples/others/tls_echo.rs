@@ -88,7 +88,7 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 fn make_acceptor(arguments: &Arguments) -> Result<TlsAcceptor, Box<dyn Error>> {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()])?;
     if let Some(path) = &arguments.certificate {
-        fs::write(path, cert.pem())?;
+        fs::write(path, cert.pem()).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key)?;

@@ -158,3 +158,12 @@ fn times_that_are_none_are_refused_before_anything_is_done() {
         assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let output = example("pg").args(["host=/nowhere user=postgres", "Ada", "Grace", "1"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "pg: cannot connect to /nowhere/.s.PGSQL.5432: No such file or directory (os error 2)\n"
+    );
+}

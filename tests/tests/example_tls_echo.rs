@@ -15,7 +15,7 @@ use futures_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use futures_rustls::rustls::{ClientConfig, RootCertStore};
 use xiio::net::TcpStream;
 use xiio::task_group;
-use xiio_tests::example::{Server, has_program};
+use xiio_tests::example::{Server, example, has_program};
 use xiio_tests::run;
 
 /// A server, and its certificate in a file that goes with the test.
@@ -162,4 +162,11 @@ fn openssl_hears_the_goodbye() {
     let output = client.wait_with_output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && !text.contains("unexpected eof"), "{text}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_written_is_named() {
+    let output = example("tls_echo").args(["127.0.0.1:0", "--certificate", "/nowhere/cert.pem"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cannot write /nowhere/cert.pem: No such file"), "{text}");
 }
