@@ -13,7 +13,8 @@ use crate::error::{Payload, panic_text};
 
 /// Something that went wrong and could not be anybody's value.
 ///
-/// Its `Display` is one line (several for [`ReportKind::GraceOver`]) that names the task and the remedy.
+/// Its `Display` says what happened, and, as far as they are known, where and what to do. With
+/// [`ReportKind::GraceOver`] and [`ReportKind::StillStopping`] it goes on with the tree of what is meant.
 #[derive(Debug, Clone)]
 pub struct Report {
     kind: ReportKind,
@@ -48,7 +49,8 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReportKind {
-    /// A task, cleanup or destructor failed after the first failure of its group.
+    /// A task or cleanup failed after the first failure of its group; or a destructor or a waker panicked where nobody
+    /// could be given the panic.
     LaterFailure,
     /// A cleanup was dropped because the grace was over.
     GraceOver,
