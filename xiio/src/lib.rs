@@ -104,6 +104,9 @@
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
 //! | `tracing` | every report of `inspect` is an event of the crate `tracing` as well |
 //!
+//! The macros write `::xiio`. A crate that depends on it under another name says `extern crate that_name as xiio;` at its
+//! root.
+//!
 //! # Implementation
 //!
 //! **Threads.** [`run`] uses the thread it is called on, and starts none. A whole tree of tasks is on it, so tasks
