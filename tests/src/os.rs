@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -164,6 +164,20 @@ pub fn closed_fd() -> BorrowedFd<'static> {
     // SAFETY: that it is open is the promise, and breaking it is the point. Nobody owns the number, so the system calls
     // that get it fail and take nothing from anybody.
     unsafe { BorrowedFd::borrow_raw(CLOSED) }
+}
+
+/// Sends a byte of urgent data (`MSG_OOB`).
+pub fn send_urgent(stream: impl AsFd) {
+    // SAFETY: the buffer may be read for its whole length.
+    let n_sent = unsafe { libc::send(stream.as_fd().as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
+    assert_eq!(n_sent, 1);
+}
+
+/// Whether urgent data has arrived and was not read.
+pub fn has_urgent(stream: impl AsFd) -> bool {
+    let mut ask = libc::pollfd { fd: stream.as_fd().as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+    // SAFETY: one `pollfd`, which lives until the call returns.
+    unsafe { libc::poll(&raw mut ask, 1, 0) == 1 }
 }
 
 /// A new terminal: the side that a user types at, and the side that programs read from. Both are closed on exec.

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use xiio::{read, readable, sleep, task_group, timeout, writable, write, write_all};
-use xiio_tests::os::{closed_fd, pseudo_terminal};
+use xiio_tests::os::{closed_fd, has_urgent, pseudo_terminal, send_urgent, wait_until};
 use xiio_tests::{LONG, Trace, assert_cancels_cleanly, millis, rounds, run};
 
 fn pair() -> (UnixStream, UnixStream) {
@@ -76,6 +77,21 @@ fn read_gives_what_is_there_and_not_more() {
     let mut buf = [0; 8];
     assert_eq!(run(read(&a, &mut buf)).unwrap(), 2);
     assert_eq!(&buf[..2], b"lo");
+}
+
+#[test]
+fn urgent_data_alone_is_nothing_to_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (b, _) = listener.accept().unwrap();
+    send_urgent(&a);
+    wait_until("urgent data", || has_urgent(&b));
+    run(async {
+        // A read would stop the thread, as this descriptor blocks.
+        assert!(timeout(millis(5), readable(&b)).await.is_err());
+        a.write_all(b"text").unwrap();
+        assert_eq!(read(&b, &mut [0; 8]).await.unwrap(), 4);
+    });
 }
 
 #[test]

@@ -17,6 +17,7 @@ use xiio::net::{
     TcpListener, TcpStream, ToSocketAddrs, UdpSocket, UnixDatagram, UnixListener, UnixStream, lookup_host,
 };
 use xiio::{Promise, join, race, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio_tests::os::send_urgent;
 
 const SHORT: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_secs(60);
@@ -377,10 +378,7 @@ async fn urgent_data_cuts_a_read_short_and_hides_nothing() {
     let mut buf = [0; 64];
     assert!(poll_once(b.read(&mut buf)).await.is_none());
     a.write_all(b"before").await.unwrap();
-    // SAFETY: the buffer may be read for its whole length.
-    #[expect(unsafe_code, reason = "std does not send urgent data")]
-    let n_sent = unsafe { libc::send(a.as_raw_fd(), c"!".as_ptr().cast(), 1, libc::MSG_OOB) };
-    assert_eq!(n_sent, 1);
+    send_urgent(&a);
     a.write_all(b"after").await.unwrap();
     let mut received = [0; 11];
     soon(b.read_exact(&mut received)).await.unwrap();

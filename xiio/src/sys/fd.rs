@@ -32,11 +32,13 @@ impl Direction {
 /// Whether an operation in this direction would not block now: there is data, room, the end of the file or an error to
 /// fetch. Regular files always are. See `poll(2)`.
 ///
+/// Urgent data is not asked for: `read(2)` passes it over, and would block where there is nothing else.
+///
 /// # Errors
 /// `EBADF` for a descriptor that is not open.
 pub(crate) fn is_ready(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
     let events = match direction {
-        Direction::Read => libc::POLLIN | libc::POLLPRI,
+        Direction::Read => libc::POLLIN,
         Direction::Write => libc::POLLOUT,
     };
     let mut ask = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
