@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use xiio::signal::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use xiio::{bracket, shield, sleep, task_group};
-use xiio_tests::os::{rerun, send, start_until};
+use xiio_tests::os::{errno_after_raise, rerun, send, start_until};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -169,6 +169,22 @@ fn program_with_grace() {
     xiio::Builder::new().name("main").grace(grace).cancel_on(&[SIGHUP]).run(async {
         bracket((), async |_| ready_and_wait().await, async |_| sleep(LONG).await).await;
     });
+}
+
+#[test]
+fn signal_in_the_last_poll_ends_the_program_too() {
+    let output = rerun("program_that_ends_with_its_signal").output().unwrap();
+    assert_eq!(output.status.signal(), Some(SIGTERM), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_ends_with_its_signal() {
+    xiio::Builder::new().cancel_on(&[SIGINT, SIGTERM]).run(async {
+        // A computation, without an await.
+        errno_after_raise(0, SIGTERM);
+    });
+    unreachable!("a program that was told to stop does not go on after its root");
 }
 
 #[test]

@@ -40,7 +40,10 @@ pub(super) type BlockOnUntil = fn(&[i32], &Config, Tree<'_>);
 /// For a signal that cannot be caught, and as [`block_on`].
 pub(super) fn block_on_until(signals: &[i32], config: &Config, tree: Tree<'_>) {
     let subscription = Subscription::new(signals, true).unwrap_or_else(|error| panic!("`cancel_on`: {error}"));
-    if let Err(Signalled(signal)) = block_on(config, shutdown(&subscription, tree)).0 {
+    let ended = block_on(config, shutdown(&subscription, tree)).0;
+    // One that came while the tree was polled last is still to be taken.
+    let late = subscription.end();
+    if let Some(signal) = ended.err().map(|Signalled(signal)| signal).or(late) {
         // What was printed and not flushed would be lost.
         let _ = std::io::stdout().flush();
         die_by(signal)

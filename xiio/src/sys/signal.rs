@@ -205,18 +205,24 @@ impl Subscription {
     pub(crate) fn take(&self) -> Option<c_int> {
         let mut bytes = [0; 64];
         while matches!((&self.reader).read(&mut bytes), Ok(n_read) if n_read == bytes.len()) {}
-        let taken = self.signals.iter().copied().filter(|&signal| self.has(signal)).min()?;
-        self.listener().counts[taken.unsigned_abs() as usize].fetch_sub(1, SeqCst);
-        Some(taken)
+        let taken = self.listener().counts.iter().position(|count| count.load(SeqCst) > 0)?;
+        self.listener().counts[taken].fetch_sub(1, SeqCst);
+        c_int::try_from(taken).ok()
+    }
+
+    /// Ends the subscription, and takes the first of what was delivered until then. What comes later finds what was there before.
+    pub(crate) fn end(mut self) -> Option<c_int> {
+        self.uninstall();
+        self.take()
+    }
+
+    fn uninstall(&mut self) {
+        self.signals.drain(..).for_each(uninstall);
     }
 
     /// Whether anything was delivered since the subscription, taken or not.
     pub(crate) fn has_any(&self) -> bool {
         self.listener().n_delivered.load(SeqCst) > 0
-    }
-
-    fn has(&self, signal: c_int) -> bool {
-        self.listener().counts[signal.unsigned_abs() as usize].load(SeqCst) > 0
     }
 
     fn listener(&self) -> &Listener {
@@ -255,7 +261,7 @@ impl AsFd for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.signals.iter().copied().for_each(uninstall);
+        self.uninstall();
         self.unlink();
         // SAFETY: made by `Box::into_raw`; unlinked, so no handler finds it, and those that had found it have left.
         drop(unsafe { Box::from_raw(self.listener) });
