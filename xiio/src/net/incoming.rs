@@ -1,11 +1,11 @@
 //! The clients of a listener.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::sys::socket;
-use crate::time::sleep;
+use crate::time::{now, sleep_until};
 
 /// How long a listener rests when the system has no descriptor or no memory for a client.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -34,25 +34,25 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Incoming<'a, L> {
     listener: &'a L,
-    /// The last attempt failed, and the next one would at once.
-    pauses: bool,
+    /// There after an attempt that failed: the next one would at once. An instant, as who gives up the wait and comes again
+    /// has waited as well.
+    not_before: Option<Instant>,
 }
 
 impl<'a, L> Incoming<'a, L> {
     pub(super) fn new(listener: &'a L) -> Self {
-        Self { listener, pauses: false }
+        Self { listener, not_before: None }
     }
 
     async fn next_by<S>(&mut self, accept: impl AsyncFn(&L) -> io::Result<S>) -> io::Result<S> {
         loop {
-            if self.pauses {
-                sleep(PAUSE).await;
-                self.pauses = false;
+            if let Some(instant) = self.not_before {
+                sleep_until(instant).await;
             }
             match accept(self.listener).await {
                 Err(error) if socket::is_of_client(&error) => {}
                 result => {
-                    self.pauses = result.is_err();
+                    self.not_before = result.is_err().then(|| now() + PAUSE);
                     return result;
                 }
             }
