@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::lock::Mutex;
+use xiio::signal::SIGUSR1;
 use xiio::testing::{Tester, cancel_everywhere, cancel_everywhere_and};
-use xiio::{bracket, shield, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio::{Promise, bracket, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::os::rerun;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -239,11 +242,23 @@ fn deadlock_fails_with_the_tree() {
 }
 
 #[test]
+fn deadlock_is_seen_beside_the_signals_of_cancel_on() {
+    let never = Promise::new();
+    let setter = never.clone();
+    let (_running, ended) = mpsc::channel::<()>();
+    // Ends the run if it is not seen.
+    thread::spawn(move || ended.recv_timeout(MINUTE) == Err(mpsc::RecvTimeoutError::Timeout) && setter.set(()).is_ok());
+    let builder = xiio::Builder::new().detect_deadlock(Duration::from_millis(20)).cancel_on(&[SIGUSR1]);
+    let text = panic_of(|| builder.run(async { never.wait().await }));
+    assert!(text.starts_with("deadlock"), "{text}");
+}
+
+#[test]
 fn thread_that_wakes_in_time_is_no_deadlock() {
-    let promise = xiio::Promise::new();
+    let promise = Promise::new();
     let setter = promise.clone();
-    let (started, starting) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || {
+    let (started, starting) = mpsc::channel();
+    let thread = thread::spawn(move || {
         starting.recv().unwrap();
         setter.set(7).unwrap();
     });

@@ -172,13 +172,19 @@ pub async fn write_all(fd: impl AsFd, mut buf: &[u8]) -> io::Result<()> {
 pub(crate) struct Readiness<'fd> {
     fd: BorrowedFd<'fd>,
     direction: Direction,
+    is_beside_tasks: bool,
     /// There while it waits. The source ends its registration before the borrow of the descriptor ends.
     waiting: Option<(Wait, Source)>,
 }
 
 impl<'fd> Readiness<'fd> {
     pub(crate) fn new(fd: BorrowedFd<'fd>, direction: Direction) -> Self {
-        Self { fd, direction, waiting: None }
+        Self { fd, direction, is_beside_tasks: false, waiting: None }
+    }
+
+    /// For a wait that is none of the tasks', and so no hope for them.
+    pub(crate) fn beside_tasks(self) -> Self {
+        Self { is_beside_tasks: true, ..self }
     }
 
     /// Whether the task that polled last will be woken by the next event.
@@ -207,6 +213,9 @@ impl<'fd> Readiness<'fd> {
             if !is_registered {
                 // Registering reports what has become ready meanwhile: an edge-triggered descriptor begins with an event.
                 let source = runtime.reactor().watch(self.fd, self.direction)?;
+                if self.is_beside_tasks {
+                    source.set_beside_tasks();
+                }
                 self.waiting = Some((source.wait(self.direction), source));
             }
             if let Some((wait, _)) = &mut self.waiting {

@@ -22,6 +22,8 @@ pub(super) struct Watched {
     pub(super) fd: RawFd,
     n_users: Cell<usize>,
     interest: Cell<Interest>,
+    /// See [`Source::set_beside_tasks`].
+    is_beside_tasks: Cell<bool>,
     read: Side,
     write: Side,
 }
@@ -49,7 +51,8 @@ struct Side {
 impl Watched {
     pub(super) fn new(fd: RawFd) -> Self {
         let (n_users, interest) = (Cell::new(0), Cell::new(Interest::Read));
-        Self { fd, n_users, interest, read: Side::default(), write: Side::default() }
+        let is_beside_tasks = Cell::new(false);
+        Self { fd, n_users, interest, is_beside_tasks, read: Side::default(), write: Side::default() }
     }
 
     pub(super) fn key(&self) -> usize {
@@ -71,8 +74,9 @@ impl Watched {
         }
     }
 
+    /// Whether a task waits for it.
     pub(super) fn has_waiters(&self) -> bool {
-        [&self.read, &self.write].iter().any(|side| !side.waiters.borrow().is_empty())
+        !self.is_beside_tasks.get() && [&self.read, &self.write].iter().any(|side| !side.waiters.borrow().is_empty())
     }
 
     /// Notes an event; the wakers to be woken are put into `wakers`.
@@ -101,6 +105,11 @@ impl Source {
     /// Whether this is a source of `reactor`; one of a runtime that has ended reports nothing any more.
     pub(crate) fn belongs_to(&self, reactor: &Rc<Reactor>) -> bool {
         std::ptr::eq(self.reactor.as_ptr(), Rc::as_ptr(reactor))
+    }
+
+    /// Who waits for it is none of the tasks, and will wake none of them.
+    pub(crate) fn set_beside_tasks(&self) {
+        self.watched.is_beside_tasks.set(true);
     }
 
     /// Whether events of this direction are asked for.

@@ -66,7 +66,7 @@ struct Watch<'s> {
 }
 
 fn shutdown<'s, 't>(subscription: &'s Subscription, tree: Tree<'t>) -> Shutdown<'s, 't> {
-    let readiness = Readiness::new(subscription.as_fd(), Direction::Read);
+    let readiness = Readiness::new(subscription.as_fd(), Direction::Read).beside_tasks();
     let (owner, patience) = (Owner::default(), Deadline::at(None));
     Pinned::new(tree, Watch { owner, subscription, readiness, received: None, patience })
 }
