@@ -101,6 +101,15 @@ pub fn group_of(pid: u32) -> Option<u32> {
     stat(pid).map(|(.., group)| group)
 }
 
+/// Moves this process into the process group of its parent.
+pub fn join_group_of_parent() {
+    let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+    // SAFETY: takes a number.
+    let group = unsafe { libc::getpgid(parent) };
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::setpgid(0, group) }, 0);
+}
+
 /// The children of this process, zombies included.
 pub fn children() -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());

@@ -12,7 +12,7 @@ use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
-use xiio_tests::os::{group_of, is_running, pseudo_terminal, wait_until};
+use xiio_tests::os::{group_of, is_running, join_group_of_parent, pseudo_terminal, wait_until};
 
 const MOMENT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(3600);
@@ -591,6 +591,36 @@ fn child_without_a_group_is_stopped_alone() {
         let mut child = Command::new("sleep").arg("3600").own_group(false).spawn().unwrap();
         assert_eq!(child.stop().await.unwrap().signal(), Some(SIGTERM));
     });
+}
+
+#[test]
+fn child_that_has_left_its_group_is_stopped_with_it() {
+    xiio::run(async {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "program_that_leaves_its_group", "--ignored", "--nocapture"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = lines(&mut child);
+        let stays = loop {
+            let line = lines.next().await.unwrap().unwrap();
+            if let Some((_, pid)) = line.split_once("stays: ") {
+                break pid.parse().unwrap();
+            }
+        };
+        assert_ne!(group_of(child.id()), Some(child.id()));
+        assert_eq!(child.stop().await.unwrap().signal(), Some(SIGTERM));
+        assert!(!is_running(stays));
+    });
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_leaves_its_group() {
+    let mut stays = std::process::Command::new("sleep").arg("20").spawn().unwrap();
+    join_group_of_parent();
+    println!("stays: {}", stays.id());
+    // The end for one that nobody stops.
+    std::thread::sleep(Duration::from_secs(20));
+    stays.wait().unwrap();
 }
 
 #[test]

@@ -28,9 +28,9 @@
 //!  2, 3 waited for as long as the grace lasts                            5 the grace (`Command::grace`) is over: SIGKILL
 //! ```
 //!
-//! A child leads a process group of its own, and the group is what is signalled: its own children end with it. A group
-//! of its own is not in the foreground of the terminal, and who reads the terminal from the background is stopped by the
-//! kernel. So a child whose stdin is the terminal (inherited, or handed over) shares the group of this process instead; then it
+//! A child leads a process group of its own, and the group is what is signalled: its own children end with it. A child that
+//! has left the group is signalled besides. A group of its own is not in the foreground of the terminal, and who reads the
+//! terminal from the background is stopped by the kernel. So a child whose stdin is the terminal (inherited, or handed over) shares the group of this process instead; then it
 //! alone is signalled, and Ctrl-C on the terminal reaches it directly. [`Command::own_group`] decides otherwise.
 //!
 //! A child that ends by itself is reaped when it is waited for, and what it has left behind in the background goes on, as in

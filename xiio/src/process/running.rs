@@ -11,7 +11,7 @@ use crate::combine::timeout;
 use crate::io::Readiness;
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
-use crate::sys::pidfd::{PidFd, signal_group};
+use crate::sys::pidfd::{PidFd, leads_group, signal_group};
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on.
 const AFTER_KILL: Duration = Duration::from_secs(1);
@@ -64,14 +64,16 @@ impl Running {
         &self.program
     }
 
-    /// Signals the group, or the child alone; nobody if it was reaped.
+    /// Signals the group and the child, or the child alone; nobody if it was reaped.
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         match self.status {
             Some(_) => Ok(()),
             None if self.plan.has_group => {
                 // Somebody else may have reaped it, the kernel for example, and then the number may be another's.
                 self.pidfd.send_signal(0)?;
-                signal_group(self.pid, signal)
+                let sent = signal_group(self.pid, signal);
+                // One that has left the group would hear of nothing, and not even be killed.
+                if leads_group(self.pid) { sent } else { self.pidfd.send_signal(signal) }
             }
             None => self.pidfd.send_signal(signal),
         }

@@ -83,6 +83,12 @@ pub(crate) fn signal_group(group: u32, signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a process is in the group of its own number. The number must be pinned.
+pub(crate) fn leads_group(pid: u32) -> bool {
+    // SAFETY: takes a number.
+    to_pid(pid).is_ok_and(|pid| unsafe { libc::getpgid(pid) } == pid)
+}
+
 /// The process group of this process.
 pub(crate) fn own_group() -> pid_t {
     // SAFETY: has no contract and cannot fail.
