@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::Shutdown;
 
 use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy};
 use futures::{AsyncRead, AsyncWrite, StreamExt};
@@ -35,6 +36,21 @@ fn a_stream_is_read_by_the_tools_of_futures() {
                 assert!(lines.next().await.is_none());
             }
         );
+    });
+}
+
+#[test]
+fn a_stream_that_both_ends_have_closed_is_closed_again() {
+    crate::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.close().await.unwrap();
+        assert_eq!(AsyncReadExt::read(&mut server, &mut [0]).await.unwrap(), 0);
+        server.close().await.unwrap();
+        assert_eq!(AsyncReadExt::read(&mut client, &mut [0]).await.unwrap(), 0);
+        assert_eq!(client.shutdown(Shutdown::Write).unwrap_err().kind(), io::ErrorKind::NotConnected);
+        client.close().await.unwrap();
     });
 }
 

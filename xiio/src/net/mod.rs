@@ -259,7 +259,7 @@ macro_rules! stream {
             }
         }
 
-        /// Closing is `shutdown(2)` of writing.
+        /// Closing is `shutdown(2)` of writing. A stream that is not connected any more is closed already.
         #[cfg(feature = "futures-io")]
         impl futures_io::AsyncWrite for &$stream {
             fn poll_write(
@@ -289,7 +289,10 @@ macro_rules! stream {
                 self: std::pin::Pin<&mut Self>,
                 _cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(self.shutdown(std::net::Shutdown::Write))
+                std::task::Poll::Ready(match self.shutdown(std::net::Shutdown::Write) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
+                    result => result,
+                })
             }
         }
 
