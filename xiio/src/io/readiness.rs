@@ -101,7 +101,8 @@ pub async fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
 /// Returns the number of bytes taken from the start of `buf`, `0..=buf.len()`.
 ///
 /// A blocking pipe that has room for less than all of `buf` would stop the thread until the rest is taken, so anything
-/// that is no socket is given at most `PIPE_BUF` (4096) bytes at once: a pipe is writable when it has that much room.
+/// that is no socket is given at most `PIPE_BUF` (4096) bytes at once: a pipe is writable when it has that much room. A
+/// terminal is when it has any, so one whose other side takes nothing stops the thread when it is nearly full.
 ///
 /// # Errors
 /// What `write(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.
