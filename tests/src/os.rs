@@ -145,8 +145,9 @@ pub fn start_until(command: &mut Command, word: &str) -> (Child, BufReader<Child
     (child, output)
 }
 
-/// Makes one system call fail for this thread and those it starts, as on a kernel that does not know it.
-pub fn forget_system_call(number: libc::c_long) {
+/// Makes one system call fail for this thread and those it starts: with `ENOSYS` as on a kernel that does not know it, with
+/// `EPERM` as in a sandbox.
+pub fn refuse_system_call(number: libc::c_long, errno: i32) {
     let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
         jt: jump.0,
@@ -156,7 +157,7 @@ pub fn forget_system_call(number: libc::c_long) {
     let mut filter = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0),
         statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), u32::try_from(number).unwrap()),
-        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()),
+        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()),
         statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };

@@ -25,7 +25,11 @@ impl PidFd {
             let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
             check(RawFd::try_from(fd).unwrap_or(-1))
         };
-        let fd = call(Call::Make, open).map_err(explain)?;
+        let fd = call(Call::Make, open).map_err(|error| match error.raw_os_error() {
+            // No permission is needed for it: this is the answer of a sandbox.
+            Some(libc::EPERM) => unsupported(),
+            _ => explain(error),
+        })?;
         // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self(fd))
@@ -65,12 +69,14 @@ impl AsFd for PidFd {
 
 fn explain(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::ENOSYS) => io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this kernel cannot watch processes: `pidfd_open` is missing (it came with Linux 5.3) or forbidden",
-        ),
+        Some(libc::ENOSYS) => unsupported(),
         _ => error,
     }
+}
+
+fn unsupported() -> io::Error {
+    let text = "this kernel cannot watch processes: `pidfd_open` is missing (it came with Linux 5.3) or forbidden";
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
 /// Sends a signal to every process of a group.
