@@ -17,7 +17,9 @@ use crate::unwind::{self, Duty, Node};
 ///
 /// The thread is one of a pool that the whole process shares: at most `min(32, cpus + 4)`, started when needed, gone after ten
 /// idle seconds. More jobs than that wait in a queue; work of unknown length should have a
-/// [`ThreadPool`] of its own. Nothing is handed to a thread before the first poll.
+/// [`ThreadPool`] of its own. So should jobs that wait for other jobs (in a [`run`](crate::run()) that reads a file, say): each
+/// keeps its thread meanwhile, and where all threads are kept so, the others never begin. Nothing is handed to a thread
+/// before the first poll.
 ///
 /// `f` moves to another thread and may outlive a future that is leaked or dropped, so it cannot borrow: move what it needs
 /// in, share it in an `Arc`, or give it back with the value.
