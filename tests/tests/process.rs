@@ -12,7 +12,9 @@ use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
-use xiio_tests::os::{group_of, is_running, join_group_of_parent, pseudo_terminal, wait_until};
+use xiio_tests::os::{
+    group_of, is_running, join_group_of_parent, pseudo_terminal, refuse_system_call, send, wait_until,
+};
 
 const MOMENT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(3600);
@@ -405,6 +407,20 @@ fn stubborn_group_is_killed_after_its_grace_and_the_loop_goes_on() {
         });
     });
     assert!(!is_running(grandchild.get()));
+}
+
+#[test]
+fn child_that_may_not_be_signalled_is_given_up_after_the_grace() {
+    // As for one that runs as another user.
+    refuse_system_call(libc::SYS_pidfd_send_signal, libc::EPERM);
+    xiio::run(async {
+        let start = Instant::now();
+        let mut child = Command::new("sleep").arg("20").grace(MOMENT).spawn().unwrap();
+        assert!(timeout(MOMENT, child.wait()).await.is_err());
+        assert!(start.elapsed() < Duration::from_secs(15));
+        assert!(send(child.id(), SIGKILL));
+        assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
+    });
 }
 
 #[test]

@@ -37,6 +37,9 @@
 //! `std`. Until it is reaped its group can be stopped: a cancellation that comes before (while something in the background
 //! keeps a captured stream open, say) ends what was left behind, too.
 //!
+//! What may not be signalled, as it runs as another user (under `sudo`, say), is given up a second after the grace, and lives
+//! on.
+//!
 //! A [`Child`] that is dropped (by foreign code, by a cancellation while something else is awaited, by a panic) is killed at
 //! once with its group, without a grace, and is reaped without blocking.
 //!

@@ -13,7 +13,8 @@ use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
 use crate::sys::pidfd::{PidFd, leads_group, signal_group};
 
-/// How long the rest of a killed group is waited for. It may hold processes of another user, which live on.
+/// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
+/// that cannot be killed itself.
 const AFTER_KILL: Duration = Duration::from_secs(1);
 
 /// How a child is to be stopped.
@@ -131,7 +132,10 @@ impl Running {
     async fn kill_all(&mut self) {
         if self.status.is_none() {
             let _ = self.signal(libc::SIGKILL);
-            let _ = self.wait().await;
+            let may_live_on = self.pidfd.send_signal(libc::SIGKILL).is_err();
+            if timeout(may_live_on.then_some(AFTER_KILL), self.wait()).await.is_err() {
+                return;
+            }
         } else if !self.members().is_ok_and(|members| members.is_empty()) {
             // They have kept the number of the group since its leader was reaped. So they have if it cannot be found out who
             // they are: there is somebody.
