@@ -266,6 +266,12 @@ impl AsFd for Noted<'_> {
     }
 }
 
+impl io::Read for &Noted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(buf)
+    }
+}
+
 impl Drop for Noted<'_> {
     fn drop(&mut self) {
         let fd = self.0.as_raw_fd();
@@ -290,6 +296,19 @@ fn a_registration_ends_before_its_descriptor_is_closed() {
         trace.borrow_mut().push("dropped");
     });
     assert_eq!(*trace.borrow(), ["closed", "dropped"]);
+}
+
+#[test]
+fn a_registration_ends_before_another_descriptor_takes_the_place() {
+    let trace = RefCell::new(Vec::new());
+    let ((reader, _writer), (other, _other_writer)) = (io::pipe().unwrap(), io::pipe().unwrap());
+    xiio::run(async {
+        let mut io = Async::new(Noted(reader, &trace)).unwrap();
+        // A poll without a future of its own leaves its place in line behind.
+        assert!(futures::poll!(futures::AsyncReadExt::read(&mut &io, &mut [0])).is_pending());
+        *io.get_mut() = Noted(other, &trace);
+        assert_eq!(trace.take(), ["closed"]);
+    });
 }
 
 #[test]

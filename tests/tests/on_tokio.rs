@@ -5,6 +5,7 @@ use std::future::{pending, poll_fn};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use xiio::compat::on_tokio;
+use xiio::io::Read as _;
 use xiio::{Promise, in_thread, sleep, task_group};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -146,6 +148,31 @@ fn many_trees_on_one_thread_hear_of_their_own_events() {
         for (number, tree) in trees.into_iter().enumerate() {
             assert_eq!(tree.await.unwrap(), number as u64);
         }
+    });
+}
+
+#[test]
+fn trees_that_wait_for_one_socket_are_each_woken() {
+    run(async {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = xiio::net::UnixStream::try_from(ours).unwrap();
+        let n_waiting = Cell::new(0);
+        let read_one = || {
+            on_tokio(async {
+                let (mut byte, mut ours) = ([0], &ours);
+                let mut read = pin!(ours.read(&mut byte));
+                assert!(futures::poll!(read.as_mut()).is_pending());
+                n_waiting.set(n_waiting.get() + 1);
+                read.await.unwrap()
+            })
+        };
+        let write = async {
+            while n_waiting.get() < 2 {
+                tokio::task::yield_now().await;
+            }
+            theirs.write_all(b"xy").unwrap();
+        };
+        assert_eq!(tokio::join!(read_one(), read_one(), write), (1, 1, ()));
     });
 }
 

@@ -98,6 +98,10 @@ impl<T: AsFd> Async<T> {
     /// must be non-blocking.
     pub fn get_mut(&mut self) -> &mut T {
         self.source = RefCell::default();
+        #[cfg(feature = "futures-io")]
+        {
+            self.slots = super::futures::Slots::default();
+        }
         &mut self.inner
     }
 

@@ -144,12 +144,13 @@ impl Source {
 
     /// Whether `wait` stands in a line of this source.
     pub(crate) fn has(&self, wait: &Wait) -> bool {
-        Rc::ptr_eq(&self.watched, &wait.watched)
+        Rc::ptr_eq(&self.watched, &wait.source.watched)
     }
 
     /// One place in the line of those who wait for this direction.
     pub(crate) fn wait(&self, direction: Direction) -> Wait {
-        Wait { watched: Rc::clone(&self.watched), direction, key: None }
+        let source = Self::new(Rc::clone(&self.watched), Weak::clone(&self.reactor));
+        Wait { source, direction, key: None }
     }
 }
 
@@ -167,7 +168,8 @@ impl Drop for Source {
 
 /// A waiter of one direction; leaves the line when it is dropped.
 pub(crate) struct Wait {
-    watched: Rc<Watched>,
+    /// Keeps the descriptor watched, whoever else has ceased to.
+    source: Source,
     direction: Direction,
     key: Option<usize>,
 }
@@ -176,7 +178,7 @@ impl Wait {
     /// Asks to be woken at the next event.
     pub(crate) fn register(&mut self, cx: &mut Context<'_>) {
         let waker = Some(cx.waker().clone());
-        let side = self.watched.side(self.direction);
+        let side = self.source.watched.side(self.direction);
         match self.key {
             Some(key) => {
                 let before = std::mem::replace(&mut side.waiters.borrow_mut()[key], waker);
@@ -188,14 +190,14 @@ impl Wait {
 
     /// Whether the next event will wake somebody: it is asked to, and has not since.
     pub(crate) fn is_registered(&self) -> bool {
-        self.key.is_some_and(|key| self.watched.side(self.direction).waiters.borrow()[key].is_some())
+        self.key.is_some_and(|key| self.source.watched.side(self.direction).waiters.borrow()[key].is_some())
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            let waker = self.watched.side(self.direction).waiters.borrow_mut().remove(key);
+            let waker = self.source.watched.side(self.direction).waiters.borrow_mut().remove(key);
             drop(waker);
         }
     }
