@@ -148,7 +148,7 @@ pub(super) async fn resolve(target: &(impl Target + ?Sized)) -> io::Result<Vec<S
         Named::Host(host, port) => look_up(host, port).await?,
     };
     if addrs.is_empty() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "the name stands for no address"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "expected at least one address, got none"));
     }
     Ok(addrs)
 }
