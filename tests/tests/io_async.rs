@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use xiio::io::{Async, BufRead, BufReader, Read, Unchanged, Write, copy};
+use xiio::io::{Async, BufRead, BufReader, BufWriter, Read, Unchanged, Write, copy};
 use xiio::{Promise, join, task_group, timeout, yield_now};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -553,4 +553,76 @@ fn readable_is_true_when_it_returns() {
             assert_eq!(a.get_ref().recv(&mut [0; 8]).unwrap(), 1);
         }
     });
+}
+
+#[test]
+fn few_bytes_are_held_back_until_they_are_many_or_flushed() {
+    let piece = [7; 1000];
+    let sent = xiio::run(async {
+        let mut writer = BufWriter::new(Vec::new());
+        for n_written in 1..=8 {
+            writer.write_all(&piece).await.unwrap();
+            assert_eq!((writer.get_ref().len(), writer.buffer().len()), (0, n_written * piece.len()));
+        }
+        writer.write_all(&piece).await.unwrap();
+        assert_eq!((writer.get_ref().len(), writer.buffer().len()), (8 * piece.len(), piece.len()));
+        writer.flush().await.unwrap();
+        assert!(writer.buffer().is_empty());
+        writer.into_inner()
+    });
+    assert_eq!(sent, piece.repeat(9));
+}
+
+#[test]
+fn many_bytes_go_behind_those_held_back() {
+    let many = vec![2; 20_000];
+    let sent = xiio::run(async {
+        let mut writer = BufWriter::new(Vec::new());
+        writer.write_all(&[1]).await.unwrap();
+        writer.write_all(&many).await.unwrap();
+        assert!(writer.buffer().is_empty());
+        writer.write_all_vectored(&mut [IoSlice::new(&[3]), IoSlice::new(&[4, 5])]).await.unwrap();
+        assert_eq!(writer.buffer(), [3, 4, 5]);
+        writer.write_all_vectored(&mut [IoSlice::new(&many), IoSlice::new(&[6])]).await.unwrap();
+        writer.flush().await.unwrap();
+        writer.into_inner()
+    });
+    assert_eq!(sent, [&[1], &many[..], &[3, 4, 5], &many[..], &[6]].concat());
+}
+
+#[test]
+fn a_cancelled_flush_goes_on_where_it_was() {
+    let (mut reader, writer) = pipe();
+    let message: Vec<u8> = (0..8_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    xiio::run(async {
+        let mut writer = BufWriter::new(writer);
+        // The pipe is nearly full, so that a part of the message fits.
+        let n_full = (writer.get_mut().write_with(|mut pipe| pipe.write(&[0; 1 << 20]))).await.unwrap();
+        reader.read_exact(&mut vec![0; 4096]).await.unwrap();
+        writer.write_all(&message).await.unwrap();
+        assert!(timeout(Duration::from_millis(1), writer.flush()).await.is_err());
+        assert!(!writer.buffer().is_empty() && writer.buffer().len() < message.len());
+        let mut received = vec![0; n_full - 4096 + message.len()];
+        join!(async { writer.flush().await.unwrap() }, async { reader.read_exact(&mut received).await.unwrap() });
+        assert_eq!(received[n_full - 4096..], message);
+    });
+}
+
+#[test]
+fn a_writer_that_takes_nothing_is_an_error() {
+    xiio::run(async {
+        let mut writer = BufWriter::new(Full);
+        writer.write_all(b"held back").await.unwrap();
+        assert_eq!(writer.flush().await.unwrap_err().kind(), ErrorKind::WriteZero);
+        assert_eq!(writer.buffer(), b"held back");
+    });
+}
+
+/// Takes nothing.
+struct Full;
+
+impl Write for Full {
+    async fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Ok(0)
+    }
 }

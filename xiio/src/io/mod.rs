@@ -4,7 +4,7 @@
 //! - [`Async`]: for one that is owned. It is made non-blocking and registered once, which saves two system calls each time
 //!   something waits.
 //! - [`Read`], [`Write`], [`BufRead`]: what everything that is read and written here has in common, with [`copy`],
-//!   [`BufReader`] and [`Take`] on top.
+//!   [`BufReader`], [`BufWriter`] and [`Take`] on top.
 //!
 //! # The traits
 //! They are the traits of `std::io` with `async` methods, one required method each, and code written for `std` needs no
@@ -28,6 +28,7 @@
 //! A read that waits is a `recv(2)` that would block the first time, then none: registered edge-triggered, a stream is known to be
 //! empty when a read was short. So request and answer over one stream cost one wait, one read and one write each.
 
+mod buf_writer;
 mod buffered;
 mod copy;
 #[cfg(feature = "futures-io")]
@@ -38,6 +39,7 @@ mod std_types;
 mod traits;
 mod unchanged;
 
+pub use buf_writer::BufWriter;
 pub use buffered::{BufRead, BufReader, Lines};
 pub use copy::copy;
 pub use nonblocking::Async;
