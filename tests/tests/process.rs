@@ -13,7 +13,7 @@ use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    group_of, is_running, join_group_of_parent, pseudo_terminal, refuse_system_call, send, wait_until,
+    group_of, is_running, join_group_of_parent, pseudo_terminal, refuse_system_call, rerun, send, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -599,6 +599,23 @@ fn child_leads_a_group_except_where_it_reads_the_terminal() {
         assert!(group(sleep().stdin(terminal).own_group(true)).await);
         assert!(!group(sleep().stdin(Stdio::null()).own_group(false)).await);
     });
+}
+
+#[test]
+fn streams_of_a_child_may_be_crossed() {
+    let output = rerun("program_that_crosses_the_streams_of_its_child").stderr(std::process::Stdio::piped()).output();
+    let output = output.unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("from stderr") && !stdout.contains("from stdout"), "{stdout}");
+    assert!(stderr.contains("from stdout") && !stderr.contains("from stderr"), "{stderr}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_crosses_the_streams_of_its_child() {
+    let mut command = shell("echo from stdout; echo from stderr >&2");
+    let status = xiio::run(command.stdout(io::stderr()).stderr(io::stdout()).status());
+    assert!(status.unwrap().success());
 }
 
 #[test]

@@ -32,6 +32,10 @@ enum Target {
     Inherit,
     Null,
     Piped,
+    /// The standard output of this process.
+    Stdout,
+    /// The standard error of this process.
+    Stderr,
     Descriptor(OwnedFd),
 }
 
@@ -60,7 +64,9 @@ impl Stdio {
             Target::Inherit => Origin::Inherited,
             Target::Piped => Origin::Piped,
             Target::Descriptor(fd) if fd.is_terminal() => Origin::Terminal,
-            Target::Null | Target::Descriptor(_) => Origin::Other,
+            Target::Stdout if io::stdout().is_terminal() => Origin::Terminal,
+            Target::Stderr if io::stderr().is_terminal() => Origin::Terminal,
+            Target::Null | Target::Stdout | Target::Stderr | Target::Descriptor(_) => Origin::Other,
         }
     }
 }
@@ -71,6 +77,8 @@ impl From<Stdio> for std::process::Stdio {
             Target::Inherit => Self::inherit(),
             Target::Null => Self::null(),
             Target::Piped => Self::piped(),
+            Target::Stdout => io::stdout().into(),
+            Target::Stderr => io::stderr().into(),
             Target::Descriptor(fd) => fd.into(),
         }
     }
@@ -93,6 +101,30 @@ macro_rules! stdio_from_descriptors {
             }
         }
     )*};
+}
+
+/// The standard output of this process, for another stream of the child.
+///
+/// # Examples
+/// ```
+/// use xiio::process::Command;
+///
+/// # xiio::run(async {
+/// let status = Command::new("ls").arg("/nowhere").stderr(std::io::stdout()).status().await?;
+/// assert!(!status.success());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+impl From<io::Stdout> for Stdio {
+    fn from(_: io::Stdout) -> Self {
+        Self { target: Target::Stdout }
+    }
+}
+
+/// The standard error of this process, for another stream of the child.
+impl From<io::Stderr> for Stdio {
+    fn from(_: io::Stderr) -> Self {
+        Self { target: Target::Stderr }
+    }
 }
 
 stdio_from_descriptors!(OwnedFd, File, PipeReader, PipeWriter, UnixStream);
