@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::pin::pin;
+use std::time::Duration;
 
 use xiio::inspect::ReportKind;
-use xiio::{Promise, bracket, branch, race, shield, sleep, task_group, timeout, yield_now};
+use xiio::{CancelTask, Promise, bracket, branch, join, now, race, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::{
-    DropBomb, DropCount, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way, millis, rounds,
-    run,
+    DropBomb, DropCount, DropFlag, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way,
+    millis, rounds, run,
 };
 
 // Shields.
@@ -559,24 +560,70 @@ fn a_grace_drops_a_body_a_shield_and_a_deferred_cleanup_too() {
 }
 
 #[xiio::test(virtual_time)]
-async fn a_grace_does_not_bound_what_a_group_or_a_handle_cancels() {
-    let n_cleaned = Cell::new(0);
-    let cleanup = || {
-        shield(async {
-            sleep(LONG).await;
-            n_cleaned.set(n_cleaned.get() + 1);
-        })
-    };
-    task_group!(grace = millis(5), |tg| {
-        let task = tg.spawn(cleanup());
+async fn a_grace_bounds_what_a_group_or_a_handle_cancels_and_nothing_else() {
+    let (reports, n_drops, start) = (Reports::new(), DropCount::new(), now());
+    task_group!(name = "short", grace = millis(5), |tg| {
+        let flag = n_drops.flag();
+        let stuck = |flag: DropFlag| async move {
+            flag.touch();
+            shield(pending::<()>()).await;
+        };
+        let lives_on = tg.spawn(sleep(millis(20)));
+        let task = tg.spawn(stuck(flag));
         yield_now().await;
-        task.cancel().await;
-        assert_eq!(n_cleaned.get(), 1);
-        tg.spawn(cleanup());
+        assert!(task.cancel().await.is_none());
+        assert_eq!((n_drops.get(), now() - start), (1, millis(5)));
+        lives_on.await;
+        assert_eq!(now() - start, millis(20));
+        tg.spawn(stuck(n_drops.flag()));
+        tg.spawn(shield(sleep(millis(4))));
         yield_now().await;
         tg.cancel();
     });
-    assert_eq!(n_cleaned.get(), 2);
+    assert_eq!((n_drops.get(), now() - start), (2, millis(25)));
+    assert_eq!(reports.kinds(), [ReportKind::GraceOver; 2]);
+    for text in reports.texts() {
+        assert!(text.contains("the grace of group `short` is over") && text.contains("task (cleaning up)"), "{text}");
+        assert_eq!(text.matches("task (").count(), 1, "{text}");
+    }
+}
+
+#[xiio::test(virtual_time)]
+async fn each_task_that_is_cancelled_by_itself_has_the_whole_grace() {
+    let (reports, trace, start) = (Reports::new(), Trace::new(), now());
+    let cleanup = async |millis_needed, name: &str| {
+        shield(sleep(millis(millis_needed))).await;
+        trace.note(format!("{name} ran on"));
+    };
+    task_group!(grace = millis(10), |tg| {
+        let tasks =
+            [(1000, "stuck"), (8, "first"), (14, "second")].map(|(needed, name)| tg.spawn(cleanup(needed, name)));
+        yield_now().await;
+        let [stuck, first, second] = tasks;
+        let at_end = async |cancel: CancelTask<()>, name: &str| {
+            cancel.await;
+            trace.note(format!("{name} {}", (now() - start).as_millis()));
+        };
+        join!(at_end(stuck.cancel(), "stuck"), at_end(first.cancel(), "first"), async {
+            sleep(millis(6)).await;
+            at_end(second.cancel(), "second").await;
+        });
+    });
+    trace.assert(&["first 8", "stuck 10", "second 14"]);
+    assert_eq!(reports.kinds(), [ReportKind::GraceOver]);
+}
+
+#[xiio::test(virtual_time)]
+async fn a_grace_longer_than_the_clock_s_range_is_none() {
+    let reports = Reports::new();
+    let start = now();
+    task_group!(grace = Duration::MAX, |tg| {
+        tg.spawn(shield(sleep(LONG)));
+        yield_now().await;
+        tg.cancel();
+    });
+    assert_eq!(now() - start, LONG);
+    reports.assert_none();
 }
 
 #[test]

@@ -35,7 +35,7 @@ use names::Names;
 /// | `timeout = Duration` | cancels the body and the tasks after that time; the expression is a `Result<V, Elapsed>`. An `Option<Duration>` will do, too; `None` is no limit |
 /// | `deadline = Instant` | the same for a point in time |
 /// | `limit = usize` | how many tasks run at once; the others wait for their turn |
-/// | `grace = Duration` | how long cleanup may take after the cancellation of the whole group before it is dropped. What `tg.cancel()` or `Task::cancel` cancels has the time that it needs |
+/// | `grace = Duration` | how long cleanup may take after a cancellation, of the whole group or of single tasks, before it is dropped |
 ///
 /// They are evaluated once, in the order written, in the function around.
 ///

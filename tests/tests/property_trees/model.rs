@@ -75,6 +75,16 @@ struct Life {
     facts: Vec<Fact>,
 }
 
+impl Life {
+    /// Cuts the cleanup of a cancelled node off at `kill`. Panics in it are no more than reported then.
+    fn cut_off(&mut self, kill: Time) {
+        if kill < self.end {
+            (self.end, self.outcome) = (kill, Outcome::Cancelled(None));
+            self.facts.retain(|&Fact(at, ..)| at < kill);
+        }
+    }
+}
+
 /// What a run of the plan has to come to: its value or the panic of a node, and every fact.
 pub(crate) fn predict(plan: &Plan) -> (Result<Flow, Id>, BTreeSet<Fact>) {
     let life = live(&plan.root, 0, NEVER);
@@ -269,7 +279,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn round(&self, start: Time, cancel_body: Time, cancel_tasks: Time) -> Round {
+    /// The tasks that are cancelled clean up until `kill_tasks`.
+    fn round(&self, start: Time, cancel_body: Time, cancel_tasks: Time, kill_tasks: Time) -> Round {
         let mut round = Round { end: start, first_failure: None, tasks_cancelled: NEVER, facts: Vec::new() };
         if let Some(body) = self.body {
             let is_failure = |outcome| !matches!(outcome, Outcome::Value(Ok(())));
@@ -287,7 +298,8 @@ impl<'a> Members<'a> {
             }
             let end = match task {
                 Waiting::Member(task) => {
-                    let life = live(task, begin, cancel_tasks);
+                    let mut life = live(task, begin, cancel_tasks);
+                    life.cut_off(kill_tasks);
                     let end = life.end;
                     round.add(life, |outcome| self.is_failure(outcome));
                     end
@@ -335,12 +347,15 @@ impl<'a> Members<'a> {
     }
 
     fn live(&self, start: Time, cancel: Time) -> Life {
-        let undisturbed = self.round(start, NEVER, NEVER);
-        let alone = self.round(start, NEVER, undisturbed.tasks_cancelled);
+        let tasks_cancelled = self.round(start, NEVER, NEVER, NEVER).tasks_cancelled;
+        let kill_tasks = self.grace.map_or(NEVER, |grace| tasks_cancelled.saturating_add(grace));
+        let alone = self.round(start, NEVER, tasks_cancelled, kill_tasks);
         let failure = alone.first_failure.map(|(at, outcome)| Cause { at, outcome });
         let mut cause = self.first_cause(failure, start, cancel, alone.end);
         let stopped = cause.map_or(NEVER, |cause| cause.at);
-        let Round { mut end, mut facts, .. } = self.round(start, stopped, undisturbed.tasks_cancelled.min(stopped));
+        // Once the group as a whole is cancelled its grace is that of all.
+        let kill_tasks = if stopped < kill_tasks { NEVER } else { kill_tasks };
+        let Round { mut end, mut facts, .. } = self.round(start, stopped, tasks_cancelled.min(stopped), kill_tasks);
         let mut is_killed = self.kill(cause, &mut end, &mut facts);
         for cleanup in self.deferred.iter().rev() {
             if is_killed {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::options::GroupOptions;
 use super::task::Task;
@@ -11,7 +12,7 @@ use crate::error::Payload;
 use crate::report::{ReportKind, report, report_panic, spawned_at};
 use crate::runtime::Runtime;
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 use crate::unwind::{self, Duty, Inspection, Node, Owner};
 
 type Deferred<'env> = Pin<Box<dyn Future<Output = ()> + 'env>>;
@@ -144,6 +145,17 @@ impl<'env> Group<'env> {
             Cause::Panic(payload) => report_panic(&format!("{} panicked as well", who()), payload),
             Cause::Elapsed | Cause::BodyExit | Cause::ParentCancelled => {}
         }
+    }
+
+    /// When the grace is over of what is cancelled now. What lies beyond the clock's range is never.
+    fn end_of_grace(&self) -> Option<Instant> {
+        let grace = self.options.borrow().grace;
+        grace.and_then(|grace| now().checked_add(grace))
+    }
+
+    fn report_cut_off(&self, rest: &Inspection) {
+        let text = format!("the grace of {} is over; dropped while cleaning up:\n{rest}", self.title());
+        report(ReportKind::GraceOver, text);
     }
 
     fn title(&self) -> String {
@@ -313,6 +325,11 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
             true => Reaction::CancelRest,
         }
     }
+
+    fn end_of_grace(&self) -> Option<Instant> {
+        // The grace of the whole is looked at by `Run`.
+        if self.is_cancelled { None } else { self.group.end_of_grace() }
+    }
 }
 
 impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
@@ -349,10 +366,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         if std::mem::replace(&mut self.is_cancelling, true) {
             return;
         }
-        let grace = self.group.options.borrow().grace;
-        if let Some(grace) = grace {
-            self.grace = Deadline::after(grace);
-        }
+        self.grace.reset(self.group.end_of_grace());
         self.group.set.doom_all();
         self.body.cancel();
     }
@@ -400,9 +414,30 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         }
     }
 
+    /// Cuts off the tasks that were cancelled by themselves and that their grace was not enough for; `true` if there are any.
+    fn cut_off_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut are_any = false;
+        while !self.is_cancelling {
+            let end = self.group.set.end_of_first_grace();
+            if self.grace.instant() != end {
+                self.grace.reset(end);
+            }
+            if !self.grace.poll_elapsed(cx) {
+                break;
+            }
+            let drawing = self.group.set.cut_off_first(&mut self.body);
+            self.group.report_cut_off(&drawing);
+            are_any = true;
+        }
+        are_any
+    }
+
     /// What comes after the tasks, until nothing is left: a deferred cleanup may spawn again.
     fn poll_rest(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            if self.cut_off_late(cx) {
+                tasks = self.group.set.poll(cx, &mut self.body);
+            }
             std::task::ready!(self.end_if_due(tasks, cx));
             std::task::ready!(self.poll_deferred(cx));
             if self.group.set.is_empty() {
@@ -427,9 +462,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     fn abandon(&mut self, cx: &mut Context<'_>) {
         self.grace.reset(None);
         let rest = unwind::inspect(|| self.draw(cx));
-        let title = self.group.title();
-        let text = format!("the grace of {title} is over; dropped while cleaning up:\n{rest}");
-        report(ReportKind::GraceOver, text);
+        self.group.report_cut_off(&rest);
         self.body.abandon();
         let cleanup = self.cleanup.take();
         let panics = [

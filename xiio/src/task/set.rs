@@ -3,12 +3,14 @@
 mod ending;
 mod polling;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use super::block;
 use super::handle::Handle;
@@ -19,7 +21,7 @@ use super::schedule;
 use super::waker;
 use crate::error::Payload;
 use crate::report::report_panic;
-use crate::unwind;
+use crate::unwind::{self, Inspection};
 
 /// How a task has ended that gave no value.
 pub(crate) enum Ended {
@@ -66,6 +68,9 @@ pub(crate) trait Members {
 
     /// A task has ended without a value; says what becomes of its siblings.
     fn end_task(&mut self, ended: Ended, location: &'static Location<'static>) -> Reaction;
+
+    /// Until when a task may clean up that is cancelled now; `None` if that is not its own affair.
+    fn end_of_grace(&self) -> Option<Instant>;
 }
 
 /// Tasks that may borrow for `'env`, polled by whoever polls the set and dropped with it.
@@ -94,6 +99,8 @@ pub(super) struct Core {
     /// There is something to do before the next poll: a task is doomed, the last round is over, or the order is drawn.
     is_unusual: Cell<bool>,
     n_holding: Cell<usize>,
+    /// Tasks that clean up, until when they may, the first one first. Counted.
+    cleaning: RefCell<VecDeque<(Instant, TaskRef)>>,
     /// More has happened since the last poll than that tasks wait: the group has to look at all that it looks at.
     is_eventful: Cell<bool>,
     /// One poll may be made although the turn is over. Not so where it ends in the middle: whoever comes next is the first
@@ -137,6 +144,7 @@ impl Core {
             is_unusual: Cell::new(schedule::is_seeded()),
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
+            cleaning: RefCell::default(),
             is_eventful: Cell::new(true),
             is_granted: Cell::new(false),
             // The body is in the queue from the start, and who polls the set knows it.
@@ -380,6 +388,16 @@ impl<'env> TaskSet<'env> {
     /// Whether the rest is to be cancelled, but those that are ready have not all been polled yet.
     pub(crate) fn is_in_last_round(&self) -> bool {
         self.core().is_some_and(|core| core.last_round.get() != LastRound::None)
+    }
+
+    /// When the grace is over of the first task that has one of its own.
+    pub(crate) fn end_of_first_grace(&self) -> Option<Instant> {
+        self.core()?.end_of_first_grace()
+    }
+
+    /// Drops the task of which the grace is over first, whatever it holds; gives a drawing of it.
+    pub(crate) fn cut_off_first(&self, members: &mut dyn Members) -> Inspection {
+        self.core().map(|core| core.cut_off_first(members)).unwrap_or_default()
     }
 
     /// Drops every task, whatever it holds. Gives the first panic of a destructor.

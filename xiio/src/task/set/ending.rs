@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::Waker;
+use std::time::Instant;
 
 use super::{Core, Ended, LastRound, Members, Reaction};
 use crate::error::Payload;
 use crate::report::{report_panic, spawned_at};
 use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
 use crate::task::waker;
-use crate::unwind::{Cancel, Owner};
+use crate::unwind::{self, Cancel, Inspection, Owner};
 
 impl Core {
     pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
@@ -43,20 +44,57 @@ impl Core {
         if header.has(STARTED) {
             let cancel = catch_unwind(AssertUnwindSafe(|| owner_of(task).cancel()));
             match cancel {
-                Ok(Cancel::PollOn) => return waker::wake_at_home(task),
+                Ok(Cancel::PollOn) => return self.let_clean_up(task, members),
                 Ok(Cancel::Drop) => {}
                 Err(payload) => {
                     // A waker of a node panicked; the scope unwinds all the same.
                     report_task_panic(payload, header.location);
-                    return waker::wake_at_home(task);
+                    return self.let_clean_up(task, members);
                 }
             }
         }
+        self.cut_off(task, members);
+    }
+
+    fn let_clean_up(&self, task: TaskRef, members: &dyn Members) {
+        if let Some(end) = members.end_of_grace() {
+            task.clone_ref();
+            self.cleaning.borrow_mut().push_back((end, task));
+        }
+        waker::wake_at_home(task);
+    }
+
+    /// Drops the future of a task, whatever it holds.
+    fn cut_off(&self, task: TaskRef, members: &mut dyn Members) {
         let ended = match drop_future(task) {
             Ok(()) => Ended::Cancelled,
             Err(payload) => Ended::Panicked(payload),
         };
         self.retire(task, Some(ended), members);
+    }
+
+    pub(super) fn end_of_first_grace(&self) -> Option<Instant> {
+        let mut cleaning = self.cleaning.borrow_mut();
+        while let Some((end, task)) = cleaning.front() {
+            if !task.header().has(DONE) {
+                return Some(*end);
+            }
+            task.drop_ref();
+            cleaning.pop_front();
+        }
+        None
+    }
+
+    pub(super) fn cut_off_first(&self, members: &mut dyn Members) -> Inspection {
+        let first = self.cleaning.borrow_mut().pop_front();
+        let Some((_, task)) = first else { return Inspection::default() };
+        let drawing = unwind::inspect(|| self.draw_task(task, members));
+        // It may have ended by being drawn.
+        if !task.header().has(DONE) {
+            self.cut_off(task, members);
+        }
+        task.drop_ref();
+        drawing
     }
 
     /// Takes a task out whose future is gone and that nobody cares for; `false` if there is more to do.
@@ -155,6 +193,7 @@ impl Core {
             wake_joiner(joiner, location);
         }
         self.last_round.set(LastRound::None);
+        self.cleaning.take().iter().for_each(|(_, task)| task.drop_ref());
         for queue in [&self.ready, &self.waiting] {
             while let Some(task) = queue.pop() {
                 task.header().unset(QUEUED);

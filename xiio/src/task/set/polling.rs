@@ -289,24 +289,38 @@ impl Core {
         tasks.iter().for_each(|task| task.clone_ref());
         for task in tasks {
             Shift::drop_stray_scope();
-            let header = task.header();
-            if !header.has(DONE) {
-                let stage = match (header.has(STARTED), owner_of(task).is_unwinding()) {
-                    (false, _) => " (not started)",
-                    (true, true) => " (cleaning up)",
-                    (true, false) => "",
-                };
-                unwind::inspecting(|drawing| drawing.enter(format!("task{stage}, {}", spawned_at(header.location))));
-                if header.has(STARTED)
-                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))
-                {
-                    self.end_panicked(payload, members);
-                }
-                unwind::inspecting(unwind::Inspection::leave);
-            }
+            self.draw_member(task, members);
             task.drop_ref();
         }
         Drained::Interrupted
+    }
+
+    /// Draws one task, where nothing else of the set is polled.
+    #[cold]
+    pub(super) fn draw_task(&self, task: TaskRef, members: &mut dyn Members) {
+        let _shift = Shift::begin();
+        let _depth = Descent::new(self);
+        self.draw_member(task, members);
+        self.polling.set(None);
+    }
+
+    fn draw_member(&self, task: TaskRef, members: &mut dyn Members) {
+        let header = task.header();
+        if header.has(DONE) {
+            return;
+        }
+        let stage = match (header.has(STARTED), owner_of(task).is_unwinding()) {
+            (false, _) => " (not started)",
+            (true, true) => " (cleaning up)",
+            (true, false) => "",
+        };
+        unwind::inspecting(|drawing| drawing.enter(format!("task{stage}, {}", spawned_at(header.location))));
+        if header.has(STARTED)
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))
+        {
+            self.end_panicked(payload, members);
+        }
+        unwind::inspecting(unwind::Inspection::leave);
     }
 }
 
