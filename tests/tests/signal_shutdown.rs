@@ -238,3 +238,45 @@ fn program_that_shields() {
         xiio::join!(work, bracket((), async |_| ready_and_wait().await, stop));
     });
 }
+
+#[test]
+fn a_cleanup_that_panics_keeps_no_program_from_its_signal() {
+    for program in ["program_whose_cleanup_panics", "program_whose_destructor_panics"] {
+        let end = run_program(program, &[("ready", SIGTERM)]);
+        assert_eq!((end.status.signal(), &*end.output), (Some(SIGTERM), "cleaned up\n"), "{program}: {}", end.errors);
+        assert!(end.errors.contains("xiio: a ") && end.errors.contains("panicked: in the end"), "{}", end.errors);
+    }
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_whose_cleanup_panics() {
+    xiio::Builder::new().cancel_on(&[SIGTERM]).run(async {
+        let cleans_up = bracket(
+            (),
+            async |_| sleep(LONG).await,
+            async |_| {
+                sleep(Duration::from_millis(5)).await;
+                say("cleaned up");
+            },
+        );
+        let panics = bracket((), async |_| ready_and_wait().await, async |_| panic!("in the end"));
+        futures::join!(cleans_up, panics);
+    });
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_whose_destructor_panics() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            say("cleaned up");
+            panic!("in the end");
+        }
+    }
+    xiio::Builder::new().cancel_on(&[SIGTERM]).run(async {
+        let _bomb = Bomb;
+        ready_and_wait().await;
+    });
+}

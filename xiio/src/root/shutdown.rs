@@ -13,18 +13,19 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::io::Readiness;
 use crate::pin::Pinned;
-use crate::report::{ReportKind, report};
+use crate::report::{ReportKind, drop_safely, report, report_panic};
 use crate::runtime::{Config, Runtime, block_on};
 use crate::sys::fd::Direction;
 use crate::sys::signal::{Subscription, die_by, name};
 use crate::time::Deadline;
-use crate::unwind::{Inspection, Owner};
+use crate::unwind::{Cancel, Inspection, Owner};
 
 /// How long a cleanup may take before it is spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -90,6 +91,25 @@ impl Watch<'_> {
         false
     }
 
+    fn cancel(&mut self, tree: &mut Option<Tree<'_>>) {
+        if self.owner.cancel() == Cancel::Drop {
+            drop_safely(tree.take());
+        }
+        self.patience = Deadline::after(PATIENCE);
+    }
+
+    /// Polls the tree. After a signal its panics are reports: nothing may keep the process from dying by the signal.
+    fn poll_tree(&mut self, tree: &mut Option<Tree<'_>>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        if self.received.is_none() {
+            return self.owner.poll_slot(Pin::new(tree), cx);
+        }
+        catch_unwind(AssertUnwindSafe(|| self.owner.poll_slot(Pin::new(tree), cx))).unwrap_or_else(|payload| {
+            report_panic("a cleanup panicked", payload);
+            drop_safely(tree.take());
+            Poll::Ready(None)
+        })
+    }
+
     fn poll_patience(&mut self, cx: &mut Context<'_>) {
         if let Some(signal) = self.received
             && self.patience.poll_elapsed(cx)
@@ -111,12 +131,12 @@ impl Future for Shutdown<'_, '_> {
     type Output = Result<(), Signalled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (mut slot, watch) = self.project();
+        let (slot, watch) = self.project();
+        let tree = slot.get_mut();
         if watch.poll_signal(cx) {
-            watch.owner.cancel_slot(slot.as_mut());
-            watch.patience = Deadline::after(PATIENCE);
+            watch.cancel(tree);
         }
-        match (watch.owner.poll_slot(slot, cx), watch.received) {
+        match (watch.poll_tree(tree, cx), watch.received) {
             (Poll::Pending, _) => {
                 watch.poll_patience(cx);
                 Poll::Pending
