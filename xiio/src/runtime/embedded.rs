@@ -7,6 +7,7 @@
 //! the foreign loop.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use super::{CURRENT, Config, Runtime};
+use super::{CURRENT, Config, Runtime, end_in_panic};
 use crate::reactor::Direction;
 use crate::sys;
 use crate::task::budget;
@@ -91,15 +92,22 @@ impl<F: Future> Embedded<F> {
         Poll::Pending
     }
 
-    fn poll_root(bridge: &Bridge, waker: &Waker, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
+    fn poll_root(
+        bridge: &Bridge,
+        waker: &Waker,
+        owner: &mut Owner,
+        mut future: Pin<&mut Option<F>>,
+    ) -> Poll<F::Output> {
         if !bridge.is_woken.swap(false, Ordering::SeqCst) {
             return Poll::Pending;
         }
         budget::refill();
-        match owner.poll_slot(future, &mut Context::from_waker(waker)) {
-            Poll::Ready(Some(value)) => Poll::Ready(value),
+        let cx = &mut Context::from_waker(waker);
+        match catch_unwind(AssertUnwindSafe(|| owner.poll_slot(future.as_mut(), cx))) {
+            Ok(Poll::Ready(Some(value))) => Poll::Ready(value),
             // Nobody cancels the root.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            Ok(Poll::Ready(None) | Poll::Pending) => Poll::Pending,
+            Err(payload) => end_in_panic(future, payload),
         }
     }
 }

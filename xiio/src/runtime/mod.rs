@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::error::Payload;
 use crate::reactor::Reactor;
 use crate::report::{report_panic, wake_all};
 use crate::sys;
@@ -304,14 +305,18 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
     let mut future = pin!(Some(future));
     match catch_unwind(AssertUnwindSafe(|| drive(&runtime, future.as_mut()))) {
         Ok(value) => (value, runtime.leftover()),
-        Err(payload) => {
-            // Not in the middle of an unwinding, where a destructor that panics as well would abort.
-            if let Err(second) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
-                report_panic("a destructor panicked", second);
-            }
-            resume_unwind(payload)
-        }
+        Err(payload) => end_in_panic(future, payload),
     }
+}
+
+/// Drops a root that has panicked, and goes on with its panic.
+#[cold]
+fn end_in_panic<F>(mut root: Pin<&mut Option<F>>, payload: Payload) -> ! {
+    // Not in the middle of an unwinding, where a destructor that panics as well would abort.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| root.set(None))) {
+        report_panic("a destructor panicked", second);
+    }
+    resume_unwind(payload)
 }
 
 fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Output {
