@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, mpsc};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use xiio::thread::{ThreadPool, is_cancelled};
 use xiio::{Promise, gather, in_thread, sleep, task_group, try_task_group, yield_now};
+use xiio_tests::poll::{self, OnWake};
+use xiio_tests::run;
 
 /// More than any test here should take.
 const LONG: Duration = Duration::from_secs(30);
@@ -301,6 +304,53 @@ fn result_that_panics_when_dropped_does_not_take_the_worker() {
     assert!(xiio::run(cancel_when(&begun, job.abandon_on_cancel())).is_none());
     release.send(()).unwrap();
     assert_eq!(xiio::run(pool.run(|| 7)), 7);
+}
+
+/// Panics when it is dropped, and so does the payload of that panic.
+struct DoubleBomb;
+
+impl Drop for DoubleBomb {
+    fn drop(&mut self) {
+        struct Payload;
+        impl Drop for Payload {
+            fn drop(&mut self) {
+                panic!("the payload as well");
+            }
+        }
+        std::panic::panic_any(Payload);
+    }
+}
+
+#[test]
+fn payload_that_panics_when_dropped_does_not_take_the_worker() {
+    let pool = ThreadPool::new(1);
+    let (release, released) = mpsc::channel::<()>();
+    let begun = Promise::new();
+    let begin = begun.clone();
+    let job = pool.run(move || {
+        begin.set(()).unwrap();
+        released.recv_timeout(LONG).unwrap();
+        DoubleBomb
+    });
+    assert!(run(cancel_when(&begun, job.abandon_on_cancel())).is_none());
+    release.send(()).unwrap();
+    assert_eq!(run(pool.run(|| 7)), 7);
+}
+
+#[test]
+fn waker_that_panics_with_such_a_payload_loses_no_job() {
+    let pool = ThreadPool::new(1);
+    let (release, released) = mpsc::channel::<()>();
+    let mut first = pin!(pool.run(move || released.recv_timeout(LONG).unwrap()));
+    assert!(poll::with(&Arc::new(OnWake(|| drop(DoubleBomb))), first.as_mut()).is_pending());
+    let second = run(async {
+        let mut second = pin!(pool.run(|| 7));
+        assert!(poll::once(second.as_mut()).await.is_none());
+        // The second job is in the queue, so the worker has it in hand when it wakes for the first.
+        release.send(()).unwrap();
+        second.await
+    });
+    assert_eq!(second, 7);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
+use crate::report::{drop_safely, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
 type Outcome<T> = Result<T, Box<dyn Any + Send>>;
@@ -32,7 +33,7 @@ enum Stage<F, T> {
     Gone,
 }
 
-/// What a worker does with a job.
+/// What a worker does with a job. None of it panics: a worker that ended by it would take its place in the pool with it.
 pub(super) trait Work: Send + Sync {
     /// Runs the job and keeps the result.
     fn work(&self);
@@ -95,8 +96,7 @@ impl<F, T> Job<F, T> {
         let mut state = self.lock();
         if let Stage::Gone = state.stage {
             drop(state);
-            // A destructor that panics takes nothing with it: whoever might care has gone.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(outcome)));
+            drop_safely(outcome);
             return;
         }
         state.stage = Stage::Finished(outcome);
@@ -119,7 +119,7 @@ where
     fn publish(&self) {
         let waiter = self.lock().waiter.take();
         if let Some(waiter) = waiter {
-            waiter.wake();
+            waking(|| waiter.wake());
         }
     }
 
@@ -128,7 +128,7 @@ where
         let Stage::Queued(_) = state.stage else { return };
         let function = mem::replace(&mut state.stage, Stage::Finished(Err(Box::new(text))));
         drop(state);
-        drop(function);
+        drop_safely(function);
         self.publish();
     }
 
