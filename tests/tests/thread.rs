@@ -494,3 +494,24 @@ async fn virtual_time_does_not_jump_over_a_job() {
 fn a_job_may_be_awaited_without_a_runtime() {
     assert_eq!(futures::executor::block_on(in_thread(|| 7)), 7);
 }
+
+#[test]
+fn destructor_of_a_thread_local_may_ask_whether_it_is_cancelled() {
+    struct Asks(Cell<Option<mpsc::Sender<bool>>>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            if let Some(answer) = self.0.take() {
+                answer.send(is_cancelled()).unwrap();
+            }
+        }
+    }
+    thread_local! { static ASKS: Asks = const { Asks(Cell::new(None)) } }
+    let (answer, answers) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // What is used first is destroyed last.
+        ASKS.with(|asks| asks.0.set(Some(answer)));
+        is_cancelled()
+    });
+    assert!(!thread.join().unwrap());
+    assert!(!answers.recv().unwrap());
+}

@@ -151,7 +151,10 @@ thread_local! {
 /// ```
 #[must_use]
 pub fn is_cancelled() -> bool {
-    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|job| job.is_cancelled()))
+    // Destructors of thread-locals may come later than that of this one.
+    let is_cancelled =
+        |current: &RefCell<Option<AnyJob>>| current.borrow().as_ref().is_some_and(|job| job.is_cancelled());
+    CURRENT.try_with(is_cancelled).unwrap_or(false)
 }
 
 /// The life of a worker.
