@@ -491,6 +491,13 @@ async fn virtual_time_does_not_jump_over_a_job() {
 }
 
 #[test]
+fn job_that_was_begun_in_another_run_is_no_deadlock() {
+    let mut job = pin!(in_thread(|| std::thread::sleep(Duration::from_millis(50))));
+    run(async { assert!(poll::once(job.as_mut()).await.is_none()) });
+    xiio::Builder::new().detect_deadlock(Duration::ZERO).run(job);
+}
+
+#[test]
 fn a_job_may_be_awaited_without_a_runtime() {
     assert_eq!(futures::executor::block_on(in_thread(|| 7)), 7);
 }

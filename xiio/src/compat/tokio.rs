@@ -16,7 +16,7 @@ use ::tokio::time::{self, Sleep};
 
 use super::Embed;
 use crate::combine::branch;
-use crate::runtime::{Outside, Runtime};
+use crate::runtime::Outside;
 
 /// Runs a future, and every xiio task under it, inside a tokio runtime.
 ///
@@ -154,7 +154,7 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// for, nor is a deadlock seen.
 pub fn with_tokio<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
     let context = Handle::try_current().unwrap_or_else(|_| helper().clone());
-    branch(InContext { context, future: Some(Box::pin(future.into_future())), outside: None })
+    branch(InContext { context, future: Some(Box::pin(future.into_future())), outside: Outside::default() })
 }
 
 /// A future that is polled and dropped in the context of a tokio runtime.
@@ -163,7 +163,7 @@ struct InContext<F> {
     /// Boxed, since the destructor has to reach it.
     future: Option<Pin<Box<F>>>,
     /// Keeps the runtime from taking the wait for a deadlock.
-    outside: Option<Outside>,
+    outside: Outside,
 }
 
 impl<F: Future> Future for InContext<F> {
@@ -171,9 +171,7 @@ impl<F: Future> Future for InContext<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { context, future, outside } = &mut *self;
-        if outside.is_none() {
-            *outside = Runtime::try_with(Runtime::count_outside);
-        }
+        outside.count_here();
         let _entered = context.enter();
         let value = ready!(future.as_mut().expect("a future is not polled after its end").as_mut().poll(cx));
         *future = None;

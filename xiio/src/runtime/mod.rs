@@ -155,12 +155,6 @@ impl Runtime {
         Leftover { n_timers: self.timers.borrow().len(), n_sources: self.reactor.n_sources() }
     }
 
-    /// Counts work on another thread that will wake a task here, until the result is dropped.
-    pub(crate) fn count_outside(&self) -> Outside {
-        self.n_outside.set(self.n_outside.get() + 1);
-        Outside { n_outside: Rc::clone(&self.n_outside) }
-    }
-
     /// Looks at the reactor and fires timers; waits for either if there is nothing else to do.
     fn turn(&self) -> io::Result<Turn> {
         // What is in the inbox keeps the thread awake, and is taken below.
@@ -235,14 +229,31 @@ pub(crate) enum Turn {
     Deadlock,
 }
 
-/// Work on another thread, see [`Runtime::count_outside`].
+/// Work on another thread that will wake a task here.
+#[derive(Default)]
 pub(crate) struct Outside {
-    n_outside: Rc<Cell<usize>>,
+    /// That of the runtime which counts it.
+    n_outside: Option<Rc<Cell<usize>>>,
+}
+
+impl Outside {
+    /// Has it counted by the runtime that polls now, until this is dropped. Called at each poll: at the one before there may have
+    /// been none, or another one.
+    pub(crate) fn count_here(&mut self) {
+        Runtime::try_with(|Runtime { n_outside, .. }| {
+            if self.n_outside.as_ref().is_none_or(|before| !Rc::ptr_eq(before, n_outside)) {
+                n_outside.set(n_outside.get() + 1);
+                *self = Self { n_outside: Some(Rc::clone(n_outside)) };
+            }
+        });
+    }
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        self.n_outside.set(self.n_outside.get() - 1);
+        if let Some(n_outside) = &self.n_outside {
+            n_outside.set(n_outside.get() - 1);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use super::job::{Job, Work};
 use super::pool::ThreadPool;
 use crate::error::Payload;
-use crate::runtime::{Outside, Runtime, poll_leaf};
+use crate::runtime::{Outside, poll_leaf};
 use crate::unwind::{self, Duty, Node};
 
 /// Runs `f`, which may block, on a thread, and waits for its value.
@@ -78,7 +78,7 @@ enum Stage<F, T> {
         /// Kept so that the pool does not close before the job has run.
         _pool: ThreadPool,
         /// Keeps the runtime, if there is one, from taking the wait for a deadlock.
-        _outside: Option<Outside>,
+        outside: Outside,
     },
     Ended,
 }
@@ -119,8 +119,11 @@ where
     T: Send + 'static,
 {
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
-        let outcome = match &self.stage {
-            Stage::Waiting { job, .. } => ready!(job.poll(cx)),
+        let outcome = match &mut self.stage {
+            Stage::Waiting { job, outside, .. } => {
+                outside.count_here();
+                ready!(job.poll(cx))
+            }
             Stage::Fresh(..) => return self.start(cx),
             Stage::Ended => panic!("a thread job was polled after it had ended"),
         };
@@ -134,9 +137,10 @@ where
         let job = Arc::new(Job::new(function));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());
-        let outside = Runtime::try_with(Runtime::count_outside);
+        let mut outside = Outside::default();
+        outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>);
-        self.stage = Stage::Waiting { job, _pool: pool, _outside: outside };
+        self.stage = Stage::Waiting { job, _pool: pool, outside };
         Poll::Pending
     }
 
