@@ -254,6 +254,14 @@ fn deadlock_is_seen_beside_the_signals_of_cancel_on() {
 }
 
 #[test]
+fn deadlock_of_a_root_that_nothing_describes_names_the_root() {
+    let text = panic_of(|| {
+        xiio::Builder::new().detect_deadlock(Duration::from_millis(20)).run(std::future::pending::<()>());
+    });
+    assert_eq!(text, "deadlock: every task waits, and nothing can wake any of them\nthe root");
+}
+
+#[test]
 fn thread_that_wakes_in_time_is_no_deadlock() {
     let promise = Promise::new();
     let setter = promise.clone();

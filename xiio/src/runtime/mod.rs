@@ -146,7 +146,7 @@ impl Runtime {
             return Poll::Pending;
         }
         let mut polled = Poll::Pending;
-        let drawing = unwind::inspect(|| polled = poll_root());
+        let drawing = inspect_root(|| polled = poll_root());
         drawings.into_iter().for_each(|on_drawn| on_drawn(drawing.clone()));
         polled
     }
@@ -352,7 +352,7 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
 #[cold]
 fn panic_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> ! {
     runtime.home.wake_root();
-    let drawing = unwind::inspect(|| drop(poll_root(runtime, owner, future)));
+    let drawing = inspect_root(|| drop(poll_root(runtime, owner, future)));
     panic!("deadlock: every task waits, and nothing can wake any of them\n{drawing}");
 }
 
@@ -379,6 +379,16 @@ fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut O
         // Who may cancel the whole does so inside of the root.
         Poll::Ready(None) | Poll::Pending => Poll::Pending,
     }
+}
+
+/// Draws the tree, by a poll of the root.
+fn inspect_root(poll: impl FnOnce()) -> Inspection {
+    let mut drawing = unwind::inspect(poll);
+    if drawing.lines().next().is_none() {
+        // It waits for something foreign, and has no group.
+        drawing.leaf("the root".into());
+    }
+    drawing
 }
 
 /// Draws the tree for those who have asked. A poll, so the root may end by it.
