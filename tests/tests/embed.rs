@@ -1,5 +1,6 @@
 //! Trees inside a loop made by hand: what `Embed` promises to any loop.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,7 @@ use xiio::compat::Embed;
 use xiio::inspect::ReportKind;
 use xiio::io::Async;
 use xiio::{Condition, Promise, in_thread, sleep, task_group};
+use xiio_tests::poll::OnWake;
 use xiio_tests::{DropBomb, Reports, assert_panics};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -140,6 +142,37 @@ fn a_tree_that_has_ended_keeps_no_wake_from_its_neighbour() {
     assert!(ending.turn(&mut Context::from_waker(Waker::noop())).is_ready());
     assert!(wakes.take() > 0, "nothing would bring the next turn");
     assert_eq!(waiting.turn(&mut Context::from_waker(&waker)), Poll::Ready(7));
+}
+
+#[test]
+fn a_loop_whose_waker_panics_keeps_no_wake_from_its_neighbour() {
+    let promise = Promise::new();
+    let waiting = || Embed::new(waits_in_a_task(promise.clone())).unwrap();
+    let (mut first, mut second) = (waiting(), waiting());
+    let panics = Waker::from(Arc::new(OnWake(|| panic!("in the waker"))));
+    let (counting, counts) = Counting::new();
+    assert!(first.turn(&mut Context::from_waker(&panics)).is_pending());
+    assert!(second.turn(&mut Context::from_waker(&counts)).is_pending());
+    thread::spawn(move || promise.set(7).unwrap()).join().unwrap();
+    assert_eq!(counting.take(), 1);
+    assert_eq!(second.turn(&mut Context::from_waker(&counts)), Poll::Ready(7));
+}
+
+async fn waits_in_a_task(promise: Promise<i32>) -> i32 {
+    task_group!(|tg| { tg.spawn(promise.wait()).await })
+}
+
+#[test]
+fn a_loop_whose_waker_panics_hears_of_a_panic_in_the_tree() {
+    let reports = Reports::new();
+    let panics = Waker::from(Arc::new(OnWake(|| panic!("in the waker"))));
+    let mut tree = Embed::new(poll_fn(|cx| -> Poll<()> {
+        cx.waker().wake_by_ref();
+        panic!("in the tree")
+    }))
+    .unwrap();
+    assert_panics(&["in the tree"], || tree.turn(&mut Context::from_waker(&panics)));
+    reports.assert_one(ReportKind::LaterFailure, &["a waker panicked: in the waker"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::{io, mem};
 
 use super::{CURRENT, Config, Runtime, end_in_panic};
 use crate::reactor::Direction;
+use crate::report::waking;
 use crate::sys;
 use crate::task::budget;
 use crate::unwind::Owner;
@@ -190,7 +191,8 @@ struct Bridge {
     is_woken: AtomicBool,
     /// Who wakes the root now need not wake the loop: the end of the turn looks.
     is_turning: AtomicBool,
-    /// The waker of the loop; gone once it is woken, until the next turn. It is user code, never run while this is locked.
+    /// The waker of the loop; gone once it is woken, until the next turn. It is user code, never run while this is locked. Its
+    /// panic is a report: there may be other loops to be woken, or another panic that unwinds.
     foreign: Mutex<Option<Waker>>,
 }
 
@@ -217,7 +219,7 @@ impl Bridge {
     fn wake_loop(&self) {
         let waker = self.lock().take();
         if let Some(waker) = waker {
-            waker.wake();
+            waking(|| waker.wake());
         }
     }
 }
