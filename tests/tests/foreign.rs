@@ -197,6 +197,28 @@ fn a_foreign_executor_inside_a_task_runs_foreign_futures() {
     assert_eq!(value, 7);
 }
 
+#[test]
+fn a_foreign_executor_inside_a_task_is_given_any_number_of_leaves() {
+    let promise = xiio::Promise::new();
+    promise.set(1).unwrap();
+    let sum = run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                // There is nobody to give way to: it polls on until it has the sum.
+                futures::executor::block_on(async {
+                    let mut sum = 0;
+                    for _ in 0..1000 {
+                        sum += promise.wait().await;
+                    }
+                    sum
+                })
+            });
+            task.await
+        })
+    });
+    assert_eq!(sum, 1000);
+}
+
 // Misbehaving wakers.
 
 #[test]

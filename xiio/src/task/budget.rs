@@ -8,14 +8,18 @@ use std::task::Context;
 const POLLS_PER_TURN: u32 = 256;
 
 /// Leaves that may be ready in one poll of a task.
-const READY_LEAVES_PER_POLL: u32 = 128;
+const READY_LEAVES_PER_POLL: i32 = 128;
+
+/// Leaves that may be refused after those. More are a loop that does not give way: a foreign executor inside of the task (a
+/// `block_on`), which polls until it has its value, and would for ever.
+const REFUSED_LEAVES_PER_POLL: i32 = 1 << 10;
 
 thread_local! {
     static POLLS_OF_TURN: Cell<u32> = const { Cell::new(POLLS_PER_TURN) };
     /// What is left of the turn.
     static POLLS: Cell<u32> = const { Cell::new(0) };
-    /// What is left of the poll.
-    static LEAVES: Cell<u32> = const { Cell::new(0) };
+    /// What is left of the poll; below zero, how often a leaf was refused since.
+    static LEAVES: Cell<i32> = const { Cell::new(0) };
 }
 
 /// Makes every turn one poll long, or of the usual length again.
@@ -53,6 +57,16 @@ pub(crate) fn has_leaf(cx: &mut Context<'_>) -> bool {
     if LEAVES.get() > 0 || !crate::unwind::is_inside() {
         return true;
     }
+    refuse_leaf(cx)
+}
+
+#[cold]
+fn refuse_leaf(cx: &mut Context<'_>) -> bool {
+    LEAVES.set(LEAVES.get() - 1);
+    if LEAVES.get() < -REFUSED_LEAVES_PER_POLL {
+        LEAVES.set(READY_LEAVES_PER_POLL);
+        return true;
+    }
     cx.waker().wake_by_ref();
     false
 }
@@ -60,5 +74,5 @@ pub(crate) fn has_leaf(cx: &mut Context<'_>) -> bool {
 /// A leaf has been ready.
 #[inline]
 pub(crate) fn spend_leaf() {
-    LEAVES.set(LEAVES.get().saturating_sub(1));
+    LEAVES.set((LEAVES.get() - 1).max(0));
 }
