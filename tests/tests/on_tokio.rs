@@ -342,6 +342,24 @@ fn the_root_of_a_multi_threaded_runtime_may_be_a_tree() {
 }
 
 #[test]
+fn a_tree_whose_runtime_is_shut_down_panics_and_does_not_hang() {
+    let tokio = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let handle = tokio.handle().clone();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let (begin, begun) = std::sync::mpsc::channel();
+    let tree = std::thread::spawn(move || {
+        handle.block_on(on_tokio(async {
+            begin.send(()).unwrap();
+            xiio::readable(&reader).await
+        }))
+    });
+    begun.recv().unwrap();
+    tokio.shutdown_background();
+    let text = tree.join().unwrap_err().downcast::<String>().unwrap();
+    assert!(text.starts_with("tokio watches a xiio tree no longer: "), "{text}");
+}
+
+#[test]
 fn inside_a_running_runtime_it_panics_with_advice() {
     let inside = || xiio::run(async { tokio().block_on(on_tokio(async {})) });
     let panic = catch_unwind(AssertUnwindSafe(inside)).unwrap_err();

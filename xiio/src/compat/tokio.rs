@@ -26,7 +26,7 @@ use crate::runtime::Outside;
 ///
 /// # Panics
 /// With the panic of the future; when polled outside of a tokio runtime, or in one without `enable_io` and
-/// `enable_time`; and inside a xiio runtime.
+/// `enable_time`; when that is shut down before the tree has ended; and inside a xiio runtime.
 ///
 /// # Cancellation
 /// Dropped by tokio (a `select!`, a `timeout`, an aborted task), it drops the whole tree: destructors run, cleanup that
@@ -56,10 +56,11 @@ pub async fn on_tokio<F: IntoFuture>(future: F) -> F::Output {
     let mut timer = pin!(time::sleep_until(time::Instant::now()));
     poll_fn(|cx| {
         loop {
-            note_readiness(&readiness, cx);
+            let noted = note_readiness(&readiness, cx);
             if let Poll::Ready(value) = tree.turn(cx) {
                 return Poll::Ready(value);
             }
+            noted.unwrap_or_else(|error| panic!("tokio watches a xiio tree no longer: {error}"));
             ready!(poll_deadline(timer.as_mut(), tree.next_deadline(), cx));
         }
     })
@@ -72,10 +73,13 @@ fn watch<F: Future>(tree: &Embed<F>) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Takes the readiness that tokio has seen so far, and asks to be woken at the next. The turn afterwards deals with it.
-fn note_readiness(readiness: &AsyncFd<OwnedFd>, cx: &mut Context<'_>) {
-    while let Poll::Ready(Ok(mut guard)) = readiness.poll_read_ready(cx) {
-        guard.clear_ready();
+///
+/// An error when there is no next, as the runtime is shut down.
+fn note_readiness(readiness: &AsyncFd<OwnedFd>, cx: &mut Context<'_>) -> io::Result<()> {
+    while let Poll::Ready(guard) = readiness.poll_read_ready(cx) {
+        guard?.clear_ready();
     }
+    Ok(())
 }
 
 /// `Ready` when the deadline has come; asks to be woken then otherwise.
