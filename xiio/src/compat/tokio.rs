@@ -104,7 +104,8 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// For a library that insists on tokio (`reqwest`, say) where the program is xiio's. The future stays in its task, so
 /// it may borrow and need not be `Send`, and groups inside of it have the context as well:
 /// `xiio::run(with_tokio(main()))` gives it to a whole program. Where a tokio runtime is around already, as under
-/// [`on_tokio`], that one is used.
+/// [`on_tokio`], that one is used; it must be running meanwhile, so a current-thread runtime whose own thread is held up by
+/// [`xiio::run`](crate::run) would be waited for for ever: take [`on_tokio`] there.
 ///
 /// Some futures of tokio's look for the runtime when they are made, before they are polled: `tokio::time::sleep(…)` as
 /// the argument itself panics, in an `async` block it works.
