@@ -9,6 +9,10 @@
 //! An operation that has begun runs to its end, and who cancels waits for it; nothing is left half done that would not be in
 //! `std`. One that waits for a free thread never begins.
 //!
+//! So a limit of time does not end the wait for what may never come: a FIFO that nobody opens for writing, a file system over a
+//! network that has gone. There take a job that can be left behind, see
+//! [`abandon_on_cancel`](crate::thread::InThread::abandon_on_cancel).
+//!
 //! # Examples
 //! ```
 //! let dir = std::env::temp_dir().join(format!("xiio-fs-{}", std::process::id()));
