@@ -1,6 +1,6 @@
 //! Trees inside a loop made by hand: what `Embed` promises to any loop.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -219,6 +219,20 @@ fn a_tree_that_panics_is_dropped_outside_of_its_panic_and_has_ended() {
     assert_panics(&["in the poll"], || tree.turn(cx));
     reports.assert_one(ReportKind::LaterFailure, &["a destructor panicked: in the destructor"]);
     assert_panics(&["took a turn after it had ended"], || tree.turn(cx));
+}
+
+#[test]
+fn a_tree_whose_destructor_panics_lets_go_of_its_loop() {
+    let (counting, waker) = Counting::new();
+    let mut tree = Embed::new(async {
+        let _bomb = DropBomb("in the destructor");
+        pending::<()>().await;
+    })
+    .unwrap();
+    assert!(tree.turn(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    assert_panics(&["in the destructor"], || drop(tree));
+    assert_eq!(Arc::strong_count(&counting), 1);
 }
 
 #[test]

@@ -32,9 +32,10 @@ pub(crate) struct Embedded<F: Future> {
     bridge: Arc<Bridge>,
     /// Wakes the root, and with it the foreign loop.
     waker: Waker,
-    notifier: usize,
     owner: Owner,
     future: Pin<Box<Option<F>>>,
+    /// Dropped last, also when the destructor of the future panics.
+    _notified: Notified,
 }
 
 impl<F: Future> Embedded<F> {
@@ -43,9 +44,11 @@ impl<F: Future> Embedded<F> {
     pub(crate) fn new(future: F) -> io::Result<Self> {
         let runtime = Rc::new(Runtime::new(&Config::default())?);
         let bridge = Arc::new(Bridge::default());
-        let notifier = runtime.home.open(Waker::from(Arc::new(Notifier(Arc::clone(&bridge)))));
+        let key = runtime.home.open(Waker::from(Arc::new(Notifier(Arc::clone(&bridge)))));
+        let notified = Notified { runtime: Rc::clone(&runtime), key };
         let waker = Waker::from(Arc::clone(&bridge));
-        Ok(Self { runtime, bridge, waker, notifier, owner: Owner::default(), future: Box::pin(Some(future)) })
+        let (owner, future) = (Owner::default(), Box::pin(Some(future)));
+        Ok(Self { runtime, bridge, waker, owner, future, _notified: notified })
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -115,13 +118,22 @@ impl<F: Future> Embedded<F> {
 
 impl<F: Future> Drop for Embedded<F> {
     fn drop(&mut self) {
-        {
-            // What is dropped takes its timers and descriptors out of this runtime, whatever runs around it.
-            let _turning = Turning::new(&self.runtime, &self.bridge);
-            self.future.set(None);
-        }
+        // What is dropped takes its timers and descriptors out of this runtime, whatever runs around it.
+        let _turning = Turning::new(&self.runtime, &self.bridge);
+        self.future.set(None);
+    }
+}
+
+/// A place among those whom the home notifies.
+struct Notified {
+    runtime: Rc<Runtime>,
+    key: usize,
+}
+
+impl Drop for Notified {
+    fn drop(&mut self) {
         if let Some(home) = self.runtime.own_home() {
-            home.close(self.notifier);
+            home.close(self.key);
         }
     }
 }
