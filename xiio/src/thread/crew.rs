@@ -120,8 +120,7 @@ impl<J, W: Clone> Crew<J, W> {
             self.called = Some(Call { id, n_taken });
             return Help::Wake(wake);
         }
-        if let Some((id, wake)) = self.idle.pop() {
-            self.called = Some(Call { id, n_taken });
+        if let Some(wake) = self.call_idle() {
             return Help::Wake(wake);
         }
         if self.n_workers == self.max_workers {
@@ -132,6 +131,12 @@ impl<J, W: Clone> Crew<J, W> {
         self.n_workers += 1;
         self.called = Some(Call { id, n_taken });
         Help::Start(id)
+    }
+
+    fn call_idle(&mut self) -> Option<W> {
+        let (id, wake) = self.idle.pop()?;
+        self.called = Some(Call { id, n_taken: self.n_taken() });
+        Some(wake)
     }
 
     /// What the worker `id` does, which begins, has ended a job or was resting.
@@ -185,11 +190,16 @@ impl<J, W: Clone> Crew<J, W> {
         Next::End
     }
 
-    /// The worker that was to be started could not be. Gives the jobs that nobody is left for.
-    pub(super) fn refuse_start(&mut self) -> VecDeque<J> {
+    /// The worker that was to be started could not be. Gives the jobs that nobody is left for, or one to be woken for them: it
+    /// has become idle meanwhile, and they were left to the other.
+    pub(super) fn refuse_start(&mut self) -> (VecDeque<J>, Option<W>) {
         self.called = None;
         self.n_workers -= 1;
-        if self.n_workers > 0 { VecDeque::new() } else { std::mem::take(&mut self.queue) }
+        if self.n_workers == 0 {
+            return (std::mem::take(&mut self.queue), None);
+        }
+        let idle = if self.queue.is_empty() { None } else { self.call_idle() };
+        (VecDeque::new(), idle)
     }
 
     /// No more jobs will come. Gives the workers that are to be woken so that they end.
@@ -277,12 +287,25 @@ mod tests {
     fn a_worker_that_cannot_be_started_is_missed_only_by_an_empty_crew() {
         let mut crew = Numbers::new(2);
         assert_eq!(crew.push(1), Help::Start(Id(0)));
-        assert_eq!(crew.refuse_start(), [1]);
+        assert_eq!(crew.refuse_start(), ([1].into(), None));
         assert_eq!(crew.push(2), Help::Start(Id(1)));
         let _ = crew.push(3);
         assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Start(Id(2))));
-        assert_eq!(crew.refuse_start(), []);
+        assert_eq!(crew.refuse_start(), ([].into(), None));
         assert_eq!(next(&mut crew, 1), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn what_was_left_to_a_worker_that_cannot_be_started_is_for_one_that_is_idle() {
+        let mut crew = Numbers::new(2);
+        let _ = crew.push(1);
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Nobody));
+        assert_eq!(crew.push(2), Help::Start(Id(1)));
+        assert_eq!(next(&mut crew, 0), Next::Work(2, Help::Nobody));
+        assert_eq!(next(&mut crew, 0), Next::Rest(KEEP));
+        assert_eq!(crew.push(3), Help::Nobody, "one is called already");
+        assert_eq!(crew.refuse_start(), ([].into(), Some(0)));
+        assert_eq!(next(&mut crew, 0), Next::Work(3, Help::Nobody));
     }
 
     #[test]

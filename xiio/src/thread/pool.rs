@@ -120,7 +120,10 @@ fn call(workers: &Arc<Workers>, help: Help<Thread>) {
             let crew = Arc::clone(workers);
             let start = || Builder::new().name("xiio-worker".into()).spawn(move || work(&crew, id));
             if let Err(error) = sys::call(sys::Call::Make, start) {
-                let stranded = lock(workers).refuse_start();
+                let (stranded, idle) = lock(workers).refuse_start();
+                if let Some(idle) = idle {
+                    idle.unpark();
+                }
                 let text = format!("cannot start a thread for blocking work: {error}");
                 stranded.into_iter().for_each(|job| job.refuse(text.clone()));
             }
