@@ -1,5 +1,6 @@
 //! Trees inside a loop made by hand: what `Embed` promises to any loop.
 
+use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -259,4 +260,38 @@ fn a_tree_dropped_inside_of_another_runtime_takes_only_its_own_things_with_it() 
     });
     assert!(start.elapsed() < LONG);
     assert_eq!(xiio::run(in_thread(|| 7)), 7);
+}
+
+#[test]
+fn a_waker_whose_destructor_frees_a_tree_may_be_dropped_by_a_leaf() {
+    type Tree = Embed<std::future::Pending<()>>;
+    thread_local! {
+        static TREE: RefCell<Option<Tree>> = const { RefCell::new(None) };
+    }
+    struct FreesTheTree;
+    impl Wake for FreesTheTree {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for FreesTheTree {
+        fn drop(&mut self) {
+            drop(TREE.take());
+        }
+    }
+    let is_there = || TREE.with_borrow(Option::is_some);
+    xiio::run(async {
+        for changes_waker in [false, true] {
+            TREE.set(Some(Embed::new(pending()).unwrap()));
+            let mut sleep = Box::pin(sleep(LONG));
+            let waker = Waker::from(Arc::new(FreesTheTree));
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            assert!(is_there());
+            if changes_waker {
+                assert!(sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            } else {
+                drop(sleep);
+            }
+            assert!(!is_there());
+        }
+    });
 }

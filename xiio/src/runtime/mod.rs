@@ -81,7 +81,9 @@ impl Runtime {
     /// [`Runtime::with`], or `None` outside of a run.
     #[inline]
     pub(crate) fn try_with<R>(body: impl FnOnce(&Self) -> R) -> Option<R> {
-        CURRENT.with(|current| current.borrow().as_deref().map(body))
+        // Counted and not borrowed: `body` clones and drops wakers, and one may free a tree, which turns under a runtime of its own.
+        let current = CURRENT.with(|current| current.borrow().clone());
+        current.as_deref().map(body)
     }
 
     /// The home, as long as it is that of this thread: a thread that ends gives it back, and destructors of thread-locals may
