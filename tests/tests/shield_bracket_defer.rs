@@ -614,6 +614,21 @@ async fn each_task_that_is_cancelled_by_itself_has_the_whole_grace() {
 }
 
 #[xiio::test(virtual_time)]
+async fn a_task_that_is_cancelled_by_who_takes_the_place_of_one_that_was_cut_off_has_its_grace() {
+    let (reports, start) = (Reports::new(), now());
+    let in_time = timeout(LONG, async {
+        task_group!(grace = millis(5), limit = 2, |tg| {
+            let [first, second] = [(); 2].map(|()| tg.spawn(shield(pending::<()>())));
+            tg.spawn(async move { drop(second.cancel()) });
+            yield_now().await;
+            drop(first.cancel());
+        });
+    });
+    assert_eq!((in_time.await, now() - start), (Ok(()), millis(10)));
+    assert_eq!(reports.kinds(), [ReportKind::GraceOver; 2]);
+}
+
+#[xiio::test(virtual_time)]
 async fn a_grace_longer_than_the_clock_s_range_is_none() {
     let reports = Reports::new();
     let start = now();

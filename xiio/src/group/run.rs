@@ -435,7 +435,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     /// What comes after the tasks, until nothing is left: a deferred cleanup may spawn again.
     fn poll_rest(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.cut_off_late(cx) {
+            while self.cut_off_late(cx) {
                 tasks = self.group.set.poll(cx, &mut self.body);
             }
             std::task::ready!(self.end_if_due(tasks, cx));
