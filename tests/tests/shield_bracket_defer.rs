@@ -6,7 +6,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use xiio::inspect::ReportKind;
-use xiio::{CancelTask, Promise, bracket, branch, join, now, race, shield, sleep, task_group, timeout, yield_now};
+use xiio::{
+    CancelTask, Promise, bracket, branch, join, now, race, shield, sleep, task_group, timeout, try_task_group,
+    yield_now,
+};
 use xiio_tests::{
     DropBomb, DropCount, DropFlag, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way,
     millis, rounds, run,
@@ -626,6 +629,24 @@ async fn a_task_that_is_cancelled_by_who_takes_the_place_of_one_that_was_cut_off
     });
     assert_eq!((in_time.await, now() - start), (Ok(()), millis(10)));
     assert_eq!(reports.kinds(), [ReportKind::GraceOver; 2]);
+}
+
+#[xiio::test(virtual_time)]
+async fn a_group_that_fails_without_any_grace_is_reported_as_a_whole() {
+    let reports = Reports::new();
+    let fail = async || -> Result<(), &str> {
+        try_task_group!(grace = Duration::ZERO, |tg| {
+            for _ in 0..2 {
+                tg.spawn(shield(pending::<Result<(), _>>()));
+            }
+            yield_now().await;
+            tg.spawn(async { Err::<(), _>("failed") });
+            shield(pending::<()>()).await;
+        })
+    };
+    assert_eq!(fail().await, Err("failed"));
+    assert_eq!(reports.kinds(), [ReportKind::GraceOver]);
+    assert_eq!(reports.texts()[0].matches("task (cleaning up)").count(), 2, "{:?}", reports.texts());
 }
 
 #[xiio::test(virtual_time)]

@@ -328,7 +328,7 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
 
     fn end_of_grace(&self) -> Option<Instant> {
         // The grace of the whole is looked at by `Run`.
-        if self.is_cancelled { None } else { self.group.end_of_grace() }
+        if self.group.has_failed() { None } else { self.group.end_of_grace() }
     }
 }
 
