@@ -92,6 +92,13 @@ fn stat(pid: u32) -> Option<(char, u32, u32)> {
     Some((state, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// What this process has in memory, in kilobytes.
+pub fn resident_kilobytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 /// Whether a process runs: it is neither gone nor a zombie.
 pub fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, ..)| !matches!(state, 'Z' | 'X'))

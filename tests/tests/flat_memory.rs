@@ -1,14 +1,8 @@
 //! A group that runs for long does not grow. Alone in its process, as it looks at the memory of the whole.
 
 use xiio::{task_group, yield_now};
+use xiio_tests::os::resident_kilobytes;
 use xiio_tests::run;
-
-/// What this process has in memory, in kilobytes.
-fn resident_kilobytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 #[test]
 fn a_million_short_tasks_through_one_group_leave_memory_flat() {

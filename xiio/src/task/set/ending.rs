@@ -41,6 +41,10 @@ impl Core {
     /// Drops the task's future, or lets it unwind if there is something to clean up.
     fn cancel_task(&self, task: TaskRef, members: &mut dyn Members) {
         let header = task.header();
+        if owner_of(task).is_unwinding() {
+            // It was cancelled before, and has its grace.
+            return waker::wake_at_home(task);
+        }
         if header.has(STARTED) {
             let cancel = catch_unwind(AssertUnwindSafe(|| owner_of(task).cancel()));
             match cancel {
@@ -58,10 +62,21 @@ impl Core {
 
     fn let_clean_up(&self, task: TaskRef, members: &dyn Members) {
         if let Some(end) = members.end_of_grace() {
-            task.clone_ref();
-            self.cleaning.borrow_mut().push_back((end, task));
+            self.note_cleaning(end, task);
         }
         waker::wake_at_home(task);
+    }
+
+    fn note_cleaning(&self, end: Instant, task: TaskRef) {
+        let mut cleaning = self.cleaning.borrow_mut();
+        if cleaning.len() == cleaning.capacity() {
+            // Behind one that takes long all would be kept that end meanwhile.
+            cleaning.retain(|(_, task)| keep_unless_done(*task));
+            let n_left = cleaning.len();
+            cleaning.reserve(n_left + 1);
+        }
+        task.clone_ref();
+        cleaning.push_back((end, task));
     }
 
     /// Drops the future of a task, whatever it holds.
@@ -76,10 +91,9 @@ impl Core {
     pub(super) fn end_of_first_grace(&self) -> Option<Instant> {
         let mut cleaning = self.cleaning.borrow_mut();
         while let Some((end, task)) = cleaning.front() {
-            if !task.header().has(DONE) {
+            if keep_unless_done(*task) {
                 return Some(*end);
             }
-            task.drop_ref();
             cleaning.pop_front();
         }
         None
@@ -211,6 +225,15 @@ pub(super) fn owner_of<'a>(task: TaskRef) -> &'a mut Owner {
     // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time, and each of the callers
     // is done with the reference before it runs anything else.
     unsafe { &mut *task.header().owner.get() }
+}
+
+/// Whether a task has not ended; lets go of one that has.
+fn keep_unless_done(task: TaskRef) -> bool {
+    let is_done = task.header().has(DONE);
+    if is_done {
+        task.drop_ref();
+    }
+    !is_done
 }
 
 /// Drops the future of a task that is not done.
