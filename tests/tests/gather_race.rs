@@ -212,6 +212,16 @@ fn a_racer_that_ends_while_it_is_unwound_has_not_failed() {
 }
 
 #[test]
+fn a_racer_that_ends_while_the_race_is_unwound_has_not_failed() {
+    let reports = Reports::new();
+    let alone = async { race!(end_while_unwound("late"), pending()) };
+    assert!(run(timeout(millis(1), alone)).is_err());
+    let racers = [end_while_unwound("late"), end_while_unwound("later")];
+    assert!(run(timeout(millis(1), race(racers))).is_err());
+    reports.assert_none();
+}
+
+#[test]
 fn an_output_that_panics_when_dropped_is_no_abort_of_a_race_that_panics() {
     let reports = Reports::new();
     assert_panics(&["the first panic"], || {

@@ -6,7 +6,7 @@ use std::panic::Location;
 
 use crate::group::TryTaskGroup;
 use crate::report::drop_safely;
-use crate::try_task_group;
+use crate::{try_task_group, unwind};
 
 /// Runs futures side by side, gives the output of the first that ends, and cancels the others.
 ///
@@ -66,10 +66,8 @@ struct Winner<O>(OnceCell<O>);
 impl<O> Winner<O> {
     /// Ends a racer. One that comes to its end while it is unwound has not won, and has not failed either.
     fn end(&self, output: O) -> Result<(), Won> {
-        match self.0.set(output) {
-            Ok(()) => Err(Won),
-            Err(_late) => Ok(()),
-        }
+        let is_late = unwind::is_unwinding() || self.0.set(output).is_err();
+        if is_late { Ok(()) } else { Err(Won) }
     }
 
     fn take(&mut self) -> Option<O> {

@@ -156,7 +156,8 @@ pub(super) fn is_usual() -> bool {
     CURRENT.with(|current| current.mode.get() < UNWINDING)
 }
 
-pub(super) fn is_unwinding() -> bool {
+/// Whether what is polled now was cancelled.
+pub(crate) fn is_unwinding() -> bool {
     CURRENT.with(|current| current.mode.get() & UNWINDING != 0)
 }
 

@@ -32,7 +32,8 @@ mod owner;
 mod scope;
 
 pub(crate) use current::{
-    Frozen, Inspection, Shift, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_plain, report_if_ran_on,
+    Frozen, Inspection, Shift, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_plain, is_unwinding,
+    report_if_ran_on,
 };
 pub(crate) use node::{Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
