@@ -5,7 +5,7 @@ use std::future::{pending, poll_fn};
 use std::task::Poll;
 
 use xiio::inspect::ReportKind;
-use xiio::{bracket, inspect, sleep, task_group, yield_now};
+use xiio::{bracket, inspect, shield, sleep, task_group, yield_now};
 use xiio_tests::{LONG, Reports, millis, rounds, run};
 
 /// The tree is drawn by a poll, in which a task cancels its group.
@@ -26,6 +26,35 @@ fn group_cancelled_by_its_own_task_while_the_tree_is_drawn() {
             drop(inspect::tree().await);
         });
     });
+}
+
+/// The same for a group further out. The sibling behind is cancelled code by then.
+#[test]
+fn group_cancelled_further_out_while_the_tree_is_drawn() {
+    let (is_armed, is_cancelled, runs_on) = (Cell::new(false), Cell::new(false), Cell::new(false));
+    run(async {
+        task_group!(|outer| {
+            outer.spawn(async {
+                task_group!(|tg| {
+                    tg.spawn(poll_fn(|_| {
+                        if is_armed.get() {
+                            is_cancelled.set(true);
+                            outer.cancel();
+                        }
+                        Poll::<()>::Pending
+                    }));
+                    tg.spawn(poll_fn(|_| {
+                        runs_on.set(is_cancelled.get());
+                        Poll::<()>::Pending
+                    }));
+                });
+            });
+            rounds(3).await;
+            is_armed.set(true);
+            drop(inspect::tree().await);
+        });
+    });
+    assert!(is_cancelled.get() && !runs_on.get());
 }
 
 /// The same when the tree is drawn because the grace is over.
@@ -56,6 +85,34 @@ fn group_cancelled_by_its_own_task_at_the_end_of_the_grace() {
         sleep(millis(1)).await;
     });
     assert!(n_polls.get() > 0);
+}
+
+/// The same for a task with a grace of its own; who waits for it is inside of what is cancelled.
+#[test]
+fn group_cancelled_further_out_at_the_end_of_the_grace_of_a_task() {
+    let _reports = Reports::new();
+    let (is_armed, is_reached) = (Cell::new(false), Cell::new(false));
+    run(async {
+        task_group!(|outer| {
+            outer.spawn(async {
+                task_group!(grace = millis(5), |tg| {
+                    let stuck = tg.spawn(shield(poll_fn(|_| {
+                        if is_armed.get() {
+                            outer.cancel();
+                        }
+                        Poll::<()>::Pending
+                    })));
+                    yield_now().await;
+                    let cancelled = stuck.cancel();
+                    rounds(3).await;
+                    is_armed.set(true);
+                    cancelled.await;
+                    is_reached.set(true);
+                });
+            });
+        });
+    });
+    assert!(is_armed.get() && !is_reached.get());
 }
 
 /// A panic on the way from a cancellation back to who was cancelled: that one is dropped at once, so nobody is left to throw it.

@@ -284,7 +284,8 @@ pub(crate) fn inspect(poll: impl FnOnce()) -> Inspection {
     struct Restore(u8);
     impl Drop for Restore {
         fn drop(&mut self) {
-            CURRENT.with(|current| current.mode.set(self.0));
+            // What was cancelled meanwhile is frozen still.
+            CURRENT.with(|current| current.mode.set(self.0 | (current.mode.get() & FROZEN)));
         }
     }
     INSPECTION.with(|slot| *slot.borrow_mut() = Some(Inspection::default()));

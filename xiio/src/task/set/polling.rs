@@ -288,10 +288,11 @@ impl Core {
         let tasks: Vec<TaskRef> = self.tasks.iter().collect();
         tasks.iter().for_each(|task| task.clone_ref());
         for task in tasks {
-            Shift::drop_stray_scope();
             self.draw_member(task, members);
             task.drop_ref();
         }
+        // What the last one has frozen would be found by nobody outside of a poll.
+        self.is_stopped();
         Drained::Interrupted
     }
 
@@ -301,12 +302,11 @@ impl Core {
         let _shift = Shift::begin();
         let _depth = Descent::new(self);
         self.draw_member(task, members);
-        self.polling.set(None);
     }
 
     fn draw_member(&self, task: TaskRef, members: &mut dyn Members) {
         let header = task.header();
-        if header.has(DONE) {
+        if self.is_stopped() || header.has(DONE) {
             return;
         }
         let stage = match (header.has(STARTED), owner_of(task).is_unwinding()) {
