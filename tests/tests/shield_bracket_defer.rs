@@ -1,8 +1,9 @@
 //! What cannot be cut off: shields, brackets, deferred cleanups, and the grace that bounds them.
 
 use std::cell::Cell;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use xiio::inspect::ReportKind;
@@ -650,6 +651,27 @@ async fn a_group_that_fails_without_any_grace_is_reported_as_a_whole() {
 }
 
 #[xiio::test(virtual_time)]
+async fn a_task_that_ends_when_its_grace_is_over_is_not_reported_as_cut_off() {
+    let reports = Reports::new();
+    let (is_over, n_released) = (Cell::new(false), Cell::new(0));
+    task_group!(grace = millis(5), |tg| {
+        let release = async |()| {
+            // Nobody is woken for it: the last look at the task finds it.
+            poll_fn(|_| if is_over.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+            n_released.set(n_released.get() + 1);
+        };
+        let task = tg.spawn(bracket((), async |()| pending::<()>().await, release));
+        yield_now().await;
+        let cancelled = task.cancel();
+        rounds(3).await;
+        is_over.set(true);
+        assert!(cancelled.await.is_none());
+    });
+    assert_eq!(n_released.get(), 1);
+    reports.assert_none();
+}
+
+#[xiio::test(virtual_time)]
 async fn a_grace_longer_than_the_clock_s_range_is_none() {
     let reports = Reports::new();
     let start = now();
@@ -702,10 +724,8 @@ fn a_bracket_s_usage_may_end_in_the_round_of_its_cancellation() {
             let task = tg.spawn(bracket(
                 (),
                 async |()| {
-                    std::future::poll_fn(|_| {
-                        if is_over.get() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-                    })
-                    .await;
+                    poll_fn(|_| if is_over.get() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending })
+                        .await;
                 },
                 async |()| trace.note("released"),
             ));

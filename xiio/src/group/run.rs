@@ -425,8 +425,9 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             if !self.grace.poll_elapsed(cx) {
                 break;
             }
-            let drawing = self.group.set.cut_off_first(&mut self.body);
-            self.group.report_cut_off(&drawing);
+            if let Some(drawing) = self.group.set.cut_off_first(&mut self.body) {
+                self.group.report_cut_off(&drawing);
+            }
             are_any = true;
         }
         are_any

@@ -395,9 +395,9 @@ impl<'env> TaskSet<'env> {
         self.core()?.end_of_first_grace()
     }
 
-    /// Drops the task of which the grace is over first, whatever it holds; gives a drawing of it.
-    pub(crate) fn cut_off_first(&self, members: &mut dyn Members) -> Inspection {
-        self.core().map(|core| core.cut_off_first(members)).unwrap_or_default()
+    /// Drops the task of which the grace is over first, whatever it holds. Gives a drawing of it, unless it has just ended.
+    pub(crate) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Inspection> {
+        self.core()?.cut_off_first(members)
     }
 
     /// Drops every task, whatever it holds. Gives the first panic of a destructor.

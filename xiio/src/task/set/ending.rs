@@ -99,16 +99,16 @@ impl Core {
         None
     }
 
-    pub(super) fn cut_off_first(&self, members: &mut dyn Members) -> Inspection {
-        let first = self.cleaning.borrow_mut().pop_front();
-        let Some((_, task)) = first else { return Inspection::default() };
+    pub(super) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Inspection> {
+        let (_, task) = self.cleaning.borrow_mut().pop_front()?;
         let drawing = unwind::inspect(|| self.draw_task(task, members));
         // It may have ended by being drawn.
-        if !task.header().has(DONE) {
+        let is_late = !task.header().has(DONE);
+        if is_late {
             self.cut_off(task, members);
         }
         task.drop_ref();
-        drawing
+        is_late.then_some(drawing)
     }
 
     /// Takes a task out whose future is gone and that nobody cares for; `false` if there is more to do.
