@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loom::sync::atomic::AtomicUsize;
 use loom::thread;
@@ -83,6 +83,10 @@ impl Members for Alone {
 
     fn end_task(&mut self, _: Ended, _: &'static Location<'static>) -> Reaction {
         Reaction::GoOn
+    }
+
+    fn end_of_grace(&self) -> Option<Instant> {
+        None
     }
 }
 
