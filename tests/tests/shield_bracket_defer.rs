@@ -463,6 +463,25 @@ fn a_deferred_cleanup_is_not_cut_off_by_a_cancellation_that_comes_while_it_runs(
     trace.assert(&["first", "second"]);
 }
 
+#[xiio::test(virtual_time)]
+async fn a_deferred_cleanup_goes_on_beside_the_tasks_that_it_spawns() {
+    let trace = Trace::new();
+    task_group!(|tg| {
+        tg.defer(async { trace.note("second") });
+        tg.defer(async {
+            let helper = tg.spawn(bracket((), async |()| pending::<()>().await, async |()| trace.note("released")));
+            tg.spawn(async {
+                sleep(millis(20)).await;
+                trace.note("spawned");
+            });
+            sleep(millis(10)).await;
+            helper.cancel().await;
+            trace.note("first");
+        });
+    });
+    trace.assert(&["released", "first", "spawned", "second"]);
+}
+
 #[test]
 fn a_deferred_cleanup_does_not_run_on_its_time_limit_of_the_group() {
     let trace = Trace::new();

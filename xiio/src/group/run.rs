@@ -394,14 +394,15 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         self.group.keeps_all.get() && tasks != Polled::Done && self.group.set.is_in_last_round()
     }
 
-    /// Runs the deferred cleanups, last in first out, each to its end.
-    fn poll_deferred(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Runs the deferred cleanups, last in first out, each to its end. None begins before the members have ended; one that
+    /// runs may have spawned more of them, and goes on beside them.
+    fn poll_deferred(&mut self, members: Poll<()>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.cleanup.is_none() {
+            if self.cleanup.is_none() && members.is_ready() {
                 let next = self.group.deferred.borrow_mut().pop();
                 self.cleanup = next.map(|cleanup| (cleanup, Owner::default()));
             }
-            let Some((cleanup, owner)) = &mut self.cleanup else { return Poll::Ready(()) };
+            let Some((cleanup, owner)) = &mut self.cleanup else { return members };
             match catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.as_mut(), cx))) {
                 Ok(Poll::Pending) => return self.poll_grace(cx),
                 Ok(Poll::Ready(_)) => {}
@@ -439,8 +440,8 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             while self.cut_off_late(cx) {
                 tasks = self.group.set.poll(cx, &mut self.body);
             }
-            std::task::ready!(self.end_if_due(tasks, cx));
-            std::task::ready!(self.poll_deferred(cx));
+            let members = self.end_if_due(tasks, cx);
+            std::task::ready!(self.poll_deferred(members, cx));
             if self.group.set.is_empty() {
                 return Poll::Ready(());
             }
