@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::reactor::{Direction, Source, Wait};
+use crate::reactor::{Direction, Wait};
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
 use crate::unwind::report_if_ran_on;
@@ -174,8 +174,8 @@ pub(crate) struct Readiness<'fd> {
     fd: BorrowedFd<'fd>,
     direction: Direction,
     is_beside_tasks: bool,
-    /// There while it waits. The source ends its registration before the borrow of the descriptor ends.
-    waiting: Option<(Wait, Source)>,
+    /// There while it waits. Ends its registration before the borrow of the descriptor ends.
+    waiting: Option<Wait>,
 }
 
 impl<'fd> Readiness<'fd> {
@@ -190,7 +190,7 @@ impl<'fd> Readiness<'fd> {
 
     /// Whether the task that polled last will be woken by the next event.
     pub(crate) fn is_registered(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|(wait, _)| wait.is_registered())
+        self.waiting.as_ref().is_some_and(Wait::is_registered)
     }
 
     /// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise.
@@ -210,16 +210,16 @@ impl<'fd> Readiness<'fd> {
             return Ok(true);
         }
         Runtime::with(|runtime| {
-            let is_registered = self.waiting.as_ref().is_some_and(|(_, source)| source.belongs_to(runtime.reactor()));
+            let is_registered = self.waiting.as_ref().is_some_and(|wait| wait.belongs_to(runtime.reactor()));
             if !is_registered {
                 // Registering reports what has become ready meanwhile: an edge-triggered descriptor begins with an event.
                 let source = runtime.reactor().watch(self.fd, self.direction)?;
                 if self.is_beside_tasks {
                     source.set_beside_tasks();
                 }
-                self.waiting = Some((source.wait(self.direction), source));
+                self.waiting = Some(source.wait(self.direction));
             }
-            if let Some((wait, _)) = &mut self.waiting {
+            if let Some(wait) = &mut self.waiting {
                 wait.register(cx);
             }
             Ok(false)

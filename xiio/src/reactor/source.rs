@@ -188,6 +188,11 @@ impl Wait {
         }
     }
 
+    /// Whether it is in a line of `reactor`.
+    pub(crate) fn belongs_to(&self, reactor: &Rc<Reactor>) -> bool {
+        self.source.belongs_to(reactor)
+    }
+
     /// Whether the next event will wake somebody: it is asked to, and has not since.
     pub(crate) fn is_registered(&self) -> bool {
         self.key.is_some_and(|key| self.source.watched.side(self.direction).waiters.borrow()[key].is_some())
