@@ -691,6 +691,20 @@ async fn a_task_that_ends_when_its_grace_is_over_is_not_reported_as_cut_off() {
 }
 
 #[xiio::test(virtual_time)]
+async fn tasks_that_are_cut_off_at_once_are_named_in_one_report() {
+    let reports = Reports::new();
+    task_group!(grace = millis(5), |tg| {
+        for _ in 0..3 {
+            tg.spawn(shield(pending::<()>()));
+        }
+        yield_now().await;
+        tg.cancel();
+    });
+    assert_eq!(reports.kinds(), [ReportKind::GraceOver]);
+    assert_eq!(reports.texts()[0].matches("task (cleaning up)").count(), 3);
+}
+
+#[xiio::test(virtual_time)]
 async fn a_grace_longer_than_the_clock_s_range_is_none() {
     let reports = Reports::new();
     let start = now();

@@ -417,7 +417,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     /// Cuts off the tasks that were cancelled by themselves and that their grace was not enough for; `true` if there are any.
     fn cut_off_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut are_any = false;
+        let (mut are_any, mut rest) = (false, Inspection::default());
         while !self.is_cancelling {
             let end = self.group.set.end_of_first_grace();
             if self.grace.instant() != end {
@@ -426,10 +426,13 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             if !self.grace.poll_elapsed(cx) {
                 break;
             }
-            if let Some(drawing) = self.group.set.cut_off_first(&mut self.body) {
-                self.group.report_cut_off(&drawing);
-            }
             are_any = true;
+            if let Some(drawing) = self.group.set.cut_off_first(&mut self.body) {
+                rest.append(drawing);
+            }
+        }
+        if !rest.is_empty() {
+            self.group.report_cut_off(&rest);
         }
         are_any
     }

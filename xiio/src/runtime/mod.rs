@@ -386,7 +386,7 @@ fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut O
 /// Draws the tree, by a poll of the root.
 fn inspect_root(poll: impl FnOnce()) -> Inspection {
     let mut drawing = unwind::inspect(poll);
-    if drawing.lines().next().is_none() {
+    if drawing.is_empty() {
         // It waits for something foreign, and has no group.
         drawing.leaf("the root".into());
     }

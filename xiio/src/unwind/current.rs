@@ -262,6 +262,14 @@ impl Inspection {
         self.depth -= 1;
     }
 
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.lines.append(&mut other.lines);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lines.iter().map(|(depth, text)| (*depth, text.as_str()))
     }
