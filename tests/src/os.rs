@@ -18,9 +18,11 @@ pub fn send(pid: u32, signal: i32) -> bool {
     unsafe { libc::kill(pid, signal) == 0 }
 }
 
-/// Sends a signal to this process. If this thread does not block it, one thread has handled it afterwards.
+/// Sends a signal to this thread. If it does not block it, it has handled it afterwards; of a signal to the process as a whole
+/// another thread may be told later.
 pub fn send_self(signal: i32) {
-    assert!(send(std::process::id(), signal));
+    // SAFETY: takes a number.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
 }
 
 /// What handles a signal now: 0 for the default action, 1 for none, or the address of a function.

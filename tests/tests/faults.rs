@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ fn fail_one_by_one(errno: i32) {
         let (status, text) = run_with("program", &format!("fail={n}:{errno}"));
         assert!(status.success(), "call {n} fails with {errno}: {status}\n{text}");
         if !text.contains(&format!("call {n} fails")) {
-            assert!(n > 20, "only {n} calls may fail");
+            assert!(n > 20, "only {n} calls may fail\n{text}");
             return;
         }
     }
@@ -119,14 +120,22 @@ fn tree(descendant: &Cell<Option<u32>>) -> io::Result<()> {
     })
 }
 
+/// A file that goes with the test, also when that is cancelled: a later process may have its number, and so its name.
+struct Path(PathBuf);
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 async fn unix() -> io::Result<()> {
-    let path = std::env::temp_dir().join(format!("xiio-faults-{}", std::process::id()));
-    let listener = UnixListener::bind(&path);
+    let path = Path(std::env::temp_dir().join(format!("xiio-faults-{}", std::process::id())));
+    let listener = UnixListener::bind(&path.0);
     let connected = match &listener {
-        Ok(listener) => try_join!(UnixStream::connect(&path), listener.accept()),
+        Ok(listener) => try_join!(UnixStream::connect(&path.0), listener.accept()),
         Err(_) => Ok((UnixStream::pair()?.0, listener?.accept().await?)),
     };
-    let _ = fs::remove_file(&path);
     let (mut client, (mut server, _)) = connected?;
     let mut word = [0; 4];
     try_join!(client.write_all(b"text"), server.read_exact(&mut word))?;
