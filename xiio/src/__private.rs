@@ -4,7 +4,7 @@
 pub use crate::combine::__private::{Either, Join, Racers, TryJoin, race_all};
 pub use crate::flow::{Branch, Fallible, Hint, branch, failed};
 pub use crate::group::{GroupOptions, Guard, Leave, TaskGroup, TryGuard, TryTaskGroup};
-pub use crate::root::{Builder as Root, FromElapsed};
+pub use crate::root::FromElapsed;
 pub use crate::testing::Tester as TestRoot;
 
 pub fn task_group<'env>(options: GroupOptions) -> TaskGroup<'env> {

@@ -65,15 +65,13 @@ impl Builder {
     }
 
     /// Names the tree in reports.
-    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.options = Some(self.options.unwrap_or_default().name(name));
-        self
+    pub fn name(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with_options(|options| options.name(name))
     }
 
     /// Drops what has not cleaned up `grace` after the cancellation of the whole.
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.options = Some(self.options.unwrap_or_default().grace(grace));
-        self
+    pub fn grace(self, grace: Duration) -> Self {
+        self.with_options(|options| options.grace(grace))
     }
 
     /// Cancels the whole when one of `signals` comes; the process then dies by that signal, as its parent expects.
@@ -113,15 +111,18 @@ impl Builder {
 
     /// Cancels the whole `timeout` from now; for [`Builder::run_timed`].
     #[doc(hidden)]
-    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.options = Some(self.options.unwrap_or_default().timeout(timeout));
-        self
+    pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.with_options(|options| options.timeout(timeout))
     }
 
     /// Cancels the whole at `deadline`; for [`Builder::run_timed`].
     #[doc(hidden)]
-    pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
-        self.options = Some(self.options.unwrap_or_default().deadline(deadline));
+    pub fn deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.with_options(|options| options.deadline(deadline))
+    }
+
+    fn with_options(mut self, change: impl FnOnce(GroupOptions) -> GroupOptions) -> Self {
+        self.options = Some(change(self.options.unwrap_or_default()));
         self
     }
 

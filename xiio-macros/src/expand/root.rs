@@ -69,7 +69,7 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
             (Some(test), quote!(__private::TestRoot::new() #calls.#run), quote!(#name))
         }
         _ if calls.is_empty() => (None, quote!(run), quote!(#name())),
-        _ => (None, quote!(__private::Root::new() #calls.#run), quote!(#name())),
+        _ => (None, quote!(Builder::new() #calls.#run), quote!(#name())),
     };
     quote_spanned! {site=>
         #(#attrs)*
