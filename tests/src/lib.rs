@@ -165,6 +165,23 @@ impl Drop for DropBomb {
     }
 }
 
+/// Panics when it is polled, and again when it is dropped.
+pub struct PollBomb;
+
+impl Future for PollBomb {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        panic!("in the poll")
+    }
+}
+
+impl Drop for PollBomb {
+    fn drop(&mut self) {
+        panic!("in the destructor");
+    }
+}
+
 /// Counts the wakes of its waker, and how many clones of it are around.
 #[derive(Default)]
 pub struct WakeCount {

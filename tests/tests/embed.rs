@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,7 +17,7 @@ use xiio::inspect::ReportKind;
 use xiio::io::Async;
 use xiio::{Condition, Promise, in_thread, sleep, task_group};
 use xiio_tests::poll::OnWake;
-use xiio_tests::{DropBomb, Reports, assert_panics};
+use xiio_tests::{DropBomb, PollBomb, Reports, assert_panics};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -205,18 +204,9 @@ fn a_turn_after_the_end_panics() {
 
 #[test]
 fn a_tree_that_panics_is_dropped_outside_of_its_panic_and_has_ended() {
-    struct Bomb {
-        _on_drop: DropBomb,
-    }
-    impl Future for Bomb {
-        type Output = ();
-        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-            panic!("in the poll")
-        }
-    }
     let reports = Reports::new();
     let cx = &mut Context::from_waker(Waker::noop());
-    let mut tree = Embed::new(Bomb { _on_drop: DropBomb("in the destructor") }).unwrap();
+    let mut tree = Embed::new(PollBomb).unwrap();
     assert_panics(&["in the poll"], || tree.turn(cx));
     reports.assert_one(ReportKind::LaterFailure, &["a destructor panicked: in the destructor"]);
     assert_panics(&["took a turn after it had ended"], || tree.turn(cx));

@@ -3,14 +3,13 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use xiio::inspect::ReportKind;
 use xiio::{interval, now, sleep, sleep_until, task_group, yield_now};
-use xiio_tests::{DropBomb, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, takes};
+use xiio_tests::{LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, takes};
 
 #[test]
 fn run_gives_the_value_of_its_future() {
@@ -86,17 +85,8 @@ fn run_works_after_a_run_that_panicked() {
 
 #[test]
 fn a_root_that_panics_is_dropped_outside_of_its_panic() {
-    struct Bomb {
-        _on_drop: DropBomb,
-    }
-    impl Future for Bomb {
-        type Output = ();
-        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-            panic!("in the poll")
-        }
-    }
     let reports = Reports::new();
-    assert_panics(&["in the poll"], || run(Bomb { _on_drop: DropBomb("in the destructor") }));
+    assert_panics(&["in the poll"], || run(PollBomb));
     reports.assert_one(ReportKind::LaterFailure, &["a destructor panicked: in the destructor"]);
 }
 

@@ -284,6 +284,22 @@ fn panic_of_a_cancelled_job_is_thrown_once_all_have_cleaned_up() {
     assert_eq!(*order.borrow(), ["cleaned up"]);
 }
 
+/// Leaves a result to the only worker of a pool, to be dropped there; asserts that it works afterwards.
+fn abandon_result<T: Send + 'static>(result: T) {
+    let pool = ThreadPool::new(1);
+    let (release, released) = mpsc::channel::<()>();
+    let begun = Promise::new();
+    let begin = begun.clone();
+    let job = pool.run(move || {
+        begin.set(()).unwrap();
+        released.recv_timeout(LONG).unwrap();
+        result
+    });
+    assert!(run(cancel_when(&begun, job.abandon_on_cancel())).is_none());
+    release.send(()).unwrap();
+    assert_eq!(run(pool.run(|| 7)), 7);
+}
+
 #[test]
 fn result_that_panics_when_dropped_does_not_take_the_worker() {
     struct Bomb;
@@ -292,18 +308,7 @@ fn result_that_panics_when_dropped_does_not_take_the_worker() {
             panic!("dropped");
         }
     }
-    let pool = ThreadPool::new(1);
-    let (release, released) = mpsc::channel::<()>();
-    let begun = Promise::new();
-    let begin = begun.clone();
-    let job = pool.run(move || {
-        begin.set(()).unwrap();
-        released.recv_timeout(LONG).unwrap();
-        Bomb
-    });
-    assert!(xiio::run(cancel_when(&begun, job.abandon_on_cancel())).is_none());
-    release.send(()).unwrap();
-    assert_eq!(xiio::run(pool.run(|| 7)), 7);
+    abandon_result(Bomb);
 }
 
 /// Panics when it is dropped, and so does the payload of that panic.
@@ -323,18 +328,7 @@ impl Drop for DoubleBomb {
 
 #[test]
 fn payload_that_panics_when_dropped_does_not_take_the_worker() {
-    let pool = ThreadPool::new(1);
-    let (release, released) = mpsc::channel::<()>();
-    let begun = Promise::new();
-    let begin = begun.clone();
-    let job = pool.run(move || {
-        begin.set(()).unwrap();
-        released.recv_timeout(LONG).unwrap();
-        DoubleBomb
-    });
-    assert!(run(cancel_when(&begun, job.abandon_on_cancel())).is_none());
-    release.send(()).unwrap();
-    assert_eq!(run(pool.run(|| 7)), 7);
+    abandon_result(DoubleBomb);
 }
 
 #[test]
