@@ -123,15 +123,18 @@ pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 
 /// Calls a waker where more is to be done afterwards. Wakers are user code; one that panics is reported.
 pub(crate) fn waking(wake: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(wake)) {
-        report_panic("a waker panicked", payload);
-    }
+    going_on("a waker panicked", wake);
 }
 
 /// Drops what belongs to the user in a place that must go on; a panic is reported.
 pub(crate) fn drop_safely<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        report_panic("a destructor panicked", payload);
+    going_on("a destructor panicked", || drop(value));
+}
+
+/// Runs code of the user in a place that must go on; a panic is reported as `what`.
+pub(crate) fn going_on(what: &str, code: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+        report_panic(what, payload);
     }
 }
 

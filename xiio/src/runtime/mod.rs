@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Payload;
 use crate::reactor::Reactor;
-use crate::report::{report_panic, wake_all};
+use crate::report::{going_on, wake_all};
 use crate::sys;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
@@ -326,9 +326,7 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
 #[cold]
 fn end_in_panic<F>(mut root: Pin<&mut Option<F>>, payload: Payload) -> ! {
     // Not in the middle of an unwinding, where a destructor that panics as well would abort.
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| root.set(None))) {
-        report_panic("a destructor panicked", second);
-    }
+    going_on("a destructor panicked", || root.set(None));
     resume_unwind(payload)
 }
 
