@@ -8,7 +8,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{BinOp, Expr, ExprBinary, Ident, Token, Type, parenthesized, token};
+use syn::{BinOp, Expr, ExprBinary, Ident, Path, Token, Type, parenthesized, token};
 
 use crate::diagnostics::{Diagnostics, Mistake};
 use crate::names::hygienic;
@@ -27,6 +27,7 @@ impl Surface {
     const TRY_GROUP: &[Self] = &[Self::TryTaskGroup];
     const MAIN: &[Self] = &[Self::Main];
     const TEST: &[Self] = &[Self::Test];
+    const ROOTS: &[Self] = &[Self::Main, Self::Test];
     const ALL: &[Self] = &[Self::TaskGroup, Self::TryTaskGroup, Self::Main, Self::Test];
 
     /// The group macro of this name, if there is one.
@@ -78,6 +79,8 @@ enum Shape {
     Value(&'static str),
     /// `name = Type`
     Type,
+    /// `name = path`
+    Path,
     /// `name`
     Flag,
     /// `name(expression, …)`
@@ -92,6 +95,8 @@ const KNOWN: &[Known] = &[
     known("grace", Shape::Value("Duration"), Surface::ALL),
     known("error", Shape::Type, Surface::TRY_GROUP),
     known("all_errors", Shape::Flag, Surface::TRY_GROUP),
+    known("crate", Shape::Path, Surface::ROOTS),
+    known("tokio", Shape::Flag, Surface::ROOTS),
     known("cancel_on", Shape::List, Surface::MAIN),
     known("virtual_time", Shape::Flag, Surface::TEST),
     known("seed", Shape::Value("u64"), Surface::TEST),
@@ -121,6 +126,7 @@ struct Given {
 enum Value {
     Expr(Expr),
     Type(Type),
+    Path(Path),
     Flag,
     List(Punctuated<Expr, Token![,]>),
 }
@@ -185,7 +191,15 @@ impl Options {
     pub(crate) fn error_type(&self) -> Option<&Type> {
         self.given.iter().find_map(|option| match &option.value {
             Value::Type(ty) => Some(ty),
-            Value::Expr(_) | Value::Flag | Value::List(_) => None,
+            _ => None,
+        })
+    }
+
+    /// The path after `crate =`.
+    pub(crate) fn crate_path(&self) -> Option<&Path> {
+        self.given.iter().find_map(|option| match &option.value {
+            Value::Path(path) => Some(path),
+            _ => None,
         })
     }
 
@@ -207,8 +221,8 @@ impl Given {
                 let signals = signals.iter().map(resolve_signal);
                 quote_spanned!(site=> .#name(&[#(#signals),*]))
             }
-            Value::Flag if name != "all_errors" => quote_spanned!(site=> .#name()),
-            Value::Flag | Value::Type(_) => TokenStream::new(),
+            Value::Flag if name != "all_errors" && name != "tokio" => quote_spanned!(site=> .#name()),
+            Value::Flag | Value::Type(_) | Value::Path(_) => TokenStream::new(),
         }
     }
 }
@@ -228,14 +242,17 @@ impl Value {
             Ok(None)
         };
         match shape {
-            Shape::Value(_) | Shape::Type if assigned => {
+            Shape::Value(_) | Shape::Type | Shape::Path if assigned => {
                 input.parse::<Token![=]>()?;
-                let is_type = matches!(shape, Shape::Type);
-                let value = if is_type { Self::Type(input.parse()?) } else { Self::Expr(input.parse()?) };
-                Ok(Some(value))
+                Ok(Some(match shape {
+                    Shape::Type => Self::Type(input.parse()?),
+                    Shape::Path => Self::Path(input.call(Path::parse_mod_style)?),
+                    _ => Self::Expr(input.parse()?),
+                }))
             }
             Shape::Value(example) => mistaken(Mistake::ValueMissing { name: text, example }),
             Shape::Type => mistaken(Mistake::ValueMissing { name: text, example: "Type" }),
+            Shape::Path => mistaken(Mistake::ValueMissing { name: text, example: "path::to::xiio" }),
             Shape::Flag if input.is_empty() || input.peek(Token![,]) => Ok(Some(Self::Flag)),
             Shape::Flag => mistaken(Mistake::ValueOfFlag { name: text }),
             Shape::List if input.peek(token::Paren) => {
@@ -299,7 +316,7 @@ fn resolve_signal(signal: &Expr) -> TokenStream {
     match signal {
         Expr::Path(path) if SIGNALS.iter().any(|name| path.path.is_ident(name)) => {
             let site = hygienic(signal.span());
-            quote_spanned!(site=> ::xiio::signal::#path)
+            quote_spanned!(site=> __xiio::signal::#path)
         }
         _ => quote!(#signal),
     }

@@ -17,152 +17,13 @@ use proc_macro::TokenStream;
 use args::Surface;
 use names::Names;
 
-/// A block that does not end before its tasks have ended.
-///
-/// `task_group!(options…, |tg| { body })` is an expression inside an `async` function or block,
-/// awaited by itself. The body is a block of the function around, not a closure; `tg` names the
-/// group in it, and `tg.spawn(future)` adds a task. The value is that of the body.
-///
-/// When the expression has its value, every task has ended, and what the tasks borrowed is free.
-/// Tasks may borrow what was declared before the group, not what the body declares: move that
-/// into them. A task that panics cancels the others, and the group panics with its payload.
-///
-/// # Options
-///
-/// | option | meaning |
-/// |---|---|
-/// | `name = "…"` | what `inspect` calls the group |
-/// | `timeout = Duration` | cancels the body and the tasks after that time; the expression is a `Result<V, Elapsed>`. An `Option<Duration>` will do, too; `None` is no limit |
-/// | `deadline = Instant` | the same for a point in time |
-/// | `limit = usize` | how many tasks run at once; the others wait for their turn |
-/// | `grace = Duration` | how long cleanup may take after a cancellation, of the whole group or of single tasks, before it is dropped |
-///
-/// They are evaluated once, in the order written, in the function around.
-///
-/// # Control flow
-///
-/// | in the body | what it does |
-/// |---|---|
-/// | last expression | is the value of the group |
-/// | `x?` | cancels the tasks, waits for them, and leaves the *function* with the error, converted there with `From`; with `None` likewise |
-/// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function |
-/// | panic | cancels the tasks, waits for them, and panics on |
-///
-/// This holds inside the arguments of macros that look like expressions (`println!`, `vec!`,
-/// `assert!`) or like arms (`race!`), and through groups in the body. Closures, `async` blocks and items in the body
-/// keep their own control flow.
-///
-/// # Unlike a plain block
-///
-/// - What the body moves is moved on every way out of it: in a loop around the group it is gone
-///   in the next round, even if the body breaks out of the loop.
-/// - A variable declared without a value before the group cannot get its first value in the body;
-///   let it be the value of the group.
-/// - A `return` of a `&mut` that was borrowed through another one may be refused.
-/// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
-///   `Some(…)`. What `return` and `break` take along is coerced as usual.
-/// - In the arguments of a macro that look like neither (`select!` with `else`), in what a macro
-///   itself is made of (the `return` of a `bail!`), and under another name for this macro, `?`,
-///   `return`, `break` and `continue` are not seen. The compiler then reports mismatched types.
-/// - A `loop` at the end of the body is taken for endless where no `break` is seen in it. Behind one
-///   that only the `break` of a macro ends, write `()`.
-///
-/// # Errors
-///
-/// With `timeout` or `deadline`, `Err(Elapsed)` if the body and the tasks had not ended by then.
-/// A `return` or `break` for which the group is still waiting then does not happen.
-///
-/// # Panics
-///
-/// With the payload of the first member that panicked, the body included; and for `limit = 0`, as no
-/// task could ever start.
-///
-/// # Cancellation
-///
-/// Cancels the body and all tasks, and waits until their cleanup has run; `grace` bounds that. If
-/// the future of the function around is dropped instead, all are dropped with it.
-///
-/// # Examples
-///
-/// ```
-/// let names = vec!["Ada".to_string(), "Grace".to_string()];
-/// let n_names = xiio::run(async {
-///     xiio::task_group!(|tg| {
-///         for name in &names {
-///             tg.spawn(async move { println!("Hello, {name}!") });
-///         }
-///         names.len()
-///     })
-/// });
-/// assert_eq!(n_names, 2);
-/// ```
+/// What `xiio::task_group!` passes on; see there.
 #[proc_macro]
 pub fn task_group(input: TokenStream) -> TokenStream {
     expand::group(Surface::TaskGroup, input.into(), Names::outermost()).into()
 }
 
-/// A block whose tasks return `Result`; the first `Err` cancels the rest.
-///
-/// `try_task_group!(options…, |tg| { body })` is a `task_group!` with these differences: a task is
-/// a future of `Result<T, E>`, the expression is a `Result<V, E>`, and `?` in the body makes its
-/// error the group's, as it would in a function of its own.
-///
-/// `E` is the error type of the function around, exactly, so that `?` in tasks written in place
-/// needs no annotation. Elsewhere, or for another type, give `error = Type`, or a type to the
-/// parameter: `|tg: &TryTaskGroup<'_, Type>|`.
-///
-/// # Options
-///
-/// Those of `task_group!`, and
-///
-/// | option | meaning |
-/// |---|---|
-/// | `error = Type` | the error type `E`; `_` lets the compiler infer it |
-/// | `all_errors` | the expression is a `Result<V, GroupError<E>>`, with every failure in it |
-///
-/// With `timeout` or `deadline`, `E` must be `From<Elapsed>`.
-///
-/// # Control flow
-///
-/// | in the body | what it does |
-/// |---|---|
-/// | last expression | is the value of the group, wrapped in `Ok` |
-/// | `x?` | cancels the tasks, waits for them, and is the group's `Err`, converted with `From` |
-/// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function; an `Err` of a task meanwhile wins over it |
-/// | panic | cancels the tasks, waits for them, and panics on |
-///
-/// What is unlike a plain block is as in `task_group!`, but that the `return Err(…)` which a macro is
-/// made of is the group's `Err`, as with a `?`.
-///
-/// # Errors
-///
-/// The first `Err` of a task or of a `?` in the body. Later ones are reported to `inspect`, or
-/// with `all_errors` kept.
-///
-/// # Panics
-///
-/// As `task_group!`.
-///
-/// # Cancellation
-///
-/// As in `task_group!`.
-///
-/// # Examples
-///
-/// ```
-/// async fn sum(texts: &[&str]) -> Result<i32, std::num::ParseIntError> {
-///     xiio::try_task_group!(|tg| {
-///         let tasks: Vec<_> = texts.iter().map(|text| tg.spawn(async { text.parse::<i32>() })).collect();
-///         let mut sum = 0;
-///         for task in tasks {
-///             sum += task.await;
-///         }
-///         sum
-///     })
-/// }
-/// assert_eq!(xiio::run(sum(&["1", "2"])), Ok(3));
-/// assert!(xiio::run(sum(&["1", "x"])).is_err());
-/// ```
+/// What `xiio::try_task_group!` passes on; see there.
 #[proc_macro]
 pub fn try_task_group(input: TokenStream) -> TokenStream {
     expand::group(Surface::TryTaskGroup, input.into(), Names::outermost()).into()
@@ -179,6 +40,8 @@ pub fn try_task_group(input: TokenStream) -> TokenStream {
 /// | `name = "…"` | what `inspect` calls the root |
 /// | `timeout = Duration`, `deadline = Instant` | cancels everything after that time or at that point |
 /// | `grace = Duration` | how long cleanup may take after the cancellation of everything before it is dropped |
+/// | `crate = path` | where xiio is, for a crate that has it under another name |
+/// | `tokio` | gives the whole program the context of a tokio runtime, as `compat::with_tokio` does (feature `tokio`) |
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal. A second one kills at once |
 ///
 /// `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGQUIT`, `SIGUSR1` and `SIGUSR2` need no import; any other

@@ -6,6 +6,7 @@ pub use crate::flow::{Branch, Fallible, Hint, branch, failed};
 pub use crate::group::{GroupOptions, Guard, Leave, TaskGroup, TryGuard, TryTaskGroup};
 pub use crate::root::FromElapsed;
 pub use crate::testing::Tester as TestRoot;
+pub use xiio_macros::{task_group, try_task_group};
 
 pub fn task_group<'env>(options: GroupOptions) -> TaskGroup<'env> {
     crate::group::new_group(options)

@@ -104,8 +104,8 @@
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
 //! | `tracing` | every report of `inspect` is an event of the crate `tracing` as well |
 //!
-//! The macros write `::xiio`. A crate that depends on it under another name says `extern crate that_name as xiio;` at its
-//! root.
+//! The macros find xiio under whatever name a crate has it, also where another crate re-exports it; only
+//! `#[xiio::main]` and `#[xiio::test]` have to be told: `#[that_name::main(crate = that_name)]`.
 //!
 //! # Implementation
 //!
@@ -128,8 +128,6 @@
 
 // On docs.rs each item says which feature brings it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-
-extern crate self as xiio;
 
 mod combine;
 mod condition;
@@ -177,4 +175,4 @@ pub use promise::{Promise, WaitPromise};
 pub use root::{Builder, run};
 pub use thread::in_thread;
 pub use time::{Interval, Sleep, YieldNow, interval, now, sleep, sleep_until, yield_now};
-pub use xiio_macros::{main, task_group, test, try_task_group};
+pub use xiio_macros::{main, test};

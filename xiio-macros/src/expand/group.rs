@@ -120,6 +120,7 @@ impl Expansion {
             #group
             #hints
             #error_hint
+            #[allow(clippy::shadow_same, clippy::shadow_reuse)]
             let #exit = {
                 let #pinned = ::core::pin::pin!(::core::option::Option::Some(#body));
                 // A `let` of its own, so that the future is gone before what it borrows.
@@ -162,11 +163,12 @@ impl Expansion {
         let ty = self.parameter.ty.as_ref().map(|ty| quote!(: #ty));
         quote_spanned! {self.names.site()=>
             let #handle = ::core::mem::ManuallyDrop::new(
-                ::xiio::__private::#new(::xiio::__private::GroupOptions::new() #options)
+                __xiio::__private::#new(__xiio::__private::GroupOptions::new() #options)
             );
+            #[allow(clippy::shadow_same, clippy::shadow_reuse)]
             let #handle #ty = &*#handle;
             #unused_name
-            let #guard = ::xiio::__private::#new_guard(#handle);
+            let #guard = __xiio::__private::#new_guard(#handle);
         }
     }
 
@@ -198,7 +200,7 @@ impl Expansion {
             let value = quote_spanned!(site=> #hint.absurd());
             let leave = destination.leaving_with(site, Some(&value));
             quote_spanned! {site=>
-                let #hint = ::xiio::__private::Hint::new();
+                let #hint = __xiio::__private::Hint::new();
                 if false { #leave; }
             }
         });
@@ -212,7 +214,7 @@ impl Expansion {
         let handle = self.handle();
         self.takes_error_of_function().then(|| {
             quote_spanned! {self.names.site()=>
-                if false { return ::xiio::__private::failed(#handle.__hint_error()); }
+                if false { return __xiio::__private::failed(#handle.__hint_error()); }
             }
         })
     }

@@ -1,7 +1,7 @@
 //! `#[xiio::main]` and `#[xiio::test]`.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 
@@ -22,6 +22,7 @@ use crate::parse::RootFn;
 /// /// Doc.
 /// #[test]
 /// pub fn name() -> Output {
+///     use ::xiio as __xiio;
 ///     async fn name() -> Output { … }
 ///     TestRoot::new().grace(SECOND).run(name)
 /// }
@@ -63,21 +64,27 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
     let site = hygienic(output.span());
     let calls = options.to_builder_calls();
     let run = Ident::new(if options.is_timed() { "run_timed" } else { "run" }, site);
+    let xiio = options.crate_path().map_or_else(|| quote!(::xiio), ToTokens::to_token_stream);
+    let future = match options.has("tokio") {
+        true => quote!(__xiio::compat::with_tokio(#name())),
+        false => quote!(#name()),
+    };
     let (test, run, future) = match of {
         Surface::Test => {
             let test = quote!(#[::core::prelude::v1::test]);
-            (Some(test), quote!(__private::TestRoot::new() #calls.#run), quote!(#name))
+            (Some(test), quote!(__private::TestRoot::new() #calls.#run), quote!(|| #future))
         }
-        _ if calls.is_empty() => (None, quote!(run), quote!(#name())),
-        _ => (None, quote!(Builder::new() #calls.#run), quote!(#name())),
+        _ if calls.is_empty() => (None, quote!(run), future),
+        _ => (None, quote!(Builder::new() #calls.#run), future),
     };
     quote_spanned! {site=>
         #(#attrs)*
         #test
         #visibility fn #name() #output {
+            use #xiio as __xiio;
             #[allow(clippy::unused_async)]
             #signature #body
-            ::xiio::#run(#future)
+            __xiio::#run(#future)
         }
     }
 }

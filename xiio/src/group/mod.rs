@@ -17,6 +17,7 @@
 
 mod fallible;
 mod guard;
+mod macros;
 mod options;
 mod plain;
 mod run;
