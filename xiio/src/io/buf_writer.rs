@@ -105,4 +105,9 @@ impl<W: Write> Write for BufWriter<W> {
         self.pass_on().await?;
         self.inner.flush().await
     }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.pass_on().await?;
+        self.inner.close().await
+    }
 }

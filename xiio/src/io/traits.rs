@@ -257,6 +257,35 @@ pub trait Write {
         async { Ok(()) }
     }
 
+    /// Passes on what is held back, and tells the other end that no more comes.
+    ///
+    /// A socket ends its direction to write (`shutdown(2)`); what has no such end is only flushed. The descriptor itself is
+    /// closed when its owner is dropped.
+    ///
+    /// # Errors
+    /// As [`Write::flush`]. A stream that is not connected any more is closed already.
+    ///
+    /// # Cancellation
+    /// A part may have been passed on; the next call goes on with the rest.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{Read, Write};
+    /// use xiio::net::UnixStream;
+    ///
+    /// # xiio::run(async {
+    /// let (mut a, mut b) = UnixStream::pair()?;
+    /// a.write_all(b"all").await?;
+    /// a.close().await?;
+    /// let mut text = String::new();
+    /// b.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "all");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    fn close(&mut self) -> impl Future<Output = io::Result<()>> {
+        self.flush()
+    }
+
     /// Writes all of `buf`.
     ///
     /// # Errors
@@ -331,6 +360,10 @@ impl<W: Write + ?Sized> Write for &mut W {
 
     async fn flush(&mut self) -> io::Result<()> {
         (**self).flush().await
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        (**self).close().await
     }
 }
 

@@ -191,6 +191,11 @@ macro_rules! writes {
                 let mut stream: &S = (*self).as_ref();
                 stream.write_vectored(bufs).await
             }
+
+            async fn close(&mut self) -> io::Result<()> {
+                let mut stream: &S = (*self).as_ref();
+                stream.close().await
+            }
         }
 
         #[cfg(feature = "futures-io")]

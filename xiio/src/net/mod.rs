@@ -195,6 +195,10 @@ macro_rules! stream {
             async fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
                 self.io.operate(crate::reactor::Direction::Write, |io| $send_vectored(io, bufs)).await
             }
+
+            async fn close(&mut self) -> std::io::Result<()> {
+                self.end_writing()
+            }
         }
 
         impl crate::io::Read for $stream {
@@ -215,6 +219,10 @@ macro_rules! stream {
             async fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
                 (&*self).write_vectored(bufs).await
             }
+
+            async fn close(&mut self) -> std::io::Result<()> {
+                self.end_writing()
+            }
         }
 
         impl $stream {
@@ -231,6 +239,14 @@ macro_rules! stream {
             /// comes (`shutdown(2)`).
             pub fn into_split(self) -> (crate::net::OwnedReadHalf<Self>, crate::net::OwnedWriteHalf<Self>) {
                 crate::net::halves::into_split(self, |stream| stream.shutdown(std::net::Shutdown::Write))
+            }
+
+            /// Ends the direction to write. A stream that is not connected any more has ended already.
+            fn end_writing(&self) -> std::io::Result<()> {
+                match self.shutdown(std::net::Shutdown::Write) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
+                    result => result,
+                }
             }
         }
 
@@ -289,10 +305,7 @@ macro_rules! stream {
                 self: std::pin::Pin<&mut Self>,
                 _cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(match self.shutdown(std::net::Shutdown::Write) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
-                    result => result,
-                })
+                std::task::Poll::Ready(self.end_writing())
             }
         }
 
