@@ -41,7 +41,7 @@ mod unchanged;
 
 pub use buf_writer::BufWriter;
 pub use buffered::{BufRead, BufReader, Lines};
-pub use copy::copy;
+pub use copy::{copy, copy_bidirectional};
 pub use nonblocking::Async;
 pub use readiness::{read, readable, writable, write, write_all};
 pub use traits::{Read, Take, Write};
