@@ -31,7 +31,7 @@ use async_channel::{Receiver, Sender};
 use clap::Parser;
 use xiio::io::{BufRead, BufReader, Read, Write};
 use xiio::net::{TcpListener, UnixListener};
-use xiio::{Promise, bracket, race, task_group, timeout, try_join};
+use xiio::{Promise, bracket, catch_panic, race, task_group, timeout, try_join};
 
 /// How many lines may wait for a client that does not read.
 const MAX_WAITING: usize = 100;
@@ -200,5 +200,8 @@ where
         // One that is gone, or does not read, does not hear it.
         let _ = timeout(GOODBYE, to_client.write_all(text.as_bytes())).await;
     };
-    bracket(None, talk, say_goodbye).await;
+    // A bug that one client has met is not the others' affair; it is said goodbye to all the same.
+    if let Err(panic) = catch_panic(bracket(None, talk, say_goodbye)).await {
+        eprintln!("a client: {panic}");
+    }
 }

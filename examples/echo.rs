@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use xiio::{read, readable, sleep, task_group, write_all};
+use xiio::{catch_panic, read, readable, sleep, task_group, write_all};
 
 /// How long the server rests when it cannot take a client: the same would happen at once.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -54,8 +54,11 @@ async fn serve(address: &str) -> io::Result<std::convert::Infallible> {
             match listener.accept() {
                 Ok((stream, address)) => {
                     clients.spawn(async move {
-                        if let Err(error) = echo(&stream).await {
-                            eprintln!("{address}: {error}");
+                        match catch_panic(echo(&stream)).await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => eprintln!("{address}: {error}"),
+                            // A bug that one client has met is not the others' affair.
+                            Err(panic) => eprintln!("{address}: {panic}"),
                         }
                     });
                 }

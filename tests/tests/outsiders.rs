@@ -14,7 +14,7 @@ use async_lock::Semaphore;
 use xiio::io::{BufRead, BufReader, Read, Write, copy};
 use xiio::net::{TcpListener, TcpStream};
 use xiio::process::{Command, Stdio};
-use xiio::{gather, in_thread, join, race, sleep, task_group, timeout};
+use xiio::{catch_panic, gather, in_thread, join, race, sleep, task_group, timeout};
 use xiio_tests::{LONG, millis, rounds};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -153,4 +153,20 @@ async fn a_copy_holds_a_chunk_and_slows_the_reader_down() {
         sleep(millis(1)).await;
     });
     assert_eq!(source.0.get(), 64 * 1024);
+}
+
+#[xiio::test]
+async fn a_client_that_meets_a_bug_disturbs_no_other() {
+    let n_served = Cell::new(0);
+    task_group!(|clients| {
+        for n in 0..4 {
+            let n_served = &n_served;
+            clients.spawn(catch_panic(async move {
+                sleep(SHORT * n).await;
+                assert!(n != 1, "client 1 is odd");
+                n_served.set(n_served.get() + 1);
+            }));
+        }
+    });
+    assert_eq!(n_served.get(), 3);
 }

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
 
 /// A time limit was over before the work was done.
 ///
@@ -64,6 +66,59 @@ impl fmt::Display for Cancelled {
 }
 
 impl Error for Cancelled {}
+
+/// The panic of a future, as [`catch_panic`](crate::catch_panic) gives it.
+///
+/// Its `Display` says what the panic said. It is an ordinary error: `Send`, `Sync`, and to be boxed.
+///
+/// # Examples
+/// ```
+/// let panic = xiio::run(xiio::catch_panic(async { panic!("a bug") })).unwrap_err();
+/// assert_eq!(panic.to_string(), "panicked: a bug");
+/// assert_eq!(panic.into_payload().downcast_ref(), Some(&"a bug"));
+/// ```
+pub struct Panic {
+    text: Box<str>,
+    /// Locked, as a payload need not be `Sync`. Nobody waits for it: it is only taken out.
+    payload: Mutex<Payload>,
+}
+
+impl Panic {
+    pub(crate) fn new(payload: Payload) -> Self {
+        Self { text: panic_text(&*payload).into(), payload: Mutex::new(payload) }
+    }
+
+    /// What was given to `panic!`, where it is a text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What the panic carries.
+    #[must_use]
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Panics with the same payload, without another message on standard error.
+    pub fn resume(self) -> ! {
+        resume_unwind(self.into_payload())
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked: {}", self.text)
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Panic").field(&self.text).finish()
+    }
+}
+
+impl Error for Panic {}
 
 /// What a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;

@@ -40,6 +40,7 @@
 //! | sockets | [`net`] |
 //! | children, signals | [`run_process`], [`process::Command`]; [`signal::subscribe`] |
 //! | a value from elsewhere | [`Promise`] |
+//! | a panic that is not everybody's | [`catch_panic`] |
 //! | blocking work, files | [`in_thread`], [`thread::ThreadPool`]; [`fs`] |
 //! | channels, locks, streams | those of other crates, such as `async-channel`, `async-lock` and `futures` |
 //! | to live inside a foreign loop | [`compat`] |
@@ -163,10 +164,11 @@ pub mod thread;
 pub mod __private;
 
 pub use combine::{
-    AsCompleted, Completed, as_completed, bracket, branch, deadline, gather, race, shield, timeout, try_gather,
+    AsCompleted, Completed, as_completed, bracket, branch, catch_panic, deadline, gather, race, shield, timeout,
+    try_gather,
 };
 pub use condition::{Condition, Ready};
-pub use error::{Cancelled, Elapsed};
+pub use error::{Cancelled, Elapsed, Panic};
 pub use group::{CancelTask, Failure, GroupError, Outcome, Task, TaskGroup, TryTaskGroup};
 pub use io::{read, readable, writable, write, write_all};
 #[cfg(target_os = "linux")]

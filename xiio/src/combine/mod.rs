@@ -1,9 +1,10 @@
 //! Combinators: futures made of futures, each of which can be cancelled on its own and cleans up.
 //!
-//! `timeout`, `deadline`, `branch`, `shield` and `bracket` hold their future in place; `gather`, `race`, `join` and
+//! `timeout`, `deadline`, `branch`, `shield`, `bracket` and `catch_panic` hold their future in place; `gather`, `race`, `join` and
 //! `as_completed` are groups underneath.
 
 mod bracket;
+mod caught;
 mod completed;
 mod gather;
 mod join;
@@ -12,6 +13,7 @@ mod race;
 mod shield;
 
 pub use bracket::bracket;
+pub use caught::catch_panic;
 pub use completed::{AsCompleted, Completed, as_completed};
 pub use gather::{gather, try_gather};
 pub use limit::{branch, deadline, timeout};
