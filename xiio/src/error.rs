@@ -67,6 +67,28 @@ impl fmt::Display for Cancelled {
 
 impl Error for Cancelled {}
 
+/// A group has ended, and takes no more tasks.
+///
+/// What [`Remote::spawn`](crate::Remote::spawn) gives.
+///
+/// # Examples
+/// ```
+/// let remote = xiio::run(async { xiio::task_group!(|tg| { tg.remote() }) });
+/// let refused = remote.spawn(|| async {}).unwrap_err();
+/// assert_eq!(refused.to_string(), "the group has ended; spawn before its block has its value");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupEnded;
+
+impl fmt::Display for GroupEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the group has ended; spawn before its block has its value")
+    }
+}
+
+impl Error for GroupEnded {}
+
 /// The panic of a future, as [`catch_panic`](crate::catch_panic) gives it.
 ///
 /// Its `Display` says what the panic said. It is an ordinary error: `Send`, `Sync`, and to be boxed.

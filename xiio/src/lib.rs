@@ -39,7 +39,7 @@
 //! | descriptors | [`readable`], [`writable`], [`read`], [`write()`], [`write_all`], [`Condition`] |
 //! | sockets | [`net`] |
 //! | children, signals | [`run_process`], [`process::Command`]; [`signal::subscribe`] |
-//! | a value from elsewhere | [`Promise`] |
+//! | a value from elsewhere | [`Promise`]; a task from elsewhere: [`TaskGroup::remote`] |
 //! | a panic that is not everybody's | [`catch_panic`] |
 //! | blocking work, files | [`in_thread`], [`thread::ThreadPool`]; [`fs`] |
 //! | channels, locks, streams | those of other crates, such as `async-channel`, `async-lock` and `futures` |
@@ -168,8 +168,8 @@ pub use combine::{
     try_gather,
 };
 pub use condition::{Condition, Ready};
-pub use error::{Cancelled, Elapsed, Panic};
-pub use group::{CancelTask, Failure, GroupError, Outcome, Task, TaskGroup, TryTaskGroup};
+pub use error::{Cancelled, Elapsed, GroupEnded, Panic};
+pub use group::{CancelOnDrop, CancelTask, Failure, GroupError, Outcome, Remote, Task, TaskGroup, TryTaskGroup};
 pub use io::{read, readable, writable, write, write_all};
 #[cfg(target_os = "linux")]
 pub use process::run_process;

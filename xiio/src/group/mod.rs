@@ -20,6 +20,7 @@ mod guard;
 mod macros;
 mod options;
 mod plain;
+mod remote;
 mod run;
 mod task;
 
@@ -30,4 +31,5 @@ pub(crate) use plain::new_group;
 
 pub use fallible::{Failure, GroupError, TryTaskGroup};
 pub use plain::TaskGroup;
-pub use task::{CancelTask, Outcome, Task};
+pub use remote::Remote;
+pub use task::{CancelOnDrop, CancelTask, Outcome, Task};

@@ -3,6 +3,7 @@
 use std::panic::Location;
 
 use super::options::GroupOptions;
+use super::remote::Remote;
 use super::run::Group;
 use super::task::Task;
 
@@ -126,6 +127,25 @@ impl<'env> TaskGroup<'env> {
     /// ```
     pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
         self.group.defer(cleanup);
+    }
+
+    /// A handle that spawns into this group from anywhere, see [`Remote`].
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     let remote = xiio::task_group!(|tg| {
+    ///         let remote = tg.remote();
+    ///         assert!(remote.spawn(|| xiio::yield_now()).is_ok());
+    ///         remote
+    ///     });
+    ///     // It does not keep the group from ending.
+    ///     assert!(remote.has_ended());
+    /// });
+    /// ```
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.group.remote()
     }
 
     pub(super) fn group(&self) -> &Group<'env> {

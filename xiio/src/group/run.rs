@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::options::GroupOptions;
+use super::remote::Remote;
 use super::task::Task;
 use crate::error::Payload;
-use crate::report::{ReportKind, report, report_panic, spawned_at};
+use crate::report::{ReportKind, drop_safely, report, report_panic, spawned_at};
 use crate::runtime::Runtime;
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::{Deadline, now};
@@ -26,6 +27,8 @@ pub(super) struct Group<'env> {
     keeps_all: Cell<bool>,
     is_guarded: Cell<bool>,
     options: RefCell<GroupOptions>,
+    /// There if somebody has asked for it, and the group has not been closed.
+    remote: RefCell<Option<Remote>>,
 }
 
 /// Why a group ends before its members have.
@@ -60,6 +63,7 @@ impl<'env> Group<'env> {
             keeps_all: Cell::new(false),
             is_guarded: Cell::new(false),
             options: RefCell::new(options),
+            remote: RefCell::new(None),
         }
     }
 
@@ -95,6 +99,29 @@ impl<'env> Group<'env> {
         }
         self.deferred.borrow_mut().push(Box::pin(cleanup));
         self.set.notify_group();
+    }
+
+    pub(super) fn remote(&self) -> Remote {
+        let Some(waker) = self.set.body_waker() else {
+            let ended = Remote::new(Waker::noop().clone());
+            ended.end();
+            return ended;
+        };
+        self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker)).clone()
+    }
+
+    /// Spawns what came from elsewhere.
+    fn take_jobs(&self) {
+        let Some(remote) = self.remote.borrow().clone() else { return };
+        for job in remote.take_jobs() {
+            let location = job.location;
+            self.spawn(job.into_future(), Some, location);
+        }
+    }
+
+    /// Whether nothing can come from elsewhere any more, now that all members have ended.
+    fn refuses_jobs(&self) -> bool {
+        self.remote.borrow().as_ref().is_none_or(Remote::end_if_empty)
     }
 
     /// Notes that there is a guard.
@@ -179,6 +206,8 @@ impl<'env> Group<'env> {
             }
         }
         drop(self.options.take());
+        let remote = self.remote.take();
+        remote.iter().flat_map(Remote::end).for_each(drop_safely);
     }
 
     fn drop_deferred(&self) -> Option<Payload> {
@@ -288,6 +317,7 @@ impl<B: Future, E: Ending<B::Output>> Body<'_, '_, B, E> {
 
 impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> bool {
+        self.group.take_jobs();
         // Once a member has failed the body is cancelled next; it might await the one that failed.
         if self.future.is_none() || (self.group.has_failed() && !self.is_cancelled) {
             return false;
@@ -446,7 +476,10 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             let members = self.end_if_due(tasks, cx);
             std::task::ready!(self.poll_deferred(members, cx));
             if self.group.set.is_empty() {
-                return Poll::Ready(());
+                if self.group.refuses_jobs() {
+                    return Poll::Ready(());
+                }
+                self.group.take_jobs();
             }
             tasks = self.group.set.poll(cx, &mut self.body);
         }

@@ -1,6 +1,7 @@
 //! The handle of a task.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -57,10 +58,38 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn cancel(self) -> CancelTask<T> {
-        if let Some(handle) = &self.handle {
-            handle.cancel();
-        }
+        self.begin_cancel();
         CancelTask { task: self }
+    }
+
+    /// Ties the task to a guard: when that is dropped the task is cancelled, and its group waits for the cleanup.
+    ///
+    /// For what foreign code drops in the middle, a request of a client that has left say: it drops the guard, and the task
+    /// cleans up in its group.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, time::Duration};
+    /// use futures::FutureExt;
+    /// use xiio::{bracket, sleep, task_group};
+    ///
+    /// let is_released = Cell::new(false);
+    /// xiio::run(async {
+    ///     task_group!(|tg| {
+    ///         let work = bracket((), async |()| sleep(Duration::from_secs(60)).await, async |()| {
+    ///             sleep(Duration::from_millis(1)).await;
+    ///             is_released.set(true);
+    ///         });
+    ///         let mut work = tg.spawn(work).cancel_on_drop().fuse();
+    ///         let mut soon = std::pin::pin!(sleep(Duration::from_millis(5)).fuse());
+    ///         // Drops the loser.
+    ///         futures::select! { () = work => {}, () = soon => {} }
+    ///     });
+    /// });
+    /// assert!(is_released.get());
+    /// ```
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop { task: self }
     }
 
     /// Waits for the task's end, whatever it is.
@@ -99,6 +128,12 @@ impl<T> Task<T> {
     /// ```
     pub fn take(&mut self) -> Option<T> {
         self.handle.as_mut().and_then(Handle::take)
+    }
+
+    fn begin_cancel(&self) {
+        if let Some(handle) = &self.handle {
+            handle.cancel();
+        }
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
@@ -173,5 +208,58 @@ impl<T> Future for Outcome<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Cancelled>> {
         self.task.poll_output(cx).map(|output| output.ok_or(Cancelled))
+    }
+}
+
+/// A task that is cancelled when this is dropped, of [`Task::cancel_on_drop`].
+///
+/// It is itself a future, as [`Task`] is.
+///
+/// # Panics
+/// As [`Task`], where [`CancelOnDrop::outcome`] gives a `Result` instead.
+#[derive(Debug)]
+#[must_use = "the task is cancelled when this is dropped"]
+pub struct CancelOnDrop<T> {
+    task: Task<T>,
+}
+
+impl<T> CancelOnDrop<T> {
+    /// Waits for the task's end, whatever it is. Dropped, it cancels the task.
+    ///
+    /// # Errors
+    /// As [`Task::outcome`].
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         let task = tg.spawn(std::future::pending::<()>()).cancel_on_drop();
+    ///         tg.cancel();
+    ///         assert!(task.outcome().await.is_err());
+    ///     });
+    /// });
+    /// ```
+    pub fn outcome(mut self) -> impl Future<Output = Result<T, Cancelled>> + Unpin {
+        poll_fn(move |cx| self.task.poll_output(cx).map(|output| output.ok_or(Cancelled)))
+    }
+
+    /// Whether the task has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+impl<T> Future for CancelOnDrop<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.task).poll(cx)
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        self.task.begin_cancel();
     }
 }

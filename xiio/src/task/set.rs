@@ -385,6 +385,16 @@ impl<'env> TaskSet<'env> {
         }
     }
 
+    /// The waker of the body, which has it polled until the set is closed. `None` afterwards.
+    pub(crate) fn body_waker(&self) -> Option<Waker> {
+        if self.is_closed.get() {
+            return None;
+        }
+        // SAFETY: as in `core`.
+        let body = unsafe { self.core_or_make().as_ref() }.body.get()?;
+        Some(Waker::clone(&waker::borrowed(body)))
+    }
+
     /// Whether the rest is to be cancelled, but those that are ready have not all been polled yet.
     pub(crate) fn is_in_last_round(&self) -> bool {
         self.core().is_some_and(|core| core.last_round.get() != LastRound::None)

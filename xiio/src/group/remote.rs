@@ -1,0 +1,161 @@
+//! Tasks that come from elsewhere: a handle of a group that any thread may keep.
+
+use std::fmt;
+use std::mem;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::error::GroupEnded;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Spawns into a group from anywhere: from other threads, or from code that may not borrow. Of
+/// [`TaskGroup::remote`](crate::TaskGroup::remote).
+///
+/// A clone is the same handle. It keeps neither the group nor its thread: the group ends as without it, and refuses what
+/// comes later.
+///
+/// # Examples
+/// A thread hands in jobs, which run on the thread of the group:
+/// ```
+/// use xiio::{Promise, task_group};
+///
+/// xiio::run(async {
+///     let done = Promise::new();
+///     task_group!(|tg| {
+///         let (remote, setter) = (tg.remote(), done.clone());
+///         std::thread::spawn(move || {
+///             remote.spawn(move || async move {
+///                 // What lives here need not be `Send`.
+///                 let text = std::rc::Rc::new("from a thread");
+///                 xiio::yield_now().await;
+///                 setter.set(text.len()).unwrap();
+///             })
+///         });
+///         // Keeps the group open.
+///         done.wait().await;
+///     });
+///     assert_eq!(done.get(), Some(&13));
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Remote {
+    shared: Arc<Shared>,
+}
+
+type AnyFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What is to be run in the group.
+pub(super) struct Job {
+    /// Calls no code of the user: that runs when the future is polled.
+    make: Box<dyn FnOnce() -> AnyFuture + Send>,
+    pub(super) location: &'static Location<'static>,
+}
+
+impl Job {
+    pub(super) fn into_future(self) -> AnyFuture {
+        (self.make)()
+    }
+}
+
+struct Shared {
+    inbox: Mutex<Inbox>,
+    /// Has the group look into the inbox.
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Inbox {
+    jobs: Vec<Job>,
+    has_ended: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remote {
+    /// `waker` must not be code of the user.
+    pub(super) fn new(waker: Waker) -> Self {
+        Self { shared: Arc::new(Shared { inbox: Mutex::default(), waker }) }
+    }
+
+    /// Adds a task, which runs on the thread of the group. Does not wait.
+    ///
+    /// `make` is called there, too, so only it has to be `Send`, and not the future. Otherwise the task is like any other of
+    /// the group: cancelled with it, waited for, and a panic in it is the group's. Tasks begin in the order in which one
+    /// thread has handed them in.
+    ///
+    /// One that was handed in is dropped without a word where its group is dropped by foreign code, or leaked.
+    ///
+    /// # Errors
+    /// [`GroupEnded`] when the block of the group has its value. `make` is dropped then.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::cell::Cell;
+    /// use xiio::{in_thread, task_group};
+    ///
+    /// thread_local!(static N_RUN: Cell<u32> = const { Cell::new(0) });
+    ///
+    /// xiio::run(async {
+    ///     task_group!(|tg| {
+    ///         let remote = tg.remote();
+    ///         in_thread(move || remote.spawn(|| async { N_RUN.set(N_RUN.get() + 1) })).await.unwrap();
+    ///     });
+    ///     assert_eq!(N_RUN.get(), 1);
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn spawn<M, F>(&self, make: M) -> Result<(), GroupEnded>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+    {
+        let make = Box::new(|| -> AnyFuture { Box::pin(async { drop(make().await) }) });
+        let job = Job { make, location: Location::caller() };
+        let mut inbox = self.shared.lock();
+        if inbox.has_ended {
+            // `job` is code of the user, and dropped after the lock, in which order they were declared.
+            return Err(GroupEnded);
+        }
+        inbox.jobs.push(job);
+        drop(inbox);
+        self.shared.waker.wake_by_ref();
+        Ok(())
+    }
+
+    /// Whether the group has ended, so that it would refuse a task.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.lock().has_ended
+    }
+
+    /// What has come in since the last call.
+    pub(super) fn take_jobs(&self) -> Vec<Job> {
+        mem::take(&mut self.shared.lock().jobs)
+    }
+
+    /// Refuses what comes from now on, unless something has come in.
+    pub(super) fn end_if_empty(&self) -> bool {
+        let mut inbox = self.shared.lock();
+        inbox.has_ended |= inbox.jobs.is_empty();
+        inbox.has_ended
+    }
+
+    /// Refuses what comes from now on, and gives what has come in.
+    pub(super) fn end(&self) -> Vec<Job> {
+        let mut inbox = self.shared.lock();
+        inbox.has_ended = true;
+        mem::take(&mut inbox.jobs)
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("has_ended", &self.has_ended()).finish()
+    }
+}
