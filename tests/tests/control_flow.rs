@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use xiio::{TaskGroup, TryTaskGroup, task_group, try_task_group, yield_now};
+use xiio::{TaskGroup, TryTaskGroup, sleep, task_group, try_task_group, yield_now};
 
 /// What happened, in order; and the gate that the tasks wait at, so that nothing depends on how
 /// many rounds anything takes.
@@ -694,4 +694,48 @@ async fn a_group_may_be_handed_to_a_function() {
     trace.is_open.set(true);
     task_group!(|tg| spawn_each(tg, ["a", "b"].map(|name| trace.task(name))));
     trace.assert(&["a ended", "b ended"]);
+}
+
+/// As the crate `anyhow` has them.
+macro_rules! bail {
+    ($text:expr) => {
+        return Err(String::from($text))
+    };
+}
+
+macro_rules! ensure {
+    ($condition:expr, $text:expr) => {
+        if !$condition {
+            bail!($text)
+        }
+    };
+}
+
+#[xiio::test(virtual_time)]
+async fn bail_and_ensure_cancel_the_tasks_and_leave_the_function() {
+    async fn check(n: Option<i32>, has_waited: &Cell<bool>) -> Result<i32, String> {
+        task_group!(|tg| {
+            tg.spawn(async {
+                sleep(Duration::from_secs(1)).await;
+                has_waited.set(true);
+            });
+            let Some(n) = n else { bail!("none") };
+            ensure!(n > 1, "small");
+            task_group!(|inner| {
+                inner.spawn(async {});
+                ensure!(n != 2, "two");
+            });
+            if n == 3 {
+                return Ok(n);
+            }
+            bail!("large")
+        })
+    }
+    let has_waited = Cell::new(false);
+    for (n, text) in [(None, "none"), (Some(1), "small"), (Some(2), "two"), (Some(4), "large")] {
+        assert_eq!(check(n, &has_waited).await, Err(text.to_string()));
+        assert!(!has_waited.get(), "the tasks are cancelled: {text}");
+    }
+    assert_eq!(check(Some(3), &has_waited).await, Ok(3));
+    assert!(has_waited.get());
 }

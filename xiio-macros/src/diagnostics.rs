@@ -56,6 +56,13 @@ pub(crate) enum Mistake<'a> {
     HasArguments { of: Surface },
     IsGeneric { of: Surface },
     TestTwice,
+    NothingToRace,
+    RacerWithoutArm,
+    ArmWithoutPattern,
+    ArmWithoutAction,
+    ArmWithoutComma,
+    ElseNotLast,
+    RaceIsBiased,
 }
 
 impl fmt::Display for Mistake<'_> {
@@ -115,6 +122,22 @@ impl fmt::Display for Mistake<'_> {
             Self::NotAsync { of } => write!(f, "`{of}` needs an `async fn`"),
             Self::HasArguments { of } => write!(f, "the function under `{of}` takes no arguments"),
             Self::IsGeneric { of } => write!(f, "the function under `{of}` cannot be generic"),
+            Self::NothingToRace => write!(f, "`race!` needs at least one future"),
+            Self::RacerWithoutArm => {
+                write!(f, "either all futures of `race!` have an arm or none has: write `_ = future => …`")
+            }
+            Self::ArmWithoutPattern => {
+                write!(f, "an arm of `race!` begins with a pattern for the output: write `_ = future => …`")
+            }
+            Self::ArmWithoutAction => {
+                write!(f, "an arm of `race!` says behind the future what is to be done: write `pattern = future => …`")
+            }
+            Self::ArmWithoutComma => write!(f, "expected `,` behind an arm that does not end in a block"),
+            Self::ElseNotLast => write!(f, "`race!` has one `else`, behind all other arms"),
+            Self::RaceIsBiased => write!(
+                f,
+                "`race!` has no mode: of several that end in the same round the first in order wins; take `…;` away"
+            ),
             Self::TestTwice => write!(f, "`#[xiio::test]` makes this a test already: remove this attribute"),
         }
     }

@@ -6,6 +6,7 @@
 //! streams and panics on none.
 
 mod args;
+mod arms;
 mod diagnostics;
 mod expand;
 mod flow;
@@ -27,6 +28,12 @@ pub fn task_group(input: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn try_task_group(input: TokenStream) -> TokenStream {
     expand::group(Surface::TryTaskGroup, input.into(), Names::outermost()).into()
+}
+
+/// What `xiio::race!` passes on; see there.
+#[proc_macro]
+pub fn race(input: TokenStream) -> TokenStream {
+    expand::race(input.into()).into()
 }
 
 /// Runs an `async fn main` and every task under it, to the end, on this thread.

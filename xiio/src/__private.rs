@@ -1,12 +1,12 @@
 //! The names that expansions of the macros write. No part of the interface.
 #![allow(missing_docs)]
 
-pub use crate::combine::__private::{Either, Join, Racers, TryJoin, race_all};
+pub use crate::combine::__private::{Either, Join, Racer, Racers, TryJoin, no_racer_left, race_all, racer};
 pub use crate::flow::{Branch, Fallible, Hint, branch, failed};
 pub use crate::group::{GroupOptions, Guard, Leave, TaskGroup, TryGuard, TryTaskGroup};
 pub use crate::root::FromElapsed;
 pub use crate::testing::Tester as TestRoot;
-pub use xiio_macros::{task_group, try_task_group};
+pub use xiio_macros::{race, task_group, try_task_group};
 
 pub fn task_group<'env>(options: GroupOptions) -> TaskGroup<'env> {
     crate::group::new_group(options)

@@ -1,9 +1,11 @@
 //! What the macros write.
 
 mod group;
+mod race;
 mod root;
 
 pub(crate) use group::group;
+pub(crate) use race::race;
 pub(crate) use root::root;
 
 #[cfg(test)]

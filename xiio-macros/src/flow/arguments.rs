@@ -4,7 +4,9 @@ use proc_macro2::{Punct, TokenStream};
 use quote::ToTokens;
 use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseStream};
-use syn::{Expr, Pat, Token};
+use syn::{Expr, Token};
+
+use crate::arms::{Arm, Otherwise};
 
 /// Arguments of a macro: expressions and arms, then perhaps something else (the pattern of `matches!`, say).
 pub(super) struct Arguments {
@@ -16,27 +18,18 @@ enum Argument {
     /// `expression`, with a `,` or the `;` of `vec![value; length]`.
     Expression(Expr, Option<Punct>),
     Arm(Box<Arm>),
-}
-
-/// `pattern = future => action`. Macros of this form run the action in the function around.
-struct Arm {
-    pattern: Pat,
-    equals: Token![=],
-    future: Expr,
-    arrow: Token![=>],
-    action: Expr,
-    comma: Option<Token![,]>,
+    Otherwise(Otherwise),
 }
 
 impl Arguments {
     pub(super) fn expressions_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
-        self.known
-            .iter_mut()
-            .flat_map(|argument| match argument {
-                Argument::Expression(expression, _) => [Some(expression), None],
-                Argument::Arm(arm) => [Some(&mut arm.future), Some(&mut arm.action)],
-            })
-            .flatten()
+        self.known.iter_mut().flat_map(|argument| -> Box<dyn Iterator<Item = &mut Expr>> {
+            match argument {
+                Argument::Expression(expression, _) => Box::new(std::iter::once(expression)),
+                Argument::Arm(arm) => Box::new(arm.expressions_mut()),
+                Argument::Otherwise(otherwise) => Box::new(std::iter::once(&mut otherwise.action)),
+            }
+        })
     }
 }
 
@@ -46,9 +39,9 @@ impl Parse for Arguments {
         while !input.is_empty() {
             // An arm begins like an assignment, so it is tried first.
             let ahead = input.fork();
-            if let Ok(arm) = ahead.parse() {
+            if let Ok(arm) = parse_arm(&ahead) {
                 input.advance_to(&ahead);
-                known.push(Argument::Arm(Box::new(arm)));
+                known.push(arm);
                 continue;
             }
             let ahead = input.fork();
@@ -71,17 +64,11 @@ fn parse_expression(input: ParseStream<'_>) -> syn::Result<Argument> {
     Ok(Argument::Expression(expression, Some(input.parse()?)))
 }
 
-impl Parse for Arm {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        Ok(Self {
-            pattern: Pat::parse_multi_with_leading_vert(input)?,
-            equals: input.parse()?,
-            future: input.parse()?,
-            arrow: input.parse()?,
-            action: Expr::parse_with_earlier_boundary_rule(input)?,
-            comma: input.parse()?,
-        })
+fn parse_arm(input: ParseStream<'_>) -> syn::Result<Argument> {
+    if input.peek(Token![else]) {
+        return input.parse().map(Argument::Otherwise);
     }
+    input.parse().map(|arm| Argument::Arm(Box::new(arm)))
 }
 
 impl ToTokens for Arguments {
@@ -101,18 +88,7 @@ impl ToTokens for Argument {
                 separator.to_tokens(tokens);
             }
             Self::Arm(arm) => arm.to_tokens(tokens),
+            Self::Otherwise(otherwise) => otherwise.to_tokens(tokens),
         }
-    }
-}
-
-impl ToTokens for Arm {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        let Self { pattern, equals, future, arrow, action, comma } = self;
-        pattern.to_tokens(tokens);
-        equals.to_tokens(tokens);
-        future.to_tokens(tokens);
-        arrow.to_tokens(tokens);
-        action.to_tokens(tokens);
-        comma.to_tokens(tokens);
     }
 }

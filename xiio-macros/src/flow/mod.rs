@@ -43,6 +43,9 @@ pub(crate) type ExpandNested = fn(Surface, TokenStream, Names) -> TokenStream;
 /// Macros whose arguments are tokens to them, whatever they look like.
 const TOKEN_MACROS: &[&str] = &["stringify", "quote", "quote_spanned", "parse_quote"];
 
+/// Macros that are made of a `return Err(…)`, as those of `anyhow` are, and whether they always return.
+const BAILING_MACROS: &[(&str, bool)] = &[("bail", true), ("ensure", false)];
+
 /// Rewrites `body` in place and tells the ways out of it.
 pub(crate) fn rewrite(body: &mut Expr, of: Surface, names: Names, expand_nested: ExpandNested) -> Exits {
     let mut rewriter = Rewriter {
@@ -285,13 +288,42 @@ impl Rewriter {
         self.names.hint(index)
     }
 
-    /// A group becomes its expansion; any other macro keeps its name.
+    /// A group becomes its expansion, a `bail!` a way out; any other macro keeps its name.
     fn rewrite_macro(&mut self, attrs: &mut Vec<Attribute>, call: &mut Macro) -> Option<Expr> {
-        let group = self.expand_group(attrs, call);
-        if group.is_none() {
+        let rewritten = self.expand_group(attrs, call).or_else(|| self.rewrite_bailing(attrs, call));
+        if rewritten.is_none() {
             self.rewrite_arguments(call);
         }
-        group
+        rewritten
+    }
+
+    /// Input: `bail!(…)`, whose `return` is out of sight. In a try group it means the group already.
+    ///
+    /// Output: `(match (async { bail!(…); Ok(()) }.await?) { () => unreachable!() })`, with the `?` rewritten
+    fn rewrite_bailing(&mut self, attrs: &mut Vec<Attribute>, call: &Macro) -> Option<Expr> {
+        let name = &call.path.segments.last()?.ident;
+        let (_, always_returns) = BAILING_MACROS.iter().find(|(bailing, _)| name == bailing)?;
+        if self.of != Surface::TaskGroup {
+            return None;
+        }
+        let site = hygienic(name.span());
+        let result = quote_spanned! {site=>
+            async {
+                #call;
+                #[allow(unreachable_code)]
+                let __stayed = ::core::result::Result::Ok(());
+                __stayed
+            }.await
+        };
+        let mut question = ExprTry {
+            attrs: Vec::new(),
+            expr: Box::new(Expr::Verbatim(result)),
+            question_token: Token![?](name.span()),
+        };
+        let left = self.rewrite_question(&mut question);
+        let stayed =
+            if *always_returns { quote_spanned!(site=> ::core::unreachable!()) } else { quote_spanned!(site=> {}) };
+        Some(parenthesized(mem::take(attrs), site, quote_spanned!(site=> match #left { () => #stayed })))
     }
 
     /// The expansion of a group macro, with the exits of its own body replayed as exits of ours.

@@ -39,5 +39,5 @@ fn poll_cleanup<F: Future>(node: &mut Node, owner: &mut Owner, slot: Pin<&mut Op
 /// What the expansions of `join!`, `try_join!` and `race!` write.
 pub(crate) mod __private {
     pub use super::join::{Join, TryJoin};
-    pub use super::race::{Either, Racers, race_all};
+    pub use super::race::{Either, Racer, Racers, no_racer_left, race_all, racer};
 }

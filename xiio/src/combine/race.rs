@@ -87,10 +87,17 @@ impl<O> Drop for Winner<O> {
 /// Runs futures of different types side by side, and goes on with the first that ends.
 ///
 /// Either all have one output type (`race!(a, b)` gives it), or each has an arm, `pattern = future => expression`, all of
-/// one type. Patterns must match whatever comes. The losers are cancelled and have cleaned up when the arm runs, which is
-/// code of the surrounding function: `return`, `?`, `break` and `continue` in it mean what they mean there.
+/// one type. The losers are cancelled and have cleaned up when the arm runs, which is code of the surrounding function:
+/// `return`, `?`, `break` and `continue` in it mean what they mean there.
 ///
-/// It is awaited inside. See [`race`](crate::race()) for ties, panics and cancellation.
+/// An output that its pattern does not match wins nothing; the others race on. `pattern = future, if condition => …` takes
+/// part only if the condition is true. All conditions are evaluated before the futures, and the future of one that is
+/// false is made and dropped. When nobody is left, the race goes on with `else => expression`, which stands last.
+///
+/// It is awaited inside. See [`race`](crate::race()) for ties and cancellation.
+///
+/// # Panics
+/// With the first panic of a racer; and when nobody is left and there is no `else`.
 ///
 /// # Examples
 /// ```
@@ -104,41 +111,22 @@ impl<O> Drop for Winner<O> {
 ///     );
 ///     assert_eq!(word, "number 7");
 ///     assert_eq!(race!(async { 1 }, std::future::pending()), 1);
+///
+///     let (lines, is_open) = (["a"], true);
+///     let mut lines = lines.into_iter();
+///     let line = race!(
+///         Some(line) = async { lines.next() }, if is_open => line,
+///         else => "the end",
+///     );
+///     assert_eq!(line, "a");
 /// });
 /// ```
 #[macro_export]
 macro_rules! race {
-    // Before the arms: a future that begins with a keyword would stop the compiler at the pattern.
-    ($($future:expr),+ $(,)?) => {
-        $crate::race!($(output = $future => output),+)
-    };
-    ($($pattern:pat = $future:expr => $arm:expr),+ $(,)?) => {
-        $crate::__race_arms!(
-            ($crate::__private::race_all($crate::__race_nest!($($future),+)).await)
-            $(($pattern, $arm))+
-        )
-    };
-}
-
-/// `a, b` to `(a, (b, ()))`.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __race_nest {
-    () => { () };
-    ($first:expr $(, $rest:expr)*) => { ($first, $crate::__race_nest!($($rest),*)) };
-}
-
-/// One `match` for each racer, the next one inside the last arm of the one before.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __race_arms {
-    ($output:tt) => { match $output {} };
-    ($output:tt ($pattern:pat, $arm:expr) $($rest:tt)*) => {
-        match $output {
-            $crate::__private::Either::Left($pattern) => $arm,
-            $crate::__private::Either::Right(other) => $crate::__race_arms!(other $($rest)*),
-        }
-    };
+    ($($racers:tt)*) => {{
+        use $crate as __xiio;
+        $crate::__private::race!($($racers)*)
+    }};
 }
 
 /// The output of one racer, or of one of the others.
@@ -150,12 +138,28 @@ pub enum Either<L, R> {
     Right(R),
 }
 
+/// A racer of [`race!`](crate::race!).
+pub struct Racer<F, M> {
+    future: F,
+    takes_part: bool,
+    matches: M,
+}
+
+/// A racer that wins with an output that matches.
+pub fn racer<F, M>(future: F, takes_part: bool, matches: M) -> Racer<F, M>
+where
+    F: IntoFuture,
+    M: Fn(&F::Output) -> bool,
+{
+    Racer { future, takes_part, matches }
+}
+
 /// Racers of different types, nested as `(first, (second, (third, ())))`.
 pub trait Racers {
     /// An [`Either`] for each racer, nested alike.
     type Output;
 
-    /// Spawns each, which `end`s with its output.
+    /// Spawns each that takes part, which `end`s with its output.
     fn spawn<'env>(
         self,
         tg: &TryTaskGroup<'env, Won>,
@@ -177,7 +181,12 @@ impl Racers for () {
     }
 }
 
-impl<F: IntoFuture, R: Racers> Racers for (F, R) {
+impl<F, M, R> Racers for (Racer<F, M>, R)
+where
+    F: IntoFuture,
+    M: Fn(&F::Output) -> bool,
+    R: Racers,
+{
     type Output = Either<F::Output, R::Output>;
 
     fn spawn<'env>(
@@ -188,25 +197,40 @@ impl<F: IntoFuture, R: Racers> Racers for (F, R) {
     ) where
         Self: 'env,
     {
-        let (first, rest) = self;
+        let (Racer { future, takes_part, matches }, rest) = self;
         let end = std::rc::Rc::new(end);
         let end_rest = std::rc::Rc::clone(&end);
-        tg.spawn_at(async move { end(Either::Left(first.into_future().await)) }, location);
+        if takes_part {
+            let race = async move {
+                let output = future.into_future().await;
+                if matches(&output) { end(Either::Left(output)) } else { Ok(()) }
+            };
+            tg.spawn_at(race, location);
+        }
         rest.spawn(tg, move |output| end_rest(Either::Right(output)), location);
     }
 }
 
-/// What [`race!`](crate::race!) awaits.
+/// What [`race!`](crate::race!) awaits. `None` if all have ended without a match.
 #[track_caller]
-pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = R::Output> {
+pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = Option<R::Output>> {
     race_all_at(racers, Location::caller())
 }
 
-async fn race_all_at<R: Racers>(racers: R, location: &'static Location<'static>) -> R::Output {
+async fn race_all_at<R: Racers>(racers: R, location: &'static Location<'static>) -> Option<R::Output> {
     let mut winner = Winner(OnceCell::new());
     let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
         racers.spawn(tg, |output| winner.end(output), location);
-        pending::<()>().await;
     });
-    winner.take().unwrap_or_else(|| unreachable!("the body of the group never ends"))
+    winner.take()
+}
+
+/// The end of a [`race!`](crate::race!) that nobody has won and that has no `else`.
+#[cold]
+#[track_caller]
+pub fn no_racer_left() -> ! {
+    panic!(
+        "nobody is left in this `race!`: no output matched its pattern, or no condition was true; \
+         give it an arm `else => …`"
+    )
 }

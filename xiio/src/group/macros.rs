@@ -28,6 +28,7 @@
 /// |---|---|
 /// | last expression | is the value of the group |
 /// | `x?` | cancels the tasks, waits for them, and leaves the *function* with the error, converted there with `From`; with `None` likewise |
+/// | `bail!(…)`, `ensure!(…)` of `anyhow` and its kind | as `x?`: cancels the tasks and leaves the function with the error |
 /// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function |
 /// | panic | cancels the tasks, waits for them, and panics on |
 ///
@@ -44,8 +45,8 @@
 /// - A `return` of a `&mut` that was borrowed through another one may be refused.
 /// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
 ///   `Some(…)`. What `return` and `break` take along is coerced as usual.
-/// - In the arguments of a macro that look like neither (`select!` with `else`), in what a macro
-///   itself is made of (the `return` of a `bail!`), and under another name for this macro, `?`,
+/// - In the arguments of a macro that look like neither, in what a macro itself is made of (but for
+///   `bail!` and `ensure!`), and under another name for this macro, `?`,
 ///   `return`, `break` and `continue` are not seen. The compiler then reports mismatched types.
 /// - A `loop` at the end of the body is taken for endless where no `break` is seen in it. Behind one
 ///   that only the `break` of a macro ends, write `()`.
