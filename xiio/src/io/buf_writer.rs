@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use super::traits::Write;
 
-/// How much is held back.
+/// How much is held back unless [`BufWriter::with_capacity`] says otherwise.
 const CAPACITY: usize = 8 * 1024;
 
 /// Holds back up to 8 KiB of what is written, so that many small writes cost few system calls.
@@ -29,15 +29,34 @@ const CAPACITY: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct BufWriter<W> {
     inner: W,
-    /// Invariant: `n_passed_on <= buf.len() <= CAPACITY`; what is behind has been taken and not been passed on.
+    /// Invariant: `n_passed_on <= buf.len() <= capacity`; what is behind has been taken and not been passed on.
     buf: Vec<u8>,
     n_passed_on: usize,
+    capacity: usize,
 }
 
 impl<W> BufWriter<W> {
     /// Writes to `inner`. The buffer is made with the first write.
     pub fn new(inner: W) -> Self {
-        Self { inner, buf: Vec::new(), n_passed_on: 0 }
+        Self::with_capacity(CAPACITY, inner)
+    }
+
+    /// Holds back up to `capacity` bytes. With none everything is passed on at once.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufWriter, Write};
+    ///
+    /// # xiio::run(async {
+    /// let mut writer = BufWriter::with_capacity(4, Vec::new());
+    /// writer.write_all(b"abc").await?;
+    /// assert!(writer.get_ref().is_empty());
+    /// writer.write_all(b"def").await?;
+    /// assert_eq!((&writer.get_ref()[..], writer.buffer()), (&b"abc"[..], &b"def"[..]));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn with_capacity(capacity: usize, inner: W) -> Self {
+        Self { inner, buf: Vec::new(), n_passed_on: 0, capacity }
     }
 
     /// The writer.
@@ -65,7 +84,7 @@ impl<W> BufWriter<W> {
 impl<W: Write> BufWriter<W> {
     /// Passes on what is held back if `n_bytes` more would be too many.
     async fn make_room(&mut self, n_bytes: usize) -> io::Result<()> {
-        if self.buf.len().saturating_add(n_bytes) > CAPACITY { self.pass_on().await } else { Ok(()) }
+        if self.buf.len().saturating_add(n_bytes) > self.capacity { self.pass_on().await } else { Ok(()) }
     }
 
     async fn pass_on(&mut self) -> io::Result<()> {
@@ -84,7 +103,7 @@ impl<W: Write> BufWriter<W> {
 impl<W: Write> Write for BufWriter<W> {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.make_room(buf.len()).await?;
-        if buf.len() >= CAPACITY {
+        if buf.len() >= self.capacity {
             return self.inner.write(buf).await;
         }
         self.buf.extend_from_slice(buf);
@@ -94,7 +113,7 @@ impl<W: Write> Write for BufWriter<W> {
     async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let n_bytes = bufs.iter().fold(0, |sum: usize, buf| sum.saturating_add(buf.len()));
         self.make_room(n_bytes).await?;
-        if n_bytes >= CAPACITY {
+        if n_bytes >= self.capacity {
             return self.inner.write_vectored(bufs).await;
         }
         bufs.iter().for_each(|buf| self.buf.extend_from_slice(buf));

@@ -39,16 +39,49 @@ pub trait BufRead: Read {
     /// When fewer were shown.
     fn consume(&mut self, n_bytes: usize);
 
-    /// Appends everything up to and with the next `end` to `buf`, and returns how much that was; `0` at the end of the
-    /// stream. Without an `end` the rest of the stream is the last one.
+    /// Buffers everything up to and with the next `end`, but at most `limit` bytes, and returns how much that is; less at the
+    /// end of the stream.
+    ///
+    /// So many bytes [`BufRead::fill_buf`] shows then at once.
     ///
     /// # Errors
     /// As [`Read::read`]; `InvalidData` when the piece is longer than it may be ([`BufReader::max_line`]). Nothing is taken
     /// then, so that the error comes again.
     ///
     /// # Cancellation
+    /// Nothing is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufRead, BufReader};
+    ///
+    /// # xiio::run(async {
+    /// let mut lines = BufReader::new(&b"one\ntwo\n"[..]);
+    /// assert_eq!(lines.fill_until(b'\n', 100).await?, 4);
+    /// assert_eq!(lines.fill_until(b'\n', 2).await?, 2);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    fn fill_until(&mut self, end: u8, limit: usize) -> impl Future<Output = io::Result<usize>>;
+
+    /// Appends everything up to and with the next `end` to `buf`, and returns how much that was; `0` at the end of the
+    /// stream. Without an `end` the rest of the stream is the last one.
+    ///
+    /// # Errors
+    /// As [`BufRead::fill_until`].
+    ///
+    /// # Cancellation
     /// Nothing is taken: what has come so far stays in the buffer.
-    fn read_until(&mut self, end: u8, buf: &mut Vec<u8>) -> impl Future<Output = io::Result<usize>>;
+    fn read_until(&mut self, end: u8, buf: &mut Vec<u8>) -> impl Future<Output = io::Result<usize>> {
+        async move {
+            let len = self.fill_until(end, usize::MAX).await?;
+            if len > 0 {
+                // It is there already, so nothing waits here.
+                buf.extend_from_slice(&self.fill_buf().await?[..len]);
+                self.consume(len);
+            }
+            Ok(len)
+        }
+    }
 
     /// Appends the next line to `line`, with its `\n`, and returns how many bytes that was; `0` at the end of the stream.
     ///
@@ -85,7 +118,27 @@ pub trait BufRead: Read {
     where
         Self: Sized,
     {
-        Lines { reader: self, has_failed: false }
+        Lines { pieces: self.split(b'\n') }
+    }
+
+    /// The pieces that end with the byte `end`, one after the other, without it.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufRead, BufReader};
+    ///
+    /// # xiio::run(async {
+    /// let mut words = BufReader::new(&b"one two"[..]).split(b' ');
+    /// assert_eq!(words.next().await.unwrap()?, b"one");
+    /// assert_eq!(words.next().await.unwrap()?, b"two");
+    /// assert!(words.next().await.is_none());
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    fn split(self, end: u8) -> Split<Self>
+    where
+        Self: Sized,
+    {
+        Split { reader: self, end, has_failed: false }
     }
 }
 
@@ -116,13 +169,30 @@ pub struct BufReader<R> {
     buf: Vec<u8>,
     start: usize,
     end: usize,
+    capacity: usize,
     max_line: usize,
 }
 
 impl<R> BufReader<R> {
-    /// Reads ahead from `inner`. The buffer is made with the first read.
+    /// Reads ahead from `inner`, 8 KiB at once. The buffer is made with the first read.
     pub fn new(inner: R) -> Self {
-        Self { inner, buf: Vec::new(), start: 0, end: 0, max_line: MAX_LINE }
+        Self::with_capacity(CHUNK, inner)
+    }
+
+    /// Reads `capacity` bytes ahead at once, at least one. The buffer grows beyond that for a line that is longer.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufRead, BufReader};
+    ///
+    /// # xiio::run(async {
+    /// let mut lines = BufReader::with_capacity(3, &b"more than three\n"[..]);
+    /// assert_eq!(lines.fill_buf().await?, b"mor");
+    /// assert_eq!(lines.read_line(&mut String::new()).await?, 16);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn with_capacity(capacity: usize, inner: R) -> Self {
+        Self { inner, buf: Vec::new(), start: 0, end: 0, capacity: capacity.max(1), max_line: MAX_LINE }
     }
 
     /// How many bytes a line may have, its end included; `usize::MAX` is no limit but the memory.
@@ -171,8 +241,8 @@ impl<R> BufReader<R> {
             self.end -= self.start;
             self.start = 0;
         }
-        if self.buf.len() - self.end < CHUNK {
-            self.buf.resize(self.end + CHUNK, 0);
+        if self.buf.len() - self.end < self.capacity {
+            self.buf.resize(self.end + self.capacity, 0);
         }
     }
 
@@ -195,28 +265,11 @@ impl<R: Read> BufReader<R> {
         self.end += n_read;
         Ok(n_read > 0)
     }
-
-    /// Buffers up to and with the next `end`, and returns how much that is.
-    async fn buffer_until(&mut self, end: u8) -> io::Result<usize> {
-        let mut n_searched = 0;
-        loop {
-            if let Some(len) = self.find(end, n_searched) {
-                return if len > self.max_line { Err(self.too_long()) } else { Ok(len) };
-            }
-            n_searched = self.buffer().len();
-            if n_searched > self.max_line {
-                return Err(self.too_long());
-            }
-            if !self.read_more().await? {
-                return Ok(n_searched);
-            }
-        }
-    }
 }
 
 impl<R: Read> Read for BufReader<R> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.buffer().is_empty() && buf.len() >= CHUNK {
+        if self.buffer().is_empty() && buf.len() >= self.capacity {
             return self.inner.read(buf).await;
         }
         let mut shown = self.fill_buf().await?;
@@ -240,41 +293,76 @@ impl<R: Read> BufRead for BufReader<R> {
         self.start += n_bytes;
     }
 
-    async fn read_until(&mut self, end: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let len = self.buffer_until(end).await?;
-        buf.extend_from_slice(&self.buffer()[..len]);
-        self.consume(len);
-        Ok(len)
+    async fn fill_until(&mut self, end: u8, limit: usize) -> io::Result<usize> {
+        let mut n_searched = 0;
+        loop {
+            let (found, n_buffered) = (self.find(end, n_searched), self.buffer().len());
+            let len = found.unwrap_or(n_buffered).min(limit);
+            if len > self.max_line {
+                return Err(self.too_long());
+            }
+            if found.is_some() || len == limit {
+                return Ok(len);
+            }
+            n_searched = n_buffered;
+            if !self.read_more().await? {
+                return Ok(len);
+            }
+        }
     }
 }
 
-/// The lines of a [`BufRead`].
+/// All of it is buffered.
+impl BufRead for &[u8] {
+    async fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self)
+    }
+
+    fn consume(&mut self, n_bytes: usize) {
+        assert!(n_bytes <= self.len(), "{n_bytes} bytes were consumed, and {} are buffered", self.len());
+        *self = &self[n_bytes..];
+    }
+
+    async fn fill_until(&mut self, end: u8, limit: usize) -> io::Result<usize> {
+        let found = self.iter().position(|byte| *byte == end).map(|at| at + 1);
+        Ok(found.unwrap_or(self.len()).min(limit))
+    }
+}
+
+/// The pieces of a [`BufRead`] up to some byte, see [`BufRead::split`].
 #[derive(Debug)]
-pub struct Lines<R> {
+pub struct Split<R> {
     reader: R,
+    end: u8,
     has_failed: bool,
 }
 
-impl<R: BufRead> Lines<R> {
-    /// Waits for the next line; `None` at the end, and after an error.
+impl<R: BufRead> Split<R> {
+    /// Waits for the next piece; `None` at the end, and after an error.
     ///
     /// # Errors
-    /// As [`BufRead::read_until`]. A line that is not UTF-8 is `InvalidData` and skipped; the next one comes after it.
+    /// As [`BufRead::read_until`].
     ///
     /// # Cancellation
-    /// Nothing is lost: the line is given next time.
-    pub async fn next(&mut self) -> Option<io::Result<String>> {
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
+        let mut piece = self.next_with_end().await?;
+        if let Ok(piece) = &mut piece {
+            piece.pop_if(|last| *last == self.end);
+        }
+        Some(piece)
+    }
+
+    async fn next_with_end(&mut self) -> Option<io::Result<Vec<u8>>> {
         if self.has_failed {
             return None;
         }
-        let mut line = Vec::new();
-        match self.reader.read_until(b'\n', &mut line).await {
+        let mut piece = Vec::new();
+        let read = self.reader.read_until(self.end, &mut piece).await;
+        self.has_failed = read.is_err();
+        match read {
             Ok(0) => None,
-            Ok(_) => Some(String::from_utf8(line).map(without_end).map_err(|error| invalid_text(error.utf8_error()))),
-            Err(error) => {
-                self.has_failed = true;
-                Some(Err(error))
-            }
+            read => Some(read.map(|_| piece)),
         }
     }
 
@@ -282,6 +370,34 @@ impl<R: BufRead> Lines<R> {
     pub fn into_inner(self) -> R {
         self.reader
     }
+}
+
+/// The lines of a [`BufRead`], see [`BufRead::lines`].
+#[derive(Debug)]
+pub struct Lines<R> {
+    pieces: Split<R>,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Waits for the next line; `None` at the end, and after an error.
+    ///
+    /// # Errors
+    /// As [`BufRead::read_line`]. A line that is not UTF-8 does not end the lines.
+    ///
+    /// # Cancellation
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> Option<io::Result<String>> {
+        Some(self.pieces.next_with_end().await?.and_then(to_line))
+    }
+
+    /// Gives the reader back.
+    pub fn into_inner(self) -> R {
+        self.pieces.into_inner()
+    }
+}
+
+fn to_line(piece: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(piece).map(without_end).map_err(|error| invalid_text(error.utf8_error()))
 }
 
 fn without_end(mut line: String) -> String {

@@ -12,7 +12,8 @@
 //! cannot be told to be `Send`, and because a trait with `async fn` cannot be made into `dyn`. The first is of no concern
 //! here, as a task never leaves its thread. And a future of its own gives each reader its own place in the line: with
 //! `poll_read` the last of several tasks that read from one socket is woken, and the others are forgotten. The price is the
-//! second: there is no `Box<dyn Read>`. An enum of the types, or the `futures-io` feature, is the way there.
+//! second: there is no `Box<dyn Read>`. [`DynRead`], [`DynWrite`] and [`DynReadWrite`] are what there is in its place, at the price of
+//! an allocation for each call.
 //!
 //! As in `std`, what can be read through a shared reference has the traits for the reference too: `&TcpStream` is
 //! `Read + Write`, so two tasks may share one socket without splitting it.
@@ -28,9 +29,11 @@
 //! A read that waits is a `recv(2)` that would block the first time, then none: registered edge-triggered, a stream is known to be
 //! empty when a read was short. So request and answer over one stream cost one wait, one read and one write each.
 
+mod adapters;
 mod buf_writer;
 mod buffered;
 mod copy;
+mod dynamic;
 #[cfg(feature = "futures-io")]
 mod futures;
 mod nonblocking;
@@ -39,12 +42,14 @@ mod std_types;
 mod traits;
 mod unchanged;
 
+pub use adapters::{Chain, Take};
 pub use buf_writer::BufWriter;
-pub use buffered::{BufRead, BufReader, Lines};
+pub use buffered::{BufRead, BufReader, Lines, Split};
 pub use copy::{copy, copy_bidirectional};
+pub use dynamic::{DynRead, DynReadWrite, DynWrite};
 pub use nonblocking::Async;
 pub use readiness::{read, readable, writable, write, write_all};
-pub use traits::{Read, Take, Write};
+pub use traits::{Read, Write};
 pub use unchanged::Unchanged;
 
 #[cfg(feature = "futures-io")]

@@ -2,10 +2,15 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 
+use super::adapters::{Chain, Take};
+use super::buffered::BufRead;
+
 /// How much [`Read::read_to_end`] asks for at first; it doubles while that is filled.
 const FIRST_CHUNK: usize = 4 * 1024;
 /// How much it asks for at most.
 const MAX_CHUNK: usize = 256 * 1024;
+/// How much [`Read::read_buf`] asks for at most.
+const MAX_SPARE: usize = 64 * 1024;
 
 /// What bytes can be read from, as `std::io::Read`; see the [room](crate::io) for why its methods are `async`.
 ///
@@ -51,6 +56,44 @@ pub trait Read {
                 Some(buf) => self.read(buf).await,
                 None => Ok(0),
             }
+        }
+    }
+
+    /// Reads once into the spare capacity of `buf`, behind what is in it, and returns how many bytes that was; `0` is the end.
+    ///
+    /// Asks for at most 64 KiB. A vector without spare capacity is given room for 4 KiB more.
+    ///
+    /// # Errors
+    /// As [`Read::read`]; `buf` is as before then.
+    ///
+    /// # Cancellation
+    /// Nothing has been taken; `buf` is as before.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::Read;
+    ///
+    /// # xiio::run(async {
+    /// let mut stream = &b"hello"[..];
+    /// let mut message = Vec::with_capacity(4);
+    /// assert_eq!(stream.read_buf(&mut message).await?, 4);
+    /// assert_eq!(stream.read_buf(&mut message).await?, 1);
+    /// assert_eq!(message, b"hello");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Source
+    /// `tokio::io::AsyncReadExt::read_buf`. What is read into is zeroed first.
+    fn read_buf(&mut self, buf: &mut Vec<u8>) -> impl Future<Output = io::Result<usize>> {
+        async {
+            let spare = match buf.capacity() - buf.len() {
+                0 => FIRST_CHUNK,
+                spare => spare.min(MAX_SPARE),
+            };
+            let mut filled = Filled { len: buf.len(), buf };
+            let n_read = self.read(filled.spare(spare)).await?;
+            filled.len += n_read;
+            Ok(n_read)
         }
     }
 
@@ -165,7 +208,27 @@ pub trait Read {
     where
         Self: Sized,
     {
-        Take { inner: self, limit }
+        Take::new(self, limit)
+    }
+
+    /// The same, and what `next` has after its end.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::Read;
+    ///
+    /// # xiio::run(async {
+    /// // What was read too far comes first.
+    /// let mut text = String::new();
+    /// (&b"head and "[..]).chain(&b"body"[..]).read_to_string(&mut text).await?;
+    /// assert_eq!(text, "head and body");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    fn chain<R: Read>(self, next: R) -> Chain<Self, R>
+    where
+        Self: Sized,
+    {
+        Chain::new(self, next)
     }
 }
 
@@ -339,63 +402,51 @@ pub trait Write {
     }
 }
 
-impl<R: Read + ?Sized> Read for &mut R {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (**self).read(buf).await
-    }
+macro_rules! through_pointer {
+    ($pointee:ident => $pointer:ty) => {
+        impl<$pointee: Read + ?Sized> Read for $pointer {
+            async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                (**self).read(buf).await
+            }
 
-    async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (**self).read_vectored(bufs).await
-    }
-}
-
-impl<W: Write + ?Sized> Write for &mut W {
-    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (**self).write(buf).await
-    }
-
-    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (**self).write_vectored(bufs).await
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        (**self).flush().await
-    }
-
-    async fn close(&mut self) -> io::Result<()> {
-        (**self).close().await
-    }
-}
-
-/// Reads from another reader, up to a limit. See [`Read::take`].
-#[derive(Debug)]
-pub struct Take<R> {
-    inner: R,
-    limit: u64,
-}
-
-impl<R> Take<R> {
-    /// How much may still be read.
-    #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// Gives the reader back.
-    pub fn into_inner(self) -> R {
-        self.inner
-    }
-}
-
-impl<R: Read> Read for Take<R> {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let len = buf.len().min(limit);
-        if len == 0 {
-            return Ok(0);
+            async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                (**self).read_vectored(bufs).await
+            }
         }
-        let n_read = self.inner.read(&mut buf[..len]).await?;
-        self.limit -= n_read as u64;
-        Ok(n_read)
-    }
+
+        impl<$pointee: BufRead + ?Sized> BufRead for $pointer {
+            async fn fill_buf(&mut self) -> io::Result<&[u8]> {
+                (**self).fill_buf().await
+            }
+
+            fn consume(&mut self, n_bytes: usize) {
+                (**self).consume(n_bytes);
+            }
+
+            async fn fill_until(&mut self, end: u8, limit: usize) -> io::Result<usize> {
+                (**self).fill_until(end, limit).await
+            }
+        }
+
+        impl<$pointee: Write + ?Sized> Write for $pointer {
+            async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                (**self).write(buf).await
+            }
+
+            async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+                (**self).write_vectored(bufs).await
+            }
+
+            async fn flush(&mut self) -> io::Result<()> {
+                (**self).flush().await
+            }
+
+            async fn close(&mut self) -> io::Result<()> {
+                (**self).close().await
+            }
+        }
+    };
 }
+
+through_pointer!(T => &mut T);
+through_pointer!(T => Box<T>);
