@@ -7,7 +7,9 @@
 //! | inside any other loop | [`Embed`] | |
 //!
 //! A future that insists on tokio runs inside a xiio task in [`with_tokio`] (feature `tokio`). hyper serves and fetches
-//! over xiio's streams with [`HyperStream`], [`HyperTimer`] and [`GroupExecutor`] (feature `hyper`).
+//! over xiio's streams with [`HyperStream`], [`HyperTimer`] and [`GroupExecutor`] (feature `hyper`). A
+//! stream of a library for `futures` is read and written by [`FuturesIo`] (feature `futures-io`); the other way round, xiio's
+//! streams have those traits.
 //!
 //! # Implementation
 //! No thread (but for `with_tokio`) and no polling loop. The reactor's own descriptor is watched by the foreign loop,
@@ -15,13 +17,15 @@
 //! outside go through the waker of the foreign task. The tree is the current runtime of its thread only while it takes
 //! its turn, so tasks of both kinds live side by side, and may wake each other.
 #![cfg_attr(
-    not(all(feature = "tokio", feature = "async-io", feature = "hyper")),
+    not(all(feature = "tokio", feature = "async-io", feature = "futures-io", feature = "hyper")),
     allow(rustdoc::broken_intra_doc_links, reason = "what a feature brings is not there without it")
 )]
 
 #[cfg(feature = "async-io")]
 mod async_io;
 mod embed;
+#[cfg(feature = "futures-io")]
+mod futures_io;
 #[cfg(feature = "hyper")]
 mod hyper;
 #[cfg(feature = "tokio")]
@@ -29,6 +33,8 @@ mod tokio;
 
 #[cfg(feature = "async-io")]
 pub use self::async_io::on_async_io;
+#[cfg(feature = "futures-io")]
+pub use self::futures_io::FuturesIo;
 #[cfg(feature = "hyper")]
 pub use self::hyper::{GroupExecutor, HyperStream, HyperTimer};
 #[cfg(feature = "tokio")]
