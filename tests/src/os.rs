@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -57,6 +58,32 @@ pub fn install_counter(signal: i32) {
 pub fn set_handler(signal: i32, handler: usize) {
     // SAFETY: the handlers of this file and those `handler_of` gave are safe to be called anywhere.
     assert_ne!(unsafe { libc::signal(signal, handler) }, libc::SIG_ERR);
+}
+
+/// What a program finds that is started so: a signal that is ignored, as `nohup` does, or blocked.
+#[derive(Clone, Copy)]
+pub enum Inherited {
+    Ignored,
+    Blocked,
+}
+
+/// Starts a command with a signal in a state that the program has not chosen.
+pub fn start_with(command: &mut Command, signal: i32, state: Inherited) {
+    let set_up = move || {
+        if matches!(state, Inherited::Ignored) {
+            set_handler(signal, libc::SIG_IGN);
+            return Ok(());
+        }
+        // SAFETY: integers, for which zero is a value.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `set` is ours and initialized.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+        // SAFETY: `set` lives until the call returns.
+        assert_eq!(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) }, 0);
+        Ok(())
+    };
+    // SAFETY: it makes system calls that are safe between `fork` and `exec`, and allocates nothing.
+    unsafe { command.pre_exec(set_up) };
 }
 
 /// Sets `errno`, raises a signal in this thread, which handles it at once, and gives `errno`.

@@ -1,13 +1,15 @@
 //! Programs that are told to stop: each runs in a process of its own, and the parent looks how it ends.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use xiio::signal::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use xiio::{bracket, shield, sleep, task_group};
-use xiio_tests::os::{errno_after_raise, rerun, send, start_until};
+use xiio_tests::os::{Inherited, errno_after_raise, rerun, send, send_self, start_until, start_with};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -101,14 +103,38 @@ fn program_with_cleanup() {
 }
 
 #[test]
-fn slow_cleanup_is_spoken_of_and_the_second_signal_ends_it() {
-    let end = run_program("program_with_slow_cleanup", &[("ready", SIGINT), ("reported", SIGTERM)]);
-    assert_eq!(end.status.signal(), Some(SIGTERM));
+fn what_comes_within_a_second_is_the_same_request() {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let end = run_program("program_that_is_told_thrice", &[("ready", signal)]);
+        assert_eq!((end.status.signal(), &*end.output), (Some(signal), "cleaned up\n"), "{}", end.errors);
+    }
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_is_told_thrice() {
+    xiio::Builder::new().cancel_on(&[SIGINT, SIGTERM, SIGHUP]).run(async {
+        bracket(
+            (),
+            async |_| ready_and_wait().await,
+            async |_| {
+                // A wrapper has heard of it too, and a service manager sends two of them.
+                [SIGINT, SIGTERM, SIGHUP].into_iter().for_each(send_self);
+                sleep(Duration::from_millis(50)).await;
+                say("cleaned up");
+            },
+        )
+        .await;
+    });
+}
+
+#[test]
+fn slow_cleanup_is_spoken_of_and_goes_on_until_somebody_is_impatient() {
+    let end = run_program("program_with_slow_cleanup", &[("ready", SIGTERM)]);
+    assert_eq!((end.status.signal(), &*end.output), (Some(SIGINT), "second request\nimpatience\n"), "{}", end.errors);
     let errors = end.errors;
-    assert!(
-        errors.contains("still cleaning up 1 s after SIGINT; a second signal ends the process at once:"),
-        "{errors}"
-    );
+    let said = "still cleaning up 1 s after SIGTERM; SIGINT or SIGQUIT ends the process at once:";
+    assert_eq!(errors.matches(said).count(), 2, "once by itself, once for the second SIGTERM: {errors}");
     assert!(errors.contains("group `server`"), "{errors}");
     assert!(errors.contains("signal_shutdown.rs:"), "where the task was spawned: {errors}");
     assert!(errors.contains("sleep, 3"), "what it waits for: {errors}");
@@ -117,39 +143,153 @@ fn slow_cleanup_is_spoken_of_and_the_second_signal_ends_it() {
 #[test]
 #[ignore = "a program for the test above"]
 fn program_with_slow_cleanup() {
-    let _listening = xiio::inspect::listen(|report| {
+    let n_reports = Rc::new(Cell::new(0));
+    let count = Rc::clone(&n_reports);
+    let _listening = xiio::inspect::listen(move |report| {
         eprintln!("{report}");
-        say("reported");
+        count.set(count.get() + 1);
     });
+    let reported = async |n_expected| {
+        while n_reports.get() < n_expected {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
     xiio::Builder::new().name("server").cancel_on(&[SIGINT, SIGTERM]).run(async {
         task_group!(|tg| {
             tg.spawn(bracket((), async |_| ready_and_wait().await, async |_| sleep(LONG).await));
-            bracket((), async |_| sleep(LONG).await, async |_| sleep(Duration::from_millis(1500)).await).await;
+            let cleanup = async |_| {
+                reported(1).await;
+                say("second request");
+                send_self(SIGTERM);
+                reported(2).await;
+                say("impatience");
+                send_self(SIGINT);
+                say("lives on");
+            };
+            bracket((), async |_| sleep(LONG).await, cleanup).await;
         });
     });
 }
 
 #[test]
-fn second_signal_ends_a_program_whose_thread_is_stuck() {
-    let end = run_program("program_that_is_stuck", &[("ready", SIGINT), ("stuck", SIGINT)]);
-    assert_eq!(end.status.signal(), Some(SIGINT));
-    assert!(!end.output.contains("cleaned up"));
+fn impatience_ends_a_program_whose_thread_is_stuck() {
+    for (program, signal) in [("program_that_is_stuck", SIGINT), ("program_that_is_strict", SIGTERM)] {
+        let end = run_program(program, &[("ready", signal), ("stuck", signal)]);
+        assert_eq!((end.status.signal(), &*end.output), (Some(signal), "stuck\n"), "{program}");
+    }
+}
+
+async fn get_stuck(moment: Duration) {
+    bracket(
+        (),
+        async |_| ready_and_wait().await,
+        async |_| {
+            std::thread::sleep(moment);
+            say("stuck");
+            std::thread::sleep(LONG);
+        },
+    )
+    .await;
 }
 
 #[test]
 #[ignore = "a program for the test above"]
 fn program_that_is_stuck() {
-    xiio::Builder::new().cancel_on(&[SIGINT]).run(async {
-        bracket(
-            (),
-            async |_| ready_and_wait().await,
-            async |_| {
-                say("stuck");
-                std::thread::sleep(LONG);
-                say("cleaned up");
-            },
-        )
-        .await;
+    xiio::Builder::new().cancel_on(&[SIGINT]).run(get_stuck(Duration::from_millis(1100)));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_is_strict() {
+    #[xiio::main(cancel_on(SIGINT, SIGTERM), impatience = Duration::ZERO, impatient_on(SIGTERM))]
+    async fn main() {
+        get_stuck(Duration::ZERO).await;
+    }
+    main();
+}
+
+#[test]
+fn impatience_can_be_refused() {
+    let end = run_program("program_without_impatience", &[("ready", SIGINT)]);
+    assert_eq!((end.status.signal(), &*end.output), (Some(SIGINT), "cleaned up\n"), "{}", end.errors);
+    assert!(end.errors.contains("1 s after SIGINT; only SIGKILL ends the process sooner:"), "{}", end.errors);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_without_impatience() {
+    #[xiio::main(cancel_on(SIGINT), impatience = None)]
+    async fn main() {
+        let cleanup = async |_| {
+            sleep(Duration::from_millis(1100)).await;
+            send_self(SIGINT);
+            say("cleaned up");
+        };
+        bracket((), async |_| ready_and_wait().await, cleanup).await;
+    }
+    main();
+}
+
+// What is inherited
+
+#[test]
+fn signal_that_is_ignored_at_the_start_stays_ignored() {
+    let mut command = rerun("program_that_hears_of_a_hang_up");
+    start_with(&mut command, SIGHUP, Inherited::Ignored);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.signal(), Some(SIGTERM));
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("lives on\ncleaned up\n"), "{output:?}");
+}
+
+#[test]
+fn signal_that_is_blocked_at_the_start_is_let_through() {
+    let mut command = rerun("program_that_hears_of_a_hang_up");
+    start_with(&mut command, SIGHUP, Inherited::Blocked);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.signal(), Some(SIGHUP));
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("\ncleaned up\n"), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the tests above"]
+fn program_that_hears_of_a_hang_up() {
+    xiio::Builder::new().cancel_on(&[SIGHUP, SIGTERM]).run(async {
+        let wait = async |_: &mut ()| {
+            assert!(send(std::process::id(), SIGHUP));
+            sleep(Duration::from_millis(100)).await;
+            say("lives on");
+            send_self(SIGTERM);
+            sleep(LONG).await;
+        };
+        bracket((), wait, async |_| say("cleaned up")).await;
+    });
+}
+
+// A subscription that takes one signal and is gone
+
+#[test]
+fn echo_of_a_signal_that_was_received_is_swallowed_and_a_later_one_is_not() {
+    let output = rerun("program_that_takes_one_signal").output().unwrap();
+    assert_eq!(output.status.signal(), Some(SIGINT), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("lives on\n"), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_takes_one_signal() {
+    xiio::run(async {
+        let mut signals = xiio::signal::subscribe(&[SIGINT, SIGTERM]).unwrap();
+        send_self(SIGTERM);
+        assert_eq!(signals.recv().await.unwrap(), SIGTERM);
+        drop(signals);
+        [SIGINT, SIGTERM].into_iter().for_each(send_self);
+        let again = xiio::signal::subscribe(&[SIGINT]).unwrap();
+        drop(again);
+        send_self(SIGTERM);
+        sleep(Duration::from_millis(1100)).await;
+        say("lives on");
+        send_self(SIGINT);
+        say("longer than it should");
     });
 }
 

@@ -98,6 +98,8 @@ const KNOWN: &[Known] = &[
     known("crate", Shape::Path, Surface::ROOTS),
     known("tokio", Shape::Flag, Surface::ROOTS),
     known("cancel_on", Shape::List, Surface::MAIN),
+    known("impatience", Shape::Value("Duration"), Surface::MAIN),
+    known("impatient_on", Shape::List, Surface::MAIN),
     known("virtual_time", Shape::Flag, Surface::TEST),
     known("seed", Shape::Value("u64"), Surface::TEST),
     known("seeds", Shape::Value("0..100"), Surface::TEST),
@@ -107,7 +109,7 @@ const KNOWN: &[Known] = &[
 /// Options of which one makes the other meaningless.
 const EXCLUSIVE: &[(&str, &str)] = &[("timeout", "deadline"), ("seed", "seeds")];
 
-/// The signals that `cancel_on` knows by their bare name.
+/// The signals that lists know by their bare name.
 const SIGNALS: &[&str] = &["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
 
 /// The options of one invocation, in written order. Invariant: all known, none twice, none

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::runtime::{Config, block_on};
-use shutdown::{BlockOnUntil, block_on_until};
+use shutdown::{BlockOnUntil, Stop, block_on_until};
 
 /// Runs a future, and every task under it, to the end on this thread.
 ///
@@ -53,7 +53,7 @@ pub struct Builder {
     /// each wake.
     options: Option<GroupOptions>,
     config: Config,
-    signals: Vec<i32>,
+    stop: Stop,
     /// There where there are signals. Nothing else names it, so that a program without any carries nothing of it.
     block_on_until: Option<BlockOnUntil>,
 }
@@ -77,9 +77,16 @@ impl Builder {
     /// Cancels the whole when one of `signals` comes; the process then dies by that signal, as its parent expects.
     ///
     /// The first signal is an ordinary cancellation: everything cleans up, with `await`, for as long as the grace allows. If
-    /// that takes longer than a second, a report on standard error says what is still at it. A second signal ends the
-    /// process at once, also while its thread is busy; child processes that are still stopping are left to themselves then.
-    /// `run` does not return after a signal, even if the future came to a value.
+    /// that takes longer than a second, a report on standard error says what is still at it. `run` does not return after a
+    /// signal, even if the future came to a value.
+    ///
+    /// What comes within a second of the first belongs to the same request: terminals, wrappers and service managers often deliver
+    /// one twice. After that second a `SIGINT` or `SIGQUIT` is somebody's impatience. It ends the process at once, also while its
+    /// thread is busy; what becomes of child processes then, [`process`](crate::process) says. Any other signal of
+    /// the list only brings the report once more. [`Builder::impatience`] and [`Builder::impatient_on`] change that.
+    ///
+    /// A signal that is ignored at the start, as under `nohup`, stays ignored. One that this thread blocks is let through while
+    /// `run` runs.
     ///
     /// Without this call signals do what they do in any program.
     ///
@@ -102,10 +109,41 @@ impl Builder {
     /// });
     /// ```
     pub fn cancel_on(mut self, signals: &[i32]) -> Self {
-        self.signals.extend_from_slice(signals);
+        self.stop.signals.extend_from_slice(signals);
         if !signals.is_empty() {
             self.block_on_until = Some(block_on_until);
         }
+        self
+    }
+
+    /// How long after the first signal of [`Builder::cancel_on`] another one ends the process at once: a second, if this is not
+    /// called. `None` is never.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xiio::signal::SIGINT;
+    ///
+    /// let patient = xiio::Builder::new().cancel_on(&[SIGINT]).impatience(Duration::from_secs(3));
+    /// patient.run(async {});
+    /// ```
+    pub fn impatience(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.stop.impatience.after = after.into();
+        self
+    }
+
+    /// Which of the signals of [`Builder::cancel_on`] end the process at once when they come after the first:
+    /// `SIGINT` and `SIGQUIT`, if this is not called.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::signal::{SIGINT, SIGTERM};
+    ///
+    /// let strict = xiio::Builder::new().cancel_on(&[SIGINT, SIGTERM]).impatient_on(&[SIGINT, SIGTERM]);
+    /// strict.run(async {});
+    /// ```
+    pub fn impatient_on(mut self, signals: &[i32]) -> Self {
+        self.stop.impatience.signals = signals.to_vec();
         self
     }
 
@@ -165,7 +203,7 @@ impl Builder {
     fn block_on_tree<T: Future>(self, tree: T) -> T::Output {
         let Some(block_on_until) = self.block_on_until else { return block_on(&self.config, tree).0 };
         let mut output = None;
-        block_on_until(&self.signals, &self.config, Box::pin(async { output = Some(tree.await) }));
+        block_on_until(&self.stop, &self.config, Box::pin(async { output = Some(tree.await) }));
         output.unwrap_or_else(|| unreachable!("no signal came, so the tree has ended by itself"))
     }
 }

@@ -1,7 +1,8 @@
 //! Signals of the operating system, awaited like anything else.
 //!
 //! A [`subscribe`]d signal is counted by a handler and received by [`Signals::recv`]. Its default action (mostly the end of
-//! the process) does not happen meanwhile; when the last subscription goes, what was there before comes back.
+//! the process) does not happen meanwhile; when the last subscription goes, what was there before comes back: at once, or a
+//! second after the last signal that was received.
 //!
 //! ```
 //! use std::process::Command;
@@ -29,7 +30,7 @@ use std::task::{Context, Poll};
 use crate::io::Readiness;
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
-use crate::sys::signal::{Subscription, name};
+use crate::sys::signal::{Impatience, Subscription, name};
 
 pub use libc::{
     SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGPROF, SIGQUIT, SIGSTOP, SIGSYS,
@@ -40,6 +41,15 @@ pub use libc::{
 ///
 /// There may be several subscriptions to one signal, on any thread, and each receives it. It can be called before the
 /// runtime starts.
+///
+/// A signal that was ignored (as `nohup` does with `SIGHUP`, and a script with `SIGINT` for what it starts by `&`) is
+/// received all the same, and ignored again afterwards; `cancel_on` leaves it ignored. A signal that every thread blocks
+/// is not received.
+///
+/// One request to stop may be delivered twice: the terminal sends `SIGINT`, and a wrapper forwards it; a service manager sends
+/// `SIGTERM` and `SIGHUP`. So a second delivery says something only a second later. When the subscription is dropped the
+/// rest of that second is kept for what was received: what comes then of `signals` is swallowed, where the default
+/// action would follow.
 ///
 /// # Errors
 /// `InvalidInput` for signals that nobody can wait for: `SIGKILL` and `SIGSTOP`, which the kernel lets nobody catch;
@@ -58,7 +68,7 @@ pub use libc::{
 /// # Source
 /// `sigaction(2)`; `xiio.subscribe_signals` in the Python original.
 pub fn subscribe(signals: &[i32]) -> io::Result<Signals> {
-    Ok(Signals { subscription: Subscription::new(signals, false)? })
+    Ok(Signals { subscription: Subscription::new(signals, &Impatience::never())? })
 }
 
 /// The `n`th real-time signal, counted from 0.
@@ -82,7 +92,8 @@ pub fn real_time(n: u32) -> Option<i32> {
 
 /// A subscription, see [`subscribe`].
 ///
-/// Dropped, it forgets what it has not given yet.
+/// Dropped, it forgets what it has not given yet. What comes of its signals within a second of the last one it received is
+/// forgotten too; only then do they have the action of before.
 ///
 /// # Examples
 /// ```

@@ -3,12 +3,13 @@
 //! ```text
 //!            first signal             all cleaned up
 //!   running ─────────────▶ unwinding ────────────────▶ dies by the first signal
-//!                              │ 1 s        │
-//!                              ▼            │ second signal
-//!                     says who cleans up    └─────────▶ dies by the second signal
+//!                           │      │
+//!            1 s, and each  ▼      │ impatience: SIGINT or SIGQUIT, later than 1 s
+//!          further signal:  says   └────────────▶ dies by that signal
+//!             who still cleans up
 //! ```
 //!
-//! The first signal is an event like any other. The second one must work however stuck the thread is, so it is the
+//! The first signal is an event like any other. Impatience must work however stuck the thread is, so it is the
 //! handler itself that lets it have its default action, see `sys::signal`.
 
 use std::io::Write;
@@ -16,32 +17,44 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::io::Readiness;
 use crate::pin::Pinned;
 use crate::report::{ReportKind, drop_safely, report, report_panic};
 use crate::runtime::{Config, Runtime, block_on};
 use crate::sys::fd::Direction;
-use crate::sys::signal::{Subscription, die_by, name};
-use crate::time::Deadline;
+use crate::sys::signal::{ECHO, Impatience, Subscription, Unblocked, die_by, is_ignored, name};
+use crate::time::{Deadline, now};
 use crate::unwind::{Cancel, Inspection, Owner};
 
 /// How long a cleanup may take before it is spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What makes a root stop.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    pub(super) signals: Vec<i32>,
+    pub(super) impatience: Impatience,
+}
+
 type Tree<'t> = Pin<Box<dyn Future<Output = ()> + 't>>;
 
 /// The type of [`block_on_until`].
-pub(super) type BlockOnUntil = fn(&[i32], &Config, Tree<'_>);
+pub(super) type BlockOnUntil = fn(&Stop, &Config, Tree<'_>);
 
-/// Runs a tree to its end. When one of `signals` comes, its end is its cleanup, and the process dies by that signal.
+/// Runs a tree to its end. When one of the signals comes, its end is its cleanup, and the process dies by that signal.
 ///
 /// # Panics
 /// For a signal that cannot be caught, and as [`block_on`].
-pub(super) fn block_on_until(signals: &[i32], config: &Config, tree: Tree<'_>) {
-    let subscription = Subscription::new(signals, true).unwrap_or_else(|error| panic!("`cancel_on`: {error}"));
-    let ended = block_on(config, shutdown(&subscription, tree)).0;
+pub(super) fn block_on_until(stop: &Stop, config: &Config, tree: Tree<'_>) {
+    // What is ignored was meant to be, by `nohup` or a script that does not want its background jobs to hear of Ctrl-C.
+    let signals: Vec<i32> = stop.signals.iter().copied().filter(|&signal| !is_ignored(signal)).collect();
+    let subscription =
+        Subscription::new(&signals, &stop.impatience).unwrap_or_else(|error| panic!("`cancel_on`: {error}"));
+    let unblocked = Unblocked::here(&signals);
+    let ended = block_on(config, shutdown(&subscription, &stop.impatience, tree)).0;
+    drop(unblocked);
     // One that came while the tree was polled last is still to be taken.
     let late = subscription.end();
     if let Some(signal) = ended.err().map(|Signalled(signal)| signal).or(late) {
@@ -60,35 +73,51 @@ struct Signalled(i32);
 struct Watch<'s> {
     owner: Owner,
     subscription: &'s Subscription,
+    impatience: &'s Impatience,
     readiness: Readiness<'s>,
-    received: Option<i32>,
-    /// Set by the first signal.
+    n_taken: u32,
+    /// The first signal, and when it was taken.
+    received: Option<(i32, Instant)>,
+    /// When it is said who still cleans up. Set by the first signal.
     patience: Deadline,
 }
 
-fn shutdown<'s, 't>(subscription: &'s Subscription, tree: Tree<'t>) -> Shutdown<'s, 't> {
+fn shutdown<'s, 't>(subscription: &'s Subscription, impatience: &'s Impatience, tree: Tree<'t>) -> Shutdown<'s, 't> {
     let readiness = Readiness::new(subscription.as_fd(), Direction::Read).beside_tasks();
     let (owner, patience) = (Owner::default(), Deadline::at(None));
-    Pinned::new(tree, Watch { owner, subscription, readiness, received: None, patience })
+    Pinned::new(tree, Watch { owner, subscription, impatience, readiness, n_taken: 0, received: None, patience })
 }
 
 impl Watch<'_> {
-    /// Whether the first signal has just come.
-    fn poll_signal(&mut self, cx: &mut Context<'_>) -> bool {
-        // The descriptor is looked at once a wake of its own; meanwhile the counter tells without a system call.
-        if self.received.is_some() || (self.readiness.is_registered() && !self.subscription.has_any()) {
-            return false;
+    /// Takes the signals that have come. Says whether the first is among them.
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> bool {
+        let was_received = self.received.is_some();
+        while let Some(signal) = self.poll_signal(cx) {
+            match self.received {
+                None => self.received = Some((signal, now())),
+                Some((_, at)) if now() - at >= ECHO => self.patience.reset(Some(now())),
+                Some(_) => {}
+            }
         }
-        self.received = self.subscription.take();
-        if self.received.is_some() {
-            return true;
+        self.received.is_some() && !was_received
+    }
+
+    fn poll_signal(&mut self, cx: &mut Context<'_>) -> Option<i32> {
+        // The descriptor is looked at once a wake of its own; meanwhile the counter tells without a system call.
+        if self.readiness.is_registered() && self.subscription.n_delivered() == self.n_taken {
+            return None;
+        }
+        let taken = self.subscription.take();
+        if taken.is_some() {
+            self.n_taken += 1;
+            return taken;
         }
         match self.readiness.poll_now(cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => cx.waker().wake_by_ref(),
             Poll::Ready(Err(error)) => panic!("`cancel_on`: {error}"),
         }
-        false
+        None
     }
 
     fn cancel(&mut self, tree: &mut Option<Tree<'_>>) {
@@ -111,20 +140,31 @@ impl Watch<'_> {
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) {
-        if let Some(signal) = self.received
+        if let Some((signal, at)) = self.received
             && self.patience.poll_elapsed(cx)
         {
             self.patience.reset(None);
-            Runtime::with(|runtime| runtime.request_drawing(Box::new(move |tree| report_stopping(signal, &tree))));
+            let text = still_cleaning_up(signal, now() - at, self.impatience);
+            let report = move |tree: Inspection| report(ReportKind::StillStopping, format!("{text}:\n{tree}"));
+            Runtime::with(|runtime| runtime.request_drawing(Box::new(report)));
         }
     }
 }
 
-fn report_stopping(signal: i32, tree: &Inspection) {
-    let (signal, seconds) = (name(signal), PATIENCE.as_secs());
-    let text =
-        format!("still cleaning up {seconds} s after {signal}; a second signal ends the process at once:\n{tree}");
-    report(ReportKind::StillStopping, text);
+fn still_cleaning_up(signal: i32, since: Duration, impatience: &Impatience) -> String {
+    let names: Vec<String> = impatience.signals.iter().map(|&signal| name(signal)).collect();
+    let remedy = match impatience.after {
+        Some(after) if !names.is_empty() => {
+            let then = if after > since {
+                format!(" {} s after the first signal", after.as_secs_f32())
+            } else {
+                String::new()
+            };
+            format!("{}{then} ends the process at once", names.join(" or "))
+        }
+        _ => "only SIGKILL ends the process sooner".to_owned(),
+    };
+    format!("still cleaning up {} s after {}; {remedy}", since.as_secs(), name(signal))
 }
 
 impl Future for Shutdown<'_, '_> {
@@ -133,7 +173,7 @@ impl Future for Shutdown<'_, '_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (slot, watch) = self.project();
         let tree = slot.get_mut();
-        if watch.poll_signal(cx) {
+        if watch.poll_signals(cx) {
             watch.cancel(tree);
         }
         match (watch.poll_tree(tree, cx), watch.received) {
@@ -141,7 +181,7 @@ impl Future for Shutdown<'_, '_> {
                 watch.poll_patience(cx);
                 Poll::Pending
             }
-            (Poll::Ready(_), Some(signal)) => Poll::Ready(Err(Signalled(signal))),
+            (Poll::Ready(_), Some((signal, _))) => Poll::Ready(Err(Signalled(signal))),
             (Poll::Ready(Some(())), None) => Poll::Ready(Ok(())),
             (Poll::Ready(None), None) => unreachable!("only a signal cancels the root"),
         }

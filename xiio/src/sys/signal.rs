@@ -9,6 +9,10 @@
 //! The handler walks a list of listeners without a lock. Listeners are linked and unlinked under [`REGISTRY`], and freed when
 //! they are unlinked and no handler is walking ([`WALKERS`] is zero); a handler that begins later does not find them.
 //!
+//! One request to stop is often delivered twice: by a terminal and by the wrapper that forwards it, say. So a subscription
+//! that ends within [`ECHO`] of what it received leaves our handler where it is, which swallows the echo and gives
+//! way to the default action with the first signal after that.
+//!
 //! What does not work: a lock in the handler, as the thread it interrupts may hold it; one socket for all listeners, as
 //! the first who reads takes the wake of the others.
 
@@ -16,8 +20,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use libc::{c_int, c_void, siginfo_t};
 
@@ -25,6 +30,9 @@ use super::{Call, call, check};
 
 /// One more than the highest number of a signal.
 const N_SIGNALS: usize = 65;
+
+/// What comes so soon after a signal belongs to the same request.
+pub(crate) const ECHO: Duration = Duration::from_secs(1);
 
 /// The first listener.
 static HEAD: AtomicPtr<Listener> = AtomicPtr::new(ptr::null_mut());
@@ -34,6 +42,29 @@ static REGISTRY: Mutex<Registry> = Mutex::new(Registry { installed: [const { Non
 /// The handlers to be called after ours. Written before ours is installed.
 static PREVIOUS: [Previous; N_SIGNALS] = [const { Previous::new() }; N_SIGNALS];
 
+/// Until when our handler swallows what nobody listens to any more, by signal and in nanoseconds of [`monotonic`].
+static SWALLOWED_UNTIL: [AtomicU64; N_SIGNALS] = [const { AtomicU64::new(0) }; N_SIGNALS];
+
+/// Which signals end the process, whatever its threads are busy with, if they come so long after the first.
+#[derive(Debug, Clone)]
+pub(crate) struct Impatience {
+    /// `None` is never.
+    pub(crate) after: Option<Duration>,
+    pub(crate) signals: Vec<c_int>,
+}
+
+impl Default for Impatience {
+    fn default() -> Self {
+        Self { after: Some(ECHO), signals: vec![libc::SIGINT, libc::SIGQUIT] }
+    }
+}
+
+impl Impatience {
+    pub(crate) fn never() -> Self {
+        Self { after: None, signals: Vec::new() }
+    }
+}
+
 /// What the handler knows of one subscription.
 struct Listener {
     /// Bit `n` for signal `n + 1`.
@@ -41,8 +72,12 @@ struct Listener {
     /// Deliveries that nobody has taken yet, by signal.
     counts: [AtomicU32; N_SIGNALS],
     n_delivered: AtomicU32,
-    /// From the second delivery on the process ends, whatever its threads are busy with.
-    ends_process_at_second: bool,
+    /// When the first and the last delivery came, in nanoseconds of [`monotonic`]; 0 before the first.
+    first: AtomicU64,
+    last: AtomicU64,
+    /// Those of `mask` that end the process so many nanoseconds after the first delivery.
+    ending: u64,
+    ends_after: u64,
     socket: RawFd,
     next: AtomicPtr<Listener>,
 }
@@ -78,8 +113,13 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     let errno = errno();
     // SAFETY: the address of this thread's `errno`, which lives as long as the thread.
     let saved = unsafe { errno.read() };
-    if deliver(signal) {
-        // Blocked until this handler returns, and then it ends the process.
+    let ends_process = match deliver(signal) {
+        Delivery::Heard => false,
+        Delivery::Ending => true,
+        Delivery::Unheard => is_left_behind(signal),
+    };
+    if ends_process {
+        // Blocked until this handler returns, and then it has its default action.
         let _ = set_default(signal);
         raise(signal);
     }
@@ -101,19 +141,50 @@ fn errno() -> *mut c_int {
     }
 }
 
-/// Tells every listener; says whether one of them wants the process to end.
-fn deliver(signal: c_int) -> bool {
+/// Who has heard of a signal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Delivery {
+    Unheard,
+    Heard,
+    /// By one who wants the process to end.
+    Ending,
+}
+
+/// Tells every listener.
+fn deliver(signal: c_int) -> Delivery {
     WALKERS.fetch_add(1, SeqCst);
-    let mut ends_process = false;
+    let mut delivery = Delivery::Unheard;
     let mut at = HEAD.load(SeqCst);
     while !at.is_null() {
         // SAFETY: made from a `Box`, and not freed while a handler walks.
         let listener = unsafe { &*at };
-        ends_process |= listener.note(signal);
+        delivery = delivery.max(listener.note(signal));
         at = listener.next.load(SeqCst);
     }
     WALKERS.fetch_sub(1, SeqCst);
-    ends_process
+    delivery
+}
+
+/// Whether our handler is there only for the sake of echoes, and this is none.
+fn is_left_behind(signal: c_int) -> bool {
+    let signal_idx = signal.unsigned_abs() as usize;
+    PREVIOUS[signal_idx].handler.load(SeqCst) == libc::SIG_DFL
+        && monotonic() >= SWALLOWED_UNTIL[signal_idx].load(SeqCst)
+        // One that was installed over ours has called it.
+        && disposition(signal).is_ok_and(|now| now.sa_sigaction == own_handler())
+}
+
+/// The clock, in nanoseconds and never 0. May be asked in a handler.
+fn monotonic() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is ours to be written to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let (seconds, nanos) = (now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0));
+    to_nanos(Duration::new(seconds, nanos)).max(1)
+}
+
+fn to_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn call_previous(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
@@ -135,17 +206,25 @@ fn call_previous(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
 
 impl Listener {
     /// Counts a delivery and wakes the reader.
-    fn note(&self, signal: c_int) -> bool {
+    fn note(&self, signal: c_int) -> Delivery {
         if self.mask & bit(signal) == 0 {
-            return false;
+            return Delivery::Unheard;
         }
+        let now = monotonic();
+        let first = self.first.compare_exchange(0, now, SeqCst, SeqCst);
+        self.last.store(now, SeqCst);
         self.counts[signal.unsigned_abs() as usize].fetch_add(1, SeqCst);
-        let n_before = self.n_delivered.fetch_add(1, SeqCst);
+        self.n_delivered.fetch_add(1, SeqCst);
         // SAFETY: one byte of a constant. The socket is open: a listener is unlinked before its socket is closed. A
         // full one is readable already.
         unsafe { libc::write(self.socket, b"!".as_ptr().cast(), 1) };
-        self.ends_process_at_second && n_before > 0
+        let is_late = first.is_err_and(|first| now.saturating_sub(first) >= self.ends_after);
+        if is_late && self.ending & bit(signal) != 0 { Delivery::Ending } else { Delivery::Heard }
     }
+}
+
+fn mask(signals: &[c_int]) -> u64 {
+    signals.iter().fold(0, |mask, &signal| mask | bit(signal))
 }
 
 fn bit(signal: c_int) -> u64 {
@@ -171,16 +250,19 @@ impl Subscription {
     ///
     /// # Errors
     /// For a signal that cannot be caught, and when there are no descriptors left.
-    pub(crate) fn new(signals: &[c_int], ends_process_at_second: bool) -> io::Result<Self> {
+    pub(crate) fn new(signals: &[c_int], impatience: &Impatience) -> io::Result<Self> {
         signals.iter().try_for_each(|&signal| catchable(signal))?;
         let (reader, writer) = call(Call::Make, UnixStream::pair)?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
         let listener = Box::into_raw(Box::new(Listener {
-            mask: signals.iter().fold(0, |mask, &signal| mask | bit(signal)),
+            mask: mask(signals),
             counts: [const { AtomicU32::new(0) }; N_SIGNALS],
             n_delivered: AtomicU32::new(0),
-            ends_process_at_second,
+            first: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            ending: if impatience.after.is_some() { mask(&impatience.signals) } else { 0 },
+            ends_after: impatience.after.map_or(u64::MAX, to_nanos),
             socket: writer.as_raw_fd(),
             next: AtomicPtr::new(ptr::null_mut()),
         }));
@@ -217,12 +299,14 @@ impl Subscription {
     }
 
     fn uninstall(&mut self) {
-        self.signals.drain(..).for_each(uninstall);
+        let last = self.listener().last.load(SeqCst);
+        let echoes_until = if last > 0 { last.saturating_add(to_nanos(ECHO)) } else { 0 };
+        self.signals.drain(..).for_each(|signal| uninstall(signal, echoes_until));
     }
 
-    /// Whether anything was delivered since the subscription, taken or not.
-    pub(crate) fn has_any(&self) -> bool {
-        self.listener().n_delivered.load(SeqCst) > 0
+    /// How many were delivered since the subscription, taken or not.
+    pub(crate) fn n_delivered(&self) -> u32 {
+        self.listener().n_delivered.load(SeqCst)
     }
 
     fn listener(&self) -> &Listener {
@@ -290,7 +374,7 @@ fn install(signal: c_int) -> io::Result<()> {
         return Ok(());
     }
     let before = disposition(signal).map_err(|error| cannot_subscribe(signal, &error))?;
-    if slot.is_some() && before.sa_sigaction != own_handler() {
+    if slot.is_some() && ![own_handler(), libc::SIG_DFL].contains(&before.sa_sigaction) {
         return Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
             format!(
@@ -306,18 +390,21 @@ fn install(signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// One user less; the last one brings the previous disposition back.
-fn uninstall(signal: c_int) {
+/// One user less; the last one brings the previous disposition back, but for the default action while echoes may come.
+fn uninstall(signal: c_int, echoes_until: u64) {
     let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-    let slot = &mut registry.installed[signal.unsigned_abs() as usize];
+    let signal_idx = signal.unsigned_abs() as usize;
+    let slot = &mut registry.installed[signal_idx];
     let Some(installed) = slot else { return };
     installed.n_users -= 1;
+    SWALLOWED_UNTIL[signal_idx].fetch_max(echoes_until, SeqCst);
     if installed.n_users > 0 {
         return;
     }
+    let may_echo = monotonic() < SWALLOWED_UNTIL[signal_idx].load(SeqCst);
     let is_ours = disposition(signal).is_ok_and(|now| now.sa_sigaction == own_handler());
     // A handler that was installed over ours stays, and may go on calling ours.
-    if is_ours {
+    if is_ours && !(may_echo && installed.before.sa_sigaction == libc::SIG_DFL) {
         let _ = set_disposition(signal, &installed.before);
         *slot = None;
     }
@@ -360,6 +447,11 @@ fn set_default(signal: c_int) -> io::Result<()> {
     set_disposition(signal, &default_action())
 }
 
+/// Whether a signal is ignored now, as under `nohup`.
+pub(crate) fn is_ignored(signal: c_int) -> bool {
+    disposition(signal).is_ok_and(|now| now.sa_sigaction == libc::SIG_IGN)
+}
+
 fn raise(signal: c_int) {
     // SAFETY: takes a number. What is installed for it is safe to be called anywhere.
     unsafe { libc::raise(signal) };
@@ -368,20 +460,38 @@ fn raise(signal: c_int) {
 /// Ends the process by the default action of a signal, so that its parent sees it die by that signal.
 pub(crate) fn die_by(signal: c_int) -> ! {
     let _ = set_default(signal);
-    unblock(signal);
+    let unblocked = Unblocked::here(&[signal]);
     raise(signal);
+    drop(unblocked);
     // The default action of this signal is not death.
     std::process::exit(128 + signal)
 }
 
-fn unblock(signal: c_int) {
-    let mut set = default_action().sa_mask;
-    // SAFETY: `set` is ours and initialized.
-    unsafe { libc::sigemptyset(&raw mut set) };
-    // SAFETY: as above; an invalid number changes nothing.
-    unsafe { libc::sigaddset(&raw mut set, signal) };
-    // SAFETY: `set` lives until the call returns; the set before is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
+/// Signals that this thread does not block until this is dropped, whatever mask it has inherited.
+pub(crate) struct Unblocked {
+    before: libc::sigset_t,
+}
+
+impl Unblocked {
+    pub(crate) fn here(signals: &[c_int]) -> Self {
+        let (mut set, mut before) = (default_action().sa_mask, default_action().sa_mask);
+        // SAFETY: `set` is ours and initialized.
+        unsafe { libc::sigemptyset(&raw mut set) };
+        for &signal in signals {
+            // SAFETY: as above; an invalid number changes nothing.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+        }
+        // SAFETY: both sets live until the call returns.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, &raw mut before) };
+        Self { before }
+    }
+}
+
+impl Drop for Unblocked {
+    fn drop(&mut self) {
+        // SAFETY: the set lives until the call returns; the set before is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+    }
 }
 
 /// The `n`th real-time signal, if there is one.
