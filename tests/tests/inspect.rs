@@ -1,12 +1,12 @@
-//! Who hears of reports.
+//! Who hears of reports, and that nobody notices when the tree is drawn.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::rc::Rc;
 use std::thread;
 
-use xiio::inspect::{Listening, listen};
-use xiio::{bracket, try_task_group, yield_now};
+use xiio::inspect::{Listening, listen, tree};
+use xiio::{Promise, bracket, task_group, try_task_group, yield_now};
 use xiio_tests::run;
 
 /// Ends a group by two failures, of which the second one is reported.
@@ -60,4 +60,23 @@ fn a_listener_may_be_kept_until_its_thread_ends() {
     // A panic in the destructor of a thread-local would abort the process.
     let thread = thread::spawn(|| LISTENING.with(|slot| slot.replace(Some(listen(|_| ()))).is_none()));
     assert!(thread.join().unwrap());
+}
+
+#[test]
+fn a_drawing_loses_no_member_that_is_ready() {
+    let (body, task) = (Promise::new(), Promise::new());
+    let both = async {
+        task_group!(|tg| {
+            tg.spawn(task.wait());
+            body.wait().await;
+        });
+    };
+    let drawing = async {
+        yield_now().await;
+        // The body of the group stands in its queue in front of the task, and the root is drawn before it is polled.
+        body.set(()).unwrap();
+        task.set(()).unwrap();
+        tree().await;
+    };
+    run(async { futures::join!(both, drawing) });
 }

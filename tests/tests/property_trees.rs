@@ -2,7 +2,8 @@
 //! schedule.
 //!
 //! Each is checked against the laws (`laws.rs`), and where no two things happen at one instant also against a model that
-//! says what happens and when, to the millisecond (`model.rs`). What fails is shrunk.
+//! says what happens and when, to the millisecond (`model.rs`). Then the same again while the tree is drawn at random
+//! moments. What fails is shrunk.
 //!
 //! `XIIO_TREES` is the number of trees; see `docs/testing.md`.
 
@@ -44,7 +45,7 @@ struct Played {
     reports: Vec<String>,
 }
 
-fn play_plan(plan: &Plan, seed: u64) -> Played {
+fn play_plan(plan: &Plan, seed: u64, drawing: Option<u64>) -> Played {
     let reports = Rc::new(RefCell::new(Vec::new()));
     let sink = Rc::clone(&reports);
     let listening = listen(move |report| {
@@ -54,7 +55,7 @@ fn play_plan(plan: &Plan, seed: u64) -> Played {
     });
     let played = RefCell::new(None);
     Tester::new().virtual_time().seed(seed).run(|| async {
-        let stage = Stage::new();
+        let stage = Stage::new(drawing);
         let result = AssertUnwindSafe(play(&plan.root, &stage)).catch_unwind().await;
         let result = result.map_err(|panic| panic.downcast::<Planned>().expect("a panic of a node").0);
         played.replace(Some((result, stage.into_events())));
@@ -64,8 +65,14 @@ fn play_plan(plan: &Plan, seed: u64) -> Played {
     Played { result, events, reports: reports.take() }
 }
 
+/// Checks a run, and one in which the tree is drawn again and again: nobody may notice.
 fn check(plan: &Plan, seed: u64) -> Result<(), String> {
-    let played = play_plan(plan, seed);
+    check_run(plan, seed, None)?;
+    check_run(plan, seed, Some(seed)).map_err(|why| format!("while the tree is drawn: {why}"))
+}
+
+fn check_run(plan: &Plan, seed: u64, drawing: Option<u64>) -> Result<(), String> {
+    let played = play_plan(plan, seed, drawing);
     let text = |why: String| format!("{why}\nresult: {:?}\n{}", played.result, list(&played.events));
     if !played.reports.is_empty() {
         return Err(text(format!("reports: {:?}", played.reports)));

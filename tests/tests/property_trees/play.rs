@@ -1,8 +1,9 @@
 //! Runs a plan and writes down what happens.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -60,11 +61,13 @@ pub(crate) struct Event {
 pub(crate) struct Stage {
     start: Instant,
     events: RefCell<Vec<Event>>,
+    /// The random numbers that say at which events the tree is drawn; `None` if never.
+    drawing: Option<Cell<u64>>,
 }
 
 impl Stage {
-    pub(crate) fn new() -> Self {
-        Self { start: xiio::now(), events: RefCell::default() }
+    pub(crate) fn new(drawing: Option<u64>) -> Self {
+        Self { start: xiio::now(), events: RefCell::default(), drawing: drawing.map(|seed| Cell::new(seed | 1)) }
     }
 
     pub(crate) fn into_events(self) -> Vec<Event> {
@@ -74,7 +77,39 @@ impl Stage {
     fn note(&self, id: Id, what: What) {
         let at = xiio::now().duration_since(self.start).as_millis().try_into().expect("a time within the plan");
         self.events.borrow_mut().push(Event { id, what, at });
+        // A destructor awaits nothing.
+        if what != What::Drop && self.wants_drawing() {
+            request_drawing();
+        }
     }
+
+    fn wants_drawing(&self) -> bool {
+        self.drawing.as_ref().is_some_and(|state| {
+            let mut x = state.get();
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            state.set(x);
+            x >> 62 == 0
+        })
+    }
+}
+
+/// Has the tree drawn when the current poll is over, for nobody: no node waits for it.
+fn request_drawing() {
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(pin!(xiio::inspect::tree()).poll(cx).is_pending());
+    // Uses up the turn, so that whatever is ready now still stands in its queue then.
+    let greedy = async {
+        task_group!(|tg| {
+            tg.spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+        });
+    };
+    assert!(pin!(greedy).poll(cx).is_pending());
 }
 
 /// Notes that the frame of a node is gone.

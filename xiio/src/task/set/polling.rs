@@ -186,17 +186,22 @@ impl Core {
             }
         }
         if header.has(BODY) {
-            self.polling.set(Some(task));
-            if !members.poll_body(&mut Context::from_waker(&waker::borrowed(task))) {
-                self.is_eventful.set(true);
-            }
-            self.polling.set(None);
+            self.poll_body(task, members);
         } else if header.has(DONE) {
             task.drop_set_ref();
         } else {
             header.set(STARTED);
             self.poll_task(task, members);
         }
+    }
+
+    /// Polls the body, for which `body` stands. A panic goes through; `end_panicked` does what is left to do then.
+    fn poll_body(&self, body: TaskRef, members: &mut dyn Members) {
+        self.polling.set(Some(body));
+        if !members.poll_body(&mut Context::from_waker(&waker::borrowed(body))) {
+            self.is_eventful.set(true);
+        }
+        self.polling.set(None);
     }
 
     /// Polls a task that is not done. A panic goes through; `end_panicked` does what is left to do then.
@@ -275,12 +280,15 @@ impl Core {
     }
 
     /// Draws every member: what it is, and by a poll in inspecting mode what it waits for.
+    ///
+    /// A member is polled where it is, whether it is in the ready queue or not, and its place there stays: taken out, or
+    /// said to be out, it would be lost with all that stands behind it.
     #[cold]
     fn draw(&self, members: &mut dyn Members) -> Drained {
         let _depth = Descent::new(self);
         if let Some(body) = self.body.get().filter(|_| members.has_body()) {
             unwind::inspecting(|drawing| drawing.enter("the body".into()));
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_special(body, members))) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_body(body, members))) {
                 self.end_panicked(payload, members);
             }
             unwind::inspecting(unwind::Inspection::leave);
