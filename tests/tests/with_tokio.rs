@@ -287,3 +287,25 @@ fn many_waits_at_once_end_at_their_times() {
     });
     takes(millis(49), || run(all));
 }
+
+#[xiio::test(tokio)]
+async fn a_whole_program_may_have_the_context() {
+    assert!(has_context());
+    xiio::task_group!(|tg| {
+        tg.spawn(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    });
+}
+
+#[test]
+fn a_leaf_on_the_thread_of_tokios_tasks_says_how_it_came_there() {
+    let spawned = async {
+        tokio::spawn(async {
+            xiio::yield_now().await;
+            xiio::sleep(Duration::ZERO).await
+        })
+        .await
+    };
+    let payload = run(with_tokio(spawned)).unwrap_err().into_panic();
+    let text = payload.downcast_ref::<&str>().unwrap();
+    assert!(text.contains("it was handed to `tokio::spawn`"), "{text}");
+}

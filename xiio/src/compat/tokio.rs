@@ -16,7 +16,7 @@ use ::tokio::time::{self, Sleep};
 
 use super::Embed;
 use crate::combine::branch;
-use crate::runtime::Outside;
+use crate::runtime::{Outside, TOKIO_THREAD};
 
 /// Runs a future, and every xiio task under it, inside a tokio runtime.
 ///
@@ -103,7 +103,7 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 ///
 /// For a library that insists on tokio (`reqwest`, say) where the program is xiio's. The future stays in its task, so
 /// it may borrow and need not be `Send`, and groups inside of it have the context as well:
-/// `xiio::run(with_tokio(main()))` gives it to a whole program. Where a tokio runtime is around already, as under
+/// `#[xiio::main(tokio)]` gives it to a whole program. Where a tokio runtime is around already, as under
 /// [`on_tokio`], that one is used; it must be running meanwhile, so a current-thread runtime whose own thread is held up by
 /// [`xiio::run`](crate::run) would be waited for for ever: take [`on_tokio`] there.
 ///
@@ -113,7 +113,8 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// # Panics
 /// With the panic of the future. When the thread or its runtime cannot be started.
 ///
-/// A task that the future hands to `tokio::spawn` keeps its panic to its `JoinHandle`. What needs more than a context
+/// A task that the future hands to `tokio::spawn` keeps its panic to its `JoinHandle`. It is outside of the tree, on another thread: what
+/// waits for xiio panics in it. What needs more than a context
 /// panics as in any current-thread runtime: `block_in_place`, and `spawn_local` outside of a `LocalSet`.
 ///
 /// # Cancellation
@@ -202,6 +203,6 @@ fn helper() -> &'static Handle {
 fn start_helper() -> io::Result<Handle> {
     let runtime = ::tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
-    thread::Builder::new().name("xiio-tokio".into()).spawn(move || runtime.block_on(pending::<()>()))?;
+    thread::Builder::new().name(TOKIO_THREAD.into()).spawn(move || runtime.block_on(pending::<()>()))?;
     Ok(handle)
 }

@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Payload;
@@ -273,8 +274,16 @@ impl Drop for Runtime {
     }
 }
 
+/// The name of the thread on which a runtime of tokio's polls what is given to `tokio::spawn`.
+pub(crate) const TOKIO_THREAD: &str = "xiio-tokio";
+
 #[cold]
 fn outside() -> ! {
+    assert!(
+        thread::current().name() != Some(TOKIO_THREAD),
+        "polled by tokio, outside of a xiio runtime: it was handed to `tokio::spawn`, as servers and pools of tokio's \
+         libraries do with their tasks; await it in a task of the tree, and pass what comes of it over a channel"
+    );
     panic!("polled outside of a xiio runtime; call it inside `xiio::run`, `#[xiio::main]` or `#[xiio::test]`")
 }
 
