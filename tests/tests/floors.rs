@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["condition", "group", "signal", "thread", "inspect"],
     &["combine", "root", "fs"],
     &["net", "process", "compat", "testing"],
-    &["__private"],
+    &["__private", "guide"],
     &["lib"],
 ];
 

@@ -32,3 +32,12 @@ assert_not_impl!(TryTaskGroup<'static, ()>: Send);
 assert_not_impl!(TryTaskGroup<'static, ()>: Sync);
 assert_not_impl!(Task<()>: Send);
 assert_not_impl!(Task<()>: Sync);
+
+/// As `docs/send.md` says.
+const _: fn() = || {
+    fn assert_send<T: Send>(_: T) {}
+    assert_send(xiio::sleep(std::time::Duration::ZERO));
+    assert_send(xiio::interval(std::time::Duration::ZERO));
+    assert_send(xiio::yield_now());
+    assert_send(xiio::Promise::<u8>::new().wait());
+};

@@ -47,6 +47,8 @@
 //! | to see what goes on | [`inspect`] |
 //! | to test with virtual time | [`testing`] |
 //!
+#![cfg_attr(all(doc, not(doctest)), doc = "The [guide] leads through all of it.")]
+//!
 //! # The laws of a group
 //!
 //! 1. When the block has its value, every task has ended, and what it borrowed is free again.
@@ -159,6 +161,9 @@ pub mod process;
 pub mod signal;
 pub mod testing;
 pub mod thread;
+
+#[cfg(all(doc, not(doctest)))]
+pub mod guide;
 
 #[doc(hidden)]
 pub mod __private;

@@ -35,6 +35,7 @@ use crate::unwind::report_if_ran_on;
 ///
 /// # Source
 /// `xiio.Future` in the Python original.
+#[doc(alias("oneshot", "OnceCell", "watch"))]
 pub struct Promise<T> {
     shared: Arc<Shared<T>>,
 }

@@ -33,6 +33,7 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 ///
 /// # Source
 /// `xiio.run` in the Python original.
+#[doc(alias("block_on"))]
 pub fn run<F: IntoFuture>(future: F) -> F::Output {
     block_on(&Config::default(), future.into_future()).0
 }

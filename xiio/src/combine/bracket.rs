@@ -49,6 +49,7 @@ use crate::unwind::{Duty, Node, Owner};
 ///
 /// # Source
 /// `bracket` of Haskell's `Control.Exception`.
+#[doc(alias("finally", "AsyncDrop"))]
 pub async fn bracket<R, T>(mut resource: R, usage: impl AsyncFnOnce(&mut R) -> T, release: impl AsyncFnOnce(R)) -> T {
     let is_cancelled = Cell::new(false);
     let work = pin!(Some(async {

@@ -37,6 +37,7 @@ use crate::time::yield_now;
 /// assert_eq!(order, [1, 10, 20]);
 /// ```
 #[track_caller]
+#[doc(alias("FuturesUnordered", "buffer_unordered"))]
 pub fn as_completed<I>(futures: I) -> AsCompleted<I::IntoIter>
 where
     I: IntoIterator,

@@ -25,6 +25,7 @@ use crate::{task_group, try_task_group};
 /// # Source
 /// `xiio.gather` in the Python original.
 #[track_caller]
+#[doc(alias("join_all"))]
 pub fn gather<I>(futures: I) -> impl Future<Output = Vec<<I::Item as IntoFuture>::Output>>
 where
     I: IntoIterator,
@@ -67,6 +68,7 @@ where
 /// assert!(failed.is_err());
 /// ```
 #[track_caller]
+#[doc(alias("try_join_all"))]
 pub fn try_gather<I, T, E>(futures: I) -> impl Future<Output = Result<Vec<T>, E>>
 where
     I: IntoIterator,

@@ -31,6 +31,7 @@ use crate::{try_task_group, unwind};
 /// })));
 /// assert_eq!(winner, 1);
 /// ```
+#[doc(alias("select_all", "FuturesUnordered"))]
 #[track_caller]
 pub fn race<I>(futures: I) -> impl Future<Output = <I::Item as IntoFuture>::Output>
 where
@@ -121,6 +122,7 @@ impl<O> Drop for Winner<O> {
 ///     assert_eq!(line, "a");
 /// });
 /// ```
+#[doc(alias("select"))]
 #[macro_export]
 macro_rules! race {
     ($($racers:tt)*) => {{

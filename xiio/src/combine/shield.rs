@@ -32,6 +32,7 @@ use crate::unwind::{Duty, Node, Owner};
 /// });
 /// assert!(saved.get());
 /// ```
+#[doc(alias("uncancellable"))]
 pub fn shield<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
     Pinned::new(future.into_future(), Shield { owner: Owner::default(), node: Node::new("shield") })
 }

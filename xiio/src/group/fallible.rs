@@ -37,6 +37,7 @@ pub(super) type Errors<E> = Rc<RefCell<VecDeque<E>>>;
 /// assert!(xiio::run(are_numbers(&["1", "2"])).is_ok());
 /// assert!(xiio::run(are_numbers(&["1", "two"])).is_err());
 /// ```
+#[doc(alias("JoinSet", "nursery"))]
 pub struct TryTaskGroup<'env, E> {
     group: Group<'env>,
     /// Made when the first task is spawned, taken when the group is closed.
@@ -126,6 +127,7 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     /// });
     /// assert_eq!(answer.unwrap(), 7);
     /// ```
+    #[doc(alias("CancellationToken", "abort_all"))]
     pub fn cancel(&self) {
         self.group.cancel();
     }

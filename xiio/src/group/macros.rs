@@ -80,6 +80,7 @@
 /// });
 /// assert_eq!(n_names, 2);
 /// ```
+#[doc(alias("JoinSet", "TaskTracker", "nursery", "scope"))]
 #[macro_export]
 macro_rules! task_group {
     ($($call:tt)*) => {{
@@ -150,6 +151,7 @@ macro_rules! task_group {
 /// assert_eq!(xiio::run(sum(&["1", "2"])), Ok(3));
 /// assert!(xiio::run(sum(&["1", "x"])).is_err());
 /// ```
+#[doc(alias("JoinSet", "nursery", "scope"))]
 #[macro_export]
 macro_rules! try_task_group {
     ($($call:tt)*) => {{

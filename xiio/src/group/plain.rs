@@ -33,6 +33,7 @@ use super::task::Task;
 /// });
 /// assert_eq!(counter.get(), 2);
 /// ```
+#[doc(alias("JoinSet", "TaskTracker", "nursery"))]
 pub struct TaskGroup<'env> {
     group: Group<'env>,
 }
@@ -102,6 +103,7 @@ impl<'env> TaskGroup<'env> {
     ///     });
     /// });
     /// ```
+    #[doc(alias("CancellationToken", "abort_all"))]
     pub fn cancel(&self) {
         self.group.cancel();
     }

@@ -33,6 +33,7 @@ use crate::task::Handle;
 /// });
 /// assert_eq!(sum, 3);
 /// ```
+#[doc(alias("JoinHandle", "AbortHandle"))]
 pub struct Task<T> {
     /// `None` for a task that was refused because its group had ended.
     handle: Option<Handle<T>>,
@@ -57,6 +58,7 @@ impl<T> Task<T> {
     ///     });
     /// });
     /// ```
+    #[doc(alias("abort"))]
     pub fn cancel(self) -> CancelTask<T> {
         self.begin_cancel();
         CancelTask { task: self }

@@ -54,6 +54,7 @@ use crate::unwind::{self, Duty, Node};
 /// # Source
 /// `xiio.in_thread` in the Python original, which starts a thread for each call.
 #[track_caller]
+#[doc(alias("spawn_blocking", "unblock"))]
 pub fn in_thread<F, T>(f: F) -> InThread<F, T>
 where
     F: FnOnce() -> T + Send + 'static,
