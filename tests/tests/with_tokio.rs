@@ -301,7 +301,7 @@ fn a_leaf_on_the_thread_of_tokios_tasks_says_how_it_came_there() {
     let spawned = async {
         tokio::spawn(async {
             xiio::yield_now().await;
-            xiio::sleep(Duration::ZERO).await
+            xiio::sleep(Duration::ZERO).await;
         })
         .await
     };
