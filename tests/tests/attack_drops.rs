@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use xiio::inspect::ReportKind;
+use xiio::thread::ThreadPool;
 use xiio::{Task, bracket, race, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::poll::OnDrop;
 use xiio_tests::{DropBomb, DropCount, Reports, Trace, assert_panics, millis, panic_text, rounds, run};
@@ -345,4 +346,154 @@ fn a_second_guard_of_a_group_is_refused() {
     assert_panics(&["one guard"], || drop(xiio::__private::guard(group)));
     drop(first);
     assert_panics(&["one guard"], || drop(xiio::__private::guard(group)));
+}
+
+// Second panics: what xiio holds of the user is dropped beside a panic, and panics as well.
+
+/// Asserts that `scene` panics with `text`, and that the drops of `n_bombs` beside it are reported.
+#[track_caller]
+fn assert_second_panics_reported<F: Future>(text: &str, n_bombs: usize, scene: impl FnOnce() -> F) {
+    let reports = Reports::new();
+    assert_eq!(panic_text(|| run(scene())), text);
+    assert_eq!(reports.kinds(), vec![ReportKind::LaterFailure; n_bombs], "{:?}", reports.texts());
+    assert!(reports.texts().iter().all(|text| text.contains("a bomb")), "{:?}", reports.texts());
+}
+
+async fn late_panic() -> DropBomb {
+    rounds(3).await;
+    panic!("first")
+}
+
+async fn bomb() -> DropBomb {
+    DropBomb("a bomb")
+}
+
+#[test]
+fn handles_with_outputs_that_are_dropped_by_an_unwinding() {
+    assert_second_panics_reported("first", 2, || async {
+        task_group!(|tg| {
+            let _tasks = [tg.spawn(bomb()), tg.spawn(bomb())];
+            yield_now().await;
+            panic!("first");
+        })
+    });
+}
+
+#[test]
+fn handles_with_outputs_of_which_the_first_begins_the_unwinding() {
+    assert_second_panics_reported("a bomb", 1, || async {
+        task_group!(|tg| {
+            let tasks = [tg.spawn(bomb()), tg.spawn(bomb())];
+            yield_now().await;
+            drop(tasks);
+        });
+    });
+}
+
+#[test]
+fn outputs_of_a_join_a_gather_and_their_like_beside_a_panic() {
+    assert_second_panics_reported("first", 3, || async {
+        xiio::join!(bomb(), bomb(), late_panic(), bomb());
+    });
+    assert_second_panics_reported("first", 2, || async {
+        xiio::gather(
+            [true, true, false].map(|is_bomb| async move { if is_bomb { bomb().await } else { late_panic().await } }),
+        )
+        .await;
+    });
+    assert_second_panics_reported("first", 2, || async {
+        let _: Result<_, ()> =
+            xiio::try_join!(async { Ok(bomb().await) }, async { Ok(bomb().await) }, async { Ok(late_panic().await) });
+    });
+    assert_second_panics_reported("first", 2, || async {
+        let futures = [true, true, false]
+            .map(|is_bomb| async move { if is_bomb { Ok::<_, ()>(bomb().await) } else { Ok(late_panic().await) } });
+        drop(xiio::try_gather(futures).await);
+    });
+}
+
+#[test]
+fn queue_of_as_completed_beside_a_panic() {
+    assert_second_panics_reported("first", 3, || async {
+        xiio::as_completed([(); 3].map(|()| bomb())).consume(async |_| drop(late_panic().await)).await;
+    });
+}
+
+#[test]
+fn value_of_a_bracket_beside_the_panic_of_its_release() {
+    assert_second_panics_reported("first", 1, || bracket((), async |()| bomb().await, async |()| panic!("first")));
+    assert_second_panics_reported("first", 1, || {
+        race([(); 2].map(|()| bracket((), async |()| bomb().await, async |()| panic!("first"))))
+    });
+}
+
+#[test]
+fn value_of_a_bracket_that_an_unwinding_drops_while_it_releases() {
+    assert_second_panics_reported("first", 1, || async {
+        let mut bracket = Box::pin(bracket((), async |()| bomb().await, async |()| pending().await));
+        assert!(xiio_tests::poll_once(bracket.as_mut()).await.is_pending());
+        panic!("first");
+    });
+}
+
+#[test]
+fn value_beside_a_future_that_panics_when_it_is_dropped() {
+    let value_and_bomb = || Holds(Some(DropBomb("a bomb")), DropBomb("first"));
+    assert_second_panics_reported("first", 1, || timeout(millis(1000), value_and_bomb()));
+    assert_second_panics_reported("first", 1, || shield(value_and_bomb()));
+}
+
+#[test]
+fn result_of_a_thread_job_beside_a_panic() {
+    assert_second_panics_reported("first", 1, || async {
+        let pool = ThreadPool::new(1);
+        let mut job = Box::pin(pool.run(|| DropBomb("a bomb")));
+        assert!(xiio_tests::poll_once(job.as_mut()).await.is_pending());
+        // The one thread has finished the first job when it comes to the next.
+        pool.run(|| ()).await;
+        panic!("first");
+    });
+}
+
+#[test]
+fn a_destructor_in_a_cancelled_timeout_does_not_cut_off_the_cleanup_beside_it() {
+    let trace = Trace::new();
+    for is_branch in [false, true] {
+        let inner = RefCell::new(Some(Box::pin(bracket((), async |()| pending::<()>().await, async |()| ()))));
+        assert_panics(&["destructor"], || {
+            run(async {
+                task_group!(|tg| {
+                    let polls_inner = async {
+                        let _bomb = DropBomb("destructor");
+                        poll_fn(|cx| {
+                            inner.borrow_mut().as_mut().map_or(Poll::Pending, |inner| inner.as_mut().poll(cx))
+                        })
+                        .await;
+                    };
+                    let limited = async {
+                        match is_branch {
+                            true => xiio::branch(polls_inner).await,
+                            false => drop(timeout(millis(60_000), polls_inner).await),
+                        }
+                    };
+                    let beside = bracket(
+                        (),
+                        async |()| pending::<()>().await,
+                        async |()| {
+                            rounds(3).await;
+                            trace.note("released");
+                        },
+                    );
+                    let task = tg.spawn(async {
+                        futures::join!(beside, limited);
+                    });
+                    rounds(2).await;
+                    // Who limits it does not hear of it.
+                    drop(inner.take());
+                    task.cancel().await;
+                });
+            });
+        });
+    }
+    trace.assert(&["released", "released"]);
 }

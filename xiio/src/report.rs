@@ -27,30 +27,25 @@ pub struct Report {
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
 /// use xiio::inspect::{ReportKind, listen};
-/// use xiio::try_task_group;
+/// use xiio::{shield, task_group};
 ///
 /// let kinds = Rc::new(RefCell::new(Vec::new()));
 /// let sink = Rc::clone(&kinds);
 /// let _listening = listen(move |report| sink.borrow_mut().push(report.kind()));
-/// let failed: Result<(), &str> = xiio::run(async {
-///     try_task_group!(error = &str, |tg| {
-///         tg.spawn(xiio::bracket(
-///             (),
-///             async |()| std::future::pending::<Result<(), &str>>().await,
-///             async |()| panic!("and a panic"),
-///         ));
-///         xiio::yield_now().await;
-///         Err("the group's error")?
+/// let millisecond = std::time::Duration::from_millis(1);
+/// let late = xiio::run(async {
+///     task_group!(timeout = millisecond, grace = millisecond, |tg| {
+///         tg.spawn(shield(std::future::pending::<()>()));
 ///     })
 /// });
-/// assert!(failed.is_err());
-/// assert_eq!(*kinds.borrow(), [ReportKind::LaterFailure]);
+/// assert!(late.is_err());
+/// assert_eq!(*kinds.borrow(), [ReportKind::GraceOver]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReportKind {
-    /// A task or cleanup failed after the first failure of its group; or a destructor or a waker panicked where nobody
-    /// could be given the panic.
+    /// A member of a group failed, and the failure is not the one that the group ends with; or a destructor or a waker panicked
+    /// where nobody could be given the panic.
     LaterFailure,
     /// A cleanup was dropped because the grace was over.
     GraceOver,
@@ -129,6 +124,39 @@ pub(crate) fn waking(wake: impl FnOnce()) {
 /// Drops what belongs to the user in a place that must go on; a panic is reported.
 pub(crate) fn drop_safely<T>(value: T) {
     going_on("a destructor panicked", || drop(value));
+}
+
+/// A place for what belongs to the user. What is in it when it is dropped is dropped safely if a panic is under way, where
+/// a second one would abort.
+pub(crate) struct Held<T>(Option<T>);
+
+impl<T> Held<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+
+    pub(crate) fn take(&mut self) -> Option<T> {
+        self.0.take()
+    }
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Drop for Held<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(value) = self.take() {
+            if std::thread::panicking() { drop_safely(value) } else { drop(value) }
+        }
+    }
 }
 
 /// Runs code of the user in a place that must go on; a panic is reported as `what`.

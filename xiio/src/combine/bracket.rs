@@ -6,9 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use super::poll_cleanup;
 use crate::error::Payload;
-use crate::report::report_panic;
+use crate::report::{Held, drop_safely, report_panic};
 use crate::unwind::{Duty, Node, Owner};
 
 /// Uses a resource and releases it afterwards, with `await`, also after a panic or a cancellation.
@@ -55,20 +54,23 @@ pub async fn bracket<R, T>(mut resource: R, usage: impl AsyncFnOnce(&mut R) -> T
     let work = pin!(Some(async {
         let borrowed = &mut resource;
         // Either may panic before it has made a future.
-        let outcome = match catch_unwind(AssertUnwindSafe(move || usage(borrowed))) {
+        let mut outcome = Held::new(match catch_unwind(AssertUnwindSafe(move || usage(borrowed))) {
             Ok(used) => until_cancelled(&is_cancelled, used).await,
             Err(panic) => Some(Err(panic)),
-        };
+        });
         let released = match catch_unwind(AssertUnwindSafe(move || release(resource))) {
             Ok(released) => catch(released).await,
             Err(panic) => Err(panic),
         };
-        match (outcome, released) {
+        match (outcome.take().flatten(), released) {
             (Some(Err(panic)), released) => {
                 released.unwrap_or_else(|later| report_panic("the release of a bracket panicked as well", later));
                 resume_unwind(panic)
             }
-            (_, Err(panic)) => resume_unwind(panic),
+            (outcome, Err(panic)) => {
+                drop_safely(outcome);
+                resume_unwind(panic)
+            }
             (Some(Ok(value)), Ok(())) => Some(value),
             (None, Ok(())) => None,
         }
@@ -103,7 +105,8 @@ impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
             },
             Duty::Unwind => {
                 self.is_cancelled.set(true);
-                poll_cleanup(&mut self.node, &mut self.owner, self.work.as_mut(), cx);
+                let Self { node, owner, work, .. } = self;
+                node.clean_up(cx, |cx| owner.poll_slot(work.as_mut(), cx).map(drop));
                 Poll::Pending
             }
         }

@@ -7,6 +7,7 @@ use std::future::{IntoFuture, poll_fn};
 use std::panic::Location;
 use std::task::{Context, Poll, Waker};
 
+use crate::report::{Held, waking};
 use crate::runtime::poll_leaf;
 use crate::task_group;
 use crate::time::yield_now;
@@ -122,9 +123,9 @@ where
 
 /// The outputs that have come, and who waits for the next.
 struct Outputs<T> {
-    queue: RefCell<VecDeque<T>>,
+    queue: RefCell<VecDeque<Held<T>>>,
     n_workers: Cell<usize>,
-    consumer: Cell<Option<Waker>>,
+    consumer: Cell<Option<Held<Waker>>>,
 }
 
 impl<T> Default for Outputs<T> {
@@ -135,13 +136,13 @@ impl<T> Default for Outputs<T> {
 
 impl<T> Outputs<T> {
     fn push(&self, output: T) {
-        self.queue.borrow_mut().push_back(output);
+        self.queue.borrow_mut().push_back(Held::new(output));
         self.wake_consumer();
     }
 
     fn wake_consumer(&self) {
-        if let Some(consumer) = self.consumer.take() {
-            consumer.wake();
+        if let Some(consumer) = self.consumer.take().and_then(|mut consumer| consumer.take()) {
+            waking(|| consumer.wake());
         }
     }
 }
@@ -189,11 +190,11 @@ impl<T> Completed<'_, T> {
             cx,
             || "the next output of `as_completed`".into(),
             |cx| {
-                let next = self.outputs.queue.borrow_mut().pop_front();
+                let next = self.outputs.queue.borrow_mut().pop_front().and_then(|mut output| output.take());
                 if next.is_some() || self.outputs.n_workers.get() == 0 {
                     return Poll::Ready(next);
                 }
-                self.outputs.consumer.set(Some(cx.waker().clone()));
+                self.outputs.consumer.set(Some(Held::new(cx.waker().clone())));
                 Poll::Pending
             },
         )

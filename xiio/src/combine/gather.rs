@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::panic::Location;
 
+use crate::group::Task;
 use crate::{task_group, try_task_group};
 
 /// Runs futures side by side and gives their outputs, in the order given and not of completion.
@@ -40,12 +41,11 @@ where
     I::Item: IntoFuture,
 {
     task_group!(|tg| {
-        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
-        let mut outputs = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            outputs.push(task.await);
+        let mut tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
+        for task in &mut tasks {
+            task.ended().await;
         }
-        outputs
+        tasks.into_iter().map(Task::into_output).collect()
     })
 }
 
@@ -83,11 +83,10 @@ where
     I::Item: IntoFuture<Output = Result<T, E>>,
 {
     try_task_group!(|tg| {
-        let tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
-        let mut outputs = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            outputs.push(task.await);
+        let mut tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
+        for task in &mut tasks {
+            task.ended().await;
         }
-        outputs
+        tasks.into_iter().map(Task::into_output).collect()
     })
 }

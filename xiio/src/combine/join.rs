@@ -92,8 +92,9 @@ macro_rules! impl_join {
             async fn join(self, location: &'static Location<'static>) -> Self::Output {
                 let ($($name,)+) = self;
                 task_group!(|tg| {
-                    $(let $name = tg.spawn_at($name.into_future(), location);)+
-                    ($($name.await,)+)
+                    $(let mut $name = tg.spawn_at($name.into_future(), location);)+
+                    $($name.ended().await;)+
+                    ($($name.into_output(),)+)
                 })
             }
         }
@@ -104,8 +105,9 @@ macro_rules! impl_join {
             async fn try_join(self, location: &'static Location<'static>) -> Result<Self::Output, Error> {
                 let ($($name,)+) = self;
                 try_task_group!(|tg| {
-                    $(let $name = tg.spawn_at($name.into_future(), location);)+
-                    ($($name.await,)+)
+                    $(let mut $name = tg.spawn_at($name.into_future(), location);)+
+                    $($name.ended().await;)+
+                    ($($name.into_output(),)+)
                 })
             }
         }

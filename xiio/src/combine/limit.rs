@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::poll_cleanup;
 use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::time::{Deadline, now};
@@ -127,9 +126,12 @@ impl TimeLimit {
                 result
             }
             Duty::Unwind => {
-                let mut slot = slot;
-                self.owner.cancel_slot(slot.as_mut());
-                poll_cleanup(&mut self.node, &mut self.owner, slot, cx);
+                let Self { node, owner, .. } = self;
+                node.clean_up(cx, |cx| {
+                    let mut slot = slot;
+                    owner.cancel_slot(slot.as_mut());
+                    owner.poll_slot(slot, cx).map(drop)
+                });
                 Poll::Pending
             }
         }

@@ -4,7 +4,6 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::poll_cleanup;
 use crate::pin::Pinned;
 use crate::unwind::{Duty, Node, Owner};
 
@@ -62,7 +61,7 @@ impl<F: Future> Future for Pinned<F, Shield> {
                 }
             },
             Duty::Unwind => {
-                poll_cleanup(node, owner, slot, cx);
+                node.clean_up(cx, |cx| owner.poll_slot(slot, cx).map(drop));
                 Poll::Pending
             }
         }

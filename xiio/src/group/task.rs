@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -138,10 +139,28 @@ impl<T> Task<T> {
         }
     }
 
+    /// Waits for the task's end and leaves its output with it, where it is safe when another task panics.
+    pub(crate) async fn ended(&mut self) {
+        poll_fn(|cx| {
+            let Some(handle) = &mut self.handle else { return Poll::Ready(()) };
+            let location = handle.location();
+            poll_leaf(cx, || describe(location), |cx| handle.poll_done(cx))
+        })
+        .await;
+    }
+
+    /// The output of a task that has ended.
+    ///
+    /// # Panics
+    /// Without one, as awaiting the task does.
+    pub(crate) fn into_output(mut self) -> T {
+        self.take().unwrap_or_else(|| self.panic_without_output())
+    }
+
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let Some(handle) = &mut self.handle else { return Poll::Ready(None) };
         let location = handle.location();
-        poll_leaf(cx, || format!("the task {}", spawned_at(location)), |cx| handle.poll_join(cx))
+        poll_leaf(cx, || describe(location), |cx| handle.poll_join(cx))
     }
 
     #[cold]
@@ -160,6 +179,10 @@ impl<T> Task<T> {
             ),
         }
     }
+}
+
+fn describe(location: &Location<'_>) -> String {
+    format!("the task {}", spawned_at(location))
 }
 
 // The output is in the task's block, not in here.

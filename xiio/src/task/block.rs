@@ -12,7 +12,7 @@ use super::home::Home;
 use super::pool;
 use super::refs::{DONE, FAILED, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
-use crate::report::drop_safely;
+use crate::report::Held;
 use crate::unwind::Owner;
 
 /// A task: the header in front, then the work or what it gave.
@@ -151,31 +151,6 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
     }
 }
 
-/// What a task gave, while its future is dropped. If that panics the value is dropped in the middle of the unwinding,
-/// where a second panic would abort.
-struct Unclaimed<T>(Option<T>);
-
-impl<T> Unclaimed<Option<Option<T>>> {
-    fn is_failure(&self) -> bool {
-        matches!(self.0, Some(Some(None)))
-    }
-}
-
-impl<T> Unclaimed<Option<T>> {
-    fn claim(mut self) -> Option<T> {
-        self.0.take().flatten()
-    }
-}
-
-impl<T> Drop for Unclaimed<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(value) = self.0.take() {
-            drop_safely(value);
-        }
-    }
-}
-
 impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
     const VTABLE: VTable = VTable {
         poll: Self::poll,
@@ -245,13 +220,14 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         let stage = unsafe { Self::stage(header) };
         // SAFETY: the task is not done, so the stage is the work.
         let finish = unsafe { &stage.cast::<Work<F, M>>().as_ref().finish };
-        let finished = Unclaimed(Some(value.map(finish)));
-        if finished.is_failure() {
+        // The drop of the future may panic.
+        let mut finished = Held::new(value.map(finish));
+        if matches!(finished.get(), Some(Some(None))) {
             task.header().set(FAILED);
         }
         // SAFETY: the caller's contract is this one's; the reference from above is not used any more.
         unsafe { Self::drop_future(header) };
-        match finished.claim() {
+        match finished.take().flatten() {
             Some(Some(value)) => {
                 if task.header().has(HANDLE) {
                     let output = ManuallyDrop::new(value);

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::block;
 use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TAKEN, TaskRef};
+use crate::report::Held;
 use crate::unwind;
 
 /// Counts its task, and owns the output once there is one.
@@ -41,9 +42,14 @@ impl<T> Handle<T> {
 
     /// The output, once; `None` if the task has ended without one, or it was taken.
     pub(crate) fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.poll_done(cx).map(|()| self.take())
+    }
+
+    /// Waits for the task's end. Its output stays in its block.
+    pub(crate) fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let header = self.task.header();
         if header.has(DONE) {
-            return Poll::Ready(self.take());
+            return Poll::Ready(());
         }
         let before = header.joiner.take();
         if let Some(before) = before.filter(|before| before.will_wake(cx.waker())) {
@@ -53,7 +59,7 @@ impl<T> Handle<T> {
         let waker = Box::new(cx.waker().clone());
         if header.has(DONE) {
             // The clone, which is user code, has ended the task.
-            return Poll::Ready(self.take());
+            return Poll::Ready(());
         }
         header.joiner.set(Some(waker));
         header.set(JOINED);
@@ -115,9 +121,9 @@ impl<T> Handle<T> {
         }
         // What is dropped may be user code that panics; the reference is given back all the same, and last.
         let _release = Release(self.task);
-        drop(self.take());
+        drop(self.take().map(Held::new));
         let header = self.task.header();
         header.unset(JOINED);
-        drop(header.joiner.take());
+        drop(header.joiner.take().map(Held::new));
     }
 }

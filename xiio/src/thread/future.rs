@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -114,52 +114,54 @@ impl<F, T> InThread<F, T> {
     }
 }
 
-impl<F, T> InThread<F, T>
+impl<F, T> Stage<F, T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
-        let outcome = match &mut self.stage {
-            Stage::Waiting { job, outside, .. } => {
+        let outcome = match self {
+            Self::Waiting { job, outside, .. } => {
                 outside.count_here();
                 ready!(job.poll(cx))
             }
-            Stage::Fresh(..) => return self.start(cx),
-            Stage::Ended => panic!("a thread job was polled after it had ended"),
+            Self::Fresh(..) => return self.start(cx),
+            Self::Ended => panic!("a thread job was polled after it had ended"),
         };
-        self.stage = Stage::Ended;
+        *self = Self::Ended;
         Poll::Ready(outcome)
     }
 
     /// Hands the job to the pool. It is polled before, so that the worker finds a waker.
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
-        let Stage::Fresh(pool, function) = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
+        let Self::Fresh(pool, function) = mem::replace(self, Self::Ended) else { unreachable!() };
         let job = Arc::new(Job::new(function));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());
         let mut outside = Outside::default();
         outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>);
-        self.stage = Stage::Waiting { job, _pool: pool, outside };
+        *self = Self::Waiting { job, _pool: pool, outside };
         Poll::Pending
     }
+}
 
+impl<F, T> InThread<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
     /// Waits for a job that has begun, after the cancellation.
     fn poll_cleanup(&mut self, cx: &mut Context<'_>) {
         let Stage::Waiting { job, .. } = &self.stage else { return self.node.finish() };
         let job = Arc::clone(job);
-        let cleaned_up = catch_unwind(AssertUnwindSafe(|| {
+        let Self { stage, node, .. } = self;
+        node.clean_up(cx, |cx| {
             if job.cancel() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(());
             }
-            self.poll_outcome(cx).map(|outcome| outcome.map(drop))
-        }));
-        match cleaned_up {
-            Ok(Poll::Pending) => self.node.hold(cx, true),
-            Ok(Poll::Ready(Ok(()))) => self.node.finish(),
-            Ok(Poll::Ready(Err(payload))) | Err(payload) => self.node.finish_with_panic(payload),
-        }
+            stage.poll_outcome(cx).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
+        });
     }
 }
 
@@ -179,7 +181,7 @@ where
         let location = this.location;
         match this.node.duty(cx) {
             Duty::Wait => Poll::Pending,
-            Duty::Run => match poll_leaf(cx, || describe(location), |cx| this.poll_outcome(cx)) {
+            Duty::Run => match poll_leaf(cx, || describe(location), |cx| this.stage.poll_outcome(cx)) {
                 Poll::Ready(outcome) => {
                     this.node.leave();
                     Poll::Ready(outcome.unwrap_or_else(|payload| resume_unwind(payload)))

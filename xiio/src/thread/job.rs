@@ -8,7 +8,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
-use crate::report::{drop_safely, waking};
+use crate::report::{Held, drop_safely, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
 type Outcome<T> = Result<T, Box<dyn Any + Send>>;
@@ -78,7 +78,8 @@ impl<F, T> Job<F, T> {
         let function = mem::replace(&mut state.stage, Stage::Gone);
         let waiter = state.waiter.take();
         drop(state);
-        drop((function, waiter));
+        drop(waiter.map(Held::new));
+        drop(Held::new(function));
         true
     }
 
@@ -89,7 +90,8 @@ impl<F, T> Job<F, T> {
         let stage = mem::replace(&mut state.stage, Stage::Gone);
         let waiter = state.waiter.take();
         drop(state);
-        drop((stage, waiter));
+        drop(waiter.map(Held::new));
+        drop(Held::new(stage));
     }
 
     fn finish(&self, outcome: Outcome<T>) {

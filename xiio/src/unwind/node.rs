@@ -1,12 +1,13 @@
 //! A part of a future that must not be cut off.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on};
 use super::scope::{Left, Progress, Scope};
 use crate::error::Payload;
-use crate::report::waking;
+use crate::report::{drop_safely, waking};
 
 /// The membership of a future in the scope that polls it.
 ///
@@ -144,6 +145,16 @@ impl Node {
         }
     }
 
+    /// Polls a cleanup, what begins it included, while the scope around unwinds. The node stays pending in any case. A panic is
+    /// kept for the owner, who throws it when all have cleaned up.
+    pub(crate) fn clean_up(&mut self, cx: &mut Context<'_>, cleanup: impl FnOnce(&mut Context<'_>) -> Poll<()>) {
+        match catch_unwind(AssertUnwindSafe(|| cleanup(cx))) {
+            Ok(Poll::Pending) => self.hold(cx, true),
+            Ok(Poll::Ready(())) => self.finish(),
+            Err(payload) => self.finish_with_panic(payload),
+        }
+    }
+
     /// The cleanup has ended.
     pub(crate) fn finish(&mut self) {
         self.stage = Stage::Finished;
@@ -155,7 +166,7 @@ impl Node {
         self.finish();
         match &self.membership {
             Some(Membership { scope, .. }) => scope.keep_panic(payload),
-            None => std::panic::resume_unwind(payload),
+            None => resume_unwind(payload),
         }
     }
 
@@ -163,7 +174,7 @@ impl Node {
     pub(crate) fn leave(&mut self) {
         if let Some(Membership { scope, key }) = self.membership.take() {
             match scope.remove(key) {
-                Left::Unnoticed(waker) => drop(waker),
+                Left::Unnoticed(waker) => drop_safely(waker),
                 Left::Awaited(waker) => waking(|| waker.wake()),
             }
         }

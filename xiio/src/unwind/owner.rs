@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::current::{Shift, under};
 use super::scope::{Pass, Scope};
 use crate::error::Payload;
+use crate::report::Held;
 
 /// Polls one future and may cancel it. One word; nothing is allocated before a node joins.
 ///
@@ -85,10 +86,10 @@ impl Owner {
         let Some(future) = slot.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let value = ready!(self.poll(future, cx));
+        let mut value = Held::new(ready!(self.poll(future, cx)));
         slot.set(None);
         self.throw_panic();
-        Poll::Ready(value)
+        Poll::Ready(value.take().flatten())
     }
 
     /// Begins to cancel the future in a slot, which is empty afterwards if it had nothing to clean up.
