@@ -276,8 +276,8 @@ fn panicking_destructors_of_losers_and_of_what_timed_out() {
         sleep(millis(n * 3_600_000 + 1)).await;
         n
     };
-    assert_eq!(run(race([racer(0), racer(1), racer(2)])), 0);
-    assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 2], "{:?}", reports.texts());
+    assert_panics(&["a loser"], || run(race([racer(0), racer(1), racer(2)])));
+    reports.assert_one(ReportKind::LaterFailure, &["panicked as well: a loser"]);
     assert_panics(&["too late"], || {
         run(timeout(millis(1), async {
             let _bomb = DropBomb("too late");
@@ -441,6 +441,21 @@ fn value_beside_a_future_that_panics_when_it_is_dropped() {
     let value_and_bomb = || Holds(Some(DropBomb("a bomb")), DropBomb("first"));
     assert_second_panics_reported("first", 1, || timeout(millis(1000), value_and_bomb()));
     assert_second_panics_reported("first", 1, || shield(value_and_bomb()));
+}
+
+#[test]
+fn exit_of_a_body_beside_a_panic_that_drops_the_group() {
+    assert_second_panics_reported("first", 1, || async {
+        let group = async {
+            drop(task_group!(|tg| {
+                tg.spawn(pending::<()>());
+                DropBomb("a bomb")
+            }));
+        };
+        let mut group = Box::pin(group);
+        assert!(xiio_tests::poll_once(group.as_mut()).await.is_pending());
+        panic!("first");
+    });
 }
 
 #[test]

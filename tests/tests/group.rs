@@ -397,7 +397,7 @@ fn a_deferred_cleanup_spawns_and_the_group_waits_for_that_too() {
         });
         trace.note("block ended");
     });
-    trace.assert(&["deferred", "deferred by the deferred", "spawned by the deferred", "block ended"]);
+    trace.assert(&["deferred", "spawned by the deferred", "deferred by the deferred", "block ended"]);
 }
 
 #[test]

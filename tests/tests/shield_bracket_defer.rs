@@ -381,6 +381,61 @@ fn a_deferred_cleanup_that_panics_keeps_the_others_from_nothing() {
 }
 
 #[test]
+fn a_deferred_cleanup_begins_when_the_tasks_have_ended_that_the_one_before_has_spawned() {
+    let trace = Trace::new();
+    run(async {
+        task_group!(|tg| {
+            tg.defer(async { trace.note("close the log") });
+            tg.defer(async {
+                tg.spawn(async {
+                    sleep(millis(5)).await;
+                    trace.note("write to the log");
+                });
+            });
+        });
+    });
+    trace.assert(&["write to the log", "close the log"]);
+}
+
+#[test]
+fn a_grace_counts_from_the_panic_of_a_deferred_cleanup() {
+    let (reports, trace) = (Reports::new(), Trace::new());
+    assert_panics(&["expected"], || {
+        run(async {
+            task_group!(grace = millis(5), |tg| {
+                tg.defer(async { trace.note("first") });
+                tg.defer(pending());
+                tg.defer(async { panic!("expected") });
+            });
+        });
+    });
+    trace.assert(&[]);
+    reports.assert_one(ReportKind::GraceOver, &["a deferred cleanup"]);
+}
+
+#[test]
+fn a_deferred_cleanup_that_a_grace_cuts_off_before_it_began_is_named() {
+    let (reports, trace) = (Reports::new(), Trace::new());
+    let line = line!() + 4;
+    let late = run(async {
+        task_group!(timeout = millis(2), grace = millis(5), name = "late", |tg| {
+            // The two that are named.
+            tg.defer(async { trace.note("first") });
+            tg.defer(async { trace.note("last") });
+            tg.spawn(shield(sleep(LONG)));
+            sleep(LONG).await;
+        })
+    });
+    assert!(late.is_err());
+    trace.assert(&[]);
+    let names = [line, line + 1].map(|line| format!("deferred at tests/tests/shield_bracket_defer.rs:{line}"));
+    reports.assert_one(
+        ReportKind::GraceOver,
+        &["a deferred cleanup (not started)", &names[0], &names[1], "cleaning up", "sleep"],
+    );
+}
+
+#[test]
 fn a_second_deferred_panic_is_reported() {
     let reports = Reports::new();
     assert_panics(&["the last registered"], || {

@@ -55,12 +55,14 @@
 //! 2. Tasks do not start inside `spawn`; they start when the parent next awaits.
 //! 3. The first failure wins: an `Err`, a panic, a `?` in the body, the time limit, a cancelled parent. All other
 //!    members are cancelled, and the block waits until they have cleaned up.
-//! 4. Later failures are not lost: they are reported, see [`inspect::listen`].
+//! 4. Later failures are not lost: `all_errors` keeps them, else they are reported ([`inspect::listen`], standard error
+//!    without a listener).
 //! 5. Finished tasks are freed at once; a [`Task`] handle keeps only its result.
 //! 6. Tasks may be added at any time before the block has its value, after cancellation too.
 //! 7. A task woken is a task polled, whatever the body or a sibling waits for.
 //! 8. No task starves: one that is always ready gives way after a bounded number of polls.
-//! 9. A panic in a task is the group's panic, with its payload.
+//! 9. A panic anywhere in the group, in a cleanup too, is the group's panic, with its payload. It is thrown when all have
+//!    ended, in place of any other failure. A second one is reported.
 //!
 //! # Cancellation
 //!

@@ -16,7 +16,7 @@ use crate::{try_task_group, unwind};
 /// ends.
 ///
 /// # Panics
-/// With the first panic of a racer.
+/// With the first panic of a racer, in the cleanup of a loser too, when all have ended.
 ///
 /// # Cancellation
 /// All are cancelled, side by side; who cancels waits for their cleanup.
@@ -48,6 +48,7 @@ where
 {
     let mut winner = Winner(OnceCell::new());
     let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+        tg.expect_winner();
         for future in futures {
             let winner = &winner;
             tg.spawn_at(async move { winner.end(future.into_future().await) }, location);
@@ -222,6 +223,7 @@ pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = Option<R::Output>>
 async fn race_all_at<R: Racers>(racers: R, location: &'static Location<'static>) -> Option<R::Output> {
     let mut winner = Winner(OnceCell::new());
     let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+        tg.expect_winner();
         racers.spawn(tg, |output| winner.end(output), location);
     });
     winner.take()

@@ -148,8 +148,9 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     /// });
     /// assert!(failed.is_err() && is_closed.get());
     /// ```
+    #[track_caller]
     pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
-        self.group.defer(cleanup);
+        self.group.defer(cleanup, Location::caller());
     }
 }
 
@@ -180,15 +181,27 @@ impl<'env, E> TryTaskGroup<'env, E> {
 
     /// What the group failed with, in order. Panics and an elapsed limit are in it as they came.
     pub(super) fn take_failures(&self, from_elapsed: fn(Elapsed) -> Option<E>) -> Vec<Failure<E>> {
-        let failures = self.group.take_failures().into_iter();
-        failures
-            .filter_map(|cause| match cause {
-                Cause::Error => self.errors().borrow_mut().pop_front().map(Failure::Error),
-                Cause::Panic(payload) => Some(Failure::Panic(payload)),
-                Cause::Elapsed => from_elapsed(Elapsed).map(Failure::Error),
-                Cause::BodyExit | Cause::ParentCancelled => None,
-            })
-            .collect()
+        let failures = self.group.take_failures();
+        failures.filter_map(|cause| self.failure(cause, from_elapsed)).collect()
+    }
+
+    /// What the group failed with, if it does not keep all.
+    pub(super) fn take_failure(&self, from_elapsed: fn(Elapsed) -> Option<E>) -> Option<Failure<E>> {
+        self.group.take_failure().and_then(|cause| self.failure(cause, from_elapsed))
+    }
+
+    fn failure(&self, cause: Cause, from_elapsed: fn(Elapsed) -> Option<E>) -> Option<Failure<E>> {
+        match cause {
+            Cause::Error => self.errors().borrow_mut().pop_front().map(Failure::Error),
+            Cause::Panic(payload) => Some(Failure::Panic(payload)),
+            Cause::Elapsed => from_elapsed(Elapsed).map(Failure::Error),
+            Cause::BodyExit | Cause::ParentCancelled => None,
+        }
+    }
+
+    /// Takes an error for the value of a winner, which is no failure that could be lost.
+    pub(crate) fn expect_winner(&self) {
+        self.group.expect_winner();
     }
 }
 

@@ -192,12 +192,15 @@ impl<X, E> Ending<Result<X, E>> for FirstFailure<'_, E> {
     }
 
     fn conclude(self, exit: Option<X>) -> Result<X, E> {
-        match self.guard.group.take_failures(self.from_elapsed).into_iter().next() {
+        match self.guard.group.take_failure(self.from_elapsed) {
             Some(Failure::Panic(payload)) => {
                 drop_safely(exit);
                 resume_unwind(payload)
             }
-            Some(Failure::Error(error)) => Err(error),
+            Some(Failure::Error(error)) => {
+                drop_safely(exit);
+                Err(error)
+            }
             None => Ok(exit.unwrap_or_else(|| unreachable!("a body ends with an exit or a failure"))),
         }
     }
@@ -219,7 +222,10 @@ impl<X, E> Ending<Result<X, E>> for AllFailures<'_, E> {
 
     fn conclude(self, exit: Option<X>) -> Result<X, GroupError<E>> {
         match GroupError::new(self.guard.group.take_failures(self.from_elapsed)) {
-            Some(error) => Err(error),
+            Some(error) => {
+                drop_safely(exit);
+                Err(error)
+            }
             None => Ok(exit.unwrap_or_else(|| unreachable!("a body ends with an exit or a failure"))),
         }
     }

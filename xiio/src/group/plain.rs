@@ -110,8 +110,8 @@ impl<'env> TaskGroup<'env> {
 
     /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is cut off only by a `grace`.
     ///
-    /// Cleanups run one after the other, the one registered last first. One that panics does not keep the others from
-    /// running; the group panics when they have ended.
+    /// Cleanups run one after the other, the one registered last first. The tasks that one has spawned end before the next begins.
+    /// One that panics does not keep the others from running; the group panics when they have ended.
     ///
     /// # Examples
     /// ```
@@ -127,8 +127,9 @@ impl<'env> TaskGroup<'env> {
     /// });
     /// assert_eq!(*order.borrow(), ["task", "last registered", "first registered"]);
     /// ```
+    #[track_caller]
     pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
-        self.group.defer(cleanup);
+        self.group.defer(cleanup, Location::caller());
     }
 
     /// A handle that spawns into this group from anywhere, see [`Remote`].

@@ -1,30 +1,41 @@
 //! The life of a group: its body, its tasks, what is deferred, and how one failure ends them all.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use super::options::GroupOptions;
 use super::remote::Remote;
 use super::task::Task;
 use crate::error::Payload;
-use crate::report::{ReportKind, drop_safely, report, report_panic, spawned_at};
+use crate::report::{Held, ReportKind, drop_safely, report, report_panic, spawned_at};
 use crate::runtime::Runtime;
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::{Deadline, now};
 use crate::unwind::{self, Duty, Inspection, Node, Owner};
 
-type Deferred<'env> = Pin<Box<dyn Future<Output = ()> + 'env>>;
+/// A cleanup of the whole group.
+struct Deferred<'env> {
+    future: Pin<Box<dyn Future<Output = ()> + 'env>>,
+    location: &'static Location<'static>,
+}
+
+fn deferred_at(location: &Location<'_>) -> String {
+    format!("deferred at {}:{}", location.file(), location.line())
+}
 
 /// What the two kinds of groups have in common.
 pub(super) struct Group<'env> {
     set: TaskSet<'env>,
     deferred: RefCell<Vec<Deferred<'env>>>,
-    /// Failures in the order in which they happened.
-    failures: RefCell<Vec<Cause>>,
+    /// Failures in the order in which they happened: all of them, or the first and the first panic.
+    failures: RefCell<Vec<(Cause, Member)>>,
     keeps_all: Cell<bool>,
+    /// An error is how a member ends the group, and no failure.
+    has_winner: Cell<bool>,
     is_guarded: Cell<bool>,
     options: RefCell<GroupOptions>,
     /// There if somebody has asked for it, and the group has not been closed.
@@ -41,6 +52,29 @@ pub(super) enum Cause {
     BodyExit,
     /// The owner of the surrounding future has cancelled it.
     ParentCancelled,
+}
+
+/// Whose failure it is, for reports.
+#[derive(Clone, Copy)]
+pub(super) enum Member {
+    /// None: the limit of time, or who is around.
+    Outside,
+    Body,
+    Task(&'static Location<'static>),
+    Deferred(&'static Location<'static>),
+    Destructor,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside => f.write_str("what is around"),
+            Self::Body => f.write_str("the body"),
+            Self::Task(location) => write!(f, "a task, {},", spawned_at(location)),
+            Self::Deferred(location) => write!(f, "a deferred cleanup, {},", deferred_at(location)),
+            Self::Destructor => f.write_str("a destructor"),
+        }
+    }
 }
 
 /// What the end of the body means for the tasks.
@@ -61,6 +95,7 @@ impl<'env> Group<'env> {
             deferred: RefCell::default(),
             failures: RefCell::default(),
             keeps_all: Cell::new(false),
+            has_winner: Cell::new(false),
             is_guarded: Cell::new(false),
             options: RefCell::new(options),
             remote: RefCell::new(None),
@@ -91,13 +126,13 @@ impl<'env> Group<'env> {
         self.set.doom_all();
     }
 
-    pub(super) fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
+    pub(super) fn defer(&self, cleanup: impl Future<Output = ()> + 'env, location: &'static Location<'static>) {
         if self.set.is_closed() {
             drop(cleanup);
             let text = "a deferred cleanup was refused: its group has ended, and nothing would run it";
             return report(ReportKind::Refused, text.into());
         }
-        self.deferred.borrow_mut().push(Box::pin(cleanup));
+        self.deferred.borrow_mut().push(Deferred { future: Box::pin(cleanup), location });
         self.set.notify_group();
     }
 
@@ -137,40 +172,74 @@ impl<'env> Group<'env> {
         self.keeps_all.set(true);
     }
 
-    pub(super) fn take_failures(&self) -> Vec<Cause> {
-        self.failures.take()
+    /// Takes an error for the way in which a member ends the group: none is reported.
+    pub(super) fn expect_winner(&self) {
+        self.has_winner.set(true);
     }
 
-    /// The first failure; those after it were reported.
+    pub(super) fn take_failures(&self) -> impl Iterator<Item = Cause> {
+        self.failures.take().into_iter().map(|(cause, _)| cause)
+    }
+
+    /// What a group fails with that does not keep all: the first panic, or else the first failure. The others are reported.
     #[inline]
     pub(super) fn take_failure(&self) -> Option<Cause> {
-        if self.has_failed() { self.take_failures().into_iter().next() } else { None }
+        if self.has_failed() { self.take_decisive() } else { None }
+    }
+
+    #[cold]
+    fn take_decisive(&self) -> Option<Cause> {
+        if self.has_panicked() {
+            return self.take_panic("a panic was thrown in its place").map(Cause::Panic);
+        }
+        self.take_failures().next()
+    }
+
+    /// Takes the first panic, and reports the other failures: `fate` says what becomes of an error.
+    fn take_panic(&self, fate: &str) -> Option<Payload> {
+        let mut first = None;
+        for (cause, member) in self.failures.take() {
+            match cause {
+                Cause::Panic(payload) if first.is_none() => first = Some(payload),
+                cause => self.report_later(cause, member, fate),
+            }
+        }
+        first
+    }
+
+    fn has_panicked(&self) -> bool {
+        self.failures.borrow().iter().any(|(cause, _)| matches!(cause, Cause::Panic(_)))
     }
 
     fn has_failed(&self) -> bool {
         !self.failures.borrow().is_empty()
     }
 
-    /// Notes a failure; says whether it is the first.
-    fn note(&self, cause: Cause, place: &dyn Fn() -> String) -> bool {
+    /// Notes a failure; says what it means for the tasks.
+    fn note(&self, cause: Cause, member: Member) -> Reaction {
         let is_first = !self.has_failed();
-        if is_first || self.keeps_all.get() {
-            self.failures.borrow_mut().push(cause);
+        // A panic is thrown, whatever came before it, unless that was one.
+        let is_thrown = matches!(cause, Cause::Panic(_)) && !self.has_panicked();
+        if is_first || is_thrown || self.keeps_all.get() {
+            self.failures.borrow_mut().push((cause, member));
         } else {
-            self.report_later(cause, place);
+            self.report_later(cause, member, "`all_errors` would keep its error");
         }
-        is_first
+        match is_first {
+            false => Reaction::GoOn,
+            true if self.keeps_all.get() => Reaction::CancelAfterRound,
+            true => Reaction::CancelRest,
+        }
     }
 
-    fn report_later(&self, cause: Cause, place: &dyn Fn() -> String) {
-        let who = || format!("{} of {}", place(), self.title());
+    fn report_later(&self, cause: Cause, member: Member, fate: &str) {
+        let who = || format!("{member} of {}", self.title());
         match cause {
-            Cause::Error => {
-                let text = format!("{} failed as well; `all_errors` would keep its error", who());
-                report(ReportKind::LaterFailure, text);
+            Cause::Error | Cause::BodyExit if !self.has_winner.get() => {
+                report(ReportKind::LaterFailure, format!("{} failed as well; {fate}", who()));
             }
             Cause::Panic(payload) => report_panic(&format!("{} panicked as well", who()), payload),
-            Cause::Elapsed | Cause::BodyExit | Cause::ParentCancelled => {}
+            Cause::Error | Cause::BodyExit | Cause::Elapsed | Cause::ParentCancelled => {}
         }
     }
 
@@ -201,8 +270,8 @@ impl<'env> Group<'env> {
         }
         if self.has_failed() {
             // Nobody has taken them: the group was dropped before its end.
-            for failure in self.failures.take() {
-                self.report_later(failure, &|| "a member".into());
+            for (cause, member) in self.failures.take() {
+                self.report_later(cause, member, DROPPED);
             }
         }
         drop(self.options.take());
@@ -227,6 +296,9 @@ impl<'env> Group<'env> {
         first
     }
 }
+
+/// What becomes of the errors of a group that comes to no end of its own.
+const DROPPED: &str = "its group was cancelled, and there is nobody to be given its error";
 
 /// What the kinds of groups differ in: what their end makes of the body's.
 ///
@@ -267,7 +339,7 @@ struct Body<'a, 'b, B: Future, E: Ending<B::Output>> {
     group: &'a Group<'a>,
     future: Pin<&'b mut Option<B>>,
     owner: Owner,
-    exit: Option<E::Exit>,
+    exit: Held<E::Exit>,
     /// It was told of the failure, and may only clean up.
     is_cancelled: bool,
     /// `None` when the block has its value.
@@ -280,27 +352,25 @@ impl<B: Future, E: Ending<B::Output>> Body<'_, '_, B, E> {
     fn end(&mut self, output: B::Output) {
         let Some(ending) = &self.ending else { return };
         match ending.judge(output) {
-            BodyEnd::Finish(exit) => self.exit = Some(exit),
+            BodyEnd::Finish(exit) => self.exit = Held::new(exit),
             BodyEnd::Fail(exit) => {
-                self.exit = Some(exit);
+                self.exit = Held::new(exit);
                 self.fail(Cause::BodyExit);
             }
             BodyEnd::Error => self.fail(Cause::Error),
         }
     }
 
-    /// The tasks are cancelled before any of them is polled again.
     fn fail(&mut self, cause: Cause) {
-        if self.group.note(cause, &|| "the body".into()) {
-            self.group.set.doom_all();
-        }
+        let reaction = self.group.note(cause, Member::Body);
+        self.group.set.react(&reaction);
     }
 
     fn cancel(&mut self) {
         self.is_cancelled = true;
         let (future, owner) = (self.future.as_mut(), &mut self.owner);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| owner.cancel_slot(future))) {
-            self.group.note(Cause::Panic(payload), &|| "the body".into());
+            self.fail(Cause::Panic(payload));
         }
         // Its nodes may be where nobody hears a wake.
         self.group.set.wake_body();
@@ -310,7 +380,7 @@ impl<B: Future, E: Ending<B::Output>> Body<'_, '_, B, E> {
     fn abandon(&mut self) {
         let mut future = self.future.as_mut();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
-            self.group.note(Cause::Panic(payload), &|| "the body".into());
+            self.fail(Cause::Panic(payload));
         }
     }
 }
@@ -338,8 +408,8 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
     }
 
     fn end_body(&mut self, payload: Payload) {
-        self.abandon();
         self.fail(Cause::Panic(payload));
+        self.abandon();
     }
 
     fn end_task(&mut self, ended: Ended, location: &'static Location<'static>) -> Reaction {
@@ -348,12 +418,7 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
             Ended::Failed => Cause::Error,
             Ended::Panicked(payload) => Cause::Panic(payload),
         };
-        let is_first = self.group.note(cause, &|| format!("a task, {},", spawned_at(location)));
-        match is_first {
-            false => Reaction::GoOn,
-            true if self.group.keeps_all.get() => Reaction::CancelAfterRound,
-            true => Reaction::CancelRest,
-        }
+        self.group.note(cause, Member::Task(location))
     }
 
     fn end_of_grace(&self) -> Option<Instant> {
@@ -378,16 +443,11 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
                 group,
                 future: body,
                 owner: Owner::default(),
-                exit: None,
+                exit: Held::default(),
                 is_cancelled: false,
                 ending: Some(ending),
             },
         }
-    }
-
-    fn fail(&mut self, cause: Cause, place: &dyn Fn() -> String) {
-        self.group.note(cause, place);
-        self.cancel_members();
     }
 
     /// Cancels the body and the tasks that are there; those that are spawned from now on run.
@@ -405,7 +465,8 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     fn end_if_due(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         // Looked at last: what ends in the round of its deadline has ended in time.
         if self.is_pending(tasks) && !self.group.has_failed() && self.deadline.poll_elapsed(cx) {
-            self.group.note(Cause::Elapsed, &String::new);
+            // What was ready has been polled, so there is no last round to wait for.
+            let _ = self.group.note(Cause::Elapsed, Member::Outside);
         }
         if self.group.has_failed() && !self.is_cancelling && !self.waits_for_round(tasks) {
             self.cancel_members();
@@ -424,25 +485,32 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         self.group.keeps_all.get() && tasks != Polled::Done && self.group.set.is_in_last_round()
     }
 
-    /// Runs the deferred cleanups, last in first out, each to its end. None begins before the members have ended; one that
-    /// runs may have spawned more of them, and goes on beside them.
-    fn poll_deferred(&mut self, members: Poll<()>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.cleanup.is_none() && members.is_ready() {
-                let next = self.group.deferred.borrow_mut().pop();
-                self.cleanup = next.map(|cleanup| (cleanup, Owner::default()));
-            }
-            let Some((cleanup, owner)) = &mut self.cleanup else { return members };
-            match catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.as_mut(), cx))) {
-                Ok(Poll::Pending) => return self.poll_grace(cx),
-                Ok(Poll::Ready(_)) => {}
-                Err(payload) => self.fail(Cause::Panic(payload), &|| "a deferred cleanup".into()),
-            }
-            let ended = self.cleanup.take();
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(ended))) {
-                self.fail(Cause::Panic(payload), &|| "a deferred cleanup".into());
-            }
+    /// Begins the deferred cleanup that was registered last, if there is one.
+    fn begin_cleanup(&mut self) -> bool {
+        let next = self.group.deferred.borrow_mut().pop();
+        self.cleanup = next.map(|cleanup| (cleanup, Owner::default()));
+        self.cleanup.is_some()
+    }
+
+    /// Polls the deferred cleanup that has begun, to its end; or drops all that is left, when the grace is over.
+    fn poll_cleanup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((cleanup, owner)) = &mut self.cleanup else { return Poll::Ready(()) };
+        let member = Member::Deferred(cleanup.location);
+        match catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.future.as_mut(), cx))) {
+            Ok(Poll::Pending) => return self.poll_grace(cx),
+            Ok(Poll::Ready(_)) => {}
+            Err(payload) => self.fail(Cause::Panic(payload), member),
         }
+        let ended = self.cleanup.take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(ended))) {
+            self.fail(Cause::Panic(payload), member);
+        }
+        Poll::Ready(())
+    }
+
+    fn fail(&mut self, cause: Cause, member: Member) {
+        let reaction = self.group.note(cause, member);
+        self.group.set.react(&reaction);
     }
 
     /// Cuts off the tasks that were cancelled by themselves and that their grace was not enough for; `true` if there are any.
@@ -467,20 +535,24 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         are_any
     }
 
-    /// What comes after the tasks, until nothing is left: a deferred cleanup may spawn again.
+    /// What comes after the tasks, until nothing is left. The deferred cleanups run last in first out, each to its end and beside
+    /// the tasks that it spawns; the next one begins when these have ended, too.
     fn poll_rest(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             while self.cut_off_late(cx) {
                 tasks = self.group.set.poll(cx, &mut self.body);
             }
             let members = self.end_if_due(tasks, cx);
-            std::task::ready!(self.poll_deferred(members, cx));
-            if self.group.set.is_empty() {
-                if self.group.refuses_jobs() {
-                    return Poll::Ready(());
+            if self.cleanup.is_none() {
+                ready!(members);
+                if self.group.set.is_empty() && !self.begin_cleanup() {
+                    if self.group.refuses_jobs() {
+                        return Poll::Ready(());
+                    }
+                    self.group.take_jobs();
                 }
-                self.group.take_jobs();
             }
+            ready!(self.poll_cleanup(cx));
             tasks = self.group.set.poll(cx, &mut self.body);
         }
     }
@@ -509,7 +581,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             self.group.drop_deferred(),
         ];
         for payload in panics.into_iter().flatten() {
-            self.group.note(Cause::Panic(payload), &|| "a destructor".into());
+            self.fail(Cause::Panic(payload), Member::Destructor);
         }
     }
 
@@ -519,10 +591,15 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         unwind::inspecting(|drawing| drawing.enter(self.group.title()));
         let _ = self.group.set.poll(cx, &mut self.body);
         if let Some((cleanup, owner)) = &mut self.cleanup {
-            unwind::inspecting(|drawing| drawing.enter("a deferred cleanup".into()));
+            let place = deferred_at(cleanup.location);
+            unwind::inspecting(|drawing| drawing.enter(format!("a deferred cleanup, {place}")));
             // A panic here is found again by the next poll of it, which panics as well.
-            let _ = catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.as_mut(), cx)));
+            let _ = catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.future.as_mut(), cx)));
             unwind::inspecting(Inspection::leave);
+        }
+        for cleanup in self.group.deferred.borrow().iter().rev() {
+            let place = deferred_at(cleanup.location);
+            unwind::inspecting(|drawing| drawing.leaf(format!("a deferred cleanup (not started), {place}")));
         }
         unwind::inspecting(Inspection::leave);
     }
@@ -572,7 +649,8 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     fn unwind(&mut self, cx: &mut Context<'_>) {
         if !self.is_cancelling {
-            self.fail(Cause::ParentCancelled, &String::new);
+            let _ = self.group.note(Cause::ParentCancelled, Member::Outside);
+            self.cancel_members();
         }
         let tasks = self.group.set.poll(cx, &mut self.body);
         if self.poll_rest(tasks, cx).is_ready() {
@@ -582,11 +660,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     /// Ends an unwinding that the parent began.
     fn finish_unwinding(&mut self) {
-        let mut panics = self.group.take_failures().into_iter().filter_map(|cause| match cause {
-            Cause::Panic(payload) => Some(payload),
-            _ => None,
-        });
-        match panics.next() {
+        match self.group.take_panic(DROPPED) {
             Some(payload) => self.node.finish_with_panic(payload),
             None => self.node.finish(),
         }

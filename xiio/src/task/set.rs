@@ -363,6 +363,13 @@ impl<'env> TaskSet<'env> {
         }
     }
 
+    /// Has the failure of a member that is no task mean for the tasks what `reaction` says.
+    pub(crate) fn react(&self, reaction: &Reaction) {
+        if let Some(core) = self.core() {
+            core.react(reaction);
+        }
+    }
+
     /// Polls the body and the tasks that are ready, until nothing is or the turn is over; but at least one, so that no set
     /// starves.
     #[inline]

@@ -231,9 +231,12 @@ impl Core {
             Step::Waiting | Step::Pending => return self.count_holding(task),
             Step::Value => None,
             Step::Failed => Some(Ended::Failed),
-            Step::Unwound => Some(owner_of(task).take_panic().map_or(Ended::Cancelled, Ended::Panicked)),
+            Step::Unwound => Some(Ended::Cancelled),
         };
-        self.retire(task, ended, members);
+        match owner_of(task).take_panic() {
+            None => self.retire(task, ended, members),
+            Some(payload) => self.retire_panicked(task, payload, members),
+        }
     }
 
     #[inline]
@@ -272,11 +275,17 @@ impl Core {
         } else {
             owner_of(task).end_poll();
             drop_if_present(task);
-            if task.header().has(FAILED) {
-                self.react(&members.end_task(Ended::Failed, task.header().location));
-            }
-            self.retire(task, Some(Ended::Panicked(payload)), members);
+            self.retire_panicked(task, payload, members);
         }
+    }
+
+    /// Takes a task out that has panicked, perhaps after it had failed otherwise.
+    #[cold]
+    fn retire_panicked(&self, task: TaskRef, payload: Payload, members: &mut dyn Members) {
+        if task.header().has(FAILED) {
+            self.react(&members.end_task(Ended::Failed, task.header().location));
+        }
+        self.retire(task, Some(Ended::Panicked(payload)), members);
     }
 
     /// Draws every member: what it is, and by a poll in inspecting mode what it waits for.

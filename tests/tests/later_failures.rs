@@ -1,0 +1,286 @@
+//! Failures that come when the group has one already, and failures of what was cancelled: none is lost.
+
+use std::future::pending;
+
+use futures::FutureExt;
+use xiio::inspect::ReportKind;
+use xiio::{
+    GroupError, as_completed, bracket, gather, join, race, shield, sleep, task_group, timeout, try_task_group,
+    yield_now,
+};
+use xiio_tests::{LONG, Reports, millis, panic_text, run};
+
+/// Waits, and panics with `text` when it is cancelled.
+async fn panics_in_cleanup(text: &'static str) {
+    bracket((), async |()| pending::<()>().await, async |()| panic!("{text}")).await;
+}
+
+async fn fails_in_cleanup(text: &'static str) -> Result<(), &'static str> {
+    panics_in_cleanup(text).await;
+    Ok(())
+}
+
+fn texts<E: std::fmt::Display>(error: GroupError<E>) -> Vec<String> {
+    error.into_failures().map(|failure| failure.to_string()).collect()
+}
+
+// One rule for a panic in a cleanup: it is thrown when all have ended, whoever has cancelled.
+
+/// Asserts that `scene` panics with what its cleanup says, and that this is all.
+#[track_caller]
+fn assert_thrown<F: Future>(scene: impl FnOnce() -> F) {
+    let reports = Reports::new();
+    assert_eq!(panic_text(|| run(scene())), "cleanup");
+    reports.assert_none();
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_by_a_timeout() {
+    assert_thrown(|| timeout(millis(2), panics_in_cleanup("cleanup")));
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_through_a_join_and_a_timeout() {
+    assert_thrown(|| timeout(millis(2), async { join!(panics_in_cleanup("cleanup"), pending::<()>()) }));
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_through_a_gather() {
+    assert_thrown(|| timeout(millis(2), gather([panics_in_cleanup("cleanup")])));
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_through_as_completed() {
+    let futures = || as_completed([panics_in_cleanup("cleanup")]);
+    assert_thrown(|| timeout(millis(2), futures().consume(async |outputs| outputs.next().await)));
+    // Cancelled by the end of the consumer.
+    assert_thrown(|| futures().consume(async |_| yield_now().await));
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_by_a_race() {
+    assert_thrown(|| async { race!(panics_in_cleanup("cleanup"), sleep(millis(1))) });
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_through_the_tasks_of_a_cancelled_group() {
+    assert_thrown(|| {
+        timeout(millis(2), async {
+            task_group!(|tg| {
+                tg.spawn(panics_in_cleanup("cleanup"));
+            });
+        })
+    });
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_through_the_body_of_a_cancelled_group() {
+    assert_thrown(|| timeout(millis(2), async { task_group!(|tg| { panics_in_cleanup("cleanup").await }) }));
+}
+
+#[test]
+fn a_panic_in_a_deferred_cleanup_is_thrown_through_a_cancelled_group() {
+    assert_thrown(|| {
+        timeout(millis(2), async {
+            task_group!(|tg| {
+                tg.defer(async { panic!("cleanup") });
+                pending::<()>().await;
+            });
+        })
+    });
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_by_a_group_whose_time_is_over() {
+    assert_thrown(|| async { task_group!(timeout = millis(2), |tg| { tg.spawn(panics_in_cleanup("cleanup")) }) });
+    let in_body = async || task_group!(timeout = millis(2), |tg| { panics_in_cleanup("cleanup").await });
+    assert_thrown(in_body);
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_by_who_cancels_a_task() {
+    assert_thrown(|| async {
+        task_group!(|tg| {
+            let task = tg.spawn(panics_in_cleanup("cleanup"));
+            yield_now().await;
+            task.cancel().await;
+        });
+    });
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_through_a_shield_and_a_bracket() {
+    assert_thrown(|| timeout(millis(2), shield(timeout(millis(5), panics_in_cleanup("cleanup")))));
+    let nested = bracket((), async |()| panics_in_cleanup("cleanup").await, async |()| yield_now().await);
+    assert_thrown(|| timeout(millis(2), nested));
+}
+
+#[test]
+fn a_panic_in_the_cleanup_of_a_task_that_ends_by_itself_meanwhile_is_thrown() {
+    assert_thrown(|| async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                // It does not wait for any of xiio's futures, so it ends in the pass that cleans up.
+                let mut cleanup = Box::pin(panics_in_cleanup("cleanup"));
+                let mut n_polls = 0;
+                std::future::poll_fn(|cx| {
+                    let _ = cleanup.poll_unpin(cx);
+                    n_polls += 1;
+                    if n_polls < 2 { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+                })
+                .await;
+            });
+            yield_now().await;
+            task.cancel().await;
+        });
+    });
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_in_place_of_an_error_which_is_reported() {
+    let reports = Reports::new();
+    let text = panic_text(|| {
+        run(async {
+            let _: Result<(), &str> = try_task_group!(error = &str, |tg| {
+                tg.spawn(fails_in_cleanup("cleanup"));
+                tg.spawn(async {
+                    yield_now().await;
+                    Err::<(), _>("error")
+                });
+            });
+        });
+    });
+    assert_eq!(text, "cleanup");
+    reports.assert_one(ReportKind::LaterFailure, &["a task", "later_failures.rs", "failed as well"]);
+}
+
+#[test]
+fn a_panic_in_a_cleanup_is_thrown_in_place_of_what_a_question_mark_carries() {
+    let reports = Reports::new();
+    let fails = async || -> Result<(), &'static str> {
+        task_group!(|tg| {
+            tg.spawn(panics_in_cleanup("cleanup"));
+            yield_now().await;
+            Err("error")?;
+        });
+        Ok(())
+    };
+    assert_eq!(panic_text(|| run(fails())), "cleanup");
+    reports.assert_one(ReportKind::LaterFailure, &["the body", "failed as well"]);
+}
+
+#[test]
+fn of_two_panics_the_first_is_thrown_and_the_other_reported() {
+    let reports = Reports::new();
+    let text = panic_text(|| {
+        run(async {
+            task_group!(|tg| {
+                tg.spawn(panics_in_cleanup("cleanup"));
+                tg.spawn(async {
+                    yield_now().await;
+                    panic!("first")
+                });
+            });
+        });
+    });
+    assert_eq!(text, "first");
+    reports.assert_one(ReportKind::LaterFailure, &["panicked as well: cleanup"]);
+}
+
+// Groups whose parent is cancelled.
+
+#[test]
+fn a_cancelled_group_throws_the_first_panic_and_reports_the_others_with_all_errors_or_without() {
+    for keeps_all in [false, true] {
+        let reports = Reports::new();
+        let text = panic_text(|| {
+            run(timeout(millis(2), async {
+                if keeps_all {
+                    let _: Result<(), GroupError<&str>> = try_task_group!(all_errors, error = &str, |tg| {
+                        for text in ["one", "two", "three"] {
+                            tg.spawn(fails_in_cleanup(text));
+                        }
+                    });
+                } else {
+                    let _: Result<(), &str> = try_task_group!(error = &str, |tg| {
+                        for text in ["one", "two", "three"] {
+                            tg.spawn(fails_in_cleanup(text));
+                        }
+                    });
+                }
+            }))
+        });
+        assert_eq!(text, "one");
+        assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 2], "{:?}", reports.texts());
+        for (text, word) in reports.texts().iter().zip(["two", "three"]) {
+            assert!(text.contains(word) && text.contains("later_failures.rs"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_a_group_had_failed_with_before_its_parent_was_cancelled_is_reported() {
+    let reports = Reports::new();
+    let cancelled = run(timeout(millis(2), async {
+        let _: Result<(), GroupError<&str>> = try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(async {
+                shield(sleep(millis(20))).await;
+                Ok(())
+            });
+            tg.spawn(async { Err::<(), _>("one") });
+            tg.spawn(async { Err::<(), _>("two") });
+        });
+    }));
+    assert!(cancelled.is_err());
+    assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 2], "{:?}", reports.texts());
+}
+
+#[test]
+fn a_race_that_is_cancelled_after_it_was_won_has_not_failed() {
+    let reports = Reports::new();
+    let late = run(timeout(millis(2), async { race!(shield(sleep(millis(20))), sleep(millis(1))) }));
+    assert!(late.is_err());
+    reports.assert_none();
+}
+
+// All errors.
+
+#[test]
+fn tasks_that_are_ready_come_to_their_errors_whoever_has_failed() {
+    let of_a_sibling = run(async {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(async { Err::<(), _>("sibling") });
+            tg.spawn(async { Err::<(), _>("ready") });
+        })
+    });
+    assert_eq!(texts(of_a_sibling.unwrap_err()), ["sibling", "ready"]);
+    let of_the_body = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(async { Err::<(), _>("ready") });
+            Err("body")?;
+        })
+    };
+    assert_eq!(texts(run(of_the_body()).unwrap_err()), ["body", "ready"]);
+    let of_a_started_body = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(async {
+                yield_now().await;
+                Err::<(), _>("ready")
+            });
+            tg.spawn(async {
+                sleep(LONG).await;
+                Ok(())
+            });
+            yield_now().await;
+            Err("body")?;
+        })
+    };
+    assert_eq!(texts(run(of_a_started_body()).unwrap_err()), ["body", "ready"]);
+    let of_a_panic = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(async { Err::<(), _>("ready") });
+            panic!("body");
+        })
+    };
+    assert_eq!(texts(run(of_a_panic()).unwrap_err()), ["panic: body", "ready"]);
+}
