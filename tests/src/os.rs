@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "the names of helpers say what they do")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -148,8 +148,13 @@ pub fn join_group_of_parent() {
 
 /// The children of this process, zombies included.
 pub fn children() -> Vec<u32> {
+    children_of(std::process::id())
+}
+
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let is_child = |&child: &u32| stat(child).is_some_and(|(_, parent, _)| parent == pid);
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| stat(pid).is_some_and(|(_, parent, _)| parent == std::process::id())).collect()
+    pids.filter(is_child).collect()
 }
 
 /// Waits until a condition holds that nothing tells of.
@@ -242,4 +247,97 @@ pub fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
     options.read(true).write(true).custom_flags(libc::O_NOCTTY);
     let terminal = options.open(format!("/dev/pts/{number}")).unwrap();
     (master, terminal.into())
+}
+
+/// A terminal with a program on it, as a user starts one: its session, its foreground, its three streams.
+pub struct OnTerminal {
+    pub child: Child,
+    /// Closed, it hangs up.
+    pub keyboard: Option<File>,
+    said: String,
+}
+
+impl OnTerminal {
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let (master, terminal) = pseudo_terminal();
+        let stream = || Stdio::from(terminal.try_clone().unwrap());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        start_session(command);
+        let take_terminal = || {
+            // SAFETY: takes numbers; stdin is the terminal.
+            match unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: one system call, which is safe between `fork` and `exec`.
+        unsafe { command.pre_exec(take_terminal) };
+        let child = command.spawn().unwrap();
+        // The command would keep the other end open.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { child, keyboard: Some(master.into()), said: String::new() }
+    }
+
+    pub fn type_in(&mut self, keys: &str) {
+        self.keyboard.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Reads until something is said, and gives what follows it on its line.
+    pub fn read_until(&mut self, word: &str) -> String {
+        loop {
+            if let Some((_, rest)) = self.said.split_once(word)
+                && let Some((line, after)) = rest.split_once("\r\n")
+            {
+                let line = line.trim().to_owned();
+                self.said = after.to_owned();
+                return line;
+            }
+            let mut bytes = [0; 1024];
+            match self.keyboard.as_mut().unwrap().read(&mut bytes) {
+                Ok(n_read) if n_read > 0 => self.said.push_str(&String::from_utf8_lossy(&bytes[..n_read])),
+                end => panic!("no `{word}` in {:?}: {end:?}", self.said),
+            }
+        }
+    }
+
+    /// Everything that is said until nobody has the terminal any more.
+    pub fn read_to_end(&mut self) -> String {
+        let mut bytes = [0; 1024];
+        // Its end is an error.
+        while let Ok(n_read) = self.keyboard.as_mut().unwrap().read(&mut bytes) {
+            self.said.push_str(&String::from_utf8_lossy(&bytes[..n_read]));
+        }
+        std::mem::take(&mut self.said)
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Has a command lead a session of its own.
+pub fn start_session(command: &mut Command) {
+    // SAFETY: one system call, which is safe between `fork` and `exec`.
+    let set_up = || if unsafe { libc::setsid() } < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: as above.
+    unsafe { command.pre_exec(set_up) };
+}
+
+/// The state of a process as `ps` shows it: `T` for one that is stopped.
+pub fn state_of(pid: u32) -> Option<char> {
+    stat(pid).map(|(state, ..)| state)
+}
+
+/// The processes that have this argument.
+pub fn processes_with(argument: &str) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let has_argument = |pid: &u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|&byte| byte == 0).any(|one| one == argument.as_bytes())
+    };
+    pids.filter(has_argument).collect()
 }

@@ -10,11 +10,9 @@ use std::time::{Duration, Instant};
 
 use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
-use xiio::signal::{SIGKILL, SIGTERM, SIGUSR1};
+use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
-use xiio_tests::os::{
-    group_of, is_running, join_group_of_parent, pseudo_terminal, refuse_system_call, rerun, send, wait_until,
-};
+use xiio_tests::os::{group_of, is_running, join_group_of_parent, refuse_system_call, rerun, send, wait_until};
 
 const MOMENT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(3600);
@@ -577,27 +575,34 @@ fn child_dropped_outside_of_a_runtime_is_reaped() {
 // Groups and terminals
 
 #[test]
-fn child_leads_a_group_except_where_it_reads_the_terminal() {
+fn group_of_a_child_can_be_chosen() {
     xiio::run(async {
-        let group = async |command: &mut Command| {
-            let mut child = command.spawn().unwrap();
-            let group = group_of(child.id()).unwrap();
-            let is_own = group == child.id();
-            assert!(is_own || group_of(std::process::id()) == Some(group));
+        for own_group in [true, false] {
+            let mut child = Command::new("sleep").arg("3600").own_group(own_group).spawn().unwrap();
+            let expected = if own_group { child.id() } else { group_of(std::process::id()).unwrap() };
+            assert_eq!(group_of(child.id()), Some(expected));
             child.stop().await.unwrap();
-            is_own
-        };
-        let (_master, terminal) = pseudo_terminal();
-        let sleep = || {
-            let mut command = Command::new("sleep");
-            command.arg("3600");
-            command
-        };
-        assert!(group(sleep().stdin(Stdio::null())).await);
-        assert!(group(sleep().stdin(Stdio::piped())).await);
-        assert!(!group(sleep().stdin(terminal.try_clone().unwrap())).await);
-        assert!(group(sleep().stdin(terminal).own_group(true)).await);
-        assert!(!group(sleep().stdin(Stdio::null()).own_group(false)).await);
+        }
+    });
+}
+
+#[test]
+fn child_that_somebody_stops_is_spoken_of() {
+    xiio::run(async {
+        let told = xiio::Promise::new();
+        let tell = told.clone();
+        let _listening = xiio::inspect::listen(move |report| {
+            let _ = tell.set(report.to_string());
+        });
+        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+        child.signal(SIGSTOP).unwrap();
+        let pid = child.id();
+        let text = xiio::race!(
+            _ = child.wait() => unreachable!(),
+            text = told.wait() => text,
+        );
+        assert_eq!(text, format!("process `sleep` ({pid}) is stopped by SIGSTOP: `kill -CONT {pid}` lets it go on"));
+        assert_eq!(child.wait().await.unwrap().signal(), Some(SIGTERM), "it was cancelled all the same");
     });
 }
 

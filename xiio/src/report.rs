@@ -57,6 +57,8 @@ pub enum ReportKind {
     Unreachable,
     /// The whole tree is still cleaning up a second after its cancellation.
     StillStopping,
+    /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
+    ChildStopped,
 }
 
 impl Report {

@@ -1,7 +1,7 @@
 //! What to run, and how.
 
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ExitStatus, Output};
@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::child::Child;
 use super::running::{Running, StopPlan};
-use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Origin, Stdio};
+use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
 use crate::combine::bracket;
 use crate::sys::pidfd::{PidFd, own_group};
+use crate::sys::terminal::has_terminal;
 use crate::sys::{Call, call};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -34,8 +35,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Command {
     inner: std::process::Command,
-    /// Where stdin comes from, if that was said.
-    stdin: Option<Origin>,
+    /// Whether stdin is a pipe of ours, if that was said.
+    stdin_is_piped: Option<bool>,
     has_stdout: bool,
     has_stderr: bool,
     own_group: Option<bool>,
@@ -65,7 +66,7 @@ impl Command {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             inner: std::process::Command::new(program),
-            stdin: None,
+            stdin_is_piped: None,
             has_stdout: false,
             has_stderr: false,
             own_group: None,
@@ -125,7 +126,7 @@ impl Command {
     /// Sets where stdin comes from. Inherited by default; nothing by default for [`Command::output`].
     pub fn stdin(&mut self, from: impl Into<Stdio>) -> &mut Self {
         let from = from.into();
-        self.stdin = Some(from.origin());
+        self.stdin_is_piped = Some(from.is_piped());
         self.inner.stdin(from);
         self
     }
@@ -183,7 +184,7 @@ impl Command {
 
     /// Sets whether the child leads a process group of its own, which is signalled as a whole.
     ///
-    /// By default it does, except where its stdin is a terminal: see [the room](super).
+    /// By default it does, except where this process has a terminal: see [the room](super).
     pub fn own_group(&mut self, own_group: bool) -> &mut Self {
         self.own_group = Some(own_group);
         self
@@ -320,16 +321,25 @@ impl Command {
 
     /// Starts the command, with the streams it does not speak of as `defaults` says.
     pub(super) fn start(&mut self, defaults: Defaults) -> io::Result<Child> {
-        let has_group = self.own_group.unwrap_or(!self.has_terminal(&defaults));
         self.set_defaults(defaults);
-        let plan = StopPlan { signal: self.stop_signal, grace: self.grace, has_group };
-        self.start_as(plan).map_err(|error| self.explain(&error))
+        self.start_set().map_err(|error| self.explain(&error))
     }
 
-    fn start_as(&mut self, plan: StopPlan) -> io::Result<Child> {
+    fn start_set(&mut self) -> io::Result<Child> {
         PidFd::check_supported()?;
-        self.inner.process_group(if plan.has_group { 0 } else { own_group() });
-        let mut child = call(Call::Make, || self.inner.spawn())?;
+        let has_group = match self.own_group {
+            Some(own_group) => own_group,
+            None => !has_terminal()?,
+        };
+        let mut plan = StopPlan { signal: self.stop_signal, grace: self.grace, has_group };
+        let mut child = match self.start_in_group(has_group) {
+            // That is what `setsid` says to the leader of a group, in a `pre_exec`. A session of its own makes it one again.
+            Err(error) if has_group && error.raw_os_error() == Some(libc::EPERM) => {
+                plan.has_group = false;
+                self.start_in_group(false)
+            }
+            started => started,
+        }?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let program = self.inner.get_program().to_string_lossy().into_owned();
         let running = Running::new(child, plan, program)?;
@@ -340,9 +350,14 @@ impl Command {
         Ok(Child::new(running, stdin, stdout, stderr))
     }
 
+    fn start_in_group(&mut self, own: bool) -> io::Result<std::process::Child> {
+        self.inner.process_group(if own { 0 } else { own_group() });
+        call(Call::Make, || self.inner.spawn())
+    }
+
     /// Whether input can be given.
     pub(super) fn check_takes_input(&self) -> io::Result<()> {
-        if matches!(self.stdin, None | Some(Origin::Piped)) {
+        if self.stdin_is_piped != Some(false) {
             return Ok(());
         }
         let program = self.inner.get_program().display();
@@ -353,7 +368,7 @@ impl Command {
 
     /// What was set for one run must not stay for the next.
     fn set_defaults(&mut self, defaults: Defaults) {
-        if self.stdin.is_none() {
+        if self.stdin_is_piped.is_none() {
             self.inner.stdin(defaults.stdin.unwrap_or(Stdio::inherit()));
         }
         if !self.has_stdout {
@@ -361,16 +376,6 @@ impl Command {
         }
         if !self.has_stderr {
             self.inner.stderr(defaults.stderr.unwrap_or(Stdio::inherit()));
-        }
-    }
-
-    /// Whether the child will have a terminal for its stdin.
-    fn has_terminal(&self, defaults: &Defaults) -> bool {
-        let default = defaults.stdin.as_ref().map_or(Origin::Inherited, Stdio::origin);
-        match self.stdin.unwrap_or(default) {
-            Origin::Inherited => io::stdin().is_terminal(),
-            Origin::Terminal => true,
-            Origin::Piped | Origin::Other => false,
         }
     }
 

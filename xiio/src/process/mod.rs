@@ -15,8 +15,8 @@
 //!
 //! # A child is part of the tree
 //!
-//! No child outlives who waits for it. [`run_process`], [`Command::status`], [`Command::output`], [`Command::scope`] and
-//! [`Child::wait`] clean up when they are cancelled, and who cancels waits for that:
+//! While this process lives no child outlives who waits for it. [`run_process`], [`Command::status`], [`Command::output`],
+//! [`Command::scope`] and [`Child::wait`] clean up when they are cancelled, and who cancels waits for that:
 //!
 //! ```text
 //!               1                   2                      3              4
@@ -24,14 +24,38 @@
 //!                        │                    │                    ▲
 //!                        └──── 5 ─────────────┴──────▶ killed ─────┘
 //!
-//!  1 SIGTERM (`Command::stop_signal`) and SIGCONT to the whole group     4 `Running::reap`
-//!  2, 3 waited for as long as the grace lasts                            5 the grace (`Command::grace`) is over: SIGKILL
+//!  1 SIGTERM (`Command::stop_signal`) and SIGCONT to all whom a stop reaches       4 `Running::reap`
+//!  2, 3 waited for as long as the grace lasts       5 the grace (`Command::grace`) is over: SIGKILL
 //! ```
 //!
-//! A child leads a process group of its own, and the group is what is signalled: its own children end with it. A child that
-//! has left the group is signalled besides. A group of its own is not in the foreground of the terminal, and who reads the
-//! terminal from the background is stopped by the kernel. So a child whose stdin is the terminal (inherited, or handed over) shares the group of this process instead; then it
-//! alone is signalled, and Ctrl-C on the terminal reaches it directly. [`Command::own_group`] decides otherwise.
+//! # Groups and terminals
+//!
+//! Without a terminal a child leads a process group of its own. Where this process has a controlling terminal, a child shares the group
+//! of this process, as the children of a script do: a group of its own is not in the foreground, and who reads the
+//! terminal or sets it from the background is stopped by the kernel. [`Command::own_group`] decides otherwise.
+//!
+//! | what happens | a child on a terminal | a child in a group of its own |
+//! |---|---|---|
+//! | the child opens `/dev/tty` (a pager, `ssh`, `fzf`) | it reads, writes and sets it as this process does | there is none; with a terminal the kernel stops it, and that is reported |
+//! | Ctrl-C, Ctrl-\ | the terminal signals it, as this process | this process alone hears of it |
+//! | Ctrl-Z, `fg`, `bg` | it is stopped and goes on, as this process | it runs on |
+//! | the terminal is closed | it has `SIGHUP`, as this process, or when that has ended | nothing |
+//! | it is cancelled, stopped or dropped | its descendants are reached, one by one | its group is, and descendants who have left that |
+//! | this process is stopped by `SIGSTOP` | it runs on | it runs on |
+//! | this process is killed, or ends by a signal sent to it alone | it runs on | it runs on |
+//!
+//! Descendants are found by their parents, while all of them are stopped for a moment, so that nobody starts anybody meanwhile.
+//! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. Who has lost its parent before (a
+//! daemon) is found in the group only; on a terminal it lives on.
+//!
+//! A child that has had Ctrl-C or Ctrl-\ from the terminal is left alone for the grace, counted from then, and asked to stop
+//! only after that. Who ignores that signal is not waited for. Of a program without `cancel_on` nothing is left to wait: its children end by the signal, or in
+//! their own time.
+//!
+//! A child that is stopped while it is waited for is a [report](crate::inspect::ReportKind::ChildStopped) within a second or
+//! two. It says which signal has stopped it, and what to do. It is cancelled like any other.
+//!
+//! A `pre_exec` may call `setsid`. The child then has no terminal, and its group is signalled as a whole.
 //!
 //! A child that ends by itself is reaped when it is waited for, and what it has left behind in the background goes on, as in
 //! `std`. Until it is reaped its group can be stopped: a cancellation that comes before (while something in the background
@@ -52,11 +76,13 @@
 //! kernel has ended it.
 //!
 //! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
-//! then. Linux 5.3 or later is needed; on an older kernel nothing is started.
+//! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and the child and its group
+//! are all whom a stop reaches. Whether a child is stopped is asked once a second while it is waited for (Linux 5.4). Linux 5.3 or later is needed; on an older kernel nothing is started.
 
 mod child;
 mod command;
 mod error;
+mod family;
 mod members;
 mod orphans;
 mod run;

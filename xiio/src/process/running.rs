@@ -4,18 +4,26 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use super::family::Family;
 use super::{members, orphans};
 use crate::combine::timeout;
 use crate::io::Readiness;
+use crate::report::{ReportKind, report};
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
 use crate::sys::pidfd::{PidFd, leads_group, signal_group};
+use crate::sys::signal::{last_key, name};
+use crate::time::Deadline;
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
 /// that cannot be killed itself.
 const AFTER_KILL: Duration = Duration::from_secs(1);
+
+/// How often it is asked whether a child that is waited for is stopped: nothing tells of that.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a child is to be stopped.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +46,7 @@ pub(super) struct Running {
     status: Option<ExitStatus>,
     plan: StopPlan,
     program: String,
+    started: Instant,
 }
 
 impl Running {
@@ -45,7 +54,9 @@ impl Running {
     pub(super) fn new(mut child: std::process::Child, plan: StopPlan, program: String) -> io::Result<Self> {
         let pid = child.id();
         match PidFd::open(pid) {
-            Ok(pidfd) => Ok(Self { child: Some(child), pid, pidfd, status: None, plan, program }),
+            Ok(pidfd) => {
+                Ok(Self { child: Some(child), pid, pidfd, status: None, plan, program, started: Instant::now() })
+            }
             Err(error) => {
                 // If there is no such process any more, somebody else has reaped it.
                 if error.raw_os_error() != Some(libc::ESRCH) {
@@ -69,7 +80,7 @@ impl Running {
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         match self.status {
             Some(_) => Ok(()),
-            None if self.plan.has_group => {
+            None if self.plan.has_group || self.leads_group() => {
                 // Somebody else may have reaped it, the kernel for example, and then the number may be another's.
                 self.pidfd.send_signal(0)?;
                 let sent = signal_group(self.pid, signal);
@@ -80,13 +91,41 @@ impl Running {
         }
     }
 
+    /// Whether the child leads a group, whoever has made it do so.
+    fn leads_group(&self) -> bool {
+        // Its number is its own as long as it is a process.
+        self.pidfd.send_signal(0).is_ok() && leads_group(self.pid)
+    }
+
     /// Waits until the child has ended. It is not reaped.
     pub(super) async fn ended(&self) -> io::Result<()> {
         if self.status.is_some() {
             return Ok(());
         }
         let describe = || format!("process `{}` ({}) to end", self.program, self.pid);
-        ended(&self.pidfd, &describe).await
+        let mut readiness = Readiness::new(self.pidfd.as_fd(), Direction::Read);
+        let (mut look, mut stopped_by) = (Deadline::after(LOOK), None);
+        let poll = |cx: &mut Context<'_>| {
+            while look.poll_elapsed(cx) {
+                self.look_if_stopped(&mut stopped_by);
+                look = Deadline::after(LOOK);
+            }
+            readiness.poll_now(cx)
+        };
+        poll_with(&describe, poll).await
+    }
+
+    /// Reports a child that has been stopped since the last look.
+    fn look_if_stopped(&self, before: &mut Option<i32>) {
+        let now = self.pidfd.stopped_by();
+        if let Some(signal) = now
+            && before.is_none()
+        {
+            let (program, pid) = (&self.program, self.pid);
+            let text = format!("process `{program}` ({pid}) is stopped by {}: {}", name(signal), advice(signal, pid));
+            report(ReportKind::ChildStopped, text);
+        }
+        *before = now;
     }
 
     /// The status, if the child has ended.
@@ -115,21 +154,38 @@ impl Running {
         if self.status.is_some() {
             return;
         }
+        self.plan.has_group |= self.leads_group();
+        let mut family = Family::of(self.pid);
+        self.wait_for_those_who_heard_the_terminal(&family).await;
+        family.freeze();
         let _ = self.signal(self.plan.signal);
+        family.signal(self.plan.signal);
+        family.thaw();
         // One that was stopped could not act on it.
         let _ = self.signal(libc::SIGCONT);
         let grace = self.plan.grace;
         let has_ended = timeout(grace, async {
             // What cannot be waited for is killed.
-            self.wait().await.is_ok() && self.group_ended().await
+            self.wait().await.is_ok() && self.all_ended(family.processes()).await && self.group_ended().await
         });
         if has_ended.await == Ok(true) {
             return;
         }
-        self.kill_all().await;
+        self.kill_all(family).await;
     }
 
-    async fn kill_all(&mut self) {
+    /// Leaves the grace to those in our own group to whom the keyboard of the terminal has sent what it has sent to us.
+    async fn wait_for_those_who_heard_the_terminal(&self, family: &Family) {
+        let Some((signal, ago)) = last_key().filter(|(_, ago)| *ago < self.started.elapsed()) else { return };
+        if !self.plan.has_group {
+            let rest = self.plan.grace.saturating_sub(ago);
+            let _ = timeout(rest, self.all_ended(family.hearing(signal))).await;
+        }
+    }
+
+    async fn kill_all(&mut self, mut family: Family) {
+        family.freeze();
+        family.signal(libc::SIGKILL);
         if self.status.is_none() {
             let _ = self.signal(libc::SIGKILL);
             let may_live_on = self.pidfd.send_signal(libc::SIGKILL).is_err();
@@ -141,7 +197,8 @@ impl Running {
             // they are: there is somebody.
             let _ = signal_group(self.pid, libc::SIGKILL);
         }
-        let _ = timeout(AFTER_KILL, self.group_ended()).await;
+        let all_ended = async { self.all_ended(family.processes()).await && self.group_ended().await };
+        let _ = timeout(AFTER_KILL, all_ended).await;
     }
 
     /// Waits until nobody of the group runs, and says whether that came true. The leader has been reaped.
@@ -151,13 +208,22 @@ impl Running {
             if members.is_empty() {
                 return true;
             }
-            for member in &members {
-                let describe = || format!("a descendant of process `{}` ({}) to end", self.program, self.pid);
-                if ended(member, &describe).await.is_err() {
-                    return false;
-                }
+            if !self.all_ended(members.iter()).await {
+                return false;
             }
         }
+    }
+
+    /// Waits until these have ended, and says whether that came true.
+    async fn all_ended(&self, processes: impl Iterator<Item = &PidFd>) -> bool {
+        let describe = || format!("a descendant of process `{}` ({}) to end", self.program, self.pid);
+        for process in processes {
+            let mut readiness = Readiness::new(process.as_fd(), Direction::Read);
+            if poll_with(&describe, |cx| readiness.poll_now(cx)).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Who still runs of the group of a leader that was reaped. `/proc` is looked at only if there is anybody.
@@ -176,7 +242,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.signal(libc::SIGKILL);
+        if self.status.is_none() {
+            let mut family = Family::of(self.pid);
+            family.freeze();
+            family.signal(libc::SIGKILL);
+            let _ = self.signal(libc::SIGKILL);
+        }
         if let Some(child) = self.child.take()
             && self.status.is_none()
         {
@@ -193,8 +264,20 @@ fn explain_missing(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{error}; the kernel reaps children by itself while SIGCHLD is ignored"))
 }
 
-/// Waits until a process has ended.
-async fn ended(process: &PidFd, describe: &impl Fn() -> String) -> io::Result<()> {
-    let mut readiness = Readiness::new(process.as_fd(), Direction::Read);
-    poll_fn(|cx| poll_leaf(cx, describe, |cx| readiness.poll_now(cx))).await
+async fn poll_with<T>(describe: &impl Fn() -> String, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    poll_fn(|cx| poll_leaf(cx, describe, &mut poll)).await
+}
+
+/// Why a child is stopped, and what to do.
+fn advice(signal: i32, pid: u32) -> String {
+    match signal {
+        libc::SIGTTIN => {
+            "it reads the terminal from the background; `own_group(false)` leaves it in the foreground".into()
+        }
+        libc::SIGTTOU => {
+            "it writes to the terminal from the background, or sets it; `own_group(false)` leaves it in the foreground"
+                .into()
+        }
+        _ => format!("`kill -CONT {pid}` lets it go on"),
+    }
 }

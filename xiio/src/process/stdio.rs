@@ -1,7 +1,7 @@
 //! What the standard streams of a child are connected to, and our ends of its pipes.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, IsTerminal, PipeReader, PipeWriter};
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -11,7 +11,7 @@ use crate::sys;
 
 /// What a standard stream of a child is connected to; as `std::process::Stdio`.
 ///
-/// A type of its own, since that of `std` does not tell whether it is the terminal of this process (see [the room](super)).
+/// A type of its own, since that of `std` does not tell whether it is a pipe, into which input can be given.
 ///
 /// # Examples
 /// ```
@@ -58,16 +58,8 @@ impl Stdio {
         Self { target: Target::Piped }
     }
 
-    /// Whether this is a pipe of ours, a terminal, or may be the one of this process.
-    pub(super) fn origin(&self) -> Origin {
-        match &self.target {
-            Target::Inherit => Origin::Inherited,
-            Target::Piped => Origin::Piped,
-            Target::Descriptor(fd) if fd.is_terminal() => Origin::Terminal,
-            Target::Stdout if io::stdout().is_terminal() => Origin::Terminal,
-            Target::Stderr if io::stderr().is_terminal() => Origin::Terminal,
-            Target::Null | Target::Stdout | Target::Stderr | Target::Descriptor(_) => Origin::Other,
-        }
+    pub(super) fn is_piped(&self) -> bool {
+        matches!(self.target, Target::Piped)
     }
 }
 
@@ -82,15 +74,6 @@ impl From<Stdio> for std::process::Stdio {
             Target::Descriptor(fd) => fd.into(),
         }
     }
-}
-
-/// Where a stream comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    Inherited,
-    Piped,
-    Terminal,
-    Other,
 }
 
 macro_rules! stdio_from_descriptors {

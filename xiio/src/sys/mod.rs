@@ -12,6 +12,7 @@ pub(crate) mod fd;
 pub(crate) mod pidfd;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod terminal;
 
 use std::io;
 use std::os::fd::BorrowedFd;

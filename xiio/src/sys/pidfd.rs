@@ -61,6 +61,22 @@ impl PidFd {
     }
 }
 
+impl PidFd {
+    /// The signal that has stopped this child, if it is stopped now; not known before Linux 5.4.
+    pub(crate) fn stopped_by(&self) -> Option<c_int> {
+        // SAFETY: integers, pointers and a union of such, for which zero is a value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let options = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+        let fd = self.0.as_raw_fd().unsigned_abs();
+        // SAFETY: `info` is ours to be written to. Nothing is reaped.
+        check(unsafe { libc::waitid(libc::P_PIDFD, fd, &raw mut info, options) }).ok()?;
+        // SAFETY: as `waitid` has filled it in, or zero where nobody is stopped.
+        let pid = unsafe { info.si_pid() };
+        // SAFETY: as above.
+        (pid != 0).then(|| unsafe { info.si_status() })
+    }
+}
+
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

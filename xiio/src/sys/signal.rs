@@ -45,6 +45,10 @@ static PREVIOUS: [Previous; N_SIGNALS] = [const { Previous::new() }; N_SIGNALS];
 /// Until when our handler swallows what nobody listens to any more, by signal and in nanoseconds of [`monotonic`].
 static SWALLOWED_UNTIL: [AtomicU64; N_SIGNALS] = [const { AtomicU64::new(0) }; N_SIGNALS];
 
+/// When the terminal's keyboard last sent a signal to this process, in nanoseconds of [`monotonic`], and which.
+static KEY_AT: AtomicU64 = AtomicU64::new(0);
+static KEY: AtomicU32 = AtomicU32::new(0);
+
 /// Which signals end the process, whatever its threads are busy with, if they come so long after the first.
 #[derive(Debug, Clone)]
 pub(crate) struct Impatience {
@@ -113,6 +117,9 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     let errno = errno();
     // SAFETY: the address of this thread's `errno`, which lives as long as the thread.
     let saved = unsafe { errno.read() };
+    // SAFETY: with SA_SIGINFO the kernel hands over one that lives until the handler returns.
+    let code = unsafe { (*info).si_code };
+    note_key(signal, code);
     let ends_process = match deliver(signal) {
         Delivery::Heard => false,
         Delivery::Ending => true,
@@ -172,6 +179,23 @@ fn is_left_behind(signal: c_int) -> bool {
         && monotonic() >= SWALLOWED_UNTIL[signal_idx].load(SeqCst)
         // One that was installed over ours has called it.
         && disposition(signal).is_ok_and(|now| now.sa_sigaction == own_handler())
+}
+
+/// What a terminal sends comes from the kernel, what `kill(2)` sends from a process.
+fn note_key(signal: c_int, code: c_int) {
+    #[cfg(target_os = "linux")]
+    if code == libc::SI_KERNEL && matches!(signal, libc::SIGINT | libc::SIGQUIT) {
+        KEY.store(signal.unsigned_abs(), SeqCst);
+        KEY_AT.store(monotonic(), SeqCst);
+    }
+    let _ = (signal, code);
+}
+
+/// The last signal of the terminal's keyboard that this process has caught, and how long ago.
+pub(crate) fn last_key() -> Option<(c_int, Duration)> {
+    let at = KEY_AT.load(SeqCst);
+    let signal = c_int::try_from(KEY.load(SeqCst)).ok()?;
+    (at > 0).then(|| (signal, Duration::from_nanos(monotonic().saturating_sub(at))))
 }
 
 /// The clock, in nanoseconds and never 0. May be asked in a handler.
