@@ -1,6 +1,7 @@
 //! Serves HTTP/1.1 and HTTP/2 on one port, and ends gracefully.
 //!
-//! Shows: hyper over xiio's streams, clock and groups; a task for each client, whose requests end with it; limits for the size
+//! Shows: hyper over xiio's streams, clock and groups; a task for each client and each request, so a
+//! client that leaves cancels what it asked for; limits for the size
 //! of a body, for the time of a request and for the time a client may take to say what it wants (a slow loris is cut off);
 //! Ctrl-C or SIGTERM ends the listening at once, running requests are answered first.
 //!
@@ -30,7 +31,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use xiio::compat::{GroupExecutor, HyperStream, HyperTimer};
+use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, RequestTasks};
 use xiio::net::{TcpListener, TcpStream};
 use xiio::{Promise, race, signal, sleep, task_group, timeout};
 
@@ -111,22 +112,24 @@ async fn serve_client(stream: TcpStream, arguments: &Arguments, stopping: &Promi
     );
     let stream = HyperStream::new(stream);
     let answer = service_fn(async |request| Ok::<_, Infallible>(answer_in_time(request, arguments).await));
-    let served = if is_http2 {
-        task_group!(name = "streams", |streams| {
-            let mut builder = http2::Builder::new(GroupExecutor::new(streams));
+    let served = task_group!(name = "requests", |requests| {
+        // A client that leaves cancels its requests, and what they have to clean up is waited for here.
+        let service = RequestTasks::new(requests, answer);
+        let served = if is_http2 {
+            let mut builder = http2::Builder::new(GroupExecutor::new(requests));
             builder.timer(HyperTimer).keep_alive_interval(arguments.head_time).keep_alive_timeout(arguments.head_time);
-            let connection = pin!(builder.serve_connection(stream, answer));
-            let served = serve_until(stopping, connection, http2::Connection::graceful_shutdown).await;
-            // Whoever asked has gone, or has all answers.
-            streams.cancel();
-            served
-        })
-    } else {
-        let mut builder = http1::Builder::new();
-        builder.timer(HyperTimer).header_read_timeout(arguments.head_time);
-        let connection = pin!(builder.serve_connection(stream, answer));
-        serve_until(stopping, connection, http1::Connection::graceful_shutdown).await
-    };
+            let connection = pin!(builder.serve_connection(stream, service));
+            serve_until(stopping, connection, http2::Connection::graceful_shutdown).await
+        } else {
+            let mut builder = http1::Builder::new();
+            builder.timer(HyperTimer).header_read_timeout(arguments.head_time);
+            let connection = pin!(builder.serve_connection(stream, service));
+            serve_until(stopping, connection, http1::Connection::graceful_shutdown).await
+        };
+        // Whoever asked has gone, or has all answers.
+        requests.cancel();
+        served
+    });
     if let Err(error) = served {
         eprintln!("a client: {error}");
     }

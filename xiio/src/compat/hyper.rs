@@ -1,5 +1,9 @@
 //! What hyper asks of a runtime: streams, a clock, and somebody to run its tasks.
 
+mod requests;
+
+pub use self::requests::{RequestTask, RequestTasks, TaskBody};
+
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -10,7 +14,8 @@ use std::time::{Duration, Instant};
 use ::hyper::rt;
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::group::TaskGroup;
+use crate::group::{Remote, TaskGroup};
+use crate::report::{ReportKind, report};
 use crate::time::{Sleep, now, sleep, sleep_until};
 
 /// So much is read at once.
@@ -205,6 +210,16 @@ impl Copy for GroupExecutor<'_, '_> {}
 impl<'env, F: Future + 'env> rt::Executor<F> for GroupExecutor<'_, 'env> {
     fn execute(&self, future: F) {
         self.group.spawn(future);
+    }
+}
+
+/// For clients that keep their executor, such as the pooled one of `hyper-util`. What is spawned after the end of the group is
+/// dropped, which is reported.
+impl<F: Future + Send + 'static> rt::Executor<F> for Remote {
+    fn execute(&self, future: F) {
+        if let Err(ended) = self.spawn(|| future) {
+            report(ReportKind::Refused, format!("a task of hyper's was refused: {ended}"));
+        }
     }
 }
 

@@ -265,13 +265,18 @@ impl<T> CancelOnDrop<T> {
     /// });
     /// ```
     pub fn outcome(mut self) -> impl Future<Output = Result<T, Cancelled>> + Unpin {
-        poll_fn(move |cx| self.task.poll_output(cx).map(|output| output.ok_or(Cancelled)))
+        poll_fn(move |cx| self.poll_end(cx).map(|output| output.ok_or(Cancelled)))
     }
 
     /// Whether the task has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
+    }
+
+    /// `Ready` when the task has ended, with its output if there is one that was not taken.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.task.poll_output(cx)
     }
 }
 
