@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::thread;
 
 use xiio::inspect::{Listening, listen, tree};
@@ -79,4 +81,41 @@ fn a_drawing_loses_no_member_that_is_ready() {
         tree().await;
     };
     run(async { futures::join!(both, drawing) });
+}
+
+/// Leaves nothing of this turn: what is ready stays where it is.
+fn use_up_turn() {
+    let greedy = async {
+        task_group!(|tg| {
+            tg.spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+        });
+    };
+    assert!(pin!(greedy).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[test]
+fn a_drawing_lets_no_member_of_a_cancelled_group_go_on() {
+    let (sender, receiver) = futures::channel::oneshot::channel();
+    let has_gone_on = Cell::new(false);
+    run(async {
+        task_group!(|tg| {
+            tg.spawn(async {
+                task_group!(|inner| {
+                    inner.defer(async {});
+                    receiver.await.unwrap();
+                    has_gone_on.set(true);
+                });
+            });
+            yield_now().await;
+            sender.send(()).unwrap();
+            use_up_turn();
+            tg.cancel();
+            tree().await;
+        });
+    });
+    assert!(!has_gone_on.get());
 }

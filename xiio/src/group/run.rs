@@ -620,7 +620,13 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         if unwind::inspecting(|_| ()) {
             // Members may end by this poll, or begin to hold something. The next one looks at all of it.
             self.is_quiet = false;
-            self.draw(cx);
+            if duty == Duty::Unwind && !self.is_cancelling {
+                // The members are to be cancelled, and would go on if they were polled before.
+                unwind::inspecting(|drawing| drawing.leaf(self.group.title()));
+                cx.waker().wake_by_ref();
+            } else {
+                self.draw(cx);
+            }
             return Poll::Pending;
         }
         if duty == Duty::Unwind {
