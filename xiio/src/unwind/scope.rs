@@ -23,7 +23,11 @@ pub(crate) struct Scope {
     /// Counts the passes.
     pass: Cell<u32>,
     /// Passes in a row that reached no node.
-    n_idle_passes: Cell<u8>,
+    n_idle_passes: Cell<u32>,
+    /// The nodes are looked for: they were woken after an idle pass.
+    is_probing: Cell<bool>,
+    /// So many idle passes are no reason to look for nodes that clean up, see [`Scope::judge_pass`].
+    patience: Cell<u32>,
     /// Cancelled code that ran on has been reported.
     has_run_on: Cell<bool>,
     panic: RefCell<Option<Payload>>,
@@ -64,7 +68,7 @@ pub(crate) enum Pass {
 
 /// How many passes in a row may reach no node before those that are left are given up. A foreign combinator may yield
 /// between its children, so one is too few; a leaked node never answers, so there must be an end.
-const MAX_IDLE_PASSES: u8 = 16;
+const MAX_IDLE_PASSES: u32 = 16;
 
 impl Scope {
     pub(crate) fn is_unwinding(&self) -> bool {
@@ -86,6 +90,7 @@ impl Scope {
     #[must_use = "a waker must be dropped outside of any borrow"]
     pub(crate) fn remove(&self, key: usize) -> Left {
         let entry = self.nodes.borrow_mut().remove(key);
+        self.look_anew();
         self.count(entry.progress, -1);
         self.count_awake(entry.awake_in, -1);
         match entry.progress {
@@ -115,7 +120,16 @@ impl Scope {
         self.count(progress, 1);
         self.count_awake(was_awake_in, -1);
         self.count_awake(awake_in, 1);
+        match progress {
+            Progress::Finished => self.look_anew(),
+            Progress::Silent | Progress::Cleaning => self.n_idle_passes.set(0),
+        }
+    }
+
+    /// A node has ended. The others may be where nobody comes to any more.
+    fn look_anew(&self) {
         self.n_idle_passes.set(0);
+        self.patience.set(0);
     }
 
     fn count(&self, progress: Progress, change: isize) {
@@ -164,20 +178,34 @@ impl Scope {
     ///
     /// A node that was polled in this pass and still cleans up will wake the owner, and that is worth waiting for. Where
     /// there is none the others are looked for: their combinator may poll only what is woken, or may be gone.
+    ///
+    /// A combinator may wake itself after it has polled what was woken, as `FuturesUnordered` does. The pass that follows
+    /// reaches nobody, and to look for the nodes again would make the next one. How many such passes there are, nobody
+    /// knows: so each time that nodes were looked for and found, twice as many are let pass, until one of the nodes ends.
     pub(crate) fn judge_pass(&self) -> Pass {
         self.pass.set(self.pass.get().wrapping_add(1));
         if self.n_awake.replace(0) > 0 {
+            if self.is_probing.take() {
+                self.patience.set(self.patience.get().saturating_mul(2).saturating_add(1));
+            }
             return Pass::Cleaning;
         }
         let n_unfinished = self.n_silent.get() + self.n_cleaning.get();
         if n_unfinished == 0 {
             return Pass::Done;
         }
-        let n_idle_passes = self.n_idle_passes.get() + 1;
+        let n_idle_passes = self.n_idle_passes.get().saturating_add(1);
         self.n_idle_passes.set(n_idle_passes);
-        if n_idle_passes < MAX_IDLE_PASSES {
+        // One that was never reached wakes nobody.
+        let patience = if self.n_cleaning.get() > 0 { self.patience.get() } else { 0 };
+        if n_idle_passes <= patience {
+            return Pass::Cleaning;
+        }
+        let n_probes = n_idle_passes - patience;
+        if n_probes < MAX_IDLE_PASSES {
+            self.is_probing.set(true);
             // One that answers is enough, so the first is tried alone; all are when it does not.
-            self.wake_unfinished(if n_idle_passes == 1 { 1 } else { usize::MAX });
+            self.wake_unfinished(if n_probes == 1 { 1 } else { usize::MAX });
             return Pass::Again;
         }
         report(
