@@ -116,8 +116,8 @@ fn child_that_has_heard_of_it_from_the_terminal_cleans_up_in_peace() {
     terminal.read_until("child is ready");
     terminal.type_in("\x03");
     let said = terminal.read_to_end();
+    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGINT), "{said}");
     assert!(said.contains("child has cleaned up\r\n"), "{said}");
-    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGINT));
 }
 
 #[test]

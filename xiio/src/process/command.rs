@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ExitStatus, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::child::Child;
 use super::running::{Running, StopPlan};
@@ -247,7 +247,8 @@ impl Command {
     /// As [`Command::spawn`]. A program that fails is no error.
     ///
     /// # Cancellation
-    /// The process is stopped with its group, see [the room](super).
+    /// The process is stopped with its group, see [the room](super). It is started by the call, so that the future needs nothing
+    /// of the command; dropped or cancelled before its first poll, the future kills it.
     ///
     /// # Examples
     /// ```
@@ -331,7 +332,7 @@ impl Command {
             Some(own_group) => own_group,
             None => !has_terminal()?,
         };
-        let mut plan = StopPlan { signal: self.stop_signal, grace: self.grace, has_group };
+        let mut plan = StopPlan { signal: self.stop_signal, grace: self.grace, has_group, started: Instant::now() };
         let mut child = match self.start_in_group(has_group) {
             // That is what `setsid` says to the leader of a group, in a `pre_exec`. A session of its own makes it one again.
             Err(error) if has_group && error.raw_os_error() == Some(libc::EPERM) => {

@@ -32,6 +32,8 @@ pub(super) struct StopPlan {
     pub(super) grace: Duration,
     /// The child leads a group of its own, which is signalled as a whole.
     pub(super) has_group: bool,
+    /// When the start began: what the terminal has sent since, the child has had.
+    pub(super) started: Instant,
 }
 
 /// A child, without its pipes.
@@ -46,7 +48,6 @@ pub(super) struct Running {
     status: Option<ExitStatus>,
     plan: StopPlan,
     program: String,
-    started: Instant,
 }
 
 impl Running {
@@ -54,9 +55,7 @@ impl Running {
     pub(super) fn new(mut child: std::process::Child, plan: StopPlan, program: String) -> io::Result<Self> {
         let pid = child.id();
         match PidFd::open(pid) {
-            Ok(pidfd) => {
-                Ok(Self { child: Some(child), pid, pidfd, status: None, plan, program, started: Instant::now() })
-            }
+            Ok(pidfd) => Ok(Self { child: Some(child), pid, pidfd, status: None, plan, program }),
             Err(error) => {
                 // If there is no such process any more, somebody else has reaped it.
                 if error.raw_os_error() != Some(libc::ESRCH) {
@@ -176,7 +175,7 @@ impl Running {
 
     /// Leaves the grace to those in our own group to whom the keyboard of the terminal has sent what it has sent to us.
     async fn wait_for_those_who_heard_the_terminal(&self, family: &Family) {
-        let Some((signal, ago)) = last_key().filter(|(_, ago)| *ago < self.started.elapsed()) else { return };
+        let Some((signal, ago)) = last_key().filter(|(_, ago)| *ago < self.plan.started.elapsed()) else { return };
         if !self.plan.has_group {
             let rest = self.plan.grace.saturating_sub(ago);
             let _ = timeout(rest, self.all_ended(family.hearing(signal))).await;
