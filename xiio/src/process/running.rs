@@ -15,7 +15,7 @@ use crate::report::{ReportKind, report};
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
 use crate::sys::pidfd::{PidFd, leads_group, signal_group};
-use crate::sys::signal::{last_key, name};
+use crate::sys::signal::{is_ignored, last_key, name};
 use crate::time::Deadline;
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
@@ -260,7 +260,12 @@ fn explain_missing(error: io::Error) -> io::Error {
     if !matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD)) {
         return error;
     }
-    io::Error::new(error.kind(), format!("{error}; the kernel reaps children by itself while SIGCHLD is ignored"))
+    let reason = if is_ignored(libc::SIGCHLD) {
+        "the kernel reaps children by itself while SIGCHLD is ignored"
+    } else {
+        "other code of this process has waited for it, or SIGCHLD was ignored when it ended"
+    };
+    io::Error::new(error.kind(), format!("{error}; {reason}"))
 }
 
 async fn poll_with<T>(describe: &impl Fn() -> String, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
