@@ -157,6 +157,13 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     pids.filter(is_child).collect()
 }
 
+/// Waits for any child and reaps it, as code that knows of nobody else would.
+pub fn reap_any() -> u32 {
+    // SAFETY: the status is not asked for.
+    let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+    u32::try_from(pid).unwrap()
+}
+
 /// Waits until a condition holds that nothing tells of.
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {

@@ -12,7 +12,9 @@ use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
-use xiio_tests::os::{group_of, is_running, join_group_of_parent, refuse_system_call, rerun, send, wait_until};
+use xiio_tests::os::{
+    group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, rerun, send, wait_until,
+};
 
 const MOMENT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(3600);
@@ -183,6 +185,89 @@ fn conversation_through_pipes() {
     assert_eq!(replies, ["one", "two"]);
 }
 
+// What others are built with
+
+#[test]
+fn futures_of_a_command_do_not_need_it_any_more() {
+    xiio::run(async {
+        let output = Command::new("echo").arg("x").output();
+        assert_eq!(timeout(LONG, output).await.unwrap().unwrap().stdout, b"x\n");
+        let status = Command::new("sh").args(["-c", "exit 3"]).status();
+        assert_eq!(status.await.unwrap().code(), Some(3));
+        let mut outputs = task_group!(|tg| {
+            let tasks: Vec<_> = (0..3).map(|n| tg.spawn(Command::new("echo").arg(n.to_string()).output())).collect();
+            xiio::gather(tasks).await
+        });
+        assert_eq!(outputs.pop().unwrap().unwrap().stdout, b"2\n");
+        let error = Command::new("no-such-program").output().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn future_of_a_command_that_is_dropped_unpolled_leaves_nobody() {
+    let argument = format!("3602.{}", std::process::id());
+    drop(Command::new("sleep").arg(&argument).status());
+    wait_until("it is killed", || processes_with(&argument).is_empty());
+}
+
+#[test]
+fn command_of_std_keeps_its_streams_where_nothing_else_is_wanted() {
+    let built = || {
+        let mut built = std::process::Command::new("sh");
+        built.args(["-c", "cat; echo done"]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        built
+    };
+    xiio::run(async {
+        let mut command = Command::from(built());
+        for _ in 0..2 {
+            let mut child = command.spawn().unwrap();
+            let mut said = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "done\n");
+            child.wait().await.unwrap();
+        }
+        assert_eq!(Command::from(built()).output().await.unwrap().stdout, b"done\n");
+        let fed = run_process(Command::from(built())).input("fed, ").capture_output(true).await;
+        assert_eq!(fed.unwrap().stdout, b"fed, done\n");
+    });
+}
+
+#[test]
+fn stdio_of_std_is_a_stdio() {
+    xiio::run(async {
+        let mut command = Command::new("cat");
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        assert_eq!(command.spawn().unwrap().wait_with_output().await.unwrap().stdout, b"");
+        let error = run_process(&mut command).input("lost").await.unwrap_err();
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn pipes_to_a_child_have_the_traits_of_futures_io() {
+    use futures::io::{AsyncReadExt, AsyncWriteExt};
+    xiio::run(async {
+        let mut command = shell("cat; echo error >&2");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let large = vec![b'x'; 200_000];
+        let feed = async {
+            AsyncWriteExt::write_all(&mut stdin, &large).await.unwrap();
+            AsyncWriteExt::close(&mut stdin).await.unwrap();
+            drop(stdin);
+        };
+        let (mut said, mut complained) = (Vec::new(), String::new());
+        let drain = async { AsyncReadExt::read_to_end(&mut stdout, &mut said).await.unwrap() };
+        futures::join!(feed, drain);
+        assert!(said == large);
+        AsyncReadExt::read_to_string(&mut child.stderr.take().unwrap(), &mut complained).await.unwrap();
+        assert_eq!(complained, "error\n");
+        child.wait().await.unwrap();
+    });
+}
+
 // Errors
 
 #[test]
@@ -229,6 +314,25 @@ fn input_for_a_command_with_another_stdin_is_refused() {
 #[should_panic = "a command needs at least the name of a program"]
 fn empty_command_panics() {
     let _ = run_process::<'static>([""; 0]);
+}
+
+#[test]
+fn error_of_a_child_that_was_stolen_says_what_is_known() {
+    let output = rerun("program_whose_child_is_stolen").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, which reaps any child"]
+fn program_whose_child_is_stolen() {
+    let mut child = Command::new("true").spawn().unwrap();
+    assert_eq!(reap_any(), child.id());
+    let error = xiio::run(child.wait()).unwrap_err().to_string();
+    assert!(!error.contains("while SIGCHLD is ignored"), "{error}");
+    assert!(
+        error.ends_with("; other code of this process has waited for it, or SIGCHLD was ignored when it ended"),
+        "{error}"
+    );
 }
 
 // Waiting
@@ -350,6 +454,16 @@ fn signal_that_stops_a_child_can_be_chosen() {
     command.stop_signal(SIGUSR1);
     cancel_when_ready(command);
     assert_eq!(fs::read_to_string(file).unwrap(), "usr1\n");
+}
+
+#[test]
+fn child_that_is_not_to_be_asked_is_only_waited_for() {
+    let (_, took) = cancel_when_ready({
+        let mut command = shell("trap 'exit 1' TERM; echo ready; sleep 0.2");
+        command.stop_signal(0).grace(LONG);
+        command
+    });
+    assert!(took < LONG);
 }
 
 #[test]

@@ -35,10 +35,12 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Command {
     inner: std::process::Command,
-    /// Whether stdin is a pipe of ours, if that was said.
+    /// Whether stdin is a pipe of ours, if that was said here.
     stdin_is_piped: Option<bool>,
     has_stdout: bool,
     has_stderr: bool,
+    /// The command of `std` may have streams that are not known here.
+    may_have_streams: bool,
     own_group: Option<bool>,
     stop_signal: i32,
     grace: Duration,
@@ -64,15 +66,7 @@ impl Defaults {
 impl Command {
     /// The program at `program`, or of that name in the `PATH`, without arguments.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self {
-            inner: std::process::Command::new(program),
-            stdin_is_piped: None,
-            has_stdout: false,
-            has_stderr: false,
-            own_group: None,
-            stop_signal: libc::SIGTERM,
-            grace: DEFAULT_GRACE,
-        }
+        Self { may_have_streams: false, ..std::process::Command::new(program).into() }
     }
 
     /// Adds an argument.
@@ -167,6 +161,8 @@ impl Command {
 
     /// Sets what asks a child to stop: `SIGTERM` by default.
     ///
+    /// With `0` it is not asked: it is only waited for, as long as the grace lasts, and then killed.
+    ///
     /// # Examples
     /// ```
     /// use std::os::unix::process::ExitStatusExt;
@@ -259,8 +255,9 @@ impl Command {
     /// assert_eq!(Command::new("false").status().await?.code(), Some(1));
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub async fn status(&mut self) -> io::Result<ExitStatus> {
-        self.spawn()?.wait().await
+    pub fn status(&mut self) -> impl Future<Output = io::Result<ExitStatus>> + use<> {
+        let child = self.spawn();
+        async { child?.wait().await }
     }
 
     /// Runs the command to its end and gives what it wrote.
@@ -271,7 +268,7 @@ impl Command {
     /// As [`Command::spawn`]. A program that fails is no error.
     ///
     /// # Cancellation
-    /// The process is stopped with its group, see [the room](super).
+    /// As [`Command::status`].
     ///
     /// # Examples
     /// ```
@@ -282,8 +279,9 @@ impl Command {
     /// assert_eq!(output.stdout, b"hello\n");
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub async fn output(&mut self) -> io::Result<Output> {
-        self.start(Defaults::capture())?.wait_with_output().await
+    pub fn output(&mut self) -> impl Future<Output = io::Result<Output>> + use<> {
+        let child = self.start(Defaults::capture());
+        async { child?.wait_with_output().await }
     }
 
     /// Starts the command for as long as `usage` takes, which has the child: when it has ended, the child has too.
@@ -369,14 +367,21 @@ impl Command {
 
     /// What was set for one run must not stay for the next.
     fn set_defaults(&mut self, defaults: Defaults) {
+        let Defaults { stdin, stdout, stderr } = defaults;
+        if self.may_have_streams {
+            if stdin.is_none() && stdout.is_none() && stderr.is_none() {
+                return;
+            }
+            self.may_have_streams = false;
+        }
         if self.stdin_is_piped.is_none() {
-            self.inner.stdin(defaults.stdin.unwrap_or(Stdio::inherit()));
+            self.inner.stdin(stdin.unwrap_or(Stdio::inherit()));
         }
         if !self.has_stdout {
-            self.inner.stdout(defaults.stdout.unwrap_or(Stdio::inherit()));
+            self.inner.stdout(stdout.unwrap_or(Stdio::inherit()));
         }
         if !self.has_stderr {
-            self.inner.stderr(defaults.stderr.unwrap_or(Stdio::inherit()));
+            self.inner.stderr(stderr.unwrap_or(Stdio::inherit()));
         }
     }
 
@@ -384,5 +389,35 @@ impl Command {
         let program = self.inner.get_program().display();
         let place = self.inner.get_current_dir().map(|dir| format!(" in `{}`", dir.display())).unwrap_or_default();
         io::Error::new(error.kind(), format!("cannot run `{program}`{place}: {error}"))
+    }
+}
+
+/// A command that was built with `std`, `pre_exec`, `uid` and all.
+///
+/// Streams that were set there are kept by [`Command::spawn`], [`Command::status`] and [`Command::scope`]. What is to be captured or fed is, whatever
+/// was set; then nothing is kept. The process group is chosen here, see [`Command::own_group`].
+///
+/// # Examples
+/// ```
+/// use xiio::process::Command;
+///
+/// # xiio::run(async {
+/// let mut built = std::process::Command::new("echo");
+/// built.arg("hello");
+/// assert_eq!(Command::from(built).output().await?.stdout, b"hello\n");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+impl From<std::process::Command> for Command {
+    fn from(command: std::process::Command) -> Self {
+        Self {
+            inner: command,
+            stdin_is_piped: None,
+            has_stdout: false,
+            has_stderr: false,
+            may_have_streams: true,
+            own_group: None,
+            stop_signal: libc::SIGTERM,
+            grace: DEFAULT_GRACE,
+        }
     }
 }

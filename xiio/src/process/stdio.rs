@@ -37,6 +37,8 @@ enum Target {
     /// The standard error of this process.
     Stderr,
     Descriptor(OwnedFd),
+    /// What `std` knows of and does not tell.
+    Std(std::process::Stdio),
 }
 
 impl Stdio {
@@ -72,6 +74,7 @@ impl From<Stdio> for std::process::Stdio {
             Target::Stdout => io::stdout().into(),
             Target::Stderr => io::stderr().into(),
             Target::Descriptor(fd) => fd.into(),
+            Target::Std(stdio) => stdio,
         }
     }
 }
@@ -107,6 +110,13 @@ impl From<io::Stdout> for Stdio {
 impl From<io::Stderr> for Stdio {
     fn from(_: io::Stderr) -> Self {
         Self { target: Target::Stderr }
+    }
+}
+
+/// That of `std`. Nobody can tell whether it is a pipe, so no input can be given to a command that has it for stdin.
+impl From<std::process::Stdio> for Stdio {
+    fn from(stdio: std::process::Stdio) -> Self {
+        Self { target: Target::Std(stdio) }
     }
 }
 
@@ -181,6 +191,14 @@ macro_rules! readers {
 }
 
 readers!(ChildStdout, ChildStderr);
+
+#[cfg(feature = "futures-io")]
+crate::io::delegate!(read [] ChildStdout, this => &this.pipe);
+#[cfg(feature = "futures-io")]
+crate::io::delegate!(read [] ChildStderr, this => &this.pipe);
+// Closing flushes; the child reads to the end when its stdin is dropped.
+#[cfg(feature = "futures-io")]
+crate::io::delegate!(write [] ChildStdin, this => &this.pipe);
 
 impl Write for ChildStdin {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
