@@ -347,6 +347,23 @@ fn read_to_end_keeps_what_it_has_when_it_is_cancelled() {
 }
 
 #[test]
+fn read_to_end_leaves_a_buffer_with_enough_room_as_large_as_it_is() {
+    for len in [1, 100, 4096, 5000, 1 << 20] {
+        let data: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        for spare in [0, 1, 100] {
+            let mut body = Vec::with_capacity(3 + len + spare);
+            body.extend_from_slice(b"abc");
+            let capacity = body.capacity();
+            assert_eq!(xiio::run(Read::read_to_end(&mut &data[..], &mut body)).unwrap(), len);
+            assert_eq!((&body[..3], &body[3..] == data, body.capacity()), (&b"abc"[..], true, capacity));
+        }
+        let mut too_small = Vec::with_capacity(len - 1);
+        assert_eq!(xiio::run(Read::read_to_end(&mut &data[..], &mut too_small)).unwrap(), len);
+        assert!(too_small == data);
+    }
+}
+
+#[test]
 fn read_to_end_reads_more_than_a_pipe_holds() {
     let (mut reader, mut writer) = pipe();
     let sent: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();

@@ -11,6 +11,8 @@ const FIRST_CHUNK: usize = 4 * 1024;
 const MAX_CHUNK: usize = 256 * 1024;
 /// How much [`Read::read_buf`] asks for at most.
 const MAX_SPARE: usize = 64 * 1024;
+/// How much it asks for behind the room that the buffer had at first.
+const PROBE: usize = 32;
 
 /// What bytes can be read from, as `std::io::Read`; see the [room](crate::io) for why its methods are `async`.
 ///
@@ -132,7 +134,7 @@ pub trait Read {
 
     /// Appends everything up to the end to `buf`, and returns how much that was.
     ///
-    /// There is no limit but the memory; [`Read::take`] sets one.
+    /// There is no limit but the memory; [`Read::take`] sets one. A `buf` that has the room for all of it does not grow.
     ///
     /// # Errors
     /// As [`Read::read`]; what was read before is in `buf`.
@@ -150,12 +152,23 @@ pub trait Read {
     /// ```
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> impl Future<Output = io::Result<usize>> {
         async {
-            let start = buf.len();
+            let (start, room) = (buf.len(), buf.capacity());
             let mut filled = Filled { len: start, buf };
             let mut chunk = FIRST_CHUNK;
             loop {
-                let n_read = self.read(filled.spare(chunk)).await?;
-                filled.len += n_read;
+                let n_read = if room > start && filled.len == room {
+                    // Perhaps it was made for just so much: only what comes behind makes it grow.
+                    let mut probe = [0; PROBE];
+                    let n_read = self.read(&mut probe).await?;
+                    filled.append(&probe[..n_read]);
+                    n_read
+                } else {
+                    let left = room.saturating_sub(filled.len);
+                    let n_asked = if left > 0 { chunk.min(left) } else { chunk };
+                    let n_read = self.read(filled.spare(n_asked)).await?;
+                    filled.len += n_read;
+                    n_read
+                };
                 match n_read {
                     0 => return Ok(filled.len - start),
                     n_read if n_read == chunk => chunk = (chunk * 2).min(MAX_CHUNK),
@@ -244,6 +257,12 @@ impl Filled<'_> {
         // What was zeroed for the read before and not filled is used again.
         self.buf.resize(self.len + n_bytes, 0);
         &mut self.buf[self.len..]
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.buf.truncate(self.len);
+        self.buf.extend_from_slice(bytes);
+        self.len = self.buf.len();
     }
 }
 
