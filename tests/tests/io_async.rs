@@ -355,7 +355,7 @@ fn read_to_end_leaves_a_buffer_with_enough_room_as_large_as_it_is() {
             body.extend_from_slice(b"abc");
             let capacity = body.capacity();
             assert_eq!(xiio::run(Read::read_to_end(&mut &data[..], &mut body)).unwrap(), len);
-            assert_eq!((&body[..3], &body[3..] == data, body.capacity()), (&b"abc"[..], true, capacity));
+            assert_eq!((&body[..3], body[3..] == data, body.capacity()), (&b"abc"[..], true, capacity));
         }
         let mut too_small = Vec::with_capacity(len - 1);
         assert_eq!(xiio::run(Read::read_to_end(&mut &data[..], &mut too_small)).unwrap(), len);

@@ -3,13 +3,17 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use xiio::inspect::ReportKind;
-use xiio::{interval, now, sleep, sleep_until, task_group, yield_now};
-use xiio_tests::{LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, takes};
+use xiio::{Sleep, interval, now, sleep, sleep_until, task_group, yield_now};
+use xiio_tests::{
+    LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, run_virtually, takes,
+};
 
 #[test]
 fn run_gives_the_value_of_its_future() {
@@ -189,6 +193,53 @@ fn a_sleep_of_zero_or_into_the_past_ends_at_its_first_poll() {
         let mut past = std::pin::pin!(sleep_until(past));
         assert!(futures::poll!(past.as_mut()).is_ready());
     });
+}
+
+/// Awaits a sleep that others may reset meanwhile.
+async fn shared(sleep: &Mutex<Sleep>) {
+    poll_fn(|cx| Pin::new(&mut *sleep.lock().unwrap()).poll(cx)).await;
+}
+
+#[test]
+fn a_sleep_that_another_task_resets_wakes_who_waits_for_it() {
+    run_virtually(async {
+        for (first, then) in [(50, 50), (50, 2), (LONG.as_millis() as u64, 1), (10, 1000)] {
+            let start = now();
+            let idle = Mutex::new(sleep(millis(first)));
+            task_group!(|tg| {
+                tg.spawn(shared(&idle));
+                sleep(millis(5)).await;
+                idle.lock().unwrap().reset(now() + millis(then));
+            });
+            assert_eq!(now() - start, millis(5 + then));
+        }
+    });
+}
+
+#[test]
+fn a_sleep_that_another_thread_resets_wakes_who_waits_for_it() {
+    let idle = Arc::new(Mutex::new(sleep(LONG)));
+    let (has_polled, polled) = mpsc::channel();
+    let resetter = Arc::clone(&idle);
+    let thread = std::thread::spawn(move || {
+        polled.recv().unwrap();
+        resetter.lock().unwrap().reset(Instant::now() + millis(5));
+        // From the middle of another runtime as well.
+        run(async {
+            sleep(millis(1)).await;
+            resetter.lock().unwrap().reset(Instant::now() + millis(10));
+        });
+    });
+    takes(millis(10), || {
+        run(async {
+            task_group!(|tg| {
+                tg.spawn(shared(&idle));
+                yield_now().await;
+                has_polled.send(()).unwrap();
+            });
+        });
+    });
+    thread.join().unwrap();
 }
 
 #[test]

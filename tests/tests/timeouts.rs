@@ -7,8 +7,13 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use xiio::{Promise, bracket, branch, deadline, now, sleep, sleep_until, task_group, timeout, yield_now};
-use xiio_tests::{LONG, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, run, takes};
+use futures::future::LocalBoxFuture;
+use xiio::{
+    Elapsed, Promise, bracket, branch, deadline, now, shield, sleep, sleep_until, task_group, timeout, yield_now,
+};
+use xiio_tests::{
+    LONG, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, run, run_virtually, takes,
+};
 
 #[test]
 fn a_value_in_time_is_the_value() {
@@ -54,20 +59,45 @@ fn a_limit_beyond_the_clock_is_no_limit() {
 }
 
 #[test]
-fn a_limit_of_zero_elapses_at_once_and_its_future_is_dropped_unpolled() {
-    let trace = Trace::new();
+fn a_limit_that_is_over_at_the_start_gives_the_value_of_what_is_ready_at_once() {
+    let past = || now().checked_sub(millis(1)).unwrap();
     run(async {
-        let captured = trace.on_drop("dropped");
-        let late = timeout(Duration::ZERO, async {
-            let _captured = captured;
-            trace.note("polled");
-        });
-        assert!(late.await.is_err());
-        trace.note("elapsed");
-        let past = Instant::now().checked_sub(millis(1)).unwrap();
-        assert!(deadline(past, async { trace.note("polled") }).await.is_err());
+        assert_eq!(timeout(Duration::ZERO, async { 7 }).await, Ok(7));
+        assert_eq!(deadline(past(), async { 7 }).await, Ok(7));
+        assert_eq!(deadline(now(), async { 7 }).await, Ok(7));
+        assert_eq!(task_group!(timeout = Duration::ZERO, |_tg| { 7 }), Ok(7));
+        assert_eq!(task_group!(deadline = past(), |tg| { tg.spawn(async { 7 }).await }), Ok(7));
+        let ran_out = timeout(millis(2), async { 7 });
+        sleep(millis(5)).await;
+        assert_eq!(ran_out.await, Ok(7));
     });
-    trace.assert(&["dropped", "elapsed"]);
+}
+
+#[test]
+fn a_limit_that_is_over_at_the_start_lets_what_waits_be_polled_once() {
+    let n_polls = Cell::new(0);
+    let waits = || {
+        poll_fn(|cx| {
+            n_polls.set(n_polls.get() + 1);
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        })
+    };
+    let past = || Instant::now().checked_sub(millis(1)).unwrap();
+    run(async {
+        sleep(millis(1)).await;
+        assert!(timeout(Duration::ZERO, waits()).await.is_err());
+        assert!(deadline(past(), waits()).await.is_err());
+        assert!(deadline(Instant::now(), waits()).await.is_err());
+        let ran_out = timeout(millis(2), waits());
+        sleep(millis(5)).await;
+        assert!(ran_out.await.is_err());
+    });
+    assert_eq!(n_polls.get(), 4);
+    run(async {
+        assert!(task_group!(timeout = Duration::ZERO, |_tg| { pending::<()>().await }).is_err());
+        assert!(task_group!(deadline = past(), |tg| { tg.spawn(pending::<()>()) }).is_err());
+    });
 }
 
 #[test]
@@ -92,31 +122,118 @@ fn the_nearer_of_two_nested_limits_elapses() {
 }
 
 #[test]
-fn of_two_limits_at_one_instant_one_elapses() {
-    run(async {
-        for _ in 0..10 {
+fn of_two_limits_at_one_instant_the_outer_one_elapses() {
+    let trace = Trace::new();
+    let runs: [fn(_); 2] = [|future| run(future), |future: LocalBoxFuture<'_, ()>| run_virtually(future)];
+    for run in runs {
+        run(Box::pin(async {
             let at = now() + millis(2);
-            let both = deadline(at, deadline(at, sleep(LONG)));
-            // The inner one has given its value in the round of the outer one.
-            assert!(matches!(both.await, Ok(Err(_))));
-        }
+            let both = deadline(at, async {
+                let _ = deadline(at, sleep(LONG)).await;
+                trace.note("ran on");
+            });
+            assert!(both.await.is_err());
+            let at = now() + millis(2);
+            let groups = task_group!(deadline = at, |tg| {
+                tg.spawn(async {
+                    let _ = task_group!(deadline = at, |_tg| { pending::<()>().await });
+                    trace.note("ran on");
+                });
+            });
+            assert!(groups.is_err());
+            let at = now() + millis(2);
+            let between = deadline(at, async {
+                xiio::join!(async { deadline(at, sleep(LONG)).await.unwrap_or_else(|_| trace.note("ran on")) });
+            });
+            assert!(between.await.is_err());
+            let at_once = deadline(at, async {
+                let _ = task_group!(deadline = at, |tg| { tg.spawn(sleep(LONG)) });
+                trace.note("ran on");
+            });
+            assert!(at_once.await.is_err());
+        }));
+    }
+    trace.assert(&[]);
+}
+
+#[test]
+fn of_two_limits_that_ran_out_while_the_thread_was_held_up_the_nearer_one_elapses() {
+    run(async {
+        let held_up = |outer, inner| {
+            timeout(
+                millis(outer),
+                timeout(millis(inner), async {
+                    std::thread::sleep(millis(10));
+                    sleep(LONG).await;
+                }),
+            )
+        };
+        assert!(held_up(2, 4).await.is_err());
+        assert!(matches!(held_up(4, 2).await, Ok(Err(_))));
     });
 }
 
 #[test]
-fn an_outer_limit_in_the_same_round_does_not_let_the_code_after_the_inner_one_wait() {
+fn an_inner_limit_at_the_instant_of_one_that_waits_for_a_shield_elapses_in_the_shield() {
     let trace = Trace::new();
     run(async {
         let at = now() + millis(2);
-        let both = deadline(at, async {
-            assert!(deadline(at, sleep(LONG)).await.is_err());
-            trace.note("inner elapsed");
-            yield_now().await;
-            trace.note("ran on");
-        });
-        assert!(both.await.is_err());
+        let shielded = deadline(
+            at,
+            shield(async {
+                assert!(deadline(at, sleep(LONG)).await.is_err());
+                trace.note("inner elapsed");
+            }),
+        );
+        assert!(shielded.await.is_err());
     });
     trace.assert(&["inner elapsed"]);
+}
+
+#[test]
+fn a_limit_that_runs_out_in_the_middle_of_a_poll_is_noticed_at_the_next_leaf() {
+    let promise = Promise::new();
+    promise.set(()).unwrap();
+    let n_rounds = Cell::new(0);
+    let busy = || async {
+        loop {
+            std::thread::sleep(millis(5));
+            n_rounds.set(n_rounds.get() + 1);
+            promise.wait().await;
+        }
+    };
+    let elapses = async |result: Result<(), Elapsed>| {
+        assert!(result.is_err());
+        assert!(n_rounds.replace(0) <= 8, "noticed after {n_rounds:?} rounds of 5 ms");
+    };
+    run(async {
+        elapses(timeout(millis(12), busy()).await).await;
+        elapses(task_group!(timeout = millis(12), |_tg| { busy().await })).await;
+        elapses(task_group!(timeout = millis(12), |tg| { tg.spawn(busy()).await })).await;
+        elapses(timeout(millis(12), async { xiio::join!(busy()).0 }).await).await;
+    });
+}
+
+#[test]
+fn a_task_whose_leaves_are_ready_does_not_hold_up_its_siblings_for_long() {
+    let promise = Promise::new();
+    promise.set(()).unwrap();
+    let n_rounds = Cell::new(0);
+    run(async {
+        task_group!(|tg| {
+            let hog = tg.spawn(async {
+                loop {
+                    std::thread::sleep(millis(2));
+                    n_rounds.set(n_rounds.get() + 1);
+                    promise.wait().await;
+                }
+            });
+            sleep(millis(10)).await;
+            hog.cancel().await;
+        });
+    });
+    // 128 without a look at the clock.
+    assert!(n_rounds.get() < 60, "{n_rounds:?} rounds of 2 ms");
 }
 
 #[test]

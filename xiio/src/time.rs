@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::runtime::{Runtime, poll_leaf};
+use crate::runtime::{Runtime, is_over_outside, poll_leaf};
 use crate::sys;
 use crate::timer::TimerKey;
 use crate::unwind::{gate, report_if_ran_on};
@@ -28,7 +28,7 @@ use crate::unwind::{gate, report_if_ran_on};
 /// ```
 #[must_use]
 pub fn now() -> Instant {
-    Runtime::try_with(Runtime::now).unwrap_or_else(sys::now)
+    Runtime::look(Runtime::now).unwrap_or_else(sys::now)
 }
 
 /// An instant to be woken at, or never. Knows nothing of cancellation.
@@ -59,18 +59,46 @@ impl Deadline {
     }
 
     fn poll_elapsed_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
-        Runtime::with(|runtime| match self.key {
-            Some(key) if runtime.renew_timer(key, cx.waker()) => false,
-            Some(_) if runtime.last_seen() >= at || runtime.now() >= at => {
-                self.key = None;
-                true
+        if let Some(key) = self.key {
+            let waits = Runtime::with(|runtime| match runtime.last_seen() >= at {
+                true => None,
+                false => Some(runtime.renew_timer(key, cx.waker())),
+            });
+            if waits == Some(true) {
+                return false;
             }
-            None if runtime.last_seen() >= at => true,
-            // New, or left behind by a runtime that has ended.
-            _ => {
+            // It may be due and not have fired yet; or a runtime that has ended has left it behind.
+            self.unlink();
+            if waits.is_none() {
+                return true;
+            }
+        }
+        self.poll_first(at, cx)
+    }
+
+    #[inline(always)]
+    fn poll_first(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
+        let waker = cx.waker().clone();
+        self.key = Runtime::with(|runtime| match runtime.last_seen() >= at {
+            true => None,
+            false => Some(runtime.insert_timer(at, waker)),
+        });
+        self.key.is_none()
+    }
+
+    /// Asked when it has elapsed as a limit of what is polled: whether that is left to a limit around it, which is over as
+    /// well and was to be so no later.
+    ///
+    /// In one turn only, `left_in`. In the next it has to be looked at again, wherever the outer limit has gone.
+    #[cold]
+    pub(crate) fn is_left_to_outer(&mut self, left_in: &mut Option<u32>, cx: &mut Context<'_>) -> bool {
+        let Some(at) = self.at.filter(|at| is_over_outside(*at)) else { return false };
+        Runtime::with(|runtime| {
+            let is_left = *left_in.get_or_insert(runtime.n_turns()) == runtime.n_turns();
+            if is_left {
                 self.key = Some(runtime.insert_timer(at, cx.waker().clone()));
-                false
             }
+            is_left
         })
     }
 
@@ -80,16 +108,20 @@ impl Deadline {
         self.key.is_none() && self.at.is_some()
     }
 
-    /// Waits for another instant from now on.
+    /// Waits for another instant from now on. Whoever waits already is woken at that one.
     pub(crate) fn reset(&mut self, at: Option<Instant>) {
-        self.unlink();
+        match (self.key, at) {
+            (Some(key), Some(to)) => Runtime::move_timer(key, self.at, to),
+            _ => self.unlink(),
+        }
         self.at = at;
     }
 
     fn unlink(&mut self) {
         if let Some(key) = self.key.take() {
             // A runtime that has ended has forgotten its timers.
-            Runtime::try_with(|runtime| runtime.remove_timer(key));
+            let waker = Runtime::look(|runtime| runtime.remove_timer(key)).flatten();
+            drop(waker);
         }
     }
 }
@@ -161,7 +193,27 @@ impl Sleep {
         self.deadline.instant()
     }
 
-    /// Waits until another instant.
+    /// Waits until another instant. A task that waits already is woken at that one, whoever resets the sleep and on
+    /// whichever thread.
+    ///
+    /// # Examples
+    /// A connection is idle when nothing has moved its deadline for a while:
+    /// ```
+    /// use std::{cell::RefCell, future::poll_fn, pin::Pin, time::Duration};
+    /// use xiio::{now, sleep, task_group};
+    ///
+    /// let millis = Duration::from_millis;
+    /// xiio::run(async {
+    ///     let start = now();
+    ///     let idle = RefCell::new(sleep(millis(20)));
+    ///     task_group!(|tg| {
+    ///         tg.spawn(poll_fn(|cx| Pin::new(&mut *idle.borrow_mut()).poll(cx)));
+    ///         sleep(millis(10)).await;
+    ///         idle.borrow_mut().reset(now() + millis(20));
+    ///     });
+    ///     assert!(now() - start >= millis(30));
+    /// });
+    /// ```
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline.reset(Some(deadline));
     }

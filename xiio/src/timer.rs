@@ -135,7 +135,7 @@ impl Timers {
 
     /// Keeps `waker` until `deadline`; one in the past is due at the next
     /// [`advance`](Self::advance).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> TimerKey {
         let stamp = self.take_stamp();
         let tick = self.tick_at_or_after(deadline).max(self.current);
@@ -150,9 +150,24 @@ impl Timers {
     #[inline]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<Waker> {
         self.waker(key)?;
-        let entry = self.entries.remove(key.index as usize);
-        self.unlink(key.index, &entry);
-        Some(entry.waker)
+        let Entry { prev, next, place, waker, .. } = self.entries.remove(key.index as usize);
+        self.unlink(key.index, prev, next, place);
+        Some(waker)
+    }
+
+    /// Has a timer fire at another time, with the waker that it has; `false` when it has fired, or is not of this wheel.
+    #[cold]
+    pub(crate) fn move_to(&mut self, key: TimerKey, deadline: Instant) -> bool {
+        if self.waker(key).is_none() {
+            return false;
+        }
+        let tick = self.tick_at_or_after(deadline).max(self.current);
+        let entry = &mut self.entries[key.index as usize];
+        entry.tick = tick;
+        let (prev, next, place) = (entry.prev, entry.next, entry.place);
+        self.unlink(key.index, prev, next, place);
+        self.link(key.index, tick);
+        true
     }
 
     /// The waker of a timer; `None` when it has fired, or is not of this wheel.
@@ -259,7 +274,8 @@ impl Timers {
     }
 
     /// Puts an unlinked entry, due at `tick`, at the end of its slot.
-    #[inline]
+    // Nearly every call is an insertion, and part of a timer's price.
+    #[inline(always)]
     fn link(&mut self, index: u32, tick: u64) {
         let (level, slot) = place_of(tick, self.current);
         let place = level * SLOTS + slot;
@@ -277,19 +293,19 @@ impl Timers {
         (entry.prev, entry.next, entry.place) = (prev, next, place as u16);
     }
 
-    /// Closes the ring around `entry`, which was at `index` and is no longer among the entries.
+    /// Closes the ring around the entry at `index`, which has these neighbours in this place.
     #[inline]
-    fn unlink(&mut self, index: u32, entry: &Entry) {
-        let place = usize::from(entry.place);
-        if entry.next == index {
+    fn unlink(&mut self, index: u32, prev: u32, next: u32, place: u16) {
+        let place = usize::from(place);
+        if next == index {
             self.heads[place] = NONE;
             self.taken[place / SLOTS] &= !(1 << (place % SLOTS));
             return;
         }
-        self.entries[entry.prev as usize].next = entry.next;
-        self.entries[entry.next as usize].prev = entry.prev;
+        self.entries[prev as usize].next = next;
+        self.entries[next as usize].prev = prev;
         if self.heads[place] == index {
-            self.heads[place] = entry.next;
+            self.heads[place] = next;
         }
     }
 
@@ -504,6 +520,21 @@ mod tests {
     }
 
     #[test]
+    fn a_moved_timer_fires_at_its_new_time_with_the_waker_it_has() {
+        let mut bench = Bench::new();
+        let (earlier, later, fired) = (bench.insert(0, ms(500)), bench.insert(1, ms(10)), bench.insert(2, ms(1)));
+        bench.insert(3, ms(10));
+        assert_eq!(bench.advance(ms(1)), [2]);
+        assert!(bench.timers.move_to(earlier, bench.origin + ms(5)));
+        assert!(bench.timers.move_to(later, bench.origin + ms(70)));
+        assert!(!bench.timers.move_to(fired, bench.origin + ms(5)), "it names no timer any more");
+        assert_eq!(bench.advance(ms(9)), [0]);
+        assert_eq!(bench.advance(ms(69)), [3]);
+        assert_eq!(bench.advance(ms(70)), [1]);
+        assert!(bench.timers.is_empty());
+    }
+
+    #[test]
     fn clear_hands_all_wakers_over() {
         let mut bench = Bench::new();
         let keys = [1, 100, 10_000].map(|after| bench.insert(after, ms(after)));
@@ -540,7 +571,22 @@ mod tests {
             let mut model = BTreeMap::new();
             let mut now = Duration::ZERO;
             for number in 0..2000 {
-                match random(10) {
+                match random(11) {
+                    10 if !model.is_empty() => {
+                        let nth = random(model.len() as u64) as usize;
+                        let place: (u128, u64) = *model.keys().nth(nth).unwrap();
+                        let timer = model.remove(&place).unwrap();
+                        let deadline = now + Duration::from_micros(random(1 << 30));
+                        assert!(bench.timers.move_to(timer, bench.origin + deadline));
+                        // Behind those of its new tick, which an order by number shows only for a tick of its own.
+                        let tick = deadline.as_micros().div_ceil(1000).max(now.as_millis());
+                        let is_alone = model.range((tick, 0)..=(tick, u64::MAX)).next().is_none();
+                        if is_alone {
+                            model.insert((tick, place.1), timer);
+                        } else {
+                            bench.timers.remove(timer);
+                        }
+                    }
                     0..=4 => {
                         let reach = 1 << random(45);
                         let micros = Duration::from_micros(random(reach));

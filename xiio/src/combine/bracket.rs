@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use crate::error::Payload;
 use crate::report::{Held, drop_safely, report_panic};
+use crate::runtime::may_begin;
 use crate::unwind::{Duty, Node, Owner};
 
 /// Uses a resource and releases it afterwards, with `await`, also after a panic or a cancellation.
@@ -90,7 +91,7 @@ struct Bracket<'a, F> {
 
 impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
-        match self.node.duty(cx) {
+        match self.node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Run => match self.owner.poll_slot(self.work.as_mut(), cx) {
                 Poll::Ready(Some(Some(value))) => {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::error::{Panic, Payload};
 use crate::report::{drop_safely, report_panic};
+use crate::runtime::may_begin;
 use crate::unwind::{Cancel, Duty, Node, Owner};
 
 /// Runs a future, and catches its panic.
@@ -112,7 +113,7 @@ impl<F: Future> Future for Caught<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        match this.node.duty(cx) {
+        match this.node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Unwind => {
                 this.unwind(cx);

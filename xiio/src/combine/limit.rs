@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Elapsed;
 use crate::pin::Pinned;
+use crate::runtime::{UnderLimit, may_begin};
 use crate::time::{Deadline, now};
 use crate::unwind::{Duty, Node, Owner};
 
@@ -17,8 +18,8 @@ use crate::unwind::{Duty, Node, Owner};
 ///
 /// # Errors
 /// [`Elapsed`] when the future had not finished in time. One that finishes in the round in which the time is over, or
-/// before its cancellation took effect, has finished; its value counts. With a zero limit the future is not polled at
-/// all.
+/// before its cancellation took effect, has finished; its value counts. A limit that is over at the start, such as one of
+/// zero, lets the future be polled once, so one that is ready at once gives its value.
 ///
 /// # Panics
 /// When polled outside of a runtime, and when it was cancelled before (`loop { timeout(d, &mut f).await }` works as long as
@@ -46,10 +47,8 @@ pub fn timeout<F: IntoFuture>(
     future: F,
 ) -> impl Future<Output = Result<F::Output, Elapsed>> {
     // What lies beyond the clock's range is no limit.
-    let limit = limit.into();
-    let at = limit.and_then(|limit| now().checked_add(limit));
-    let is_past = limit.is_some_and(|limit| limit.is_zero());
-    Pinned::new(future.into_future(), TimeLimit::new("timeout", at, is_past))
+    let at = limit.into().and_then(|limit| now().checked_add(limit));
+    Pinned::new(future.into_future(), TimeLimit::new("timeout", at))
 }
 
 /// Runs a future until `at` at the latest, see [`timeout`].
@@ -75,8 +74,9 @@ pub fn deadline<F: IntoFuture>(
     future: F,
 ) -> impl Future<Output = Result<F::Output, Elapsed>> {
     let at = at.into();
-    let is_past = at.is_some_and(|at| at <= now());
-    Pinned::new(future.into_future(), TimeLimit::new("deadline", at, is_past))
+    // The first poll has to know whether the time is over already.
+    at.map(|_| now());
+    Pinned::new(future.into_future(), TimeLimit::new("deadline", at))
 }
 
 /// Makes a future safe to use in a combinator of another library, such as `futures::join!` or `FuturesUnordered`.
@@ -96,7 +96,7 @@ pub fn deadline<F: IntoFuture>(
 /// assert_eq!((one, two), (1, 2));
 /// ```
 pub fn branch<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
-    Pinned::new(future.into_future(), Branch(TimeLimit::new("branch", None, false)))
+    Pinned::new(future.into_future(), Branch(TimeLimit::new("branch", None)))
 }
 
 /// An owner for one future, and when it cancels it.
@@ -104,20 +104,21 @@ struct TimeLimit {
     owner: Owner,
     node: Node,
     deadline: Deadline,
-    /// Past from the start, so that the future is not even polled.
-    is_past: bool,
+    /// The turn in which it was over, and was left to a limit around it.
+    left_in: Option<u32>,
     is_over: bool,
 }
 
 struct Branch(TimeLimit);
 
 impl TimeLimit {
-    fn new(label: &'static str, at: Option<Instant>, is_past: bool) -> Self {
-        Self { owner: Owner::default(), node: Node::new(label), deadline: Deadline::at(at), is_past, is_over: false }
+    fn new(label: &'static str, at: Option<Instant>) -> Self {
+        let (owner, node, deadline) = (Owner::default(), Node::new(label), Deadline::at(at));
+        Self { owner, node, deadline, left_in: None, is_over: false }
     }
 
     fn poll<F: Future>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Elapsed>> {
-        match self.node.duty(cx) {
+        match self.node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Run => {
                 let result = self.poll_running(slot, cx);
@@ -142,15 +143,17 @@ impl TimeLimit {
         mut slot: Pin<&mut Option<F>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Elapsed>> {
-        if self.is_past {
-            slot.set(None);
-        }
         loop {
-            match self.owner.poll_slot(slot.as_mut(), cx) {
+            let polled = {
+                let _under_limit = UnderLimit::new(self.deadline.instant().filter(|_| !self.is_over));
+                self.owner.poll_slot(slot.as_mut(), cx)
+            };
+            match polled {
                 Poll::Ready(Some(value)) => return Poll::Ready(Ok(value)),
-                Poll::Ready(None) if self.is_past || self.is_over => return Poll::Ready(Err(Elapsed)),
+                Poll::Ready(None) if self.is_over => return Poll::Ready(Err(Elapsed)),
                 Poll::Ready(None) => panic!("`{}` was polled after it had ended", self.node.label()),
                 Poll::Pending if self.is_over || !self.deadline.poll_elapsed(cx) => return Poll::Pending,
+                Poll::Pending if self.deadline.is_left_to_outer(&mut self.left_in, cx) => return Poll::Pending,
                 Poll::Pending => {
                     self.is_over = true;
                     self.owner.cancel_slot(slot.as_mut());

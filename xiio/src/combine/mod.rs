@@ -6,6 +6,7 @@
 mod bracket;
 mod caught;
 mod completed;
+mod cooperative;
 mod gather;
 mod join;
 mod limit;
@@ -15,6 +16,7 @@ mod shield;
 pub use bracket::bracket;
 pub use caught::catch_panic;
 pub use completed::{AsCompleted, Completed, as_completed};
+pub use cooperative::cooperative;
 pub use gather::{gather, try_gather};
 pub use limit::{branch, deadline, timeout};
 pub use race::race;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::pin::Pinned;
+use crate::runtime::may_begin;
 use crate::unwind::{Duty, Node, Owner};
 
 /// Runs a future to its end, whatever happens to the task around it.
@@ -47,7 +48,7 @@ impl<F: Future> Future for Pinned<F, Shield> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let (slot, Shield { owner, node }) = self.project();
-        match node.duty(cx) {
+        match node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Run => match owner.poll_slot(slot, cx) {
                 Poll::Ready(Some(value)) => {

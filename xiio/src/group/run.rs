@@ -12,7 +12,7 @@ use super::remote::Remote;
 use super::task::Task;
 use crate::error::Payload;
 use crate::report::{Held, ReportKind, drop_safely, report, report_panic, spawned_at};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, UnderLimit, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::{Deadline, now};
 use crate::unwind::{self, Duty, Inspection, Node, Owner};
@@ -326,6 +326,8 @@ pub struct Run<'a, 'b, B: Future, E: Ending<B::Output>> {
     cleanup: Option<(Deferred<'a>, Owner)>,
     node: Node,
     deadline: Deadline,
+    /// The turn in which its time was over, and that was left to a limit around it.
+    left_in: Option<u32>,
     grace: Deadline,
     is_cancelling: bool,
     /// There is nothing to look at but the tasks, unless something happens to them.
@@ -429,13 +431,15 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
 
 impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     pub(super) fn new(group: &'a Group<'a>, body: Pin<&'b mut Option<B>>, ending: E) -> Self {
-        // A group outside of a runtime would poll nothing.
-        Runtime::with(|_| ());
+        let deadline = group.options.borrow().deadline;
+        // A group outside of a runtime would poll nothing. The first poll has to know whether the time is over already.
+        Runtime::with(|runtime| deadline.map(|_| runtime.now()));
         Self {
             group,
             cleanup: None,
             node: Node::new("task_group"),
-            deadline: Deadline::at(group.options.borrow().deadline),
+            deadline: Deadline::at(deadline),
+            left_in: None,
             grace: Deadline::at(None),
             is_cancelling: false,
             is_quiet: false,
@@ -464,7 +468,11 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     /// Cancels the members of a group that has failed or whose time is over, and looks at the grace that they have.
     fn end_if_due(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         // Looked at last: what ends in the round of its deadline has ended in time.
-        if self.is_pending(tasks) && !self.group.has_failed() && self.deadline.poll_elapsed(cx) {
+        if self.is_pending(tasks)
+            && !self.group.has_failed()
+            && self.deadline.poll_elapsed(cx)
+            && !self.deadline.is_left_to_outer(&mut self.left_in, cx)
+        {
             // What was ready has been polled, so there is no last round to wait for.
             let _ = self.group.note(Cause::Elapsed, Member::Outside);
         }
@@ -613,7 +621,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     #[inline(never)]
     fn poll_with_all(&mut self, cx: &mut Context<'_>) -> Poll<E::Output> {
-        let duty = self.node.duty(cx);
+        let duty = self.node.duty(cx, may_begin);
         if duty == Duty::Wait {
             return Poll::Pending;
         }
@@ -633,7 +641,9 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             self.unwind(cx);
             return Poll::Pending;
         }
+        let under_limit = UnderLimit::new(self.deadline.instant().filter(|_| !self.is_cancelling));
         let tasks = self.group.set.poll(cx, &mut self.body);
+        drop(under_limit);
         self.go_on(tasks, cx)
     }
 

@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll};
 
+use super::share;
 use crate::task::budget;
 use crate::unwind;
 
@@ -14,7 +15,16 @@ pub(crate) fn poll_leaf<T>(
     describe: impl FnOnce() -> String,
     poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
-    if !unwind::gate(cx, describe) || !budget::has_leaf(cx) {
+    if !unwind::gate(cx, describe) {
+        return Poll::Pending;
+    }
+    poll_budgeted(cx, poll)
+}
+
+/// Polls what may be always ready: not where its task has had its share.
+#[inline]
+pub(crate) fn poll_budgeted<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    if !share::may_go_on(cx) {
         return Poll::Pending;
     }
     let result = poll(cx);

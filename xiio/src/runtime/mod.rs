@@ -4,12 +4,15 @@
 //! look at the reactor (without waiting while work is left); fire timers.
 
 mod config;
+mod elsewhere;
 mod embedded;
 mod leaf;
+mod share;
 
 pub(crate) use config::Config;
 pub(crate) use embedded::Embedded;
-pub(crate) use leaf::poll_leaf;
+pub(crate) use leaf::{poll_budgeted, poll_leaf};
+pub(crate) use share::{UnderLimit, is_over_outside, may_begin};
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,6 +20,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +33,7 @@ use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Inspection, Owner};
 use config::Clock;
+use elsewhere::Moves;
 
 /// What the futures of one run share: the reactor and the timers of their thread.
 pub(crate) struct Runtime {
@@ -41,6 +46,11 @@ pub(crate) struct Runtime {
     n_outside: Rc<Cell<usize>>,
     /// The clock when it was last looked at; saves most futures another look.
     now: Cell<Instant>,
+    /// When the turn began, if the clock was looked at since.
+    turn_began: Cell<Option<Instant>>,
+    n_turns: Cell<u32>,
+    /// What others want of the timers.
+    moves: Arc<Moves>,
     /// Who wants the tree drawn when the root is not being polled.
     drawings: RefCell<Vec<OnDrawn>>,
 }
@@ -58,6 +68,7 @@ impl Runtime {
         let now = clock.now();
         let timers = RefCell::new(Timers::new(now));
         let reactor = Rc::new(Reactor::new()?);
+        let moves = Moves::join(reactor.notifier());
         Ok(Self {
             reactor,
             timers,
@@ -66,6 +77,9 @@ impl Runtime {
             deadlock_after: config.deadlock_after,
             n_outside: Rc::default(),
             now: Cell::new(now),
+            turn_began: Cell::new(None),
+            n_turns: Cell::new(0),
+            moves,
             drawings: RefCell::default(),
         })
     }
@@ -85,6 +99,12 @@ impl Runtime {
         // Counted and not borrowed: `body` clones and drops wakers, and one may free a tree, which turns under a runtime of its own.
         let current = CURRENT.with(|current| current.borrow().clone());
         current.as_deref().map(body)
+    }
+
+    /// [`Runtime::try_with`] for a `body` that runs no code of the user: not even a waker's clone or drop.
+    #[inline]
+    pub(crate) fn look<R>(body: impl FnOnce(&Self) -> R) -> Option<R> {
+        CURRENT.with(|current| current.borrow().as_deref().map(body))
     }
 
     /// The home, as long as it is that of this thread: a thread that ends gives it back, and destructors of thread-locals may
@@ -111,14 +131,31 @@ impl Runtime {
         self.now.get()
     }
 
+    /// Tells one turn from the next.
+    pub(crate) fn n_turns(&self) -> u32 {
+        self.n_turns.get()
+    }
+
+    // Called for nearly every timer from one place only, where it belongs.
+    #[inline(always)]
     pub(crate) fn insert_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
         self.timers.borrow_mut().insert(deadline, waker)
     }
 
-    /// Takes a timer out, if it has not fired.
-    pub(crate) fn remove_timer(&self, key: TimerKey) {
-        let waker = self.timers.borrow_mut().remove(key);
-        drop(waker);
+    /// Takes a timer out, if it has not fired. Its waker is the caller's to drop.
+    #[must_use = "a waker must be dropped outside of any borrow"]
+    pub(crate) fn remove_timer(&self, key: TimerKey) -> Option<Waker> {
+        self.timers.borrow_mut().remove(key)
+    }
+
+    /// Has a timer fire at another time, if it has not fired, in whichever runtime it is. Who waits for it is woken then.
+    pub(crate) fn move_timer(key: TimerKey, from: Option<Instant>, to: Instant) {
+        let is_here = Self::look(|runtime| runtime.timers.borrow_mut().move_to(key, to)).unwrap_or(false);
+        let now = || Self::look(Self::now).unwrap_or_else(sys::now);
+        // One that is due has fired, or does so now, and who waits for it is woken.
+        if !is_here && from.is_some_and(|from| from > now()) {
+            elsewhere::move_timer(key, to);
+        }
     }
 
     /// Whether a timer has still to fire; if so, it wakes `waker` from now on.
@@ -214,10 +251,16 @@ impl Runtime {
     }
 
     fn fire_timers(&self) {
+        self.turn_began.set(None);
+        self.n_turns.set(self.n_turns.get().wrapping_add(1));
+        for (key, at) in self.moves.take() {
+            self.timers.borrow_mut().move_to(key, at);
+        }
         if self.timers.borrow().is_empty() {
             return;
         }
         let now = self.now();
+        self.turn_began.set(Some(now));
         let mut fired = Vec::new();
         self.timers.borrow_mut().advance(now, &mut fired);
         wake_all(fired);
@@ -270,6 +313,7 @@ pub(crate) struct Leftover {
 impl Drop for Runtime {
     /// Unlinks and wakes what is left behind: leaked, which is in vain, or to be polled again in another run.
     fn drop(&mut self) {
+        self.moves.leave();
         wake_all(self.timers.get_mut().clear());
     }
 }

@@ -179,7 +179,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
         let location = this.location;
-        match this.node.duty(cx) {
+        match this.node.duty(cx, |_| true) {
             Duty::Wait => Poll::Pending,
             Duty::Run => match poll_leaf(cx, || describe(location), |cx| this.stage.poll_outcome(cx)) {
                 Poll::Ready(outcome) => {

@@ -55,17 +55,18 @@ impl Node {
         self.label
     }
 
-    /// What to do in this poll.
+    /// What to do in this poll. In the first one `may_begin` is asked whether its task may go on to something more; if not
+    /// it begins in the next.
     ///
     /// # Panics
     /// When what was unwound is polled again outside of the unwinding: staying pending would be a silent hang.
     #[inline]
-    pub(crate) fn duty(&mut self, cx: &mut Context<'_>) -> Duty {
-        if self.stage == Stage::Running && is_usual() { Duty::Run } else { self.unusual_duty(cx) }
+    pub(crate) fn duty(&mut self, cx: &mut Context<'_>, may_begin: impl FnOnce(&Context<'_>) -> bool) -> Duty {
+        if self.stage == Stage::Running && is_usual() { Duty::Run } else { self.unusual_duty(cx, may_begin) }
     }
 
     #[cold]
-    fn unusual_duty(&mut self, cx: &mut Context<'_>) -> Duty {
+    fn unusual_duty(&mut self, cx: &mut Context<'_>, may_begin: impl FnOnce(&Context<'_>) -> bool) -> Duty {
         if is_frozen() {
             if self.stage == Stage::Fresh {
                 // Reached by code that has cancelled itself in this very poll; not by code that ran on later.
@@ -75,9 +76,10 @@ impl Node {
             return Duty::Wait;
         }
         match (self.stage, is_unwinding()) {
-            (Stage::Fresh | Stage::Running, false) => {
+            (Stage::Running, false) => Duty::Run,
+            (Stage::Fresh, false) => {
                 self.stage = Stage::Running;
-                Duty::Run
+                if may_begin(cx) { Duty::Run } else { Duty::Wait }
             }
             (Stage::Unwinding, true) => {
                 self.join(cx.waker());
@@ -183,6 +185,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.leave();
+        if self.membership.is_some() {
+            self.leave();
+        }
     }
 }

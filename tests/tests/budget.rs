@@ -1,0 +1,83 @@
+//! Whoever is always ready gives way: what is ready at once, and futures of other crates where they are wrapped.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::time::Duration;
+
+use xiio::{
+    Elapsed, as_completed, bracket, branch, cooperative, deadline, gather, join, race, shield, sleep, task_group,
+    timeout, try_task_group,
+};
+use xiio_tests::{LONG, Trace, millis, run};
+
+/// Runs `round` in a loop, and asserts that a limit of time around it and a sibling beside it get their turn.
+fn gives_way(what: &str, round: impl AsyncFn()) {
+    let for_ever = async || {
+        loop {
+            round().await;
+        }
+    };
+    run(async {
+        let limited: Result<(), Elapsed> = timeout(millis(2), for_ever()).await;
+        assert!(limited.is_err(), "{what}");
+        let sibling_ends = async {
+            sleep(millis(2)).await;
+            what
+        };
+        let hog = async {
+            for_ever().await;
+            "never"
+        };
+        assert_eq!(race!(hog, sibling_ends), what);
+    });
+}
+
+#[test]
+fn what_is_ready_at_once_gives_way() {
+    let long = Duration::from_secs(60);
+    gives_way("timeout", async || timeout(long, async {}).await.unwrap());
+    gives_way("deadline in the past", async || deadline(xiio::now(), async {}).await.unwrap());
+    gives_way("no limit", async || timeout(None, async {}).await.unwrap());
+    gives_way("branch", async || branch(async {}).await);
+    gives_way("shield", async || shield(async {}).await);
+    gives_way("bracket", async || bracket((), async |_| {}, async |_| {}).await);
+    gives_way("empty group", async || task_group!(|_tg| {}));
+    gives_way("group", async || {
+        task_group!(|tg| {
+            tg.spawn(async {});
+        });
+    });
+    gives_way("group that fails", async || assert!(try_task_group!(error = (), |_tg| { Err(())? }).is_err()));
+    gives_way("gather", async || assert_eq!(gather([async {}]).await.len(), 1));
+    gives_way("race", async || race([async {}]).await);
+    gives_way("race!", async || race!(async {}, async {}));
+    gives_way("join!", async || assert_eq!(join!(async {}, async {}), ((), ())));
+    gives_way("as_completed", async || as_completed([async {}]).consume(async |_| {}).await);
+}
+
+#[test]
+fn wrapped_futures_of_other_crates_give_way() {
+    let (sender, receiver) = async_channel::unbounded();
+    let full = || sender.try_send(()).unwrap();
+    gives_way("async-channel", async || {
+        full();
+        cooperative(receiver.recv()).await.unwrap();
+    });
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = RefCell::new(receiver);
+    gives_way("tokio's channel", async || {
+        sender.send(()).unwrap();
+        cooperative(poll_fn(|cx| receiver.borrow_mut().poll_recv(cx))).await.unwrap();
+    });
+    gives_way("ready", async || cooperative(std::future::ready(())).await);
+}
+
+#[test]
+fn a_wrapped_future_is_cancelled_like_any_other() {
+    let trace = Trace::new();
+    run(async {
+        let work = bracket((), async |()| sleep(LONG).await, async |()| trace.note("released"));
+        assert!(timeout(millis(2), cooperative(work)).await.is_err());
+    });
+    trace.assert(&["released"]);
+}

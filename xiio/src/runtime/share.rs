@@ -1,0 +1,119 @@
+//! How far a task may go in one poll, and the limits of time that it is polled under.
+//!
+//! The first leaf of a poll that is ready is free, as it is mostly the only one. From the second on it is asked here: so many
+//! may be ready in one poll, and the clock is looked at, for a limit of time that has run out meanwhile and for the others
+//! who wait for their turn.
+
+use std::cell::Cell;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use super::Runtime;
+use crate::task::budget;
+use crate::unwind;
+
+/// After so long in one turn a task gives way at its next leaf.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Under no limit of time the clock is looked at once for so many leaves; it costs as much as a leaf that is ready.
+const LEAVES_PER_LOOK: u32 = 8;
+
+thread_local! {
+    /// The nearest limit of time around what is being polled.
+    static LIMIT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Something is polled under a limit of time, while this exists.
+pub(crate) struct UnderLimit {
+    outer: Option<Instant>,
+}
+
+impl UnderLimit {
+    #[inline]
+    pub(crate) fn new(limit: Option<Instant>) -> Self {
+        let outer = LIMIT.get();
+        if let Some(limit) = limit
+            && outer.is_none_or(|outer| limit < outer)
+        {
+            LIMIT.set(Some(limit));
+        }
+        Self { outer }
+    }
+}
+
+impl Drop for UnderLimit {
+    #[inline]
+    fn drop(&mut self) {
+        LIMIT.set(self.outer);
+    }
+}
+
+/// Whether what is polled now has a limit of time around it that is over at `at` or before.
+pub(crate) fn is_over_outside(at: Instant) -> bool {
+    LIMIT.get().is_some_and(|outer| outer <= at)
+}
+
+/// Asked by every leaf before it looks whether it is ready: whether its task may go on. If not, the task gives way and is
+/// polled again in the next turn.
+///
+/// Outside of a runtime there is no one to give way to.
+#[inline]
+pub(super) fn may_go_on(cx: &Context<'_>) -> bool {
+    budget::n_ready() == 0 || may_take_another(cx)
+}
+
+#[inline(never)]
+fn may_take_another(cx: &Context<'_>) -> bool {
+    may_take(cx)
+}
+
+/// The same for what begins and is no leaf: a group, a combinator. It counts as a leaf that is ready.
+#[inline]
+pub(crate) fn may_begin(cx: &Context<'_>) -> bool {
+    let may = may_take(cx);
+    if may {
+        budget::spend_leaf();
+    }
+    may
+}
+
+#[inline]
+fn may_take(cx: &Context<'_>) -> bool {
+    let n_ready = budget::n_ready();
+    let looks = n_ready % LEAVES_PER_LOOK == 2 || (n_ready > 0 && LIMIT.get().is_some());
+    (n_ready < budget::READY_LEAVES_PER_POLL && !looks) || may_after_look(n_ready, cx)
+}
+
+#[inline(never)]
+fn may_after_look(n_ready: u32, cx: &Context<'_>) -> bool {
+    let is_late = || Runtime::look(Runtime::is_late).unwrap_or(false);
+    !unwind::is_inside() || (n_ready < budget::READY_LEAVES_PER_POLL && !is_late()) || !gives_way(cx)
+}
+
+/// Has the task give way, unless that is in vain.
+#[cold]
+fn gives_way(cx: &Context<'_>) -> bool {
+    let gives_way = budget::refuse_leaf();
+    if gives_way {
+        cx.waker().wake_by_ref();
+    }
+    gives_way
+}
+
+impl Runtime {
+    /// Whether a limit of time has run out in this turn, or the turn has lasted too long.
+    ///
+    /// What was over before has its round: it may come to its value in it.
+    fn is_late(&self) -> bool {
+        let limit = LIMIT.get();
+        let now = self.now();
+        let began = self.turn_began.get();
+        self.turn_began.set(began.or(Some(now)));
+        let runs_out = limit.is_some_and(|limit| limit <= now && began.is_none_or(|began| began < limit));
+        let is_late = runs_out || began.is_some_and(|began| now.saturating_duration_since(began) >= SLICE);
+        if is_late {
+            budget::end_turn();
+        }
+        is_late
+    }
+}
