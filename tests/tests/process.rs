@@ -13,7 +13,8 @@ use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, rerun, send, wait_until,
+    group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, rerun, send, start_until,
+    wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -684,6 +685,38 @@ fn child_dropped_outside_of_a_runtime_is_reaped() {
     for pid in pids {
         wait_until("the child is reaped", || group_of(pid).is_none());
     }
+}
+
+// The end of this process
+
+#[test]
+fn child_that_dies_with_us_does_and_another_does_not() {
+    let (mut program, mut output) = start_until(&mut rerun("program_that_is_killed"), "ready");
+    let mut next_pid = || {
+        let mut line = String::new();
+        io::BufRead::read_line(&mut output, &mut line).unwrap();
+        line.trim().parse::<u32>().unwrap()
+    };
+    let (dies, lives) = (next_pid(), next_pid());
+    program.kill().unwrap();
+    wait_until("the child ends", || !is_running(dies));
+    assert!(is_running(lives));
+    send(lives, SIGKILL);
+    program.wait().unwrap();
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_is_killed() {
+    xiio::run(async {
+        let mut command = Command::new("sleep");
+        let mut dies =
+            command.arg("3600").stdin(Stdio::null()).stdout(Stdio::null()).dies_with_us(true).spawn().unwrap();
+        let lives = command.dies_with_us(false).spawn().unwrap();
+        println!("ready\n{}\n{}", dies.id(), lives.id());
+        dies.wait().await.unwrap();
+        unreachable!("{lives:?}");
+    });
 }
 
 // Groups and terminals

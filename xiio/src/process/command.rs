@@ -11,6 +11,7 @@ use super::child::Child;
 use super::running::{Running, StopPlan};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
 use crate::combine::bracket;
+use crate::sys::parent::DeathSignal;
 use crate::sys::pidfd::{PidFd, own_group};
 use crate::sys::terminal::has_terminal;
 use crate::sys::{Call, call};
@@ -44,6 +45,9 @@ pub struct Command {
     own_group: Option<bool>,
     stop_signal: i32,
     grace: Duration,
+    dies_with_us: bool,
+    /// There from the first child on that dies with us.
+    death_signal: Option<DeathSignal>,
 }
 
 /// What streams are where the command does not say. `None` is inherited.
@@ -183,6 +187,30 @@ impl Command {
     /// By default it does, except where this process has a terminal: see [the room](super).
     pub fn own_group(&mut self, own_group: bool) -> &mut Self {
         self.own_group = Some(own_group);
+        self
+    }
+
+    /// Sets whether the kernel sends the child its [stop signal](Command::stop_signal) when this process ends, also by `SIGKILL` or
+    /// a crash. By default it does not.
+    ///
+    /// It is sent to the child alone, not to its descendants, and not to a program that runs as another user. Such a child is
+    /// started by `fork`, which copies the tables of all memory of this process: that takes the longer the more
+    /// there is. On a terminal a child that cleans up after Ctrl-C is cut off by it, if this process does not wait.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::process::Command;
+    ///
+    /// # xiio::run(async {
+    /// assert!(Command::new("true").dies_with_us(true).status().await?.success());
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Source
+    /// `PR_SET_PDEATHSIG` in `prctl(2)`, which means the end of the thread that has started the child. A child stays on
+    /// that thread.
+    pub fn dies_with_us(&mut self, dies: bool) -> &mut Self {
+        self.dies_with_us = dies;
         self
     }
 
@@ -330,6 +358,7 @@ impl Command {
             Some(own_group) => own_group,
             None => !has_terminal()?,
         };
+        self.set_death_signal();
         let mut plan = StopPlan { signal: self.stop_signal, grace: self.grace, has_group, started: Instant::now() };
         let mut child = match self.start_in_group(has_group) {
             // That is what `setsid` says to the leader of a group, in a `pre_exec`. A session of its own makes it one again.
@@ -347,6 +376,15 @@ impl Command {
         let stdout = pipes.1.map(ChildStdout::new).transpose()?;
         let stderr = pipes.2.map(ChildStderr::new).transpose()?;
         Ok(Child::new(running, stdin, stdout, stderr))
+    }
+
+    fn set_death_signal(&mut self) {
+        if self.dies_with_us && self.death_signal.is_none() {
+            self.death_signal = Some(DeathSignal::of(&mut self.inner));
+        }
+        if let Some(death_signal) = &self.death_signal {
+            death_signal.set(if self.dies_with_us { self.stop_signal } else { 0 });
+        }
     }
 
     fn start_in_group(&mut self, own: bool) -> io::Result<std::process::Child> {
@@ -418,6 +456,8 @@ impl From<std::process::Command> for Command {
             own_group: None,
             stop_signal: libc::SIGTERM,
             grace: DEFAULT_GRACE,
+            dies_with_us: false,
+            death_signal: None,
         }
     }
 }

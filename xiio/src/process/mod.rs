@@ -42,7 +42,7 @@
 //! | the terminal is closed | it has `SIGHUP`, as this process, or when that has ended | nothing |
 //! | it is cancelled, stopped or dropped | its descendants are reached, one by one | its group is, and descendants who have left that |
 //! | this process is stopped by `SIGSTOP` | it runs on | it runs on |
-//! | this process is killed, or ends by a signal sent to it alone | it runs on | it runs on |
+//! | this process is killed, or ends by a signal sent to it alone | it runs on, but with [`Command::dies_with_us`] | the same |
 //!
 //! Descendants are found by their parents, while all of them are stopped for a moment, so that nobody starts anybody meanwhile.
 //! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. Who has lost its parent before (a

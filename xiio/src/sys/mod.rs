@@ -9,6 +9,8 @@ pub(crate) mod eventfd;
 mod faults;
 pub(crate) mod fd;
 #[cfg(target_os = "linux")]
+pub(crate) mod parent;
+#[cfg(target_os = "linux")]
 pub(crate) mod pidfd;
 pub(crate) mod signal;
 pub(crate) mod socket;
