@@ -22,14 +22,17 @@
 //! installed with `SA_RESTART`, and keeps `errno`. A handler that was there before (another library's, say) is called
 //! afterwards, as if it were still installed. A subscription takes two descriptors. There is no thread.
 
+#[cfg(feature = "futures-core")]
+mod stream;
+
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use crate::io::Readiness;
+use crate::io::poll_ready;
+use crate::reactor::{Direction, Wait};
 use crate::runtime::poll_leaf;
-use crate::sys::fd::Direction;
 use crate::sys::signal::{Impatience, Subscription, name};
 
 pub use libc::{
@@ -68,7 +71,11 @@ pub use libc::{
 /// # Source
 /// `sigaction(2)`; `xiio.subscribe_signals` in the Python original.
 pub fn subscribe(signals: &[i32]) -> io::Result<Signals> {
-    Ok(Signals { subscription: Subscription::new(signals, &Impatience::never())? })
+    Ok(Signals {
+        #[cfg(feature = "futures-core")]
+        place: stream::Place::new(),
+        subscription: Subscription::new(signals, &Impatience::never())?,
+    })
 }
 
 /// The `n`th real-time signal, counted from 0.
@@ -108,6 +115,9 @@ pub fn real_time(n: u32) -> Option<i32> {
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 pub struct Signals {
+    /// Declared before what it waits for.
+    #[cfg(feature = "futures-core")]
+    place: stream::Place,
     subscription: Subscription,
 }
 
@@ -129,13 +139,8 @@ impl Signals {
     /// # Cancellation
     /// No signal is lost.
     pub async fn recv(&mut self) -> io::Result<i32> {
-        let subscription = &self.subscription;
-        let mut readiness = Readiness::new(subscription.as_fd(), Direction::Read);
-        std::future::poll_fn(|cx| {
-            let describe = || describe(subscription.signals());
-            poll_leaf(cx, describe, |cx| poll_take(subscription, &mut readiness, cx))
-        })
-        .await
+        let mut place = None;
+        std::future::poll_fn(|cx| poll_take(&self.subscription, &mut place, cx)).await
     }
 
     /// A signal that has come already, if there is one.
@@ -158,21 +163,17 @@ fn describe(signals: &[i32]) -> String {
     names.join(" or ")
 }
 
-fn poll_take(
-    subscription: &Subscription,
-    readiness: &mut Readiness<'_>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<i32>> {
-    loop {
-        if let Some(signal) = subscription.take() {
-            return Poll::Ready(Ok(signal));
+/// Takes a signal, or waits at the place, which goes before the subscription does.
+fn poll_take(subscription: &Subscription, place: &mut Option<Wait>, cx: &mut Context<'_>) -> Poll<io::Result<i32>> {
+    let describe = || describe(subscription.signals());
+    poll_leaf(cx, describe, |cx| {
+        loop {
+            if let Some(signal) = subscription.take() {
+                return Poll::Ready(Ok(signal));
+            }
+            ready!(poll_ready(subscription.as_fd(), Direction::Read, false, place, cx))?;
         }
-        match readiness.poll_now(cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
-        }
-    }
+    })
 }
 
 impl AsFd for Signals {

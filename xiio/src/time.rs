@@ -370,3 +370,13 @@ impl Interval {
         due.checked_add(late - into_period).and_then(|last| last.checked_add(self.period))
     }
 }
+
+/// The ticks, see [`Interval::tick`]. They never end.
+#[cfg(feature = "futures-core")]
+impl futures_core::Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
+        self.poll_tick(cx).map(Some)
+    }
+}

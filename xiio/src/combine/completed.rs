@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
 use std::panic::Location;
+#[cfg(feature = "futures-core")]
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use crate::report::{Held, waking};
@@ -198,6 +200,16 @@ impl<T> Completed<'_, T> {
                 Poll::Pending
             },
         )
+    }
+}
+
+/// The outputs, see [`Completed::next`].
+#[cfg(feature = "futures-core")]
+impl<T> futures_core::Stream for Completed<'_, T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        Completed::poll_next(&mut self, cx)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading by lines, from a buffer that grows up to a bound.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 
 use super::traits::{Read, invalid_text};
@@ -138,7 +139,7 @@ pub trait BufRead: Read {
     where
         Self: Sized,
     {
-        Split { reader: self, end, has_failed: false }
+        Split::new(self, end)
     }
 }
 
@@ -329,12 +330,49 @@ impl BufRead for &[u8] {
     }
 }
 
+/// A piece with its end; `None` behind the last one.
+pub(super) type Piece = Option<io::Result<Vec<u8>>>;
+
 /// The pieces of a [`BufRead`] up to some byte, see [`BufRead::split`].
-#[derive(Debug)]
 pub struct Split<R> {
-    reader: R,
-    end: u8,
-    has_failed: bool,
+    /// `None` while it is lent.
+    pub(super) reader: Option<R>,
+    /// The read of one who polls without a future.
+    #[cfg(feature = "futures-core")]
+    pub(super) lent: Option<super::stream::Lent<R>>,
+    pub(super) end: u8,
+    pub(super) has_failed: bool,
+}
+
+impl<R> Split<R> {
+    fn new(reader: R, end: u8) -> Self {
+        Self {
+            reader: Some(reader),
+            #[cfg(feature = "futures-core")]
+            lent: None,
+            end,
+            has_failed: false,
+        }
+    }
+
+    /// Gives the reader back.
+    pub fn into_inner(self) -> R {
+        #[cfg(feature = "futures-core")]
+        let reader = self.reader.or_else(|| self.lent?.take_back());
+        #[cfg(not(feature = "futures-core"))]
+        let reader = self.reader;
+        reader.unwrap_or_else(|| unreachable!("who has borrowed the reader gives it back"))
+    }
+
+    pub(super) fn note(&mut self, piece: Piece) -> Piece {
+        self.has_failed = matches!(piece, Some(Err(_)));
+        piece
+    }
+
+    pub(super) fn without_end(&self, mut piece: Vec<u8>) -> Vec<u8> {
+        piece.pop_if(|last| *last == self.end);
+        piece
+    }
 }
 
 impl<R: BufRead> Split<R> {
@@ -346,36 +384,41 @@ impl<R: BufRead> Split<R> {
     /// # Cancellation
     /// Nothing is lost.
     pub async fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
-        let mut piece = self.next_with_end().await?;
-        if let Ok(piece) = &mut piece {
-            piece.pop_if(|last| *last == self.end);
-        }
-        Some(piece)
+        let piece = self.next_with_end().await?;
+        Some(piece.map(|piece| self.without_end(piece)))
     }
 
-    async fn next_with_end(&mut self) -> Option<io::Result<Vec<u8>>> {
-        if self.has_failed {
-            return None;
+    async fn next_with_end(&mut self) -> Piece {
+        #[cfg(feature = "futures-core")]
+        if let Some(lent) = &mut self.lent {
+            let piece = lent.reading.as_mut().await;
+            return self.end_loan(piece);
         }
-        let mut piece = Vec::new();
-        let read = self.reader.read_until(self.end, &mut piece).await;
-        self.has_failed = read.is_err();
-        match read {
-            Ok(0) => None,
-            read => Some(read.map(|_| piece)),
-        }
+        let reader = self.reader.as_mut().filter(|_| !self.has_failed)?;
+        let piece = read_piece(reader, self.end).await;
+        self.note(piece)
     }
+}
 
-    /// Gives the reader back.
-    pub fn into_inner(self) -> R {
-        self.reader
+pub(super) async fn read_piece(reader: &mut impl BufRead, end: u8) -> Piece {
+    let mut piece = Vec::new();
+    match reader.read_until(end, &mut piece).await {
+        Ok(0) => None,
+        read => Some(read.map(|_| piece)),
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for Split<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reader, end, has_failed, .. } = self;
+        f.debug_struct("Split").field("reader", reader).field("end", end).field("has_failed", has_failed).finish()
     }
 }
 
 /// The lines of a [`BufRead`], see [`BufRead::lines`].
 #[derive(Debug)]
 pub struct Lines<R> {
-    pieces: Split<R>,
+    pub(super) pieces: Split<R>,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -389,14 +432,16 @@ impl<R: BufRead> Lines<R> {
     pub async fn next(&mut self) -> Option<io::Result<String>> {
         Some(self.pieces.next_with_end().await?.and_then(to_line))
     }
+}
 
+impl<R> Lines<R> {
     /// Gives the reader back.
     pub fn into_inner(self) -> R {
         self.pieces.into_inner()
     }
 }
 
-fn to_line(piece: Vec<u8>) -> io::Result<String> {
+pub(super) fn to_line(piece: Vec<u8>) -> io::Result<String> {
     String::from_utf8(piece).map(without_end).map_err(|error| invalid_text(error.utf8_error()))
 }
 

@@ -1,50 +1,14 @@
 //! The traits of the `futures-io` crate.
-//!
-//! A poll has no future of its own in which it could stand in line, so its place is in the descriptor: one a direction,
-//! and the last task that polled is woken.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::Async;
-use crate::reactor::{Direction, Wait};
-use crate::runtime::poll_leaf;
-
-/// The places in line of those who poll without a future.
-#[derive(Default)]
-pub(super) struct Slots {
-    read: RefCell<Option<Wait>>,
-    write: RefCell<Option<Wait>>,
-}
-
-impl<T: AsFd> Async<T> {
-    /// An operation without a future.
-    pub(crate) fn poll_operate<R>(
-        &self,
-        direction: Direction,
-        cx: &mut Context<'_>,
-        mut operation: impl FnMut(&Self) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        let slot = match direction {
-            Direction::Read => &self.slots.read,
-            Direction::Write => &self.slots.write,
-        };
-        let describe = || direction.describe(self.as_fd().as_raw_fd());
-        poll_leaf(cx, describe, |cx| {
-            // The operation is foreign code, so the place is taken out meanwhile.
-            let mut wait = slot.take();
-            let polled = self.poll_operation(direction, &mut wait, cx, &mut operation);
-            let before = slot.replace(wait);
-            drop(before);
-            polled
-        })
-    }
-}
+use crate::reactor::Direction;
 
 impl<T: AsFd> AsyncRead for &Async<T>
 where

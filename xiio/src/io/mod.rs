@@ -22,6 +22,8 @@
 //! What has to wait outside of a runtime panics.
 //!
 //! # Features
+//! `futures-core`: [`Lines`] and [`Split`] are streams.
+//!
 //! `futures-io`: `Async`, the streams of [`net`](crate::net) and their halves have the traits of the `futures-io` crate. There the
 //! last task that polled a direction is woken.
 //!
@@ -37,8 +39,11 @@ mod dynamic;
 #[cfg(feature = "futures-io")]
 mod futures;
 mod nonblocking;
+mod polled;
 mod readiness;
 mod std_types;
+#[cfg(feature = "futures-core")]
+mod stream;
 mod traits;
 mod unchanged;
 
@@ -54,4 +59,4 @@ pub use unchanged::Unchanged;
 
 #[cfg(feature = "futures-io")]
 pub(crate) use futures::delegate;
-pub(crate) use readiness::Readiness;
+pub(crate) use readiness::{Readiness, poll_ready};

@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::polled::Slots;
 use super::readiness::{readable, writable};
 use crate::reactor::{Direction, Source, Wait};
 use crate::runtime::{Runtime, poll_leaf};
@@ -61,8 +62,7 @@ pub struct Async<T> {
     ///
     /// Invariant: not borrowed while anything but this file runs.
     source: RefCell<Option<Source>>,
-    #[cfg(feature = "futures-io")]
-    pub(super) slots: super::futures::Slots,
+    pub(super) slots: Slots,
     inner: T,
 }
 
@@ -81,12 +81,7 @@ impl<T: AsFd> Async<T> {
 
     /// Takes a descriptor that is non-blocking already.
     pub(crate) fn from_nonblocking(inner: T) -> Self {
-        Self {
-            source: RefCell::default(),
-            #[cfg(feature = "futures-io")]
-            slots: super::futures::Slots::default(),
-            inner,
-        }
+        Self { source: RefCell::default(), slots: Slots::default(), inner }
     }
 
     /// The descriptor.
@@ -98,10 +93,7 @@ impl<T: AsFd> Async<T> {
     /// must be non-blocking.
     pub fn get_mut(&mut self) -> &mut T {
         self.source = RefCell::default();
-        #[cfg(feature = "futures-io")]
-        {
-            self.slots = super::futures::Slots::default();
-        }
+        self.slots = Slots::default();
         &mut self.inner
     }
 
@@ -124,12 +116,7 @@ impl<T: AsFd> Async<T> {
 
     /// The same descriptor in another type, with its registration.
     pub(crate) fn map<U>(self, into: impl FnOnce(T) -> U) -> Async<U> {
-        Async {
-            source: self.source,
-            #[cfg(feature = "futures-io")]
-            slots: self.slots,
-            inner: into(self.inner),
-        }
+        Async { source: self.source, slots: self.slots, inner: into(self.inner) }
     }
 
     /// Waits until it is readable: there is data, the end of the file, or an error to fetch.
@@ -249,8 +236,21 @@ impl<T: AsFd> Async<T> {
         }
     }
 
+    /// An operation as a leaf, whose place in line the caller keeps between its polls and drops before the descriptor.
+    #[inline]
+    pub(crate) fn poll_operate_at<R>(
+        &self,
+        direction: Direction,
+        wait: &mut Option<Wait>,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(&Self) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let describe = || direction.describe(self.inner.as_fd().as_raw_fd());
+        poll_leaf(cx, describe, |cx| self.poll_operation(direction, wait, cx, &mut operation))
+    }
+
     /// Tries until it is done or would block; then `wait` stands in line for the next event.
-    pub(super) fn poll_operation<R>(
+    fn poll_operation<R>(
         &self,
         direction: Direction,
         wait: &mut Option<Wait>,
@@ -358,7 +358,6 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         let Self { io, direction, wait, operation } = &mut *self;
-        let fd = io.inner.as_fd();
-        poll_leaf(cx, || direction.describe(fd.as_raw_fd()), |cx| io.poll_operation(*direction, wait, cx, operation))
+        io.poll_operate_at(*direction, wait, cx, operation)
     }
 }

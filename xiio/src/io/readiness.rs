@@ -195,41 +195,43 @@ impl<'fd> Readiness<'fd> {
 
     /// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise.
     pub(crate) fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.ask_or_wait(cx) {
-            Ok(true) => {
-                self.waiting = None;
-                Poll::Ready(Ok(()))
-            }
-            Ok(false) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        poll_ready(self.fd, self.direction, self.is_beside_tasks, &mut self.waiting, cx)
     }
+}
 
-    fn ask_or_wait(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.is_ready_now()? {
-            return Ok(true);
+/// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise, at the place that the caller keeps
+/// between its polls and drops before the descriptor.
+pub(crate) fn poll_ready(
+    fd: BorrowedFd<'_>,
+    direction: Direction,
+    is_beside_tasks: bool,
+    waiting: &mut Option<Wait>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    if is_ready_now(fd, direction)? {
+        *waiting = None;
+        return Poll::Ready(Ok(()));
+    }
+    Runtime::with(|runtime| {
+        let is_registered = waiting.as_ref().is_some_and(|wait| wait.belongs_to(runtime.reactor()));
+        if !is_registered {
+            // Registering reports what has become ready meanwhile: an edge-triggered descriptor begins with an event.
+            let source = runtime.reactor().watch(fd, direction)?;
+            if is_beside_tasks {
+                source.set_beside_tasks();
+            }
+            *waiting = Some(source.wait(direction));
         }
-        Runtime::with(|runtime| {
-            let is_registered = self.waiting.as_ref().is_some_and(|wait| wait.belongs_to(runtime.reactor()));
-            if !is_registered {
-                // Registering reports what has become ready meanwhile: an edge-triggered descriptor begins with an event.
-                let source = runtime.reactor().watch(self.fd, self.direction)?;
-                if self.is_beside_tasks {
-                    source.set_beside_tasks();
-                }
-                self.waiting = Some(source.wait(self.direction));
-            }
-            if let Some(wait) = &mut self.waiting {
-                wait.register(cx);
-            }
-            Ok(false)
-        })
-    }
+        if let Some(wait) = waiting {
+            wait.register(cx);
+        }
+        Poll::Pending
+    })
+}
 
-    fn is_ready_now(&self) -> io::Result<bool> {
-        sys::fd::is_ready(self.fd, self.direction)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot watch fd {}: {error}", self.fd.as_raw_fd())))
-    }
+fn is_ready_now(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
+    sys::fd::is_ready(fd, direction)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot watch fd {}: {error}", fd.as_raw_fd())))
 }
 
 impl Future for Readiness<'_> {

@@ -1,11 +1,16 @@
 //! The clients of a listener.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::{TcpListener, TcpStream, UnixListener, UnixStream};
+use crate::reactor::Wait;
 use crate::sys::socket;
-use crate::time::{now, sleep_until};
+use crate::time::{Sleep, now, sleep_until};
 
 /// How long a listener rests when the system has no descriptor or no memory for a client.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -31,62 +36,102 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// }
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-#[derive(Debug)]
 pub struct Incoming<'a, L> {
     listener: &'a L,
     /// There after an attempt that failed: the next one would at once. An instant, as who gives up the wait and comes again
     /// has waited as well.
     not_before: Option<Instant>,
+    /// For those who poll without a future.
+    #[cfg(feature = "futures-core")]
+    place: Place,
+}
+
+/// Where the wait for a client stands.
+#[derive(Default)]
+struct Place {
+    pause: Option<Sleep>,
+    in_line: Option<Wait>,
 }
 
 impl<'a, L> Incoming<'a, L> {
     pub(super) fn new(listener: &'a L) -> Self {
-        Self { listener, not_before: None }
+        Self {
+            listener,
+            not_before: None,
+            #[cfg(feature = "futures-core")]
+            place: Place::default(),
+        }
     }
 
-    async fn next_by<S>(&mut self, accept: impl AsyncFn(&L) -> io::Result<S>) -> io::Result<S> {
-        loop {
-            if let Some(instant) = self.not_before {
-                sleep_until(instant).await;
-            }
-            match accept(self.listener).await {
-                Err(error) if socket::is_of_client(&error) => {}
-                result => {
-                    self.not_before = result.is_err().then(|| now() + PAUSE);
-                    return result;
-                }
+    async fn next_by<S>(
+        &mut self,
+        accept: impl Fn(&L, &mut Option<Wait>, &mut Context<'_>) -> Poll<io::Result<S>>,
+    ) -> io::Result<S> {
+        let mut place = Place::default();
+        poll_fn(|cx| poll_by(self.listener, &mut self.not_before, &mut place, &accept, cx)).await
+    }
+}
+
+/// The next client, or an error that concerns all of them.
+fn poll_by<L, S>(
+    listener: &L,
+    not_before: &mut Option<Instant>,
+    place: &mut Place,
+    accept: impl Fn(&L, &mut Option<Wait>, &mut Context<'_>) -> Poll<io::Result<S>>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<S>> {
+    loop {
+        if let Some(instant) = *not_before {
+            ready!(Pin::new(place.pause.get_or_insert_with(|| sleep_until(instant))).poll(cx));
+            (*not_before, place.pause) = (None, None);
+        }
+        match ready!(accept(listener, &mut place.in_line, cx)) {
+            Err(error) if socket::is_of_client(&error) => {}
+            result => {
+                *not_before = result.is_err().then(|| now() + PAUSE);
+                return Poll::Ready(result);
             }
         }
     }
 }
 
-impl Incoming<'_, TcpListener> {
-    /// Waits for the next client. Never `None`.
-    ///
-    /// # Errors
-    /// What `accept(2)` reports, except what concerns a single client that is gone. After an error there is a short pause before the next
-    /// attempt, so a loop that goes on does not spin. See the [room](super).
-    ///
-    /// # Cancellation
-    /// No client is lost.
-    pub async fn next(&mut self) -> Option<io::Result<TcpStream>> {
-        Some(self.next_by(async |listener| listener.accept().await.map(|(client, _)| client)).await)
+impl<L: fmt::Debug> fmt::Debug for Incoming<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("listener", self.listener).finish_non_exhaustive()
     }
 }
 
-impl Incoming<'_, UnixListener> {
-    /// Waits for the next client. Never `None`.
-    ///
-    /// # Errors
-    /// What `accept(2)` reports, except what concerns a single client that is gone. After an error there is a short pause before the next
-    /// attempt, so a loop that goes on does not spin. See the [room](super).
-    ///
-    /// # Cancellation
-    /// No client is lost.
-    pub async fn next(&mut self) -> Option<io::Result<UnixStream>> {
-        Some(self.next_by(async |listener| listener.accept().await.map(|(client, _)| client)).await)
-    }
+macro_rules! clients {
+    ($listener:ident gives $stream:ident) => {
+        impl Incoming<'_, $listener> {
+            /// Waits for the next client. Never `None`.
+            ///
+            /// # Errors
+            /// What `accept(2)` reports, except what concerns a single client that is gone. After an error there is a short pause before the
+            /// next attempt, so a loop that goes on does not spin. See the [room](super).
+            ///
+            /// # Cancellation
+            /// No client is lost.
+            pub async fn next(&mut self) -> Option<io::Result<$stream>> {
+                Some(self.next_by($listener::poll_client).await)
+            }
+        }
+
+        /// The clients, see [`Incoming::next`].
+        #[cfg(feature = "futures-core")]
+        impl futures_core::Stream for Incoming<'_, $listener> {
+            type Item = io::Result<$stream>;
+
+            fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+                let Self { listener, not_before, place } = &mut *self;
+                poll_by(*listener, not_before, place, $listener::poll_client, cx).map(Some)
+            }
+        }
+    };
 }
+
+clients!(TcpListener gives TcpStream);
+clients!(UnixListener gives UnixStream);
 
 #[cfg(test)]
 mod tests {
@@ -97,9 +142,9 @@ mod tests {
     /// What comes of attempts that fail so, one after the other, and then give a client.
     fn next_after<const N: usize>(failures: [i32; N]) -> Result<&'static str, Option<i32>> {
         let failures = RefCell::new(failures.into_iter());
-        let accept = async |(): &()| match failures.borrow_mut().next() {
-            Some(code) => Err(io::Error::from_raw_os_error(code)),
-            None => Ok("a client"),
+        let accept = |(): &(), _: &mut Option<Wait>, _: &mut Context<'_>| match failures.borrow_mut().next() {
+            Some(code) => Poll::Ready(Err(io::Error::from_raw_os_error(code))),
+            None => Poll::Ready(Ok("a client")),
         };
         crate::run(Incoming::new(&()).next_by(accept)).map_err(|error| error.raw_os_error())
     }

@@ -73,6 +73,7 @@ mod connect;
 mod futures_io_tests;
 mod halves;
 mod incoming;
+mod interest;
 mod tcp;
 mod udp;
 mod unix;
@@ -80,6 +81,7 @@ mod unix;
 pub use addr::{ToSocketAddrs, lookup_host};
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use incoming::Incoming;
+pub use interest::Interest;
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixListener, UnixStream};
@@ -124,6 +126,25 @@ macro_rules! socket {
             }
         }
 
+        /// Takes a socket whatever it was made by; it becomes non-blocking.
+        impl TryFrom<std::os::fd::OwnedFd> for $socket {
+            type Error = std::io::Error;
+
+            fn try_from(socket: std::os::fd::OwnedFd) -> std::io::Result<Self> {
+                <$std>::from(socket).try_into()
+            }
+        }
+
+        /// Gives the descriptor away, blocking again.
+        impl From<$socket> for std::os::fd::OwnedFd {
+            fn from(socket: $socket) -> Self {
+                let socket = socket.io.into_inner();
+                // Fails only for what is no open file.
+                let _ = socket.set_nonblocking(false);
+                socket.into()
+            }
+        }
+
         impl std::os::fd::AsFd for $socket {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.io.as_fd()
@@ -163,6 +184,93 @@ macro_rules! socket {
             /// Nothing is written.
             pub async fn writable(&self) -> std::io::Result<()> {
                 self.io.writable().await
+            }
+
+            /// Waits until it is ready for some of `interest`, and says for which.
+            ///
+            /// # Errors
+            /// What `epoll_ctl(2)` reports.
+            ///
+            /// # Cancellation
+            /// Nothing is taken or written.
+            pub async fn ready(&self, interest: crate::net::Interest) -> std::io::Result<crate::net::Interest> {
+                interest.wait(std::os::fd::AsFd::as_fd(self)).await
+            }
+
+            /// [`Self::readable`] for hand-written futures. Of several tasks that poll, the last one is woken.
+            ///
+            /// # Errors
+            /// What `epoll_ctl(2)` reports.
+            pub fn poll_readable(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+                self.io.poll_readable(cx)
+            }
+
+            /// [`Self::writable`] for hand-written futures. Of several tasks that poll, the last one is woken.
+            ///
+            /// # Errors
+            /// What `epoll_ctl(2)` reports.
+            pub fn poll_writable(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+                self.io.poll_writable(cx)
+            }
+
+            /// Calls `operation` now, and again whenever the socket has become readable, until it gives something else than
+            /// `WouldBlock`: for what libraries do with a socket. See [`Async::read_with`](crate::io::Async::read_with).
+            ///
+            /// # Errors
+            /// What `operation` gives, except `WouldBlock` and `Interrupted`; and what `epoll_ctl(2)` reports.
+            ///
+            /// # Cancellation
+            /// `operation` is called no more.
+            pub async fn read_with<R>(&self, operation: impl FnMut(&$std) -> std::io::Result<R>) -> std::io::Result<R> {
+                self.io.read_with(operation).await
+            }
+
+            /// Calls `operation` now, and again whenever the socket has become writable, until it gives something else than
+            /// `WouldBlock`. See [`Async::write_with`](crate::io::Async::write_with).
+            ///
+            /// # Errors
+            /// What `operation` gives, except `WouldBlock` and `Interrupted`; and what `epoll_ctl(2)` reports.
+            ///
+            /// # Cancellation
+            /// `operation` is called no more.
+            pub async fn write_with<R>(
+                &self,
+                operation: impl FnMut(&$std) -> std::io::Result<R>,
+            ) -> std::io::Result<R> {
+                self.io.write_with(operation).await
+            }
+
+            /// [`Self::read_with`] for hand-written futures. Of several tasks that poll, the last one is woken.
+            ///
+            /// # Errors
+            /// Those of [`Self::read_with`].
+            pub fn poll_read_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                operation: impl FnMut(&$std) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_read_with(cx, operation)
+            }
+
+            /// [`Self::write_with`] for hand-written futures. Of several tasks that poll, the last one is woken.
+            ///
+            /// # Errors
+            /// Those of [`Self::write_with`].
+            pub fn poll_write_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                operation: impl FnMut(&$std) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_write_with(cx, operation)
+            }
+
+            /// Another descriptor of the same socket. What is read or taken by one is gone for the other.
+            ///
+            /// # Errors
+            /// What `fcntl(2)` reports.
+            pub fn try_clone(&self) -> std::io::Result<Self> {
+                let clone = crate::sys::call(crate::sys::Call::Make, || self.io.get_ref().try_clone())?;
+                Ok(Self { io: crate::io::Async::from_nonblocking(clone) })
             }
         }
     };
@@ -241,6 +349,38 @@ macro_rules! stream {
                 crate::net::halves::into_split(self, |stream| stream.shutdown(std::net::Shutdown::Write))
             }
 
+            /// Reads once into `buf` what is there, without waiting.
+            ///
+            /// # Errors
+            /// `WouldBlock` when there is nothing; otherwise those of [`Read::read`](crate::io::Read::read).
+            pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                if buf.is_empty() { Ok(0) } else { $recv(&self.io, buf) }
+            }
+
+            /// As [`Self::try_read`], filling one buffer after the other.
+            ///
+            /// # Errors
+            /// As [`Self::try_read`].
+            pub fn try_read_vectored(&self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                if bufs.iter().all(|buf| buf.is_empty()) { Ok(0) } else { $recv_vectored(&self.io, bufs) }
+            }
+
+            /// Writes once from `buf` what there is room for, without waiting.
+            ///
+            /// # Errors
+            /// `WouldBlock` when there is none; otherwise those of [`Write::write`](crate::io::Write::write).
+            pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
+                $send(&self.io, buf)
+            }
+
+            /// As [`Self::try_write`], from one buffer after the other.
+            ///
+            /// # Errors
+            /// As [`Self::try_write`].
+            pub fn try_write_vectored(&self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                $send_vectored(&self.io, bufs)
+            }
+
             /// Ends the direction to write. A stream that is not connected any more has ended already.
             fn end_writing(&self) -> std::io::Result<()> {
                 match self.shutdown(std::net::Shutdown::Write) {
@@ -316,4 +456,34 @@ macro_rules! stream {
     };
 }
 
-use {as_in_std, socket, stream};
+/// What datagrams are moved by, for those who do not wait and for hand-written futures.
+macro_rules! without_waiting {
+    (@read) => { crate::reactor::Direction::Read };
+    (@write) => { crate::reactor::Direction::Write };
+    ($($(#[$doc:meta])* $direction:ident fn $attempt:ident / $poll:ident = $name:ident($($arg:ident: $type:ty),*) -> $output:ty;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// `WouldBlock` when it would have to wait; otherwise what the system reports.
+            pub fn $attempt(&self $(, $arg: $type)*) -> std::io::Result<$output> {
+                self.io.get_ref().$name($($arg),*)
+            }
+
+            /// The same for hand-written futures, which wait. Of several tasks that poll a direction, the last one is woken.
+            ///
+            /// # Errors
+            /// What the system reports.
+            pub fn $poll(
+                &self,
+                cx: &mut std::task::Context<'_>
+                $(, $arg: $type)*
+            ) -> std::task::Poll<std::io::Result<$output>> {
+                let direction = without_waiting!(@$direction);
+                self.io.poll_operate(direction, cx, |io| io.get_ref().$name($($arg),*))
+            }
+        )*
+    };
+}
+
+use {as_in_std, socket, stream, without_waiting};

@@ -3,12 +3,13 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::addr::{ToSocketAddrs, first, resolve};
 use super::{Incoming, as_in_std, connect, socket, stream};
 use crate::io::Async;
-use crate::reactor::Direction;
+use crate::reactor::{Direction, Wait};
 use crate::sys::{Call, call, socket as sys};
 
 /// How many clients may wait to be accepted; the system may allow less.
@@ -57,8 +58,19 @@ impl TcpListener {
     /// # Cancellation
     /// No client is lost.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (client, addr) = self.io.operate(Direction::Read, |io| sys::accept(io.as_fd())).await?;
-        Ok((TcpStream::from_async(Async::from_nonblocking(client.into())), addr))
+        self.io.operate(Direction::Read, accept).await
+    }
+
+    /// [`TcpListener::accept`] for hand-written futures. Of several tasks that poll, the last one is woken.
+    ///
+    /// # Errors
+    /// Those of [`TcpListener::accept`].
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        self.io.poll_operate(Direction::Read, cx, accept)
+    }
+
+    pub(super) fn poll_client(&self, place: &mut Option<Wait>, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        self.io.poll_operate_at(Direction::Read, place, cx, accept).map_ok(|(client, _)| client)
     }
 
     /// The clients, one after the other, for a loop that survives what may happen to them.
@@ -191,6 +203,11 @@ impl TcpStream {
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         sys::set_linger(self.as_fd(), linger)
     }
+}
+
+fn accept(io: &Async<net::TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    let (client, addr) = sys::accept(io.as_fd())?;
+    Ok((TcpStream::from_async(Async::from_nonblocking(client.into())), addr))
 }
 
 fn recv(io: &Async<net::TcpStream>, buf: &mut [u8]) -> io::Result<usize> {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::addr::{ToSocketAddrs, first, resolve_one};
-use super::{as_in_std, socket};
+use super::{as_in_std, socket, without_waiting};
 use crate::io::Async;
 use crate::sys::{Call, call};
 
@@ -129,6 +129,19 @@ impl UdpSocket {
     /// Nothing has been sent.
     pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.io.write_with(|socket| socket.send(buf)).await
+    }
+
+    without_waiting! {
+        /// Receives a datagram that is there.
+        read fn try_recv / poll_recv = recv(buf: &mut [u8]) -> usize;
+        /// Receives a datagram that is there, and tells the address it is from.
+        read fn try_recv_from / poll_recv_from = recv_from(buf: &mut [u8]) -> (usize, SocketAddr);
+        /// Shows a datagram that is there, and tells the address it is from.
+        read fn try_peek_from / poll_peek_from = peek_from(buf: &mut [u8]) -> (usize, SocketAddr);
+        /// Sends a datagram to the connected address.
+        write fn try_send / poll_send = send(buf: &[u8]) -> usize;
+        /// Sends a datagram to an address.
+        write fn try_send_to / poll_send_to = send_to(buf: &[u8], addr: SocketAddr) -> usize;
     }
 
     as_in_std! {

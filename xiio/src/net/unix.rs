@@ -5,12 +5,13 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::tcp::{BACKLOG, send, send_vectored};
-use super::{Incoming, as_in_std, socket, stream};
+use super::{Incoming, as_in_std, socket, stream, without_waiting};
 use crate::io::Async;
-use crate::reactor::Direction;
+use crate::reactor::{Direction, Wait};
 use crate::sys::{Call, call, socket as sys};
 use crate::time::sleep;
 
@@ -71,8 +72,19 @@ impl UnixListener {
     /// # Cancellation
     /// No client is lost.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (client, addr) = self.io.read_with(|listener| call(Call::Make, || listener.accept())).await?;
-        Ok((client.try_into()?, addr))
+        self.io.operate(Direction::Read, accept).await
+    }
+
+    /// [`UnixListener::accept`] for hand-written futures. Of several tasks that poll, the last one is woken.
+    ///
+    /// # Errors
+    /// Those of [`UnixListener::accept`].
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(UnixStream, SocketAddr)>> {
+        self.io.poll_operate(Direction::Read, cx, accept)
+    }
+
+    pub(super) fn poll_client(&self, place: &mut Option<Wait>, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
+        self.io.poll_operate_at(Direction::Read, place, cx, accept).map_ok(|(client, _)| client)
     }
 
     /// The clients, one after the other, for a loop that survives what may happen to them.
@@ -171,6 +183,11 @@ async fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         }
         pause = (pause * 2).min(longest);
     }
+}
+
+fn accept(io: &Async<net::UnixListener>) -> io::Result<(UnixStream, SocketAddr)> {
+    let (client, addr) = call(Call::Make, || io.get_ref().accept())?;
+    Ok((client.try_into()?, addr))
 }
 
 fn recv(io: &Async<net::UnixStream>, buf: &mut [u8]) -> io::Result<usize> {
@@ -323,6 +340,23 @@ impl UnixDatagram {
     /// Nothing has been sent.
     pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.io.write_with(|socket| socket.send(buf)).await
+    }
+
+    without_waiting! {
+        /// Receives a datagram that is there.
+        read fn try_recv / poll_recv = recv(buf: &mut [u8]) -> usize;
+        /// Receives a datagram that is there, and tells the address it is from.
+        read fn try_recv_from / poll_recv_from = recv_from(buf: &mut [u8]) -> (usize, SocketAddr);
+        /// Sends a datagram to the connected socket.
+        write fn try_send / poll_send = send(buf: &[u8]) -> usize;
+    }
+
+    /// Sends a datagram to the socket at a path, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the queue there is full; otherwise what `sendto(2)` reports.
+    pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
+        self.io.get_ref().send_to(buf, path)
     }
 
     as_in_std! {
