@@ -35,6 +35,7 @@ mod adapters;
 mod buf_writer;
 mod buffered;
 mod copy;
+mod duplex;
 mod dynamic;
 #[cfg(feature = "futures-io")]
 mod futures;
@@ -51,6 +52,7 @@ pub use adapters::{Chain, Take};
 pub use buf_writer::BufWriter;
 pub use buffered::{BufRead, BufReader, Lines, Split};
 pub use copy::{copy, copy_bidirectional};
+pub use duplex::{DuplexStream, duplex};
 pub use dynamic::{DynRead, DynReadWrite, DynWrite};
 pub use nonblocking::Async;
 pub use readiness::{read, readable, writable, write, write_all};
