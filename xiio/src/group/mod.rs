@@ -32,4 +32,4 @@ pub(crate) use plain::new_group;
 pub use fallible::{Failure, GroupError, TryTaskGroup};
 pub use plain::TaskGroup;
 pub use remote::Remote;
-pub use task::{CancelOnDrop, CancelTask, Outcome, Task};
+pub use task::{CancelOnDrop, CancelTask, Canceller, Outcome, Task};

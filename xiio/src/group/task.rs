@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use crate::error::Cancelled;
 use crate::report::spawned_at;
 use crate::runtime::poll_leaf;
-use crate::task::Handle;
+use crate::task::{CancellerRef, Handle};
 
 /// A task of a group, to be awaited for its output.
 ///
@@ -63,6 +63,24 @@ impl<T> Task<T> {
     pub fn cancel(self) -> CancelTask<T> {
         self.begin_cancel();
         CancelTask { task: self }
+    }
+
+    /// A handle that can cancel the task, for those who do not wait for it. It may be cloned, so several can.
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         let ticker = tg.spawn(std::future::pending::<()>());
+    ///         let (one, other) = (ticker.canceller(), ticker.canceller());
+    ///         tg.spawn(async move { one.cancel() });
+    ///         tg.spawn(async move { other.cancel() });
+    ///         assert!(ticker.outcome().await.is_err());
+    ///     });
+    /// });
+    /// ```
+    pub fn canceller(&self) -> Canceller {
+        Canceller { task: self.handle.as_ref().map(Handle::canceller) }
     }
 
     /// Ties the task to a guard: when that is dropped the task is cancelled, and its group waits for the cleanup.
@@ -203,6 +221,39 @@ impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let location = self.handle.as_ref().map(Handle::location);
         f.debug_struct("Task").field("location", &location).field("is_finished", &self.is_finished()).finish()
+    }
+}
+
+/// Cancels a task, see [`Task::canceller`].
+///
+/// Dropping it changes nothing. The group of the task waits for its cleanup; who wants to be told awaits
+/// [`Task::outcome`]. It stays on the thread of the task.
+#[derive(Clone)]
+pub struct Canceller {
+    /// `None` for a task that was refused because its group had ended.
+    task: Option<CancellerRef>,
+}
+
+impl Canceller {
+    /// Cancels the task, unless it has ended. Again is as once.
+    #[doc(alias("abort"))]
+    pub fn cancel(&self) {
+        if let Some(task) = &self.task {
+            task.cancel();
+        }
+    }
+
+    /// Whether the task has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(CancellerRef::is_done)
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let location = self.task.as_ref().map(CancellerRef::location);
+        f.debug_struct("Canceller").field("location", &location).field("is_finished", &self.is_finished()).finish()
     }
 }
 

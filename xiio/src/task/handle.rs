@@ -83,16 +83,62 @@ impl<T> Handle<T> {
 
     /// Asks the set to cancel the task when it is polled next.
     pub(crate) fn cancel(&self) {
-        let header = self.task.header();
-        if header.has(DONE) {
-            return;
-        }
-        // SAFETY: the task is not done, so its set is alive.
-        let core = unsafe { header.core.get().as_ref() };
-        if let Some(depth) = core.depth_if_polling(self.task) {
-            unwind::freeze(depth);
-        }
-        core.doom_one(self.task);
+        cancel(self.task);
+    }
+
+    /// The right to cancel the task, and no more.
+    pub(crate) fn canceller(&self) -> Canceller {
+        self.task.clone_ref();
+        Canceller { task: self.task }
+    }
+}
+
+fn cancel(task: TaskRef) {
+    let header = task.header();
+    if header.has(DONE) {
+        return;
+    }
+    // SAFETY: the task is not done, so its set is alive.
+    let core = unsafe { header.core.get().as_ref() };
+    if let Some(depth) = core.depth_if_polling(task) {
+        unwind::freeze(depth);
+    }
+    core.doom_one(task);
+}
+
+/// Counts its task, and may cancel it. Knows nothing of the output.
+///
+/// Not `Send`: the header's cells belong to the home thread.
+pub(crate) struct Canceller {
+    task: TaskRef,
+}
+
+impl Canceller {
+    /// Whether the task has ended, with or without an output.
+    pub(crate) fn is_done(&self) -> bool {
+        self.task.header().has(DONE)
+    }
+
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.task.header().location
+    }
+
+    /// Asks the set to cancel the task when it is polled next.
+    pub(crate) fn cancel(&self) {
+        cancel(self.task);
+    }
+}
+
+impl Clone for Canceller {
+    fn clone(&self) -> Self {
+        self.task.clone_ref();
+        Self { task: self.task }
+    }
+}
+
+impl Drop for Canceller {
+    fn drop(&mut self) {
+        self.task.drop_ref();
     }
 }
 

@@ -39,6 +39,6 @@ pub(crate) mod schedule;
 mod set;
 mod waker;
 
-pub(crate) use handle::Handle;
+pub(crate) use handle::{Canceller as CancellerRef, Handle};
 pub(crate) use home::Home;
 pub(crate) use set::{Ended, Members, Polled, Reaction, TaskSet};
