@@ -32,7 +32,7 @@
 //! |---|---|
 //! | a program, a test | [`main`], [`test`](macro@test), or [`run`] |
 //! | things side by side | [`task_group!`], [`try_task_group!`] |
-//! | all, the first, each as it comes | [`gather`], [`try_gather`], [`race`](race()), [`as_completed`]; of different types [`join!`], [`try_join!`], [`race!`] |
+//! | all, the first, each as it comes | [`gather`], [`try_gather`], [`race`](race()), [`race_ok`], [`as_completed`], [`Outputs`]; of different types [`join!`], [`try_join!`], [`race!`] |
 //! | a limit of time | [`timeout`], [`deadline`], the options `timeout` and `deadline` |
 //! | cleanup that awaits | [`bracket`], [`shield`], [`TaskGroup::defer`] |
 //! | time | [`sleep`], [`sleep_until`], [`interval`], [`yield_now`] |
@@ -174,12 +174,14 @@ pub mod guide;
 pub mod __private;
 
 pub use combine::{
-    AsCompleted, Completed, as_completed, bracket, branch, catch_panic, cooperative, deadline, gather, race, shield,
-    timeout, try_gather,
+    AsCompleted, Completed, Outputs, as_completed, bracket, branch, catch_panic, cooperative, deadline, gather, race,
+    race_ok, shield, timeout, try_gather,
 };
 pub use condition::{Condition, Ready};
 pub use error::{Cancelled, Elapsed, GroupEnded, Panic};
-pub use group::{CancelOnDrop, CancelTask, Failure, GroupError, Outcome, Remote, Task, TaskGroup, TryTaskGroup};
+pub use group::{
+    CancelOnDrop, CancelTask, Canceller, Failure, GroupError, Outcome, Remote, Task, TaskGroup, TryTaskGroup,
+};
 pub use io::{read, readable, writable, write, write_all};
 #[cfg(target_os = "linux")]
 pub use process::run_process;

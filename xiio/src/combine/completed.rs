@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use crate::report::{Held, waking};
+use crate::report::{Held, wake_all};
 use crate::runtime::poll_leaf;
 use crate::task_group;
 use crate::time::yield_now;
@@ -123,29 +123,130 @@ where
     }
 }
 
-/// The outputs that have come, and who waits for the next.
-struct Outputs<T> {
+/// The outputs of tasks, in the order of completion: [`as_completed`] for tasks that spawn more of them.
+///
+/// [`Outputs::give`] makes of a future one that leaves its output here. Who calls [`Outputs::next`] gets them one by one, and `None`
+/// when no such future is left. Declare it before the group whose tasks use it.
+///
+/// # Examples
+/// A crawler: each page leads to others.
+/// ```
+/// use xiio::{Outputs, task_group};
+///
+/// async fn links(page: u32) -> (u32, Vec<u32>) {
+///     (page, [2 * page, 2 * page + 1].into_iter().filter(|link| *link < 8).collect())
+/// }
+///
+/// let pages = xiio::run(async {
+///     let outputs = Outputs::new();
+///     task_group!(|tg| {
+///         tg.spawn(outputs.give(links(1)));
+///         let mut pages = Vec::new();
+///         while let Some((page, links_of_page)) = outputs.next().await {
+///             pages.push(page);
+///             for link in links_of_page {
+///                 tg.spawn(outputs.give(links(link)));
+///             }
+///         }
+///         pages
+///     })
+/// });
+/// assert_eq!(pages, [1, 2, 3, 4, 5, 6, 7]);
+/// ```
+#[doc(alias("FuturesUnordered", "JoinSet"))]
+pub struct Outputs<T> {
     queue: RefCell<VecDeque<Held<T>>>,
     n_workers: Cell<usize>,
-    consumer: Cell<Option<Held<Waker>>>,
+    /// Invariant: not borrowed while a waker is cloned, woken or dropped.
+    waiting: RefCell<Vec<Held<Waker>>>,
 }
 
 impl<T> Default for Outputs<T> {
     fn default() -> Self {
-        Self { queue: RefCell::default(), n_workers: Cell::new(0), consumer: Cell::new(None) }
+        Self::new()
     }
 }
 
 impl<T> Outputs<T> {
-    fn push(&self, output: T) {
-        self.queue.borrow_mut().push_back(Held::new(output));
-        self.wake_consumer();
+    /// No outputs, and nobody who will give any.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { queue: RefCell::default(), n_workers: Cell::new(0), waiting: RefCell::default() }
     }
 
-    fn wake_consumer(&self) {
-        if let Some(consumer) = self.consumer.take().and_then(|mut consumer| consumer.take()) {
-            waking(|| consumer.wake());
+    /// `future`, which leaves its output here. It counts from this call on as one that gives an output, until it has or is dropped.
+    pub fn give<F>(&self, future: F) -> impl Future<Output = ()> + use<'_, T, F>
+    where
+        F: IntoFuture<Output = T>,
+    {
+        let worker = Worker::new(self);
+        async move { worker.give(future.into_future().await) }
+    }
+
+    /// The next output, in the order of completion; `None` when nobody will give one.
+    ///
+    /// Several may wait. Each output is given once.
+    ///
+    /// # Cancellation
+    /// An output that was not given is given next time.
+    pub async fn next(&self) -> Option<T> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Outputs::next`] for hand-written futures.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        poll_leaf(
+            cx,
+            || "the next output of tasks".into(),
+            |cx| {
+                let found = self.find();
+                if found.is_ready() {
+                    return found;
+                }
+                self.wait(cx);
+                // The clone of a waker is user code, which may have given something.
+                self.find()
+            },
+        )
+    }
+
+    fn find(&self) -> Poll<Option<T>> {
+        let next = self.queue.borrow_mut().pop_front().and_then(|mut output| output.take());
+        if next.is_some() || self.n_workers.get() == 0 { Poll::Ready(next) } else { Poll::Pending }
+    }
+
+    fn wait(&self, cx: &mut Context<'_>) {
+        let will_wake = |waker: &Held<Waker>| waker.get().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !self.waiting.borrow().iter().any(will_wake) {
+            let waker = Held::new(cx.waker().clone());
+            self.waiting.borrow_mut().push(waker);
         }
+    }
+
+    fn push(&self, output: T) {
+        self.queue.borrow_mut().push_back(Held::new(output));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        wake_all(self.waiting.take().into_iter().filter_map(|mut waker| waker.take()));
+    }
+}
+
+impl<T> fmt::Debug for Outputs<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (n_ready, n_workers) = (self.queue.borrow().len(), self.n_workers.get());
+        f.debug_struct("Outputs").field("n_ready", &n_ready).field("n_workers", &n_workers).finish()
+    }
+}
+
+/// The outputs, see [`Outputs::next`].
+#[cfg(feature = "futures-core")]
+impl<T> futures_core::Stream for &Outputs<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        Outputs::poll_next(&self, cx)
     }
 }
 
@@ -168,8 +269,11 @@ impl<'a, T> Worker<'a, T> {
 
 impl<T> Drop for Worker<'_, T> {
     fn drop(&mut self) {
-        self.outputs.n_workers.set(self.outputs.n_workers.get() - 1);
-        self.outputs.wake_consumer();
+        let n_left = self.outputs.n_workers.get() - 1;
+        self.outputs.n_workers.set(n_left);
+        if n_left == 0 {
+            self.outputs.wake();
+        }
     }
 }
 
@@ -184,22 +288,7 @@ impl<T> Completed<'_, T> {
     /// # Cancellation
     /// An output that was not given is given next time.
     pub async fn next(&mut self) -> Option<T> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        poll_leaf(
-            cx,
-            || "the next output of `as_completed`".into(),
-            |cx| {
-                let next = self.outputs.queue.borrow_mut().pop_front().and_then(|mut output| output.take());
-                if next.is_some() || self.outputs.n_workers.get() == 0 {
-                    return Poll::Ready(next);
-                }
-                self.outputs.consumer.set(Some(Held::new(cx.waker().clone())));
-                Poll::Pending
-            },
-        )
+        self.outputs.next().await
     }
 }
 
@@ -208,8 +297,8 @@ impl<T> Completed<'_, T> {
 impl<T> futures_core::Stream for Completed<'_, T> {
     type Item = T;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        Completed::poll_next(&mut self, cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.outputs.poll_next(cx)
     }
 }
 

@@ -15,11 +15,11 @@ mod shield;
 
 pub use bracket::bracket;
 pub use caught::catch_panic;
-pub use completed::{AsCompleted, Completed, as_completed};
+pub use completed::{AsCompleted, Completed, Outputs, as_completed};
 pub use cooperative::cooperative;
 pub use gather::{gather, try_gather};
 pub use limit::{branch, deadline, timeout};
-pub use race::race;
+pub use race::{race, race_ok};
 pub use shield::shield;
 
 /// What the expansions of `join!`, `try_join!` and `race!` write.

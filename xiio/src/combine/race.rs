@@ -1,11 +1,11 @@
 //! Many futures, the first output.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::{IntoFuture, pending};
 use std::panic::Location;
 
 use crate::group::TryTaskGroup;
-use crate::report::drop_safely;
+use crate::report::{Held, drop_safely};
 use crate::{try_task_group, unwind};
 
 /// Runs futures side by side, gives the output of the first that ends, and cancels the others.
@@ -56,6 +56,69 @@ where
         pending::<()>().await;
     });
     winner.take().unwrap_or_else(|| unreachable!("the body of the group never ends"))
+}
+
+/// [`race`] for futures that may fail: gives the first `Ok`, and cancels the others; or all errors, in the order given.
+///
+/// An error is no end of the race: the others race on. Without racers there is no error either.
+///
+/// # Errors
+/// The error of every racer, when all have failed.
+///
+/// # Panics
+/// With the first panic of a racer.
+///
+/// # Cancellation
+/// All are cancelled, side by side; who cancels waits for their cleanup.
+///
+/// # Examples
+/// ```
+/// let parsed = xiio::run(xiio::race_ok(["one", "2"].map(|text| async { text.parse::<i32>() })));
+/// assert_eq!(parsed.unwrap(), 2);
+/// let errors = xiio::run(xiio::race_ok(["one", "two"].map(|text| async { text.parse::<i32>() }))).unwrap_err();
+/// assert_eq!(errors.len(), 2);
+/// ```
+#[doc(alias("select_ok"))]
+#[track_caller]
+pub fn race_ok<I, O, E>(futures: I) -> impl Future<Output = Result<O, Vec<E>>>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture<Output = Result<O, E>>,
+{
+    race_ok_at(futures, Location::caller())
+}
+
+async fn race_ok_at<I, O, E>(futures: I, location: &'static Location<'static>) -> Result<O, Vec<E>>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture<Output = Result<O, E>>,
+{
+    let mut winner = Winner(OnceCell::new());
+    // Each with its place in the order given.
+    let errors = RefCell::new(Vec::new());
+    let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+        tg.expect_winner();
+        for (place, future) in futures.into_iter().enumerate() {
+            let (winner, errors) = (&winner, &errors);
+            tg.spawn_at(
+                async move {
+                    match future.into_future().await {
+                        Ok(output) => winner.end(output),
+                        Err(error) => {
+                            errors.borrow_mut().push((place, Held::new(error)));
+                            Ok(())
+                        }
+                    }
+                },
+                location,
+            );
+        }
+    });
+    winner.take().ok_or_else(|| {
+        let mut errors = errors.take();
+        errors.sort_unstable_by_key(|(place, _)| *place);
+        errors.into_iter().filter_map(|(_, mut error)| error.take()).collect()
+    })
 }
 
 /// The error of the winner. The first `Err` of a group cancels the rest before any of them is polled again, which is what
