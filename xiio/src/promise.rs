@@ -12,7 +12,7 @@ use crate::report::wake_all;
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use crate::unwind::report_if_ran_on;
+use crate::unwind::Reached;
 
 /// A value that will be there some time. Clones are the same promise.
 ///
@@ -114,7 +114,7 @@ impl<T> Promise<T> {
     where
         T: Clone,
     {
-        WaitPromise { set: self.wait_set() }
+        WaitPromise { set: self.wait_set(), reached: Reached::default() }
     }
 
     /// Waits until the value is there.
@@ -212,15 +212,14 @@ impl<T> Drop for WaitSet<T> {
 #[must_use = "nothing is waited for unless this is awaited"]
 pub struct WaitPromise<T> {
     set: WaitSet<T>,
+    reached: Reached,
 }
 
 impl<T: Clone> Future for WaitPromise<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        if self.set.key.is_none() {
-            report_if_ran_on("promise");
-        }
+        self.reached.note("promise");
         let polled = poll_leaf(cx, || "a promise".into(), |cx| self.set.poll_set(cx));
         polled.map(|()| match self.set.promise.get() {
             Some(value) => value.clone(),

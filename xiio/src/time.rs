@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::runtime::{Runtime, is_over_outside, poll_leaf};
 use crate::sys;
 use crate::timer::TimerKey;
-use crate::unwind::{gate, report_if_ran_on};
+use crate::unwind::{Reached, gate};
 
 /// The present, as the runtime sees it.
 ///
@@ -102,12 +102,6 @@ impl Deadline {
         })
     }
 
-    /// Whether it waits for an instant and has not been polled yet.
-    #[inline]
-    fn is_fresh(&self) -> bool {
-        self.key.is_none() && self.at.is_some()
-    }
-
     /// Waits for another instant from now on. Whoever waits already is woken at that one.
     pub(crate) fn reset(&mut self, at: Option<Instant>) {
         match (self.key, at) {
@@ -156,7 +150,7 @@ impl Drop for Deadline {
 /// # Source
 /// `xiio.sleep` in the Python original.
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: Deadline::after(duration) }
+    Sleep { deadline: Deadline::after(duration), reached: Reached::default() }
 }
 
 /// Waits until `deadline`; ends at once if that is in the past.
@@ -176,7 +170,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// assert!(Instant::now() >= deadline);
 /// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline: Deadline::at(Some(deadline)) }
+    Sleep { deadline: Deadline::at(Some(deadline)), reached: Reached::default() }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -184,6 +178,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[must_use = "a sleep does nothing unless it is awaited"]
 pub struct Sleep {
     deadline: Deadline,
+    reached: Reached,
 }
 
 impl Sleep {
@@ -224,10 +219,8 @@ impl Future for Sleep {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.reached.note("sleep");
         let deadline = &mut self.deadline;
-        if deadline.is_fresh() {
-            report_if_ran_on("sleep");
-        }
         let describe_at = deadline.at;
         poll_leaf(
             cx,
@@ -265,7 +258,7 @@ impl Future for Sleep {
 /// assert_eq!(*order.borrow(), ["a", "b", "a", "b"]);
 /// ```
 pub fn yield_now() -> YieldNow {
-    YieldNow { has_yielded: false }
+    YieldNow { has_yielded: false, reached: Reached::default() }
 }
 
 /// The future of [`yield_now`].
@@ -273,6 +266,7 @@ pub fn yield_now() -> YieldNow {
 #[must_use = "nothing gives way unless this is awaited"]
 pub struct YieldNow {
     has_yielded: bool,
+    reached: Reached,
 }
 
 impl Future for YieldNow {
@@ -280,9 +274,7 @@ impl Future for YieldNow {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.has_yielded {
-            report_if_ran_on("yield_now");
-        }
+        self.reached.note("yield_now");
         if !gate(cx, || "yield_now".into()) {
             return Poll::Pending;
         }
@@ -315,7 +307,7 @@ impl Future for YieldNow {
 #[must_use]
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "`interval` needs a period above zero");
-    Interval { deadline: Deadline::after(period), period }
+    Interval { deadline: Deadline::after(period), period, reached: Reached::default() }
 }
 
 /// Ticks at a fixed rate, see [`interval`].
@@ -326,6 +318,7 @@ pub fn interval(period: Duration) -> Interval {
 pub struct Interval {
     deadline: Deadline,
     period: Duration,
+    reached: Reached,
 }
 
 impl Interval {
@@ -353,14 +346,13 @@ impl Interval {
 
     /// [`Interval::tick`] for hand-written futures.
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
+        self.reached.note("tick");
         let deadline = &mut self.deadline;
-        if deadline.is_fresh() {
-            report_if_ran_on("tick");
-        }
         let describe = || "tick of an interval".into();
         ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }));
         let Some(due) = self.deadline.instant() else { return Poll::Pending };
         self.deadline.reset(self.next_after(due));
+        self.reached.reset();
         Poll::Ready(due)
     }
 

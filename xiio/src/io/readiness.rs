@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use crate::reactor::{Direction, Wait};
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
-use crate::unwind::report_if_ran_on;
+use crate::unwind::Reached;
 
 /// Waits until `fd` is readable: there is data, the end of the file, or an error to fetch.
 ///
@@ -174,13 +174,14 @@ pub(crate) struct Readiness<'fd> {
     fd: BorrowedFd<'fd>,
     direction: Direction,
     is_beside_tasks: bool,
+    reached: Reached,
     /// There while it waits. Ends its registration before the borrow of the descriptor ends.
     waiting: Option<Wait>,
 }
 
 impl<'fd> Readiness<'fd> {
     pub(crate) fn new(fd: BorrowedFd<'fd>, direction: Direction) -> Self {
-        Self { fd, direction, is_beside_tasks: false, waiting: None }
+        Self { fd, direction, is_beside_tasks: false, reached: Reached::default(), waiting: None }
     }
 
     /// For a wait that is none of the tasks', and so no hope for them.
@@ -238,9 +239,7 @@ impl Future for Readiness<'_> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.waiting.is_none() {
-            report_if_ran_on("wait for a descriptor");
-        }
+        self.reached.note("wait for a descriptor");
         let (fd, direction) = (self.fd.as_raw_fd(), self.direction);
         poll_leaf(cx, || direction.describe(fd), |cx| self.poll_now(cx))
     }

@@ -195,10 +195,10 @@ fn refuse(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> 
     false
 }
 
-/// Called by leaves and nodes that are polled for the first time: under an unwinding scope that proves that cancelled
-/// code ran on, which is reported.
+/// Called for leaves and nodes that were not reached before: under an unwinding scope that proves that cancelled code ran
+/// on, which is reported.
 #[inline]
-pub(crate) fn report_if_ran_on(what: &str) {
+pub(super) fn report_if_ran_on(what: &str) {
     let mode = CURRENT.with(|current| current.mode.get());
     if mode & UNWINDING != 0
         && mode & (INSPECTING | FROZEN) == 0

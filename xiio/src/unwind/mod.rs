@@ -29,11 +29,12 @@
 mod current;
 mod node;
 mod owner;
+mod reached;
 mod scope;
 
 pub(crate) use current::{
     Frozen, Inspection, Shift, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_plain, is_unwinding,
-    report_if_ran_on,
 };
 pub(crate) use node::{Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
+pub(crate) use reached::Reached;

@@ -1,0 +1,127 @@
+//! What is no code that ran on: a leaf reached before its cancellation, and refused in that very poll.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use xiio::inspect::{ReportKind, tree};
+use xiio::{Promise, interval, readable, shield, sleep, task_group, yield_now};
+use xiio_tests::{Reports, millis, run};
+
+type Leaf = Pin<Box<dyn Future<Output = ()>>>;
+
+/// One of each kind of leaf, none of which is ready.
+fn leaves() -> Vec<Leaf> {
+    let (a, b) = UnixStream::pair().unwrap();
+    vec![
+        Box::pin(sleep(millis(1000))),
+        Box::pin(sleep(Duration::MAX)),
+        Box::pin(yield_now()),
+        Box::pin(Promise::new().wait()),
+        Box::pin(async {
+            interval(millis(1000)).tick().await;
+        }),
+        Box::pin(async move {
+            let _ = readable(&a).await;
+            drop(b);
+        }),
+    ]
+}
+
+#[test]
+fn a_leaf_reached_by_a_task_that_has_cancelled_its_group() {
+    for leaf in leaves() {
+        let reports = Reports::new();
+        run(async {
+            task_group!(|tg| {
+                tg.spawn(async {
+                    futures::join!(shield(sleep(millis(5))), async {
+                        yield_now().await;
+                        tg.cancel();
+                        leaf.await;
+                        unreachable!("it ran on");
+                    })
+                });
+            });
+        });
+        reports.assert_none();
+    }
+}
+
+#[test]
+fn a_leaf_reached_by_a_task_that_has_had_its_share() {
+    for leaf in leaves() {
+        let reports = Reports::new();
+        run(async {
+            let is_set = Promise::new();
+            is_set.set(()).unwrap();
+            let n_ready = Cell::new(0);
+            task_group!(|tg| {
+                // It is refused at any of its leaves, also at the last one.
+                let always_ready = async {
+                    for _ in 0..127 {
+                        is_set.wait().await;
+                        n_ready.set(n_ready.get() + 1);
+                    }
+                    is_set.wait().await;
+                    leaf.await;
+                    pending::<()>().await;
+                };
+                let task = tg.spawn(async { futures::join!(shield(sleep(millis(5))), always_ready) });
+                yield_now().await;
+                assert_eq!(n_ready.get(), 127);
+                task.cancel().await;
+            });
+        });
+        reports.assert_none();
+    }
+}
+
+#[test]
+fn a_leaf_reached_while_it_is_drawn() {
+    for leaf in leaves() {
+        let reports = Reports::new();
+        let is_open = Cell::new(false);
+        run(async {
+            task_group!(|tg| {
+                let reaches = async {
+                    poll_fn(|_| if is_open.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+                    leaf.await;
+                    unreachable!("it ran on");
+                };
+                tg.spawn(async { futures::join!(shield(sleep(millis(5))), reaches) });
+                yield_now().await;
+                // Nobody is woken for it: the task is drawn, and then the body comes first.
+                is_open.set(true);
+                tree().await;
+                tg.cancel();
+            });
+        });
+        reports.assert_none();
+    }
+}
+
+#[test]
+fn a_leaf_that_is_awaited_after_the_cancellation_is_code_that_ran_on() {
+    for leaf in leaves() {
+        let reports = Reports::new();
+        let (sender, receiver) = oneshot::channel();
+        run(async {
+            task_group!(|tg| {
+                let runs_on = async {
+                    receiver.await.unwrap();
+                    leaf.await;
+                };
+                tg.spawn(async { futures::join!(shield(sleep(millis(5))), runs_on) });
+                yield_now().await;
+                sender.send(()).unwrap();
+                tg.cancel();
+            });
+        });
+        reports.assert_one(ReportKind::RanOn, &["cancelled code ran on"]);
+    }
+}
