@@ -7,9 +7,11 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::channel::oneshot;
+use futures::stream::{FuturesUnordered, StreamExt};
 use xiio::inspect::{ReportKind, tree};
-use xiio::{Promise, interval, readable, shield, sleep, task_group, yield_now};
+use xiio::{Promise, branch, interval, readable, shield, sleep, task_group, yield_now};
 use xiio_tests::{Reports, millis, run};
 
 type Leaf = Pin<Box<dyn Future<Output = ()>>>;
@@ -103,6 +105,32 @@ fn a_leaf_reached_while_it_is_drawn() {
         });
         reports.assert_none();
     }
+}
+
+#[test]
+fn a_branch_that_begins_after_its_cancellation_does_not_begin() {
+    let reports = Reports::new();
+    let n_begun = Cell::new(0);
+    run(async {
+        task_group!(|tg| {
+            let busy = async || {
+                yield_now().await;
+                n_begun.set(n_begun.get() + 1);
+                pending::<()>().await;
+            };
+            let cleans_up = || branch(shield(sleep(millis(5)))).boxed_local();
+            let mut branches = vec![cleans_up(), branch(busy()).boxed_local(), branch(busy()).boxed_local()];
+            branches.extend((0..40).map(|_| branch(async { n_begun.set(n_begun.get() + 100) }).boxed_local()));
+            let task = tg.spawn(async {
+                let mut all: FuturesUnordered<_> = branches.into_iter().collect();
+                while all.next().await.is_some() {}
+            });
+            yield_now().await;
+            task.cancel().await;
+        });
+    });
+    assert_eq!(n_begun.get(), 0);
+    reports.assert_none();
 }
 
 #[test]

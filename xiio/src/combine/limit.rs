@@ -9,7 +9,7 @@ use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::runtime::{UnderLimit, may_begin};
 use crate::time::{Deadline, now};
-use crate::unwind::{Duty, Node, Owner};
+use crate::unwind::{BRANCH, Duty, Node, Owner};
 
 /// Runs a future for at most `limit`, counted from the call; `None` is no limit.
 ///
@@ -96,7 +96,7 @@ pub fn deadline<F: IntoFuture>(
 /// assert_eq!((one, two), (1, 2));
 /// ```
 pub fn branch<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
-    Pinned::new(future.into_future(), Branch(TimeLimit::new("branch", None)))
+    Pinned::new(future.into_future(), Branch(TimeLimit::new(BRANCH, None)))
 }
 
 /// An owner for one future, and when it cancels it.

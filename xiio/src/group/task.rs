@@ -50,6 +50,8 @@ impl<T> Task<T> {
     /// Gives the output if the task had ended before its cancellation took effect. The future may be dropped; the task
     /// is cancelled all the same.
     ///
+    /// A task that awaits it for itself, or in its cleanup, waits for its own end, which does not come.
+    ///
     /// # Examples
     /// ```
     /// xiio::run(async {

@@ -35,6 +35,6 @@ mod scope;
 pub(crate) use current::{
     Frozen, Inspection, Shift, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_plain, is_unwinding,
 };
-pub(crate) use node::{Duty, Node};
+pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
 pub(crate) use reached::Reached;

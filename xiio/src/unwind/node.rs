@@ -9,6 +9,9 @@ use super::scope::{Left, Progress, Scope};
 use crate::error::Payload;
 use crate::report::{drop_safely, waking};
 
+/// The label of what makes an owner of a branch of a foreign combinator, and does nothing else.
+pub(crate) const BRANCH: &str = "branch";
+
 /// The membership of a future in the scope that polls it.
 ///
 /// A future with a node asks [`Node::duty`] at the start of each poll, and tells at its end whether it holds something
@@ -88,7 +91,10 @@ impl Node {
             (Stage::Running, true) => self.answer(cx),
             (Stage::Finished, true) => Duty::Wait,
             (Stage::Fresh, true) => {
-                report_if_ran_on(self.label);
+                // Of a branch that had not begun nothing runs on, and it is where such a one is put.
+                if self.label != BRANCH {
+                    report_if_ran_on(self.label);
+                }
                 Duty::Wait
             }
             (Stage::Unwinding | Stage::Finished, false) => panic!(
