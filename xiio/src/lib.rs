@@ -107,7 +107,7 @@
 //! | `async-io` | `compat::on_async_io`: a tree inside a loop that drives `async-io` |
 //! | `futures-core` | `Stream` for `Incoming`, `Lines`, `Split`, `Interval`, `Signals` and `Completed` |
 //! | `futures-io` | the traits of the crate `futures-io` for `io::Async`, the streams of `net` and their halves; `compat::FuturesIo` for the way back |
-//! | `hyper` | `compat::HyperStream`, `HyperTimer`, `GroupExecutor`, `RequestTasks`: hyper over the streams, the clock and the groups |
+//! | `hyper` | `compat::HyperStream`, `HyperTimer`, `GroupExecutor`, `RequestTasks`, `Local`: hyper over the streams, the clock and the groups |
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
 //! | `tracing` | every report of `inspect` is an event of the crate `tracing` as well |
 //!

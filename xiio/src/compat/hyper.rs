@@ -1,7 +1,9 @@
 //! What hyper asks of a runtime: streams, a clock, and somebody to run its tasks.
 
+mod local;
 mod requests;
 
+pub use self::local::Local;
 pub use self::requests::{RequestTask, RequestTasks, TaskBody};
 
 use std::cell::Cell;

@@ -41,7 +41,7 @@ pub use self::async_io::on_async_io;
 #[cfg(feature = "futures-io")]
 pub use self::futures_io::FuturesIo;
 #[cfg(feature = "hyper")]
-pub use self::hyper::{GroupExecutor, HyperStream, HyperTimer, RequestTask, RequestTasks, TaskBody};
+pub use self::hyper::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTask, RequestTasks, TaskBody};
 #[cfg(feature = "tokio")]
 pub use self::tokio::{on_tokio, with_tokio};
 pub use embed::Embed;
