@@ -1,0 +1,136 @@
+//! What a request has of its server: where jobs go that outlive it, and whether the server is about to end.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use send_wrapper::SendWrapper;
+use xiio::{GroupEnded, Promise, Remote, catch_panic};
+
+/// What the server puts into each request.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) jobs: Remote,
+    pub(crate) stopping: Promise<()>,
+}
+
+impl Server {
+    pub(crate) fn of(parts: &Parts) -> Result<&Self, (StatusCode, &'static str)> {
+        let advice = "this request does not come from `xiio_axum::serve` or `serve_connection`";
+        parts.extensions.get().ok_or((StatusCode::INTERNAL_SERVER_ERROR, advice))
+    }
+}
+
+/// Jobs that outlive their request, in a group of the server: an extractor.
+///
+/// The server waits for them at its end, as long as its grace allows; then they are cancelled, with their cleanup.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use axum::{Router, routing::post};
+/// use xiio_axum::Jobs;
+///
+/// async fn register(jobs: Jobs, name: String) -> &'static str {
+///     let welcome = async move {
+///         xiio::sleep(Duration::from_millis(10)).await;
+///         println!("a letter to {name}");
+///     };
+///     match jobs.spawn(welcome) {
+///         Ok(()) => "welcome\n",
+///         Err(_) => "come back later\n",
+///     }
+/// }
+///
+/// let router: Router = Router::new().route("/register", post(register));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    remote: Remote,
+}
+
+impl Jobs {
+    /// Runs `job` beside the requests. A panic in it ends nothing else.
+    ///
+    /// # Errors
+    /// When the server has ended.
+    ///
+    /// # Panics
+    /// The job panics when this was called on another thread than that of the server.
+    pub fn spawn(&self, job: impl Future + 'static) -> Result<(), GroupEnded> {
+        spawn_local(&self.remote, job)
+    }
+}
+
+/// Spawns what does not leave the thread.
+pub(crate) fn spawn_local(remote: &Remote, job: impl Future + 'static) -> Result<(), GroupEnded> {
+    let job = SendWrapper::new(job);
+    // The panic hook has told.
+    remote.spawn(move || async { drop(catch_panic(job.take()).await) })
+}
+
+impl<S: Sync> FromRequestParts<S> for Jobs {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Server::of(parts).map(|server| Self { remote: server.jobs.clone() })
+    }
+}
+
+/// Whether the server is about to end: an extractor, for answers that have no end of their own.
+///
+/// # Examples
+/// Numbers, until the server ends:
+/// ```
+/// use std::convert::Infallible;
+/// use std::time::Duration;
+/// use axum::{Router, body::Body, routing::get};
+/// use futures::{StreamExt, stream};
+/// use xiio_axum::{Stopping, here};
+///
+/// async fn count(stopping: Stopping) -> Body {
+///     let numbers = stream::iter(0..).then(async |n| {
+///         xiio::sleep(Duration::from_millis(10)).await;
+///         Ok::<_, Infallible>(format!("{n}\n"))
+///     });
+///     Body::from_stream(here(Box::pin(numbers.take_until(Box::pin(stopping.wait())))))
+/// }
+///
+/// let router: Router = Router::new().route("/count", get(count));
+/// ```
+#[derive(Clone)]
+pub struct Stopping {
+    stopping: Option<Promise<()>>,
+}
+
+impl Stopping {
+    /// Whether the server takes no more clients.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.as_ref().is_some_and(Promise::is_set)
+    }
+
+    /// Waits until the server takes no more clients.
+    pub async fn wait(self) {
+        match self.stopping {
+            Some(stopping) => stopping.wait().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl fmt::Debug for Stopping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopping").field("is_stopping", &self.is_stopping()).finish()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Stopping {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self { stopping: Server::of(parts).ok().map(|server| server.stopping.clone()) })
+    }
+}

@@ -1,0 +1,263 @@
+//! The server: from a listener to the end of the last request.
+
+use std::fmt;
+use std::future::{IntoFuture, pending, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use futures_io::{AsyncRead, AsyncWrite};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::server::conn::auto;
+use tower_service::Service;
+use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
+use xiio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use xiio::{Promise, catch_panic, race, sleep, task_group};
+
+use crate::jobs::Server;
+
+/// How long a client may take for the head of a request, and to answer whether it is still there.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type AnyFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Where clients come from.
+pub trait Listener {
+    /// What a client is spoken to by.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Gives each client to `take`, or what keeps it from coming. Does not end by itself.
+    fn each(&self, take: impl FnMut(io::Result<Self::Stream>)) -> impl Future<Output = ()>;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn each(&self, mut take: impl FnMut(io::Result<TcpStream>)) {
+        let mut incoming = self.incoming();
+        while let Some(client) = incoming.next().await {
+            take(client);
+        }
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn each(&self, mut take: impl FnMut(io::Result<UnixStream>)) {
+        let mut incoming = self.incoming();
+        while let Some(client) = incoming.next().await {
+            take(client);
+        }
+    }
+}
+
+/// Serves `router` to the clients of `listener`, over HTTP/1 and HTTP/2, until it is cancelled or [`Serve::until`] comes.
+///
+/// Each connection is a task, and each request one of its own: see [`RequestTasks`]. A client that cannot be taken is told
+/// of on standard error; [`Serve::on_error`] changes that.
+///
+/// # Cancellation
+/// All requests, sockets and jobs are cancelled, with their cleanup, and waited for.
+///
+/// # Examples
+/// ```
+/// use axum::{Router, routing::get};
+/// use xiio::io::{Read, Write};
+/// use xiio::net::{TcpListener, TcpStream};
+/// use xiio::{Promise, task_group};
+///
+/// let answer = xiio::run(async {
+///     let router = Router::new().route("/", get("hello"));
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let stop = Promise::new();
+///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+///     task_group!(|tg| {
+///         tg.spawn(xiio_axum::serve(&listener, router).until(stop.wait()).into_future());
+///         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+///         let mut answer = String::new();
+///         client.read_to_string(&mut answer).await?;
+///         stop.set(()).unwrap();
+///         std::io::Result::Ok(answer)
+///     })
+/// })?;
+/// assert!(answer.ends_with("hello"));
+/// # use std::future::IntoFuture;
+/// # std::io::Result::Ok(())
+/// ```
+pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
+    Serve {
+        listener,
+        router,
+        until: Box::pin(pending()),
+        grace: None,
+        on_error: Box::new(|error| eprintln!("cannot take a client: {error}")),
+    }
+}
+
+/// A server, of [`serve`]. It runs when it is awaited.
+#[must_use = "nothing is served before this is awaited"]
+pub struct Serve<'a, L> {
+    listener: &'a L,
+    router: Router,
+    until: AnyFuture<'a>,
+    grace: Option<Duration>,
+    on_error: Box<dyn FnMut(io::Error) + 'a>,
+}
+
+impl<'a, L: Listener> Serve<'a, L> {
+    /// Ends the server in good order when `stop` ends.
+    ///
+    /// No more clients are taken, and the running requests are answered. WebSockets are cancelled at once, with their
+    /// cleanup: they have no end of their own. Jobs come to their end. For answers without an end there is
+    /// [`Stopping`](crate::Stopping).
+    pub fn until(mut self, stop: impl Future<Output = ()> + 'a) -> Self {
+        self.until = Box::pin(stop);
+        self
+    }
+
+    /// Cancels what is left, with its cleanup, so long after the end has begun. Without it everything is waited for.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Has `tell` told of what keeps clients from being taken: no descriptors, say. The server goes on, after a pause.
+    pub fn on_error(mut self, tell: impl FnMut(io::Error) + 'a) -> Self {
+        self.on_error = Box::new(tell);
+        self
+    }
+
+    async fn run(self) {
+        let Self { listener, router, until, grace, mut on_error } = self;
+        let stopping = Promise::new();
+        let served = async {
+            task_group!(name = "jobs", |jobs| {
+                let server = Server { jobs: jobs.remote(), stopping: stopping.clone() };
+                task_group!(name = "connections", |connections| {
+                    let take = |client: io::Result<L::Stream>| match client {
+                        Ok(stream) => {
+                            let (router, server) = (router.clone(), server.clone());
+                            connections.spawn(async move {
+                                // The panic hook has told.
+                                drop(catch_panic(connection(stream, router, server)).await);
+                            });
+                        }
+                        Err(error) => on_error(error),
+                    };
+                    race!(() = until => {}, () = listener.each(take) => {});
+                    let _ = stopping.set(());
+                });
+            });
+        };
+        let Some(grace) = grace else { return served.await };
+        let is_over = async {
+            stopping.wait().await;
+            sleep(grace).await;
+        };
+        race!(() = served => {}, () = is_over => {});
+    }
+}
+
+impl<'a, L: Listener> IntoFuture for Serve<'a, L> {
+    type Output = ();
+    type IntoFuture = AnyFuture<'a>;
+
+    fn into_future(self) -> AnyFuture<'a> {
+        Box::pin(self.run())
+    }
+}
+
+impl<L> fmt::Debug for Serve<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").field("grace", &self.grace).finish_non_exhaustive()
+    }
+}
+
+/// Serves `router` to one client, and comes back when its last request, WebSocket and job have ended.
+///
+/// For loops of your own: after the handshake of TLS, say, or over an in-memory stream in a test.
+///
+/// When `stop` ends, running requests are answered and WebSockets are cancelled, as with [`Serve::until`];
+/// `std::future::pending()` is for ever.
+///
+/// # Cancellation
+/// Its requests, sockets and jobs are cancelled, with their cleanup, and waited for.
+///
+/// # Examples
+/// ```
+/// use axum::{Router, routing::get};
+/// use xiio::io::{Read, Write};
+/// use xiio::net::UnixStream;
+///
+/// let answer = xiio::run(async {
+///     let (mut client, stream) = UnixStream::pair()?;
+///     let router = Router::new().route("/", get("hello"));
+///     xiio::task_group!(|tg| {
+///         tg.spawn(xiio_axum::serve_connection(stream, router, std::future::pending()));
+///         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+///         let mut answer = String::new();
+///         client.read_to_string(&mut answer).await?;
+///         std::io::Result::Ok(answer)
+///     })
+/// })?;
+/// assert!(answer.ends_with("hello"));
+/// # std::io::Result::Ok(())
+/// ```
+pub async fn serve_connection<S>(stream: S, router: Router, stop: impl Future<Output = ()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let stopping = Promise::new();
+    let served = async {
+        task_group!(name = "jobs", |jobs| {
+            let server = Server { jobs: jobs.remote(), stopping: stopping.clone() };
+            connection(stream, router, server).await;
+        });
+    };
+    let stop = async {
+        stop.await;
+        let _ = stopping.set(());
+        pending::<()>().await;
+    };
+    race!(() = served => {}, () = stop => {});
+}
+
+/// Serves one connection, to its end and that of its requests.
+async fn connection<S>(stream: S, router: Router, server: Server)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut stopping = Some(server.stopping.wait());
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request: Request = request.map(Body::new);
+        request.extensions_mut().insert(server.clone());
+        // It is always ready.
+        router.clone().call(request)
+    });
+    task_group!(name = "requests", |requests| {
+        let mut builder = auto::Builder::new(GroupExecutor::new(requests));
+        builder.http1().timer(HyperTimer).header_read_timeout(PATIENCE);
+        builder.http2().timer(HyperTimer).keep_alive_interval(PATIENCE).keep_alive_timeout(PATIENCE);
+        let stream = Local::new(HyperStream::new(stream));
+        let service = RequestTasks::new(requests, service);
+        let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
+        let served = poll_fn(|cx| {
+            if let Some(wait) = &mut stopping
+                && Pin::new(wait).poll(cx).is_ready()
+            {
+                stopping = None;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(cx)
+        });
+        // Its errors are those of clients that leave.
+        let _ = served.await;
+        // Whoever asked has gone, or has all answers.
+        requests.cancel();
+    });
+}

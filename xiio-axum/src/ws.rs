@@ -1,0 +1,204 @@
+//! WebSockets, each a task of the server.
+
+use std::fmt;
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+pub use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
+pub use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+pub use tokio_tungstenite::tungstenite::{Bytes, Error};
+use xiio::race;
+
+use crate::jobs::{Server, spawn_local};
+
+/// How long a message may be, unless [`WebSocketUpgrade::max_message_bytes`] says otherwise.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// A request for a WebSocket, over HTTP/1.1: an extractor.
+///
+/// # Examples
+/// An echo, which says goodbye also when the server ends:
+/// ```
+/// use axum::{Router, response::Response, routing::get};
+/// use xiio::bracket;
+/// use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
+///
+/// async fn echo(upgrade: WebSocketUpgrade) -> Response {
+///     upgrade.on_upgrade(async |socket| {
+///         let usage = async |socket: &mut WebSocket| {
+///             while let Some(Ok(message)) = socket.recv().await {
+///                 if message.is_text() && socket.send(message).await.is_err() {
+///                     break;
+///                 }
+///             }
+///         };
+///         bracket(socket, usage, async |socket| socket.close().await).await;
+///     })
+/// }
+///
+/// let router: Router = Router::new().route("/echo", get(echo));
+/// ```
+#[must_use = "a WebSocket is opened by the response of `on_upgrade`"]
+pub struct WebSocketUpgrade {
+    server: Server,
+    upgrade: OnUpgrade,
+    accept: HeaderValue,
+    asked_protocols: Option<HeaderValue>,
+    protocol: Option<HeaderValue>,
+    max_message_bytes: usize,
+}
+
+impl WebSocketUpgrade {
+    /// Bounds a message, which is 1 MiB otherwise. A longer one is an error.
+    pub fn max_message_bytes(mut self, max: usize) -> Self {
+        self.max_message_bytes = max;
+        self
+    }
+
+    /// Takes the first of these that the client has asked for.
+    pub fn protocols(mut self, known: &[&'static str]) -> Self {
+        let asked = self.asked_protocols.as_ref().and_then(|asked| asked.to_str().ok()).unwrap_or("");
+        let is_asked_for = |known: &&&'static str| asked.split(',').any(|asked| asked.trim() == **known);
+        self.protocol = known.iter().find(is_asked_for).map(|known| HeaderValue::from_static(known));
+        self
+    }
+
+    /// The response that opens the WebSocket. `talk` runs in a task of the server, and need not be `Send`.
+    ///
+    /// A panic in it ends nothing else. When the server ends, it is cancelled with its cleanup, so a `bracket` around the socket
+    /// can say goodbye.
+    pub fn on_upgrade<F: Future>(self, talk: impl FnOnce(WebSocket) -> F + 'static) -> Response {
+        let Self { server, upgrade, accept, protocol, max_message_bytes, .. } = self;
+        if server.stopping.is_set() {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n");
+        }
+        let stopping = server.stopping.clone();
+        let serve = async move {
+            // Without it the client has left before it had the response.
+            let Ok(upgraded) = upgrade.await else { return };
+            let config = WebSocketConfig::default()
+                .max_message_size(Some(max_message_bytes))
+                .max_frame_size(Some(max_message_bytes));
+            let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+            talk(WebSocket { stream }).await;
+        };
+        // It has no end of its own.
+        let serve = async move { race!(() = serve => {}, () = stopping.wait() => {}) };
+        if spawn_local(&server.jobs, serve).is_err() {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server has ended\n");
+        }
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        if let Some(protocol) = protocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
+    }
+}
+
+impl fmt::Debug for WebSocketUpgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketUpgrade").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+fn refuse(status: StatusCode, why: &'static str) -> Response {
+    (status, why).into_response()
+}
+
+/// Whether a header is a list that has `word` in it.
+fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let lists = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|given| given.trim().eq_ignore_ascii_case(word))
+}
+
+impl<S: Sync> FromRequestParts<S> for WebSocketUpgrade {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let server = Server::of(parts).map_err(IntoResponse::into_response)?.clone();
+        let headers = &parts.headers;
+        if parts.method != Method::GET {
+            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket is asked for with GET, over HTTP/1.1\n"));
+        }
+        if !has_word(headers, &header::CONNECTION, "upgrade") || !has_word(headers, &header::UPGRADE, "websocket") {
+            let why = "this is a WebSocket; the request has no `connection: upgrade` and `upgrade: websocket`\n";
+            return Err(refuse(StatusCode::UPGRADE_REQUIRED, why));
+        }
+        if !has_word(headers, &header::SEC_WEBSOCKET_VERSION, "13") {
+            return Err(refuse(StatusCode::BAD_REQUEST, "`sec-websocket-version` must be 13\n"));
+        }
+        let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
+            return Err(refuse(StatusCode::BAD_REQUEST, "`sec-websocket-key` is missing\n"));
+        };
+        let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+            .map_err(|_| refuse(StatusCode::BAD_REQUEST, "`sec-websocket-key` is no key\n"))?;
+        let asked_protocols = headers.get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
+        let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+            return Err(refuse(StatusCode::UPGRADE_REQUIRED, "this connection cannot become a WebSocket\n"));
+        };
+        let max_message_bytes = MAX_MESSAGE_BYTES;
+        Ok(Self { server, upgrade, accept, asked_protocols, protocol: None, max_message_bytes })
+    }
+}
+
+/// An open WebSocket.
+pub struct WebSocket {
+    stream: WebSocketStream<TokioIo<Upgraded>>,
+}
+
+impl WebSocket {
+    /// The next message; `None` when the other end has closed it. Pings are answered meanwhile.
+    ///
+    /// # Errors
+    /// What the connection or the protocol reports. There is nothing to receive after an error.
+    ///
+    /// # Cancellation
+    /// No message is lost.
+    pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
+        self.stream.next().await
+    }
+
+    /// Sends a message and flushes it.
+    ///
+    /// # Errors
+    /// What the connection reports, and when the WebSocket is closed.
+    ///
+    /// # Cancellation
+    /// The message may have been sent, in part as well; the next one that is sent comes after the rest of it.
+    pub async fn send(&mut self, message: Message) -> Result<(), Error> {
+        self.stream.send(message).await
+    }
+
+    /// Says goodbye, and waits until the other end has, too. One that does not answer is waited for: put a `timeout` around.
+    pub async fn close(mut self) {
+        // What the other end has sent meanwhile is read on the way, and an error is an end as well.
+        if self.stream.close(None).await.is_ok() {
+            while let Some(Ok(_)) = self.stream.next().await {}
+        }
+    }
+
+    /// The stream and sink of messages beneath.
+    pub fn get_mut(&mut self) -> &mut WebSocketStream<TokioIo<Upgraded>> {
+        &mut self.stream
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,315 @@
+//! A server in the same tree as its clients.
+#![allow(missing_docs)]
+
+use std::cell::{Cell, RefCell};
+use std::future::{IntoFuture, pending};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use futures::{StreamExt, stream};
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, with_tokio};
+use xiio::inspect::ReportKind;
+use xiio::io::{Read, Write};
+use xiio::net::{TcpListener, TcpStream, UnixStream};
+use xiio::{Promise, bracket, sleep, task_group, timeout};
+use xiio_axum::{Jobs, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection};
+use xiio_tests::{LONG, Reports, millis, run, run_virtually};
+
+/// Serves `router` while `talk` runs, and ends in good order then.
+async fn with_server(router: Router, talk: impl AsyncFnOnce(SocketAddr)) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let stop = Promise::new();
+    task_group!(|tg| {
+        tg.spawn(serve(&listener, router).until(stop.wait()).into_future());
+        talk(addr).await;
+        stop.set(()).unwrap();
+    });
+}
+
+/// Sends a request on a connection of its own; gives the connection.
+async fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    let n = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{body}");
+    client.write_all(head.as_bytes()).await.unwrap();
+    client
+}
+
+/// The status of the answer, and its body.
+async fn fetch(addr: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut client = ask(addr, method, path, body).await;
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head["HTTP/1.1 ".len()..][..3].parse().unwrap(), body.to_owned())
+}
+
+async fn get_text(addr: SocketAddr, path: &str) -> (u16, String) {
+    fetch(addr, "GET", path, "").await
+}
+
+fn ok(text: &str) -> (u16, String) {
+    (200, text.to_owned())
+}
+
+/// A handler that holds a bracket for ever, and a count of those that have begun and have released.
+fn holding(counts: &Rc<[Cell<usize>; 2]>) -> impl AsyncFn() -> &'static str + Clone + 'static {
+    let counts = Rc::clone(counts);
+    async move || {
+        let usage = async |_: &mut ()| {
+            counts[0].set(counts[0].get() + 1);
+            sleep(LONG).await;
+        };
+        let release = async |()| {
+            sleep(millis(1)).await;
+            counts[1].set(counts[1].get() + 1);
+        };
+        bracket((), usage, release).await;
+        "held"
+    }
+}
+
+async fn wait_until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            sleep(millis(1)).await;
+        }
+    };
+    timeout(millis(30_000), waiting).await.expect("it comes to that");
+}
+
+#[derive(serde::Deserialize)]
+struct Page {
+    n: u32,
+}
+
+#[test]
+fn handlers_hold_what_is_not_send_and_take_what_any_handler_takes() {
+    let app: SendWrapper<Rc<Cell<u32>>> = here(Rc::new(Cell::new(0)));
+    let prefix = Rc::new("hello ");
+    let none = async || "none";
+    let group = async || {
+        let mut n = 0;
+        task_group!(|tg| {
+            tg.spawn(async {
+                sleep(millis(1)).await;
+                n += 1;
+            });
+        });
+        n.to_string()
+    };
+    let many = async move |Path(name): Path<String>,
+                           Query(page): Query<Page>,
+                           State(app): State<SendWrapper<Rc<Cell<u32>>>>,
+                           body: String| {
+        let _not_send = Rc::clone(&app);
+        xiio::yield_now().await;
+        app.set(app.get() + 1);
+        format!("{prefix}{name} {} {} {body}", page.n, app.get())
+    };
+    let router = Router::new()
+        .route("/none", get(local(none)))
+        .route("/group", get(local(group)))
+        .route("/many/{name}", post(local(many)))
+        .with_state(app);
+    run(with_server(router, async |addr| {
+        assert_eq!(get_text(addr, "/none").await, ok("none"));
+        assert_eq!(get_text(addr, "/group").await, ok("1"));
+        assert_eq!(fetch(addr, "POST", "/many/Ada?n=7", "body").await, ok("hello Ada 7 1 body"));
+        assert_eq!(fetch(addr, "POST", "/many/Ada?n=8", "more").await, ok("hello Ada 8 2 more"));
+        assert_eq!(fetch(addr, "POST", "/many/Ada?n=x", "").await.0, 400, "the rejection of an extractor");
+        assert_eq!(get_text(addr, "/nothing").await.0, 404);
+    }));
+}
+
+#[test]
+fn client_that_leaves_gets_its_handler_cleaned_up() {
+    let counts = Rc::new([Cell::new(0), Cell::new(0)]);
+    let router = Router::new().route("/hold", get(local(holding(&counts))));
+    run(with_server(router, async |addr| {
+        let client = ask(addr, "GET", "/hold", "").await;
+        wait_until(|| counts[0].get() == 1).await;
+        drop(client);
+        wait_until(|| counts[1].get() == 1).await;
+    }));
+}
+
+#[test]
+fn stream_of_http2_is_served_and_cleaned_up_when_it_is_reset() {
+    let counts = Rc::new([Cell::new(0), Cell::new(0)]);
+    let router = Router::new().route("/hold", get(local(holding(&counts)))).route("/", get("hello"));
+    run(with_server(router, async |addr| {
+        let stream = HyperStream::new(TcpStream::connect(addr).await.unwrap());
+        task_group!(|tg| {
+            let mut builder = hyper::client::conn::http2::Builder::new(GroupExecutor::new(tg));
+            let (mut sender, connection) = builder.timer(HyperTimer).handshake(stream).await.unwrap();
+            tg.spawn(connection);
+            let get = |path: &str| Request::get(format!("http://x{path}")).body(Empty::<Bytes>::new()).unwrap();
+            assert!(timeout(millis(50), sender.send_request(get("/hold"))).await.is_err());
+            wait_until(|| counts[1].get() == 1).await;
+            let answer = sender.send_request(get("/")).await.unwrap();
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
+            tg.cancel();
+        });
+    }));
+}
+
+#[test]
+fn panic_in_a_handler_is_a_500_and_a_report_and_no_one_elses() {
+    let reports = Reports::new();
+    let bug = || async {
+        if true {
+            panic!("a bug");
+        }
+        ""
+    };
+    let router = Router::new().route("/bug", get(bug)).route("/local", get(local(bug))).route("/", get("hello"));
+    run(with_server(router, async |addr| {
+        assert_eq!(get_text(addr, "/bug").await, (500, String::new()));
+        assert_eq!(get_text(addr, "/local").await, (500, String::new()));
+        assert_eq!(get_text(addr, "/").await, ok("hello"));
+    }));
+    assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 2]);
+}
+
+#[test]
+fn handler_made_on_another_thread_panics_and_nothing_worse() {
+    let reports = Reports::new();
+    let router = std::thread::spawn(|| Router::new().route("/", get(local(async || "hello")))).join().unwrap();
+    run(with_server(router, async |addr| assert_eq!(get_text(addr, "/").await.0, 500)));
+    assert_eq!(reports.kinds(), [ReportKind::LaterFailure]);
+}
+
+#[test]
+fn graceful_end_answers_what_runs_and_waits_for_jobs() {
+    let events = Rc::new(RefCell::new(Vec::new()));
+    let (note, noted) = (Rc::clone(&events), Rc::clone(&events));
+    let slow = async move |jobs: Jobs| {
+        let noted = Rc::clone(&noted);
+        let job = async move {
+            sleep(millis(100)).await;
+            noted.borrow_mut().push("job");
+        };
+        jobs.spawn(job).unwrap();
+        jobs.spawn(async { panic!("a job that ends nothing else") }).unwrap();
+        sleep(millis(50)).await;
+        "answered"
+    };
+    let endless = async move |stopping: Stopping| {
+        assert!(!stopping.is_stopping());
+        let lines = stream::iter(0..).then(async |n| Ok::<_, std::io::Error>(format!("{n}\n")));
+        let lines = lines.then(async |line| {
+            sleep(millis(5)).await;
+            line
+        });
+        Body::from_stream(here(Box::pin(lines.take_until(Box::pin(stopping.wait())))))
+    };
+    let router = Router::new().route("/slow", get(local(slow))).route("/endless", get(local(endless)));
+    run(async {
+        let mut client = None;
+        let mut endless = None;
+        with_server(router, async |addr| {
+            client = Some(ask(addr, "GET", "/slow", "").await);
+            endless = Some(ask(addr, "GET", "/endless", "").await);
+            sleep(millis(20)).await;
+        })
+        .await;
+        note.borrow_mut().push("server");
+        for (client, end) in [(client, "answered"), (endless, "0\r\n\r\n")] {
+            let mut text = String::new();
+            client.unwrap().read_to_string(&mut text).await.unwrap();
+            assert!(text.ends_with(end), "{text}");
+        }
+    });
+    assert_eq!(*events.borrow(), ["job", "server"]);
+}
+
+#[test]
+fn grace_cancels_what_is_left_with_its_cleanup() {
+    let counts = Rc::new([Cell::new(0), Cell::new(0)]);
+    let job = holding(&counts);
+    let start = async move |jobs: Jobs| {
+        let job = job.clone();
+        jobs.spawn(async move { job().await }).unwrap();
+    };
+    let router = Router::new().route("/hold", get(local(holding(&counts)))).route("/job", get(local(start)));
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let kept = Cell::new(None);
+        let stop = async {
+            assert_eq!(get_text(addr, "/job").await.0, 200);
+            let client = ask(addr, "GET", "/hold", "").await;
+            wait_until(|| counts[0].get() == 2).await;
+            // Open to the end.
+            kept.set(Some(client));
+        };
+        serve(&listener, router).until(stop).grace(millis(50)).await;
+        assert_eq!(counts[1].get(), 2);
+    });
+}
+
+#[test]
+fn request_that_takes_too_long_is_cancelled_with_its_cleanup() {
+    let counts = Rc::new([Cell::new(0), Cell::new(0)]);
+    let router = Router::new()
+        .route("/hold", get(local(holding(&counts))))
+        .route("/", get("hello"))
+        .layer(TimeLimit::new(millis(50)));
+    run(with_server(router, async |addr| {
+        assert_eq!(get_text(addr, "/hold").await, (503, "time limit is over".into()));
+        assert_eq!(counts[1].get(), 1, "cleaned up before the answer");
+        assert_eq!(get_text(addr, "/").await, ok("hello"));
+    }));
+}
+
+#[test]
+fn layers_that_name_the_clock_of_tokio_work_with_tokio_around() {
+    use tower_http::timeout::TimeoutLayer;
+    let layer = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, millis(50));
+    let router = Router::new().route("/", get(pending::<&str>)).layer(layer);
+    run(with_tokio(with_server(router, async |addr| assert_eq!(get_text(addr, "/").await.0, 408))));
+}
+
+#[test]
+fn connection_of_its_own_loop_is_served_and_ended() {
+    run(async {
+        let (mut client, stream) = UnixStream::pair().unwrap();
+        let stop = Promise::new();
+        let router = Router::new().route("/", get("hello"));
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, router, stop.wait()));
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut buf = [0; 1000];
+            let n = client.read(&mut buf).await.unwrap();
+            assert!(buf[..n].ends_with(b"hello"));
+            // It would be kept alive.
+            stop.set(()).unwrap();
+            assert_eq!(client.read(&mut buf).await.unwrap(), 0);
+        });
+    });
+}
+
+#[test]
+fn quiet_stream_is_kept_alive() {
+    run_virtually(async {
+        let items = stream::iter([1, 2]).then(async |n| {
+            sleep(Duration::from_secs(25 * n)).await;
+            n
+        });
+        let start = xiio::now();
+        let items = keep_alive(items, Duration::from_secs(10), || 0);
+        let items: Vec<_> = items.map(|n| (n, (xiio::now() - start).as_secs())).collect().await;
+        assert_eq!(items, [(0, 10), (0, 20), (1, 25), (0, 35), (0, 45), (0, 55), (0, 65), (2, 75)]);
+    });
+}

@@ -1,0 +1,166 @@
+//! WebSockets, with a client of another library on a thread.
+#![allow(missing_docs)]
+
+use std::cell::Cell;
+use std::future::IntoFuture;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+
+use axum::Router;
+use axum::routing::get;
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket as Client};
+use xiio::io::{Read, Write};
+use xiio::net::TcpListener;
+use xiio::{Promise, bracket, in_thread, task_group, timeout};
+use xiio_axum::serve;
+use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
+use xiio_tests::{millis, run};
+
+/// Serves `router`, and runs `talk` on a thread beside it.
+fn with_server(router: Router, talk: impl FnOnce(SocketAddr, Promise<()>) + Send + 'static) {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stop = Promise::new();
+        let stopper = stop.clone();
+        task_group!(|tg| {
+            tg.spawn(serve(&listener, router).until(stop.wait()).into_future());
+            in_thread(move || talk(addr, stopper)).await;
+            let _ = stop.set(());
+        });
+    });
+}
+
+fn open(addr: SocketAddr, path: &str) -> Client<TcpStream> {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(millis(30_000))).unwrap();
+    tungstenite::client(format!("ws://{addr}{path}"), stream).unwrap().0
+}
+
+/// Sends back each text; counts those that have said goodbye.
+fn echo(
+    n_goodbyes: &Rc<Cell<usize>>,
+) -> impl Fn(WebSocketUpgrade) -> std::future::Ready<axum::response::Response> + Clone + Send + Sync + 'static {
+    let n_goodbyes = xiio_axum::here(Rc::clone(n_goodbyes));
+    move |upgrade| {
+        let n_goodbyes = n_goodbyes.clone();
+        let talk = move |socket| async move {
+            let usage = async |socket: &mut WebSocket| {
+                while let Some(Ok(message)) = socket.recv().await {
+                    assert!(message.to_text().is_ok_and(|text| text != "bug"), "a client that is odd");
+                    if message.is_text() && socket.send(message).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            let release = async |mut socket: WebSocket| {
+                n_goodbyes.set(n_goodbyes.get() + 1);
+                let _ = socket.send(Message::text("goodbye")).await;
+                let _ = timeout(millis(10_000), socket.close()).await;
+            };
+            bracket(socket, usage, release).await;
+        };
+        std::future::ready(upgrade.protocols(&["one", "two"]).max_message_bytes(100).on_upgrade(talk))
+    }
+}
+
+fn router(n_goodbyes: &Rc<Cell<usize>>) -> Router {
+    Router::new().route("/echo", get(echo(n_goodbyes))).route("/", get("hello"))
+}
+
+#[test]
+fn messages_go_both_ways_until_the_client_closes() {
+    let n_goodbyes = Rc::new(Cell::new(0));
+    with_server(router(&n_goodbyes), |addr, _| {
+        let mut client = open(addr, "/echo");
+        for text in ["one", "two", "three"] {
+            client.send(Message::text(text)).unwrap();
+            assert_eq!(client.read().unwrap(), Message::text(text));
+        }
+        client.send(Message::Ping("x".into())).unwrap();
+        assert_eq!(client.read().unwrap(), Message::Pong("x".into()));
+        client.close(None).unwrap();
+        while client.read().is_ok() {}
+    });
+    assert_eq!(n_goodbyes.get(), 1);
+}
+
+#[test]
+fn end_of_the_server_says_goodbye_to_each() {
+    let n_goodbyes = Rc::new(Cell::new(0));
+    with_server(router(&n_goodbyes), |addr, stop| {
+        let mut clients: Vec<_> = (0..10).map(|_| open(addr, "/echo")).collect();
+        for client in &mut clients {
+            client.send(Message::text("hello")).unwrap();
+            assert_eq!(client.read().unwrap(), Message::text("hello"));
+        }
+        stop.set(()).unwrap();
+        for client in &mut clients {
+            assert_eq!(client.read().unwrap(), Message::text("goodbye"));
+            assert!(client.read().unwrap().is_close());
+        }
+    });
+    assert_eq!(n_goodbyes.get(), 10);
+}
+
+#[test]
+fn client_that_vanishes_and_one_that_meets_a_bug_disturb_nobody() {
+    let n_goodbyes = Rc::new(Cell::new(0));
+    with_server(router(&n_goodbyes), |addr, _| {
+        let mut neighbour = open(addr, "/echo");
+        drop(open(addr, "/echo"));
+        let mut odd = open(addr, "/echo");
+        odd.send(Message::text("bug")).unwrap();
+        assert_eq!(odd.read().unwrap(), Message::text("goodbye"), "cleanup runs after a panic");
+        let mut long = open(addr, "/echo");
+        long.send(Message::text("x".repeat(101))).unwrap();
+        assert_eq!(long.read().unwrap(), Message::text("goodbye"), "too long a message is an error");
+        neighbour.send(Message::text("still here")).unwrap();
+        assert_eq!(neighbour.read().unwrap(), Message::text("still here"));
+    });
+    assert_eq!(n_goodbyes.get(), 4);
+}
+
+#[test]
+fn protocol_is_the_first_that_both_know() {
+    use tungstenite::client::IntoClientRequest;
+    let n_goodbyes = Rc::new(Cell::new(0));
+    with_server(router(&n_goodbyes), |addr, _| {
+        let mut request = format!("ws://{addr}/echo").into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", "three, two".parse().unwrap());
+        let (_client, response) = tungstenite::client(request, TcpStream::connect(addr).unwrap()).unwrap();
+        assert_eq!(response.headers()["sec-websocket-protocol"], "two");
+    });
+}
+
+#[test]
+fn request_that_asks_for_none_is_told_what_is_missing() {
+    let n_goodbyes = Rc::new(Cell::new(0));
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stop = Promise::new();
+        task_group!(|tg| {
+            tg.spawn(serve(&listener, router(&n_goodbyes)).until(stop.wait()).into_future());
+            let upgrade = "upgrade: websocket\r\n";
+            let cases = [
+                ("connection: close\r\n".to_owned(), "426", "`connection: upgrade`"),
+                (format!("connection: close, upgrade\r\n{upgrade}"), "400", "must be 13"),
+                (
+                    format!("connection: close, upgrade\r\n{upgrade}sec-websocket-version: 13\r\n"),
+                    "400",
+                    "`sec-websocket-key` is missing",
+                ),
+            ];
+            for (headers, status, why) in cases {
+                let mut client = xiio::net::TcpStream::connect(addr).await.unwrap();
+                let request = format!("GET /echo HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+                client.write_all(request.as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(why), "{answer}");
+            }
+            stop.set(()).unwrap();
+        });
+    });
+}
