@@ -49,6 +49,9 @@ pub enum ReportKind {
     LaterFailure,
     /// A cleanup was dropped because the grace was over.
     GraceOver,
+    /// A cleanup did not run: its `bracket`, `shield` or group was started, and then dropped by other code than xiio's, by a panic, or
+    /// by the end of its run.
+    CleanupSkipped,
     /// Code that had been cancelled reached another await, through a foreign combinator.
     RanOn,
     /// A task was spawned into a group that had ended.

@@ -76,7 +76,7 @@ struct Life {
 }
 
 impl Life {
-    /// Cuts the cleanup of a cancelled node off at `kill`. Panics in it are no more than reported then.
+    /// Cuts the cleanup of a cancelled node off at `kill`. Panics that it has kept until then are no more than reported.
     fn cut_off(&mut self, kill: Time) {
         if kill < self.end {
             (self.end, self.outcome) = (kill, Outcome::Cancelled(None));
@@ -216,6 +216,8 @@ struct Members<'a> {
 struct Round {
     end: Time,
     first_failure: Option<(Time, Outcome)>,
+    /// Also in the cleanup of what was cancelled.
+    first_panic: Option<(Time, Id)>,
     /// When a task cancels the tasks.
     tasks_cancelled: Time,
     facts: Vec<Fact>,
@@ -225,6 +227,11 @@ impl Round {
     fn add(&mut self, life: Life, is_failure: impl FnOnce(Outcome) -> bool) {
         self.facts.extend(life.facts);
         self.end = self.end.max(life.end);
+        if let Some(panic) = life.outcome.panic()
+            && self.first_panic.is_none_or(|(before, _)| life.end < before)
+        {
+            self.first_panic = Some((life.end, panic));
+        }
         if let Some(outcome) = life.outcome.unwound()
             && is_failure(outcome)
             && self.first_failure.is_none_or(|(before, _)| life.end < before)
@@ -281,7 +288,8 @@ impl<'a> Members<'a> {
 
     /// The tasks that are cancelled clean up until `kill_tasks`.
     fn round(&self, start: Time, cancel_body: Time, cancel_tasks: Time, kill_tasks: Time) -> Round {
-        let mut round = Round { end: start, first_failure: None, tasks_cancelled: NEVER, facts: Vec::new() };
+        let mut round =
+            Round { end: start, first_failure: None, first_panic: None, tasks_cancelled: NEVER, facts: Vec::new() };
         if let Some(body) = self.body {
             let is_failure = |outcome| !matches!(outcome, Outcome::Value(Ok(())));
             round.add(live(body, start, cancel_body), is_failure);
@@ -355,8 +363,10 @@ impl<'a> Members<'a> {
         let stopped = cause.map_or(NEVER, |cause| cause.at);
         // Once the group as a whole is cancelled its grace is that of all.
         let kill_tasks = if stopped < kill_tasks { NEVER } else { kill_tasks };
-        let Round { mut end, mut facts, .. } = self.round(start, stopped, tasks_cancelled.min(stopped), kill_tasks);
+        let Round { mut end, mut facts, first_panic, .. } =
+            self.round(start, stopped, tasks_cancelled.min(stopped), kill_tasks);
         let mut is_killed = self.kill(cause, &mut end, &mut facts);
+        let mut panic = first_panic.filter(|(at, _)| *at <= end).map(|(_, panic)| panic);
         for cleanup in self.deferred.iter().rev() {
             if is_killed {
                 break;
@@ -370,8 +380,13 @@ impl<'a> Members<'a> {
                 cause = self.first_cause(panic, NEVER, cancel, end);
             }
             is_killed = self.kill(cause, &mut end, &mut facts);
+            if !is_killed {
+                panic = panic.or(life.outcome.panic());
+            }
         }
-        let mut outcome = cause.map_or(Outcome::Value(Ok(())), |cause| cause.outcome);
+        // A panic is thrown in place of whatever has ended the group.
+        let ended = cause.map_or(Outcome::Value(Ok(())), |cause| cause.outcome);
+        let mut outcome = panic.map_or(ended, Outcome::Panic);
         if cancel < end {
             outcome = outcome.cancelled();
         }

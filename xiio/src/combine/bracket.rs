@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use crate::error::Payload;
-use crate::report::{Held, drop_safely, report_panic};
+use crate::report::{Held, drop_safely, going_on, report_panic};
 use crate::runtime::may_begin;
-use crate::unwind::{Duty, Node, Owner};
+use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
 /// Uses a resource and releases it afterwards, with `await`, also after a panic or a cancellation.
 ///
@@ -21,7 +21,8 @@ use crate::unwind::{Duty, Node, Owner};
 ///
 /// # Cancellation
 /// `usage` is cancelled, with its own cleanup; then `release` runs to its end and cannot be cut off but by a `grace`.
-/// Inner brackets release first. A bracket that was never polled has nothing to release: the resource is dropped.
+/// Inner brackets release first. A bracket that was never polled has nothing to release: the resource is dropped. One that
+/// other code than xiio's drops half-way does not release, which is reported.
 ///
 /// # Examples
 /// ```
@@ -50,7 +51,22 @@ use crate::unwind::{Duty, Node, Owner};
 /// # Source
 /// `bracket` of Haskell's `Control.Exception`.
 #[doc(alias("finally", "AsyncDrop"))]
-pub async fn bracket<R, T>(mut resource: R, usage: impl AsyncFnOnce(&mut R) -> T, release: impl AsyncFnOnce(R)) -> T {
+#[track_caller]
+pub fn bracket<R, T>(
+    resource: R,
+    usage: impl AsyncFnOnce(&mut R) -> T,
+    release: impl AsyncFnOnce(R),
+) -> impl Future<Output = T> {
+    bracket_of(Node::of_cleanup("bracket", Location::caller()), resource, usage, release)
+}
+
+/// [`bracket`] with a node that says whose it is, and whether it reports a cleanup that is skipped.
+pub(crate) async fn bracket_of<R, T>(
+    node: Node,
+    mut resource: R,
+    usage: impl AsyncFnOnce(&mut R) -> T,
+    release: impl AsyncFnOnce(R),
+) -> T {
     let is_cancelled = Cell::new(false);
     let work = pin!(Some(async {
         let borrowed = &mut resource;
@@ -76,8 +92,7 @@ pub async fn bracket<R, T>(mut resource: R, usage: impl AsyncFnOnce(&mut R) -> T
             (None, Ok(())) => None,
         }
     }));
-    let mut bracket =
-        Bracket { work, is_cancelled: &is_cancelled, owner: Owner::default(), node: Node::new("bracket") };
+    let mut bracket = Bracket { work, is_cancelled: &is_cancelled, owner: Owner::default(), node };
     poll_fn(|cx| bracket.poll(cx)).await
 }
 
@@ -155,7 +170,5 @@ async fn catch<F: Future>(future: F) -> Result<F::Output, Payload> {
 
 /// Drops a future that has panicked. It may do so again, and what follows must run.
 fn clear<F>(mut slot: Pin<&mut Option<F>>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| slot.set(None))) {
-        report_panic("a destructor panicked", payload);
-    }
+    unwind::dropping(Dropper::Panic, || going_on("a destructor panicked", || slot.set(None)));
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use crate::error::{Panic, Payload};
 use crate::report::{drop_safely, report_panic};
 use crate::runtime::may_begin;
-use crate::unwind::{Cancel, Duty, Node, Owner};
+use crate::unwind::{self, Cancel, Dropper, Duty, Node, Owner};
 
 /// Runs a future, and catches its panic.
 ///
@@ -80,7 +80,8 @@ impl<F: Future> Caught<F> {
             Ok(polled) => ready!(polled).map(Ok),
             Err(payload) => Some(Err(payload)),
         };
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(future.take()))).err();
+        let dropper = if matches!(result, Some(Err(_))) { Dropper::Panic } else { Dropper::Foreign };
+        let dropped = catch_unwind(AssertUnwindSafe(|| unwind::dropping(dropper, || drop(future.take())))).err();
         let later = [dropped, owner.take_panic()].into_iter().flatten();
         Poll::Ready(later.fold(result, |result, payload| match result {
             Some(Err(first)) => {

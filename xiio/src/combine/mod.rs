@@ -14,6 +14,7 @@ mod race;
 mod shield;
 
 pub use bracket::bracket;
+pub(crate) use bracket::bracket_of;
 pub use caught::catch_panic;
 pub use completed::{AsCompleted, Completed, Outputs, as_completed};
 pub use cooperative::cooperative;

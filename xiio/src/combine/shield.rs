@@ -1,6 +1,7 @@
 //! A future that cannot be cut off.
 
 use std::future::IntoFuture;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,7 +16,7 @@ use crate::unwind::{Duty, Node, Owner};
 ///
 /// # Cancellation
 /// Before its first poll it is dropped like anything else. Afterwards it is cut off only by the `grace` of a group, and
-/// when it is dropped by other code than xiio's.
+/// when it is dropped by other code than xiio's. Either is reported.
 ///
 /// # Examples
 /// ```
@@ -33,8 +34,10 @@ use crate::unwind::{Duty, Node, Owner};
 /// assert!(saved.get());
 /// ```
 #[doc(alias("uncancellable"))]
+#[track_caller]
 pub fn shield<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
-    Pinned::new(future.into_future(), Shield { owner: Owner::default(), node: Node::new("shield") })
+    let node = Node::of_cleanup("shield", Location::caller());
+    Pinned::new(future.into_future(), Shield { owner: Owner::default(), node })
 }
 
 /// An owner that nobody cancels.

@@ -15,12 +15,22 @@ use crate::report::{Held, ReportKind, drop_safely, report, report_panic, spawned
 use crate::runtime::{Runtime, UnderLimit, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::{Deadline, now};
-use crate::unwind::{self, Duty, Inspection, Node, Owner};
+use crate::unwind::{self, Dropper, Duty, Inspection, Node, Owner};
 
 /// A cleanup of the whole group.
 struct Deferred<'env> {
     future: Pin<Box<dyn Future<Output = ()> + 'env>>,
     location: &'static Location<'static>,
+    /// It has not come to its end.
+    is_due: bool,
+}
+
+impl Drop for Deferred<'_> {
+    fn drop(&mut self) {
+        if self.is_due {
+            unwind::report_skipped("a deferred cleanup, deferred", self.location);
+        }
+    }
 }
 
 fn deferred_at(location: &Location<'_>) -> String {
@@ -132,7 +142,7 @@ impl<'env> Group<'env> {
             let text = "a deferred cleanup was refused: its group has ended, and nothing would run it";
             return report(ReportKind::Refused, text.into());
         }
-        self.deferred.borrow_mut().push(Deferred { future: Box::pin(cleanup), location });
+        self.deferred.borrow_mut().push(Deferred { future: Box::pin(cleanup), location, is_due: true });
         self.set.notify_group();
     }
 
@@ -411,7 +421,7 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
 
     fn end_body(&mut self, payload: Payload) {
         self.fail(Cause::Panic(payload));
-        self.abandon();
+        unwind::dropping(Dropper::Panic, || self.abandon());
     }
 
     fn end_task(&mut self, ended: Ended, location: &'static Location<'static>) -> Reaction {
@@ -506,8 +516,11 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         let member = Member::Deferred(cleanup.location);
         match catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.future.as_mut(), cx))) {
             Ok(Poll::Pending) => return self.poll_grace(cx),
-            Ok(Poll::Ready(_)) => {}
-            Err(payload) => self.fail(Cause::Panic(payload), member),
+            Ok(Poll::Ready(_)) => cleanup.is_due = false,
+            Err(payload) => {
+                cleanup.is_due = false;
+                self.fail(Cause::Panic(payload), member);
+            }
         }
         let ended = self.cleanup.take();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(ended))) {
@@ -581,13 +594,15 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         self.grace.reset(None);
         let rest = unwind::inspect(|| self.draw(cx));
         self.group.report_cut_off(&rest);
-        self.body.abandon();
-        let cleanup = self.cleanup.take();
-        let panics = [
-            catch_unwind(AssertUnwindSafe(|| drop(cleanup))).err(),
-            self.group.set.abandon(),
-            self.group.drop_deferred(),
-        ];
+        let panics = unwind::dropping(Dropper::Grace, || {
+            self.body.abandon();
+            let cleanup = self.cleanup.take();
+            [
+                catch_unwind(AssertUnwindSafe(|| drop(cleanup))).err(),
+                self.group.set.abandon(),
+                self.group.drop_deferred(),
+            ]
+        });
         for payload in panics.into_iter().flatten() {
             self.fail(Cause::Panic(payload), Member::Destructor);
         }

@@ -1,12 +1,14 @@
 //! A child that runs, and the pipes to it.
 
 use std::io;
+use std::panic::Location;
 use std::process::{ExitStatus, Output};
 
 use super::running::Running;
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout};
-use crate::combine::bracket;
+use crate::combine::bracket_of;
 use crate::io::{Read, Write};
+use crate::unwind::Node;
 
 /// A process that was started by [`Command::spawn`](super::Command::spawn).
 ///
@@ -80,7 +82,10 @@ impl Child {
     /// ```
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
-        bracket(&mut self.running, async |running| running.wait().await, async |running| running.stop().await).await
+        // Whoever drops it half-way has the child still.
+        let node = Node::new("process");
+        bracket_of(node, &mut self.running, async |running| running.wait().await, async |running| running.stop().await)
+            .await
     }
 
     /// Waits until the child has ended, and nothing else: [`Child::try_wait`] then gives its status.
@@ -151,12 +156,13 @@ impl Child {
     /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub async fn wait_with_output(self) -> io::Result<Output> {
-        self.communicate(&[]).await
+    #[track_caller]
+    pub fn wait_with_output(self) -> impl Future<Output = io::Result<Output>> {
+        self.communicate(&[], Location::caller())
     }
 
     /// Feeds the child and takes what it writes, all at the same time.
-    pub(super) async fn communicate(self, input: &[u8]) -> io::Result<Output> {
+    pub(super) async fn communicate(self, input: &[u8], place: &'static Location<'static>) -> io::Result<Output> {
         let exchange = async |child: &mut Self| {
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
             // The child is not reaped before its pipes are at their end: until then its group can be signalled.
@@ -165,7 +171,8 @@ impl Child {
             let status = child.running.wait().await?;
             Ok(Output { status, stdout, stderr })
         };
-        bracket(self, exchange, async |mut child| child.running.stop().await).await
+        let node = Node::of_cleanup("process", place);
+        bracket_of(node, self, exchange, async |mut child| child.running.stop().await).await
     }
 
     /// Sends a signal to the child's group, or to the child alone if it has none of its own. Nothing if it was waited for.
@@ -227,7 +234,8 @@ impl Child {
     /// ```
     pub async fn stop(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
-        bracket(&mut self.running, async |_| (), async |running| running.stop().await).await;
+        let node = Node::new("process");
+        bracket_of(node, &mut self.running, async |_| (), async |running| running.stop().await).await;
         self.running.wait().await
     }
 }

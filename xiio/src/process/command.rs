@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::panic::Location;
 use std::path::Path;
 use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -10,11 +11,12 @@ use std::time::{Duration, Instant};
 use super::child::Child;
 use super::running::{Running, StopPlan};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
-use crate::combine::bracket;
+use crate::combine::bracket_of;
 use crate::sys::parent::DeathSignal;
 use crate::sys::pidfd::{PidFd, own_group};
 use crate::sys::terminal::has_terminal;
 use crate::sys::{Call, call};
+use crate::unwind::Node;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
@@ -338,12 +340,16 @@ impl Command {
     /// assert_eq!(first.as_deref(), Some("y"));
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub async fn scope<T>(&mut self, usage: impl AsyncFnOnce(&mut Child) -> T) -> io::Result<T> {
-        let child = self.spawn()?;
-        let stop = async |mut child: Child| {
-            let _ = child.stop().await;
-        };
-        Ok(bracket(child, usage, stop).await)
+    #[track_caller]
+    pub fn scope<T>(&mut self, usage: impl AsyncFnOnce(&mut Child) -> T) -> impl Future<Output = io::Result<T>> {
+        let place = Location::caller();
+        async move {
+            let child = self.spawn()?;
+            let stop = async |mut child: Child| {
+                let _ = child.stop().await;
+            };
+            Ok(bracket_of(Node::of_cleanup("process", place), child, usage, stop).await)
+        }
     }
 
     /// Starts the command, with the streams it does not speak of as `defaults` says.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::future::IntoFuture;
+use std::panic::Location;
 use std::pin::Pin;
 use std::process::Output;
 
@@ -41,8 +42,9 @@ use super::stdio::Stdio;
 ///
 /// # Source
 /// `xiio.run_process` in the Python original; `subprocess.run`.
+#[track_caller]
 pub fn run_process<'a>(command: impl Into<RunProcess<'a>>) -> RunProcess<'a> {
-    command.into()
+    RunProcess { place: Location::caller(), ..command.into() }
 }
 
 /// A command about to be run, see [`run_process`].
@@ -52,6 +54,8 @@ pub struct RunProcess<'a> {
     input: Option<Box<dyn AsRef<[u8]> + 'a>>,
     captures: bool,
     checks: bool,
+    /// Where it was made, for reports.
+    place: &'static Location<'static>,
 }
 
 enum Held<'a> {
@@ -60,8 +64,9 @@ enum Held<'a> {
 }
 
 impl<'a> RunProcess<'a> {
+    #[track_caller]
     fn new(command: Held<'a>) -> Self {
-        Self { command, input: None, captures: false, checks: false }
+        Self { command, input: None, captures: false, checks: false, place: Location::caller() }
     }
 
     /// Writes these bytes to the stdin of the command, while its output is read, and closes it then.
@@ -100,7 +105,7 @@ impl<'a> RunProcess<'a> {
         let child = command.start(streams)?;
         let program = child.program().to_owned();
         let input = self.input.as_deref().map_or(&[][..], AsRef::as_ref);
-        let output = child.communicate(input).await?;
+        let output = child.communicate(input, self.place).await?;
         if self.checks && !output.status.success() {
             return Err(ProcessError::failed(program, output));
         }

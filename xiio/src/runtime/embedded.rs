@@ -21,7 +21,7 @@ use crate::reactor::Direction;
 use crate::report::waking;
 use crate::sys;
 use crate::task::budget;
-use crate::unwind::Owner;
+use crate::unwind::{self, Dropper, Owner};
 
 /// So often the root is polled and the reactor looked at in one turn; then it is the foreign loop's turn again.
 const ROUNDS: usize = 4;
@@ -120,7 +120,7 @@ impl<F: Future> Drop for Embedded<F> {
     fn drop(&mut self) {
         // What is dropped takes its timers and descriptors out of this runtime, whatever runs around it.
         let _turning = Turning::new(&self.runtime, &self.bridge);
-        self.future.set(None);
+        unwind::dropping(Dropper::Run, || self.future.set(None));
     }
 }
 

@@ -31,7 +31,7 @@ use crate::report::{going_on, wake_all};
 use crate::sys;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
-use crate::unwind::{self, Inspection, Owner};
+use crate::unwind::{self, Dropper, Inspection, Owner};
 use config::Clock;
 use elsewhere::Moves;
 
@@ -379,7 +379,7 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
 #[cold]
 fn end_in_panic<F>(mut root: Pin<&mut Option<F>>, payload: Payload) -> ! {
     // Not in the middle of an unwinding, where a destructor that panics as well would abort.
-    going_on("a destructor panicked", || root.set(None));
+    unwind::dropping(Dropper::Run, || going_on("a destructor panicked", || root.set(None)));
     resume_unwind(payload)
 }
 

@@ -31,6 +31,7 @@ mod node;
 mod owner;
 mod reached;
 mod scope;
+mod skipped;
 
 pub(crate) use current::{
     Frozen, Inspection, Shift, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_plain, is_unwinding,
@@ -38,3 +39,4 @@ pub(crate) use current::{
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
 pub(crate) use reached::Reached;
+pub(crate) use skipped::{Dropper, dropping, report_skipped};

@@ -1,11 +1,12 @@
 //! A part of a future that must not be cut off.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on};
 use super::scope::{Left, Progress, Scope};
+use super::skipped::report_skipped;
 use crate::error::Payload;
 use crate::report::{drop_safely, waking};
 
@@ -21,6 +22,10 @@ pub(crate) struct Node {
     label: &'static str,
     stage: Stage,
     membership: Option<Membership>,
+    /// Where it was made, if it has a cleanup of its own, and not only what is inside of it.
+    place: Option<&'static Location<'static>>,
+    /// To drop it now would skip a cleanup. Not while it is polled: what panics then has come to its end.
+    is_due: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,8 +54,14 @@ pub(crate) enum Duty {
 
 impl Node {
     pub(crate) fn new(label: &'static str) -> Self {
-        let (stage, membership) = (Stage::Fresh, None);
-        Self { label, stage, membership }
+        Self { label, stage: Stage::Fresh, membership: None, place: None, is_due: false }
+    }
+
+    /// One that has a cleanup of its own, which was written at `place`: dropped before it has run, it reports that.
+    pub(crate) fn of_cleanup(label: &'static str, place: &'static Location<'static>) -> Self {
+        let mut node = Self::new(label);
+        node.place = Some(place);
+        node
     }
 
     /// What it is, for texts.
@@ -65,7 +76,12 @@ impl Node {
     /// When what was unwound is polled again outside of the unwinding: staying pending would be a silent hang.
     #[inline]
     pub(crate) fn duty(&mut self, cx: &mut Context<'_>, may_begin: impl FnOnce(&Context<'_>) -> bool) -> Duty {
-        if self.stage == Stage::Running && is_usual() { Duty::Run } else { self.unusual_duty(cx, may_begin) }
+        let is_usual = self.stage == Stage::Running && is_usual();
+        let duty = if is_usual { Duty::Run } else { self.unusual_duty(cx, may_begin) };
+        if duty != Duty::Wait {
+            self.is_due = false;
+        }
+        duty
     }
 
     #[cold]
@@ -118,6 +134,7 @@ impl Node {
     /// Tells the current scope whether there is something to clean up here, at the end of a poll that ends pending.
     #[inline]
     pub(crate) fn hold(&mut self, cx: &mut Context<'_>, holds: bool) {
+        self.is_due = holds;
         if holds {
             self.join(cx.waker());
         } else if self.membership.is_some() {
@@ -134,7 +151,7 @@ impl Node {
                 }
             }
             _ => {
-                self.leave();
+                self.leave_scope();
                 let waker = waker.clone();
                 self.membership = current_scope().map(|scope| {
                     let key = scope.insert(waker);
@@ -166,6 +183,7 @@ impl Node {
     /// The cleanup has ended.
     pub(crate) fn finish(&mut self) {
         self.stage = Stage::Finished;
+        self.is_due = false;
         self.advance(Progress::Finished);
     }
 
@@ -178,8 +196,22 @@ impl Node {
         }
     }
 
+    #[cold]
+    fn report_if_skipped(&self) {
+        // One that was given up was looked for by its owner, who has reported that.
+        let is_given_up = self.membership.as_ref().is_some_and(|Membership { scope, .. }| scope.is_given_up());
+        if let Some(place) = self.place.filter(|_| !is_given_up) {
+            report_skipped(&format!("a `{}`", self.label), place);
+        }
+    }
+
     /// There is nothing to clean up here any more.
     pub(crate) fn leave(&mut self) {
+        self.is_due = false;
+        self.leave_scope();
+    }
+
+    fn leave_scope(&mut self) {
         if let Some(Membership { scope, key }) = self.membership.take() {
             match scope.remove(key) {
                 Left::Unnoticed(waker) => drop_safely(waker),
@@ -191,6 +223,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if self.is_due && self.place.is_some() {
+            self.report_if_skipped();
+        }
         if self.membership.is_some() {
             self.leave();
         }

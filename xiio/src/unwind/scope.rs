@@ -28,6 +28,8 @@ pub(crate) struct Scope {
     is_probing: Cell<bool>,
     /// So many idle passes are no reason to look for nodes that clean up, see [`Scope::judge_pass`].
     patience: Cell<u32>,
+    /// Nodes were looked for in vain, which has been reported.
+    is_given_up: Cell<bool>,
     /// Cancelled code that ran on has been reported.
     has_run_on: Cell<bool>,
     panic: RefCell<Option<Payload>>,
@@ -73,6 +75,10 @@ const MAX_IDLE_PASSES: u32 = 16;
 impl Scope {
     pub(crate) fn is_unwinding(&self) -> bool {
         self.unwinding.get()
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_given_up.get()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -208,6 +214,7 @@ impl Scope {
             self.wake_unfinished(if n_probes == 1 { 1 } else { usize::MAX });
             return Pass::Again;
         }
+        self.is_given_up.set(true);
         report(
             ReportKind::Unreachable,
             format!("{n_unfinished} cleanup(s) could not run to the end: started, and then leaked or polled by nobody"),

@@ -9,7 +9,7 @@ use crate::error::Payload;
 use crate::report::{report_panic, spawned_at};
 use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
 use crate::task::waker;
-use crate::unwind::{self, Cancel, Inspection, Owner};
+use crate::unwind::{self, Cancel, Dropper, Inspection, Owner};
 
 impl Core {
     pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
@@ -105,7 +105,7 @@ impl Core {
         // It may have ended by being drawn.
         let is_late = !task.header().has(DONE);
         if is_late {
-            self.cut_off(task, members);
+            unwind::dropping(Dropper::Grace, || self.cut_off(task, members));
         }
         task.drop_ref();
         is_late.then_some(drawing)
@@ -246,7 +246,7 @@ fn drop_future(task: TaskRef) -> Result<(), Payload> {
 /// Drops the future of a task whose poll has panicked, unless it was the drop of the future that panicked.
 pub(super) fn drop_if_present(task: TaskRef) {
     if !task.header().has(DONE)
-        && let Err(payload) = drop_future(task)
+        && let Err(payload) = unwind::dropping(Dropper::Panic, || drop_future(task))
     {
         report_task_panic(payload, task.header().location);
     }
