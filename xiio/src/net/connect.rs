@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::tcp::TcpStream;
@@ -52,7 +52,12 @@ async fn connect_staggered(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
 }
 
 async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let io = Async::from_nonblocking(socket::stream(Family::of(&addr))?);
+    connect_socket(socket::stream(Family::of(&addr))?, addr).await
+}
+
+/// Connects a socket that is non-blocking.
+pub(super) async fn connect_socket(socket: OwnedFd, addr: SocketAddr) -> io::Result<TcpStream> {
+    let io = Async::from_nonblocking(socket);
     io.operate(Direction::Write, |io| socket::connect(io.as_fd(), &addr)).await?;
     Ok(TcpStream::from_async(io.map(Into::into)))
 }

@@ -77,6 +77,7 @@ mod interest;
 mod tcp;
 mod udp;
 mod unix;
+mod unused;
 
 pub use addr::{ToSocketAddrs, lookup_host};
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
@@ -84,7 +85,8 @@ pub use incoming::Incoming;
 pub use interest::Interest;
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
-pub use unix::{UnixDatagram, UnixListener, UnixStream};
+pub use unix::{UCred, UnixDatagram, UnixListener, UnixStream};
+pub use unused::{TcpSocket, UnixSocket};
 
 /// The methods of a socket that `std` has and that do not wait.
 macro_rules! as_in_std {
@@ -101,6 +103,34 @@ macro_rules! as_in_std {
     };
     (@output) => { () };
     (@output $output:ty) => { $output };
+}
+
+/// Options of a socket that are numbers or switches, by two methods each.
+macro_rules! settings {
+    (@bool $value:expr) => { $value != 0 };
+    (@u32 $value:expr) => { $value };
+    ($($(#[$doc:meta])* $setting:ident: $set:ident($arg:ident: $type:ident), $get:ident;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// What `setsockopt(2)` reports.
+            pub fn $set(&self, $arg: $type) -> std::io::Result<()> {
+                use crate::sys::socket::setup::{Setting, set};
+                set(std::os::fd::AsFd::as_fd(self), Setting::$setting, $arg.into())
+            }
+
+            #[doc = concat!("What the system says of [`Self::", stringify!($set), "`].")]
+            ///
+            /// # Errors
+            /// What `getsockopt(2)` reports.
+            pub fn $get(&self) -> std::io::Result<$type> {
+                use crate::sys::socket::setup::{Setting, get};
+                let value = get(std::os::fd::AsFd::as_fd(self), Setting::$setting)?;
+                Ok(settings!(@$type value))
+            }
+        )*
+    };
 }
 
 /// What every socket has: its descriptor, and the way from and to the type of `std`.
@@ -486,4 +516,4 @@ macro_rules! without_waiting {
     };
 }
 
-use {as_in_std, socket, stream, without_waiting};
+use {as_in_std, settings, socket, stream, without_waiting};

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::addr::{ToSocketAddrs, first, resolve};
-use super::{Incoming, as_in_std, connect, socket, stream};
+use super::{Incoming, as_in_std, connect, settings, socket, stream, unused};
 use crate::io::Async;
 use crate::reactor::{Direction, Wait};
 use crate::sys::{Call, call, socket as sys};
@@ -191,6 +191,22 @@ impl TcpStream {
         fn ttl(&self) -> u32;
         /// Takes the error that is pending on the socket.
         fn take_error(&self) -> Option<io::Error>;
+    }
+
+    settings! {
+        /// Asks a silent peer from time to time whether it is still there (`SO_KEEPALIVE`).
+        KeepAlive: set_keepalive(is_on: bool), keepalive;
+    }
+
+    /// Turns `SO_KEEPALIVE` on: after `idle` without data a probe is sent every `interval`; when `n_probes` have had no answer
+    /// the connection is broken.
+    ///
+    /// A part of a second counts as a whole one. Without this the system waits for two hours.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` reports: `InvalidInput` for zeros, and for more than the system takes.
+    pub fn set_keepalive_times(&self, idle: Duration, interval: Duration, n_probes: u32) -> io::Result<()> {
+        unused::set_keepalive_times(self.as_fd(), idle, interval, n_probes)
     }
 
     /// What happens to data that is not sent yet when the stream is closed: `Some(duration)` is `SO_LINGER`, and zero of it resets

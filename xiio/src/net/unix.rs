@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::task::{Context, Poll};
@@ -12,6 +12,7 @@ use super::tcp::{BACKLOG, send, send_vectored};
 use super::{Incoming, as_in_std, socket, stream, without_waiting};
 use crate::io::Async;
 use crate::reactor::{Direction, Wait};
+use crate::sys::socket::setup;
 use crate::sys::{Call, call, socket as sys};
 use crate::time::sleep;
 
@@ -147,9 +148,26 @@ impl UnixStream {
     /// # Cancellation
     /// The socket is closed.
     pub async fn connect_addr(addr: &SocketAddr) -> io::Result<Self> {
-        let socket = sys::stream(sys::Family::Unix)?;
-        retry(|| sys::connect_unix(socket.as_fd(), addr)).await?;
-        Ok(Self { io: Async::from_nonblocking(socket.into()) })
+        connect_socket(sys::stream(sys::Family::Unix)?, addr).await
+    }
+
+    /// Who is at the other end, as it was when the two were connected.
+    ///
+    /// # Errors
+    /// What `getsockopt(2)` reports.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::net::UnixStream;
+    ///
+    /// # xiio::run(async {
+    /// let (a, _b) = UnixStream::pair()?;
+    /// # #[cfg(target_os = "linux")]
+    /// assert_eq!(a.peer_cred()?.pid(), Some(std::process::id() as i32));
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn peer_cred(&self) -> io::Result<UCred> {
+        setup::peer(self.as_fd()).map(UCred)
     }
 
     /// Two streams that are connected with each other.
@@ -171,6 +189,36 @@ impl UnixStream {
         /// Takes the error that is pending on the socket.
         fn take_error(&self) -> Option<io::Error>;
     }
+}
+
+/// The user, the group and the process at the other end of a [`UnixStream`], see [`UnixStream::peer_cred`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UCred(setup::Peer);
+
+impl UCred {
+    /// The number of the user.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.0.uid
+    }
+
+    /// The number of the group.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.0.gid
+    }
+
+    /// The number of the process, where the system tells it.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.0.pid
+    }
+}
+
+/// Connects a socket that is non-blocking.
+pub(super) async fn connect_socket(socket: OwnedFd, addr: &SocketAddr) -> io::Result<UnixStream> {
+    retry(|| sys::connect_unix(socket.as_fd(), addr)).await?;
+    Ok(UnixStream { io: Async::from_nonblocking(socket.into()) })
 }
 
 /// Repeats what would block and what no event tells of.

@@ -2,6 +2,8 @@
 //!
 //! All of these repeat a call that a signal has interrupted, and none waits for a socket that is non-blocking.
 
+pub(crate) mod setup;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
