@@ -95,6 +95,8 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
                 _ = signals.recv() => break,
             );
         }
+        // From a second on somebody who asks again ends the program at once.
+        drop(signals);
         eprintln!("stopping");
         let _ = stopping.set(());
     });
