@@ -61,6 +61,15 @@ pub async fn writable(fd: impl AsFd) -> io::Result<()> {
 ///
 /// Returns the number of bytes placed at the start of `buf`, `0..=buf.len()`; `0` is the end of the file.
 ///
+/// # Shared descriptors
+/// Another process may read the same file and take what there was in between. This waits on then, and the thread does not
+/// stand still: with sockets, pipes, named pipes and terminals. Other ways would change flags that the processes share.
+///
+/// Terminals, named pipes, and all pipes on Linux before 6.5 are opened once more for each read, non-blocking, through
+/// `/proc`. Where that fails, and with other devices and the master of a terminal, the thread waits if somebody has been
+/// faster. It fails without `/proc`, without permission (after `su`, say), and when there are no descriptors left.
+/// A disk or a directory always keeps the thread for as long as it takes.
+///
 /// # Errors
 /// What `read(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.
 ///
@@ -87,22 +96,16 @@ pub async fn writable(fd: impl AsFd) -> io::Result<()> {
 /// `read(2)`; `xiio.read` in the Python original.
 pub async fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     let fd = fd.as_fd();
-    loop {
-        Readiness::new(fd, Direction::Read).await?;
-        match sys::fd::read(fd, buf) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
+    transfer(fd, Direction::Read, || sys::nowait::read(fd, buf)).await
 }
 
 /// Waits until `fd` is writable, then writes once from `buf`.
 ///
 /// Returns the number of bytes taken from the start of `buf`, `0..=buf.len()`.
 ///
-/// A blocking pipe that has room for less than all of `buf` would stop the thread until the rest is taken, so anything
-/// that is no socket is given at most `PIPE_BUF` (4096) bytes at once: a pipe is writable when it has that much room. A
-/// terminal is when it has any, so one whose other side takes nothing stops the thread when it is nearly full.
+/// It takes what there is room for and does not wait for more, whatever the flags of the descriptor. See [`read`](read()) for
+/// the kinds of files where that is not so. Of those a pipe is given at most `PIPE_BUF` (4096) bytes at once: it is
+/// writable when it has that much room.
 ///
 /// # Errors
 /// What `write(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.
@@ -124,13 +127,7 @@ pub async fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
 /// `write(2)`, `pipe(7)`; `xiio.write` in the Python original.
 pub async fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
     let fd = fd.as_fd();
-    loop {
-        Readiness::new(fd, Direction::Write).await?;
-        match sys::fd::write(fd, buf) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
+    transfer(fd, Direction::Write, || sys::nowait::write(fd, buf)).await
 }
 
 /// Writes all of `buf`, waiting as often as it takes.
@@ -169,19 +166,41 @@ pub async fn write_all(fd: impl AsFd, mut buf: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until it is ready, and tries; again if another process has been faster.
+async fn transfer(
+    fd: BorrowedFd<'_>,
+    direction: Direction,
+    mut attempt: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut readiness = Readiness::new(fd, direction);
+    loop {
+        readiness.await?;
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                readiness = Readiness { is_asked_later: true, ..Readiness::new(fd, direction) };
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Waits for one direction of a borrowed descriptor.
 pub(crate) struct Readiness<'fd> {
     fd: BorrowedFd<'fd>,
     direction: Direction,
     is_beside_tasks: bool,
     reached: Reached,
+    /// It has said that it is ready, and was not: it is asked after a turn of the loop at least, so that the others go on
+    /// if it says so again.
+    is_asked_later: bool,
     /// There while it waits. Ends its registration before the borrow of the descriptor ends.
     waiting: Option<Wait>,
 }
 
 impl<'fd> Readiness<'fd> {
     pub(crate) fn new(fd: BorrowedFd<'fd>, direction: Direction) -> Self {
-        Self { fd, direction, is_beside_tasks: false, reached: Reached::default(), waiting: None }
+        let reached = Reached::default();
+        Self { fd, direction, is_beside_tasks: false, reached, is_asked_later: false, waiting: None }
     }
 
     /// For a wait that is none of the tasks', and so no hope for them.
@@ -196,7 +215,12 @@ impl<'fd> Readiness<'fd> {
 
     /// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise.
     pub(crate) fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        poll_ready(self.fd, self.direction, self.is_beside_tasks, &mut self.waiting, cx)
+        let Self { fd, direction, is_beside_tasks, ref mut waiting, .. } = *self;
+        if self.is_asked_later && waiting.is_none() {
+            line_up(fd, direction, is_beside_tasks, waiting, cx)?;
+            return Poll::Pending;
+        }
+        poll_ready(fd, direction, is_beside_tasks, waiting, cx)
     }
 }
 
@@ -213,6 +237,18 @@ pub(crate) fn poll_ready(
         *waiting = None;
         return Poll::Ready(Ok(()));
     }
+    line_up(fd, direction, is_beside_tasks, waiting, cx)?;
+    Poll::Pending
+}
+
+/// Asks for a wake when the descriptor is ready, also if it is already.
+fn line_up(
+    fd: BorrowedFd<'_>,
+    direction: Direction,
+    is_beside_tasks: bool,
+    waiting: &mut Option<Wait>,
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
     Runtime::with(|runtime| {
         let is_registered = waiting.as_ref().is_some_and(|wait| wait.belongs_to(runtime.reactor()));
         if !is_registered {
@@ -226,7 +262,7 @@ pub(crate) fn poll_ready(
         if let Some(wait) = waiting {
             wait.register(cx);
         }
-        Poll::Pending
+        Ok(())
     })
 }
 

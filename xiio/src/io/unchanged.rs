@@ -8,7 +8,7 @@ use super::{Read, Write, read, write};
 /// Reads and writes a descriptor without changing anything about it: [`read`](read()) and [`write`](write()) in the shape of a type.
 ///
 /// For the standard streams, above all: these are often shared with other programs, which would not expect them to become
-/// non-blocking. Everything else is faster as [`Async`](super::Async).
+/// non-blocking. See [`read`](read()) for what becomes of those that several processes read. Everything else is faster as [`Async`](super::Async).
 ///
 /// # Examples
 /// ```no_run

@@ -1,9 +1,9 @@
-//! Reading, writing and asking a descriptor that is only borrowed.
+//! Asking a descriptor, and making it non-blocking.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use super::{Call, call, check, check_len, portion, retry};
+use super::{Call, call, check, retry};
 
 /// One of the two ways in which a descriptor can be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,33 +66,4 @@ fn set_fionbio(fd: BorrowedFd<'_>, is_on: bool) -> io::Result<()> {
     // SAFETY: the request reads one `int`, which lives until the call returns.
     call(Call::Change, || check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut is_on) }))?;
     Ok(())
-}
-
-/// `read(2)`, repeated when a signal interrupts it.
-pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    let len = portion(fd, buf.len());
-    // SAFETY: the buffer is ours for its whole length.
-    let read = || check_len(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), len) });
-    attempt(fd, read)
-}
-
-/// Writes what there is room for, without waiting for more room, to a descriptor that [`is_ready`].
-///
-/// Sockets are asked not to block, whatever their flags. Anything else gets at most `PIPE_BUF` bytes: a pipe that is ready
-/// has that much room, see `pipe(7)`.
-pub(crate) fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    let (len, flags) = (portion(fd, buf.len()), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-    // SAFETY: the buffer may be read for its whole length.
-    let sent = attempt(fd, || check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }));
-    match sent {
-        Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {}
-        sent => return sent,
-    }
-    let len = len.min(libc::PIPE_BUF);
-    // SAFETY: as above.
-    attempt(fd, || check_len(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), len) }))
-}
-
-fn attempt<T>(fd: BorrowedFd<'_>, mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    retry(|| call(Call::Attempt(fd), &mut make))
 }

@@ -8,6 +8,7 @@ pub(crate) mod eventfd;
 #[cfg(xiio_faults)]
 mod faults;
 pub(crate) mod fd;
+pub(crate) mod nowait;
 #[cfg(target_os = "linux")]
 pub(crate) mod parent;
 #[cfg(target_os = "linux")]
