@@ -13,18 +13,20 @@ use xiio::{
 };
 use xiio_tests::{
     DropBomb, DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis,
-    rounds, run, takes,
+    rounds, run, run_virtually, takes,
 };
 
 // `gather`.
 
 #[test]
 fn gather_gives_outputs_in_the_order_given() {
-    let outputs = run(gather([30_u64, 10, 20].map(|ms| async move {
-        sleep(millis(ms)).await;
-        ms
-    })));
-    assert_eq!(outputs, [30, 10, 20]);
+    run_virtually(async {
+        let outputs = gather([30_u64, 10, 20].map(|ms| async move {
+            sleep(millis(ms)).await;
+            ms
+        }));
+        assert_eq!(outputs.await, [30, 10, 20]);
+    });
 }
 
 #[test]
@@ -81,11 +83,13 @@ fn try_gather_gives_values_in_order_or_the_first_error() {
         Ok::<_, &str>(ms)
     })));
     assert_eq!(values, Ok(vec![2, 1]));
-    let failed = run(try_gather([2_u64, 1, 3].map(|ms| async move {
-        sleep(millis(ms)).await;
-        if ms == 3 { Ok(ms) } else { Err(ms) }
-    })));
-    assert_eq!(failed, Err(1));
+    run_virtually(async {
+        let failed = try_gather([2_u64, 1, 3].map(|ms| async move {
+            sleep(millis(ms)).await;
+            if ms == 3 { Ok(ms) } else { Err(ms) }
+        }));
+        assert_eq!(failed.await, Err(1));
+    });
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn race_gives_the_first_and_cancels_the_others() {
 fn of_several_that_are_ready_the_first_in_order_wins() {
     assert_eq!(run(race([ready(1), ready(2)])), 1);
     assert_eq!(run(async { xiio::race!(ready(1), ready(2)) }), 1);
-    run(async {
+    run_virtually(async {
         for _ in 0..10 {
             let at = xiio::now() + millis(1);
             let winner = race([1, 2, 3].map(|n| async move {
@@ -170,20 +174,24 @@ fn of_several_that_are_ready_the_first_in_order_wins() {
 
 #[test]
 fn an_error_wins_a_race_like_any_output() {
-    let winner = run(race([1_u64, 20].map(|ms| async move {
-        sleep(millis(ms)).await;
-        if ms == 1 { Err("error") } else { Ok(ms) }
-    })));
-    assert_eq!(winner, Err("error"));
+    run_virtually(async {
+        let racers = [1_u64, 20].map(|ms| async move {
+            sleep(millis(ms)).await;
+            if ms == 1 { Err("error") } else { Ok(ms) }
+        });
+        assert_eq!(race(racers).await, Err("error"));
+    });
 }
 
 #[test]
 fn racers_that_all_fail_give_the_error_of_the_first_to_do_so() {
-    let winner: Result<(), u64> = run(race([2_u64, 1].map(|ms| async move {
-        sleep(millis(ms)).await;
-        Err(ms)
-    })));
-    assert_eq!(winner, Err(1));
+    run_virtually(async {
+        let racers = [2_u64, 1].map(|ms| async move {
+            sleep(millis(ms)).await;
+            Err::<(), _>(ms)
+        });
+        assert_eq!(race(racers).await, Err(1));
+    });
 }
 
 /// A loser that comes to its end in the middle of its cleanup.
@@ -205,19 +213,23 @@ fn a_racer_that_ends_while_it_is_unwound_has_not_failed() {
         sleep(millis(1)).await;
         "first"
     };
-    assert_eq!(run(async { race!(first(), end_while_unwound("late")) }), "first");
-    let racers = [first().boxed_local(), end_while_unwound("late").boxed_local()];
-    assert_eq!(run(race(racers)), "first");
+    run_virtually(async {
+        assert_eq!(race!(first(), end_while_unwound("late")), "first");
+        let racers = [first().boxed_local(), end_while_unwound("late").boxed_local()];
+        assert_eq!(race(racers).await, "first");
+    });
     reports.assert_none();
 }
 
 #[test]
 fn a_racer_that_ends_while_the_race_is_unwound_has_not_failed() {
     let reports = Reports::new();
-    let alone = async { race!(end_while_unwound("late"), pending()) };
-    assert!(run(timeout(millis(1), alone)).is_err());
-    let racers = [end_while_unwound("late"), end_while_unwound("later")];
-    assert!(run(timeout(millis(1), race(racers))).is_err());
+    run_virtually(async {
+        let alone = async { race!(end_while_unwound("late"), pending()) };
+        assert!(timeout(millis(1), alone).await.is_err());
+        let racers = [end_while_unwound("late"), end_while_unwound("later")];
+        assert!(timeout(millis(1), race(racers)).await.is_err());
+    });
     reports.assert_none();
 }
 

@@ -238,7 +238,7 @@ fn a_task_whose_leaves_are_ready_does_not_hold_up_its_siblings_for_long() {
 
 #[test]
 fn a_value_in_the_round_of_the_deadline_wins() {
-    run(async {
+    run_virtually(async {
         for _ in 0..10 {
             let at = now() + millis(2);
             let value = deadline(at, async {
@@ -364,7 +364,7 @@ fn cleanup_has_all_the_time_it_needs_after_its_limit() {
 #[test]
 fn a_future_that_ends_while_it_is_unwound_has_ended() {
     let promise = Promise::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             let task = tg.spawn(timeout(millis(2), async {
                 // While the bracket cleans up, the foreign branch ends this future.
@@ -424,7 +424,7 @@ fn limits_a_hundred_deep_elapse_at_the_outermost() {
 
 #[test]
 fn a_limit_polled_in_a_loop_counts_from_each_call() {
-    run(async {
+    run_virtually(async {
         let mut work = pin!(async {
             sleep(millis(20)).await;
             7
@@ -437,7 +437,7 @@ fn a_limit_polled_in_a_loop_counts_from_each_call() {
             }
         };
         assert_eq!(value, 7);
-        assert!(n_late >= 1);
+        assert_eq!(n_late, 3);
     });
 }
 
