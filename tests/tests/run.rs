@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use xiio::inspect::ReportKind;
-use xiio::{Sleep, interval, now, sleep, sleep_until, task_group, yield_now};
+use xiio::{MissedTicks, Sleep, interval, interval_at, now, sleep, sleep_until, task_group, yield_now};
 use xiio_tests::{
     LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, run_virtually, takes,
 };
@@ -329,14 +329,60 @@ async fn an_interval_skips_any_number_of_ticks() {
     assert_eq!(ticks.tick().await, first + Duration::from_secs(3600));
 }
 
+#[xiio::test(virtual_time)]
+async fn an_interval_does_with_missed_ticks_what_it_was_told() {
+    let of = async |missed, late| {
+        let start = now();
+        let mut ticks = interval(millis(10)).missed(missed);
+        sleep(millis(late)).await;
+        let mut due = Vec::new();
+        for _ in 0..4 {
+            due.push((ticks.tick().await - start).as_millis());
+        }
+        due
+    };
+    for missed in [MissedTicks::Skip, MissedTicks::Burst, MissedTicks::Delay] {
+        assert_eq!(of(missed, 19).await, [10, 20, 30, 40], "{missed:?}: none was missed");
+    }
+    assert_eq!(of(MissedTicks::Skip, 35).await, [10, 40, 50, 60]);
+    assert_eq!(of(MissedTicks::Burst, 35).await, [10, 20, 30, 40]);
+    assert_eq!(of(MissedTicks::Delay, 35).await, [10, 45, 55, 65]);
+}
+
+#[xiio::test(virtual_time)]
+async fn an_interval_may_begin_at_once_and_be_reset() {
+    let start = now();
+    let mut ticks = interval_at(start, millis(10));
+    assert_eq!((ticks.tick().await, ticks.period()), (start, millis(10)));
+    sleep(millis(5)).await;
+    ticks.reset();
+    assert_eq!(ticks.tick().await - start, millis(15));
+    ticks.reset_at(start + millis(100));
+    assert_eq!(ticks.tick().await - start, millis(100));
+    assert_eq!(ticks.tick().await - start, millis(110));
+}
+
+#[xiio::test(virtual_time)]
+async fn an_interval_that_another_task_resets_wakes_who_waits_for_it() {
+    let start = now();
+    let ticks = Mutex::new(interval(millis(50)));
+    task_group!(|tg| {
+        let tick = tg.spawn(poll_fn(|cx| ticks.lock().unwrap().poll_tick(cx)));
+        sleep(millis(20)).await;
+        ticks.lock().unwrap().reset();
+        assert_eq!(tick.await - start, millis(70));
+    });
+}
+
 #[test]
 fn an_interval_of_zero_is_refused() {
     assert_panics(&["`interval`", "above zero"], || interval(Duration::ZERO));
+    assert_panics(&["`interval`", "above zero"], || interval_at(Instant::now(), Duration::ZERO));
 }
 
 #[test]
 fn a_tick_that_was_cancelled_is_given_next_time() {
-    run(async {
+    run_virtually(async {
         let mut ticks = interval(millis(5));
         let due = {
             let mut tick = Box::pin(ticks.tick());

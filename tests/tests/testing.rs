@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::lock::Mutex;
 use xiio::signal::SIGUSR1;
-use xiio::testing::{Tester, cancel_everywhere, cancel_everywhere_and};
+use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
 use xiio::{Promise, bracket, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::os::rerun;
 
@@ -243,13 +243,14 @@ fn deadlock_fails_with_the_tree() {
 
 #[test]
 fn deadlock_is_seen_beside_the_signals_of_cancel_on() {
-    let never = Promise::new();
-    let setter = never.clone();
+    let (setter, never) = futures::channel::oneshot::channel::<()>();
     let (_running, ended) = mpsc::channel::<()>();
     // Ends the run if it is not seen.
-    thread::spawn(move || ended.recv_timeout(MINUTE) == Err(mpsc::RecvTimeoutError::Timeout) && setter.set(()).is_ok());
+    thread::spawn(move || {
+        ended.recv_timeout(MINUTE) == Err(mpsc::RecvTimeoutError::Timeout) && setter.send(()).is_ok()
+    });
     let builder = xiio::Builder::new().detect_deadlock(Duration::from_millis(20)).cancel_on(&[SIGUSR1]);
-    let text = panic_of(|| builder.run(async { never.wait().await }));
+    let text = panic_of(|| builder.run(async { never.await.unwrap() }));
     assert!(text.starts_with("deadlock"), "{text}");
 }
 
@@ -276,6 +277,96 @@ fn thread_that_wakes_in_time_is_no_deadlock() {
     });
     assert_eq!(value, 7);
     thread.join().unwrap();
+}
+
+#[test]
+fn promise_that_a_thread_holds_is_no_deadlock_while_it_does() {
+    let promise = Promise::new();
+    let (first, second) = (promise.clone(), promise.clone());
+    let has_waited = Duration::from_millis(100);
+    // Far longer than the patience.
+    thread::spawn(move || {
+        thread::sleep(has_waited);
+        first.set(7).unwrap();
+    });
+    let detecting = || xiio::Builder::new().detect_deadlock(Duration::from_millis(5));
+    assert_eq!(detecting().run(promise.wait()), 7);
+    drop(second);
+
+    let promise = Promise::<()>::new();
+    let holder = promise.clone();
+    thread::spawn(move || {
+        thread::sleep(has_waited);
+        // As a thread does that panics before it has come to set it.
+        drop(holder);
+    });
+    let text = panic_of(|| detecting().run(promise.wait()));
+    assert!(text.starts_with("deadlock") && text.contains("a promise"), "{text}");
+}
+
+#[xiio::test(patience = Duration::from_secs(50))]
+async fn patience_of_a_test_can_be_longer() {
+    let (sender, receiver) = futures::channel::oneshot::channel();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(2500));
+        sender.send(7).unwrap();
+    });
+    assert_eq!(receiver.await, Ok(7));
+}
+
+#[test]
+fn patience_of_a_test_can_be_shorter() {
+    let start = Instant::now();
+    let text = panic_of(|| Tester::new().patience(Duration::from_millis(5)).run(std::future::pending::<()>));
+    assert!(text.starts_with("deadlock") && start.elapsed() < Duration::from_secs(2), "{text}");
+}
+
+#[xiio::test]
+async fn time_can_be_paused_on_the_way() {
+    let start = Instant::now();
+    sleep(Duration::from_millis(5)).await;
+    pause();
+    let paused_at = xiio::now();
+    sleep(MINUTE).await;
+    let woken_at = xiio::now();
+    // Time was paused in the middle of a tick.
+    assert!((MINUTE..MINUTE + Duration::from_millis(2)).contains(&(woken_at - paused_at)));
+    pause();
+    assert_eq!(xiio::now(), woken_at, "it was paused already");
+    assert!(start.elapsed() < MINUTE);
+}
+
+#[test]
+fn time_is_paused_in_tests_only_and_advanced_where_it_is_virtual() {
+    let text = panic_of(|| xiio::run(async { pause() }));
+    assert!(text.contains("`#[xiio::test]`"), "{text}");
+    let text = panic_of(|| Tester::new().run(|| advance(MINUTE)));
+    assert!(text.contains("`testing::pause`"), "{text}");
+}
+
+#[xiio::test(virtual_time)]
+async fn time_can_be_advanced_while_a_descriptor_is_waited_for() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let (start, outside) = (xiio::now(), Instant::now());
+    let order = RefCell::new(Vec::new());
+    task_group!(|tg| {
+        tg.spawn(async { xiio::readable(&reader).await });
+        let sleeper = tg.spawn(async {
+            for n in 1..=3 {
+                sleep(MINUTE).await;
+                // One wake leads to the next, at the same instant.
+                yield_now().await;
+                order.borrow_mut().push((n, xiio::now() - start));
+            }
+        });
+        advance(2 * MINUTE + Duration::from_secs(1)).await;
+        order.borrow_mut().push((0, xiio::now() - start));
+        assert!(!sleeper.is_finished());
+        tg.cancel();
+    });
+    let advanced = (0, 2 * MINUTE + Duration::from_secs(1));
+    assert_eq!(*order.borrow(), [(1, MINUTE), (2, 2 * MINUTE), advanced]);
+    assert!(outside.elapsed() < MINUTE);
 }
 
 #[test]

@@ -95,6 +95,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | option | meaning |
 /// |---|---|
 /// | `virtual_time` | the clock jumps to the next timer whenever all tasks wait |
+/// | `patience = Duration` | how long a thread that the runtime does not know of has to wake a task, where nothing else can; else two seconds |
 /// | `seed = u64` | shuffles the order in which tasks run, reproducibly |
 /// | `seeds = Range<u64>` | runs the test once for each seed |
 /// | `cancel_everywhere` | runs the test again and again, cancelled one await later each time |

@@ -188,5 +188,5 @@ pub use process::run_process;
 pub use promise::{Promise, WaitPromise};
 pub use root::{Builder, run};
 pub use thread::in_thread;
-pub use time::{Interval, Sleep, YieldNow, interval, now, sleep, sleep_until, yield_now};
+pub use time::{Interval, MissedTicks, Sleep, YieldNow, interval, interval_at, now, sleep, sleep_until, yield_now};
 pub use xiio_macros::{main, test};

@@ -12,7 +12,7 @@ use crate::report::wake_all;
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use crate::unwind::Reached;
+use crate::unwind::{Reached, inspecting};
 
 /// A value that will be there some time. Clones are the same promise.
 ///
@@ -178,6 +178,18 @@ pub(crate) struct WaitSet<T> {
 }
 
 impl<T> WaitSet<T> {
+    /// Where the tree is being drawn: notes that others than those who wait have the promise, if that is so.
+    #[inline]
+    pub(crate) fn hope_for_others(&self) {
+        inspecting(|drawing| {
+            let shared = &self.promise.shared;
+            // One handle is that with which the tree waits.
+            if Arc::strong_count(shared) > shared.lock().len() + 1 {
+                drawing.hope();
+            }
+        });
+    }
+
     /// Whether the promise is set; if not, wakes the task when it is.
     pub(crate) fn poll_set(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.promise.is_set() {
@@ -221,6 +233,9 @@ impl<T: Clone> Future for WaitPromise<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         self.reached.note("promise");
         let polled = poll_leaf(cx, || "a promise".into(), |cx| self.set.poll_set(cx));
+        if polled.is_pending() {
+            self.set.hope_for_others();
+        }
         polled.map(|()| match self.set.promise.get() {
             Some(value) => value.clone(),
             None => unreachable!("a promise that is set stays set"),

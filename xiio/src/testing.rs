@@ -30,8 +30,64 @@ use std::process::{ExitCode, Termination};
 use std::time::{Duration, Instant};
 
 use crate::group::{GroupOptions, Guard, Leave, new_group};
-use crate::runtime::{Config, Leftover, block_on};
-use crate::{inspect, sleep_until};
+use crate::runtime::{Config, Leftover, Runtime, block_on};
+use crate::{inspect, sleep, sleep_until};
+
+/// Makes time virtual in the middle of a test, see [`Tester::virtual_time`].
+///
+/// The clock stands still at the present. Nothing happens where it is virtual already.
+///
+/// # Panics
+/// Outside of a test.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// use xiio::testing::{Tester, pause};
+///
+/// let start = Instant::now();
+/// Tester::new().run(|| async {
+///     xiio::sleep(Duration::from_millis(1)).await;
+///     pause();
+///     xiio::sleep(Duration::from_secs(3600)).await;
+/// });
+/// assert!(start.elapsed() < Duration::from_secs(60));
+/// ```
+pub fn pause() {
+    Runtime::with(Runtime::pause);
+}
+
+/// Lets virtual time pass, also while a descriptor, a process or a thread is waited for.
+///
+/// The clock goes from one deadline to the next, and whoever is woken by one has had his turn before the next. It
+/// comes back when `duration` has passed.
+///
+/// # Panics
+/// Where time is not virtual.
+///
+/// # Cancellation
+/// The time that has passed has passed.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::testing::{Tester, advance};
+///
+/// Tester::new().virtual_time().run(|| async {
+///     let (reader, _writer) = std::io::pipe().unwrap();
+///     // Time would pass as it does outside, because of the descriptor.
+///     let hour = Duration::from_secs(3600);
+///     let late = xiio::timeout(hour, xiio::readable(&reader));
+///     let (late, ()) = xiio::join!(late, advance(hour));
+///     assert!(late.is_err());
+/// });
+/// ```
+pub async fn advance(duration: Duration) {
+    let is_virtual = Runtime::with(Runtime::has_virtual_time);
+    assert!(is_virtual, "time is not virtual here; call `testing::pause` before, or give the test `virtual_time`");
+    let _advancing = Runtime::with(Runtime::advancing);
+    sleep(duration).await;
+}
 
 /// How long a test in which nothing can wake any task waits for a thread that the runtime does not know of.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -65,7 +121,7 @@ pub struct Tester {
 impl Tester {
     /// A test on the system's clock, with tasks in their order.
     pub fn new() -> Self {
-        let config = Config { deadlock_after: Some(PATIENCE), ..Config::default() };
+        let config = Config { deadlock_after: Some(PATIENCE), is_test: true, ..Config::default() };
         let options = GroupOptions::new().name("test");
         Self { options, config, limit: None, seeds: None, cancels_everywhere: false }
     }
@@ -91,6 +147,25 @@ impl Tester {
     /// Fails the test with the tree of its tasks at `deadline`.
     pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
         self.limit = deadline.into();
+        self
+    }
+
+    /// Gives threads that the runtime does not know of more time, or less, than two seconds to wake a task, where nothing else
+    /// can.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xiio::testing::Tester;
+    ///
+    /// Tester::new().patience(Duration::from_secs(30)).run(|| async {
+    ///     let (sender, receiver) = futures::channel::oneshot::channel();
+    ///     std::thread::spawn(move || sender.send(7).unwrap());
+    ///     assert_eq!(receiver.await, Ok(7));
+    /// });
+    /// ```
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.config.deadlock_after = Some(patience);
         self
     }
 

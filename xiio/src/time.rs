@@ -306,22 +306,118 @@ impl Future for YieldNow {
 /// ```
 #[must_use]
 pub fn interval(period: Duration) -> Interval {
-    assert!(!period.is_zero(), "`interval` needs a period above zero");
-    Interval { deadline: Deadline::after(period), period, reached: Reached::default() }
+    Interval::new(Deadline::after(period), period)
 }
 
-/// Ticks at a fixed rate, see [`interval`].
+/// Ticks every `period`, the first time at `first`: at once, if that is [`now`].
 ///
-/// A tick that nobody awaited in time is given at once, and those missed besides it are skipped: the next one is the
-/// first multiple of the period in the future.
+/// # Panics
+/// When `period` is zero.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::{interval_at, now};
+///
+/// xiio::run(async {
+///     let start = now();
+///     let mut ticks = interval_at(start, Duration::from_millis(2));
+///     assert_eq!(ticks.tick().await, start);
+///     assert_eq!(ticks.tick().await, start + Duration::from_millis(2));
+/// });
+/// ```
+#[must_use]
+pub fn interval_at(first: Instant, period: Duration) -> Interval {
+    Interval::new(Deadline::at(Some(first)), period)
+}
+
+/// Ticks at a fixed rate, see [`interval`] and [`interval_at`].
+///
+/// A tick that nobody awaited in time is given at once. What becomes of those that were due besides it says
+/// [`MissedTicks`].
 #[derive(Debug)]
 pub struct Interval {
     deadline: Deadline,
     period: Duration,
+    missed: MissedTicks,
     reached: Reached,
 }
 
+/// What an [`Interval`] does after a tick that was taken so late that the next one is due already.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xiio::testing::Tester;
+/// use xiio::{MissedTicks, interval, now, sleep};
+///
+/// Tester::new().virtual_time().run(|| async {
+///     let seconds = Duration::from_secs;
+///     for (missed, then) in [(MissedTicks::Skip, 40), (MissedTicks::Burst, 20), (MissedTicks::Delay, 45)] {
+///         let start = now();
+///         let mut ticks = interval(seconds(10)).missed(missed);
+///         sleep(seconds(35)).await;
+///         assert_eq!(ticks.tick().await - start, seconds(10));
+///         assert_eq!(ticks.tick().await - start, seconds(then));
+///     }
+/// });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissedTicks {
+    /// They are left out: the next tick is the first multiple of the period in the future.
+    #[default]
+    Skip,
+    /// They are given, one after the other, until there are as many as there should be.
+    Burst,
+    /// They are left out, and the next tick is one period after the late one was taken.
+    Delay,
+}
+
 impl Interval {
+    fn new(deadline: Deadline, period: Duration) -> Self {
+        assert!(!period.is_zero(), "`interval` needs a period above zero");
+        Self { deadline, period, missed: MissedTicks::default(), reached: Reached::default() }
+    }
+
+    /// Says what becomes of ticks that are missed; without it they are skipped.
+    #[must_use]
+    pub fn missed(mut self, missed: MissedTicks) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    /// The time from one tick to the next.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Ticks next one period from now. A task that waits already is woken then.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xiio::testing::Tester;
+    /// use xiio::{interval, now, sleep};
+    ///
+    /// Tester::new().virtual_time().run(|| async {
+    ///     let second = Duration::from_secs(1);
+    ///     let mut ticks = interval(10 * second);
+    ///     sleep(4 * second).await;
+    ///     ticks.reset();
+    ///     let start = now();
+    ///     assert_eq!(ticks.tick().await - start, 10 * second);
+    /// });
+    /// ```
+    pub fn reset(&mut self) {
+        self.deadline.reset(now().checked_add(self.period));
+    }
+
+    /// Ticks next at `next`, and one period after that. A task that waits already is woken then.
+    pub fn reset_at(&mut self, next: Instant) {
+        self.deadline.reset(Some(next));
+    }
+
     /// Waits for the next tick; gives the instant it was due.
     ///
     /// # Panics
@@ -357,9 +453,17 @@ impl Interval {
     }
 
     fn next_after(&self, due: Instant) -> Option<Instant> {
-        let late = now().saturating_duration_since(due);
-        let into_period = Duration::from_nanos_u128(late.as_nanos() % self.period.as_nanos());
-        due.checked_add(late - into_period).and_then(|last| last.checked_add(self.period))
+        let (next, now) = (due.checked_add(self.period)?, now());
+        let late = now.saturating_duration_since(due);
+        match self.missed {
+            _ if late < self.period => Some(next),
+            MissedTicks::Burst => Some(next),
+            MissedTicks::Delay => now.checked_add(self.period),
+            MissedTicks::Skip => {
+                let into_period = Duration::from_nanos_u128(late.as_nanos() % self.period.as_nanos());
+                due.checked_add(late - into_period).and_then(|last| last.checked_add(self.period))
+            }
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::task::{budget, schedule};
 pub(crate) struct Config {
     /// The clock stands still while there is something to do, and jumps when there is not.
     pub(crate) has_virtual_time: bool,
+    /// Time may become virtual on the way.
+    pub(crate) is_test: bool,
     /// The order of ready tasks is drawn from it.
     pub(crate) seed: Option<u64>,
     /// One poll of a task a turn, so that the root is suspended after each.
@@ -22,7 +24,11 @@ pub(crate) struct Config {
 
 impl Config {
     pub(super) fn clock(&self) -> Clock {
-        if self.has_virtual_time { Clock::Virtual(Cell::new(Instant::now())) } else { Clock::System }
+        let clock = Clock { still_at: Cell::new(None) };
+        if self.has_virtual_time {
+            clock.pause();
+        }
+        clock
     }
 
     /// Applies to this thread what the room of tasks decides.
@@ -32,29 +38,28 @@ impl Config {
     }
 }
 
-/// What a runtime takes for the present.
-pub(super) enum Clock {
-    System,
-    Virtual(Cell<Instant>),
+/// What a runtime takes for the present: the system's clock, or an instant that stands still.
+pub(super) struct Clock {
+    still_at: Cell<Option<Instant>>,
 }
 
 impl Clock {
     #[inline]
     pub(super) fn now(&self) -> Instant {
-        match self {
-            Self::System => sys::now(),
-            Self::Virtual(now) => now.get(),
-        }
+        self.still_at.get().unwrap_or_else(sys::now)
     }
 
     pub(super) fn is_virtual(&self) -> bool {
-        matches!(self, Self::Virtual(_))
+        self.still_at.get().is_some()
+    }
+
+    /// Makes time virtual.
+    pub(super) fn pause(&self) {
+        self.still_at.set(Some(self.now()));
     }
 
     /// Lets virtual time pass.
     pub(super) fn advance_to(&self, instant: Instant) {
-        if let Self::Virtual(now) = self {
-            now.set(now.get().max(instant));
-        }
+        self.still_at.update(|now| now.map(|now| now.max(instant)));
     }
 }

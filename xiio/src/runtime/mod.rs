@@ -44,6 +44,9 @@ pub(crate) struct Runtime {
     deadlock_after: Option<Duration>,
     /// Work on other threads that will wake a task here.
     n_outside: Rc<Cell<usize>>,
+    /// Who has virtual time pass, whatever is waited for.
+    n_advancing: Rc<Cell<usize>>,
+    is_test: bool,
     /// The clock when it was last looked at; saves most futures another look.
     now: Cell<Instant>,
     /// When the turn began, if the clock was looked at since.
@@ -76,6 +79,8 @@ impl Runtime {
             clock,
             deadlock_after: config.deadlock_after,
             n_outside: Rc::default(),
+            n_advancing: Rc::default(),
+            is_test: config.is_test,
             now: Cell::new(now),
             turn_began: Cell::new(None),
             n_turns: Cell::new(0),
@@ -123,6 +128,25 @@ impl Runtime {
         let now = self.clock.now();
         self.now.set(now);
         now
+    }
+
+    /// Makes time virtual from now on.
+    ///
+    /// # Panics
+    /// Outside of a test.
+    pub(crate) fn pause(&self) {
+        assert!(self.is_test, "time can be paused in a test only; run it by `#[xiio::test]` or `testing::Tester`");
+        self.clock.pause();
+    }
+
+    pub(crate) fn has_virtual_time(&self) -> bool {
+        self.clock.is_virtual()
+    }
+
+    /// Has virtual time pass while all tasks wait, whatever they wait for, until the result is dropped.
+    pub(crate) fn advancing(&self) -> Advancing {
+        self.n_advancing.set(self.n_advancing.get() + 1);
+        Advancing(Rc::clone(&self.n_advancing))
     }
 
     /// The clock when it was last looked at. What was due then is due.
@@ -223,7 +247,7 @@ impl Runtime {
     /// Jumps to the next deadline, unless something outside may come before: then time passes as it does outside.
     fn wait_virtually(&self, next: Instant) -> io::Result<Turn> {
         let before = self.now();
-        if !self.expects_events() {
+        if !self.expects_events() || self.n_advancing.get() > 0 {
             self.reactor.wait(Some(Duration::ZERO))?;
             self.clock.advance_to(next);
             return Ok(Turn::GoOn);
@@ -300,6 +324,15 @@ impl Drop for Outside {
         if let Some(n_outside) = &self.n_outside {
             n_outside.set(n_outside.get() - 1);
         }
+    }
+}
+
+/// See [`Runtime::advancing`].
+pub(crate) struct Advancing(Rc<Cell<usize>>);
+
+impl Drop for Advancing {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -396,17 +429,29 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
         }
         match runtime.turn() {
             Ok(Turn::GoOn) => {}
-            Ok(Turn::Deadlock) => panic_deadlocked(runtime, &mut owner, future.as_mut()),
+            Ok(Turn::Deadlock) => {
+                if let Poll::Ready(value) = end_deadlocked(runtime, &mut owner, future.as_mut()) {
+                    return value;
+                }
+            }
             Err(error) => panic!("the reactor does not wait: {error}"),
         }
     }
 }
 
+/// Ends a run in which nothing that the runtime knows of can wake any task, unless a leaf knows better.
+///
+/// # Panics
+/// With the tree, if there is no such leaf.
 #[cold]
-fn panic_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> ! {
+fn end_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
     runtime.home.wake_root();
-    let drawing = inspect_root(|| drop(poll_root(runtime, owner, future)));
-    panic!("deadlock: every task waits, and nothing can wake any of them\n{drawing}");
+    let mut polled = Poll::Pending;
+    let drawing = inspect_root(|| polled = poll_root(runtime, owner, future));
+    if polled.is_pending() && !drawing.has_hope() {
+        panic!("deadlock: every task waits, and nothing can wake any of them\n{drawing}");
+    }
+    polled
 }
 
 /// Polls the root as often as it is woken by its own tasks, until the budget of the turn is used up: a look at the

@@ -64,7 +64,7 @@ pub fn cancel_everywhere<F: Future>(body: impl Fn() -> F) -> usize {
 /// cancel_everywhere_and(transaction, || assert_eq!(open.get(), 0));
 /// ```
 pub fn cancel_everywhere_and<F: Future>(body: impl Fn() -> F, mut check: impl FnMut()) -> usize {
-    let config = Config { deadlock_after: Some(super::PATIENCE), ..Config::default() };
+    let config = Config { deadlock_after: Some(super::PATIENCE), is_test: true, ..Config::default() };
     cancel_at_each_await(&config, &body, &mut check)
 }
 

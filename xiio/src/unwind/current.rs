@@ -246,6 +246,8 @@ impl Frozen {
 pub(crate) struct Inspection {
     depth: usize,
     lines: Vec<(usize, String)>,
+    /// Something outside of the tree may wake a leaf, of which the runtime is not told.
+    has_hope: bool,
 }
 
 impl Inspection {
@@ -260,6 +262,15 @@ impl Inspection {
 
     pub(crate) fn leave(&mut self) {
         self.depth -= 1;
+    }
+
+    /// A leaf may be woken by something of which the runtime is not told.
+    pub(crate) fn hope(&mut self) {
+        self.has_hope = true;
+    }
+
+    pub(crate) fn has_hope(&self) -> bool {
+        self.has_hope
     }
 
     pub(crate) fn append(&mut self, mut other: Self) {
