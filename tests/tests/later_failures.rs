@@ -284,3 +284,99 @@ fn tasks_that_are_ready_come_to_their_errors_whoever_has_failed() {
     };
     assert_eq!(texts(run(of_a_panic()).unwrap_err()), ["panic: body", "ready"]);
 }
+
+// What a shield comes to when it was cancelled.
+
+async fn commit() -> Result<(), &'static str> {
+    sleep(millis(20)).await;
+    Err("disk full")
+}
+
+#[test]
+fn an_error_of_a_shield_that_is_a_task_is_kept_or_reported() {
+    let keeps = run(async {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(shield(commit()));
+            tg.spawn(async {
+                sleep(millis(1)).await;
+                Err::<(), _>("sibling")
+            });
+        })
+    });
+    assert_eq!(texts(keeps.unwrap_err()), ["sibling", "disk full"]);
+    let reports = Reports::new();
+    let reported: Result<(), &str> = run(async {
+        try_task_group!(error = &str, |tg| {
+            tg.spawn(shield(commit()));
+            tg.spawn(async {
+                sleep(millis(1)).await;
+                Err::<(), _>("sibling")
+            });
+        })
+    });
+    assert_eq!(reported, Err("sibling"));
+    reports.assert_one(ReportKind::LaterFailure, &["a task", "later_failures.rs", "failed as well"]);
+}
+
+#[test]
+fn an_error_of_a_shield_that_is_a_cancelled_task_is_the_group_s() {
+    let failed: Result<(), &str> = run(async {
+        try_task_group!(error = &str, |tg| {
+            tg.spawn(shield(commit()));
+            sleep(millis(1)).await;
+            tg.cancel();
+        })
+    });
+    assert_eq!(failed, Err("disk full"));
+}
+
+#[test]
+fn a_value_of_a_shield_does_not_undo_the_cancellation_of_its_task() {
+    run(async {
+        let cancelled: Result<(), &str> = try_task_group!(error = &str, |tg| {
+            let task = tg.spawn(shield(async {
+                sleep(millis(5)).await;
+                Ok(7)
+            }));
+            sleep(millis(1)).await;
+            assert_eq!(task.cancel().await, None);
+        });
+        assert_eq!(cancelled, Ok(()));
+        task_group!(|tg| {
+            let task = tg.spawn(shield(commit()));
+            sleep(millis(1)).await;
+            assert_eq!(task.cancel().await, None);
+        });
+    });
+}
+
+#[test]
+fn code_behind_a_shield_does_not_run_on() {
+    let result: Result<(), &str> = run(async {
+        try_task_group!(error = &str, |tg| {
+            tg.spawn(async { shield(commit()).await.map_err(|_| unreachable!("cancelled")) });
+            tg.spawn(shield(commit()).map(|_| -> Result<(), &str> { unreachable!("cancelled") }));
+            sleep(millis(1)).await;
+            tg.cancel();
+        })
+    });
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn a_late_value_of_a_shield_goes_to_who_asks_for_it() {
+    let late = std::cell::RefCell::new(Vec::new());
+    let note = |result: Result<(), &'static str>| late.borrow_mut().push(result);
+    run(async {
+        assert!(timeout(millis(1), shield(commit()).on_late(note)).await.is_err());
+        // In time, so that it has its value.
+        assert_eq!(shield(commit()).on_late(note).await, Err("disk full"));
+        let cancelled: Result<(), &str> = try_task_group!(error = &str, |tg| {
+            tg.spawn(shield(commit()).on_late(note));
+            sleep(millis(1)).await;
+            tg.cancel();
+        });
+        assert_eq!(cancelled, Ok(()));
+    });
+    assert_eq!(*late.borrow(), [Err("disk full"); 2]);
+}

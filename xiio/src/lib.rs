@@ -76,7 +76,8 @@
 //! stops half-way.
 //!
 //! A future that *foreign* code drops (the losers of `futures::select!`) gets what Rust gives: destructors, and no
-//! cleanup that awaits. [`race!`] is the answer there, and [`branch`] inside of foreign combinators.
+//! cleanup that awaits. What is lost so is reported. [`race!`] is the answer there, and [`branch`] inside of foreign
+//! combinators.
 //!
 //! # Borrowing
 //!
@@ -174,8 +175,8 @@ pub mod guide;
 pub mod __private;
 
 pub use combine::{
-    AsCompleted, Completed, Outputs, as_completed, bracket, branch, catch_panic, cooperative, deadline, gather, race,
-    race_ok, shield, timeout, try_gather,
+    AsCompleted, Completed, Outputs, Shield, as_completed, bracket, branch, catch_panic, cooperative, deadline, gather,
+    race, race_ok, shield, timeout, try_gather,
 };
 pub use condition::{Condition, Ready};
 pub use error::{Cancelled, Elapsed, GroupEnded, Panic};

@@ -9,7 +9,8 @@ use std::pin::Pin;
 /// A future that is pinned with the struct, and state that is not.
 ///
 /// Invariant: `future` is only ever reached through a pin, and dropped in place.
-pub(crate) struct Pinned<F, S> {
+#[must_use = "nothing runs before it is awaited"]
+pub struct Pinned<F, S> {
     future: Option<F>,
     state: S,
 }
@@ -21,6 +22,11 @@ impl<F, S> Pinned<F, S> {
     pub(crate) fn new(future: F, state: S) -> Self {
         let future = Some(future);
         Self { future, state }
+    }
+
+    /// Changes the state, before the whole is pinned.
+    pub(crate) fn map_state<T>(self, change: impl FnOnce(S) -> T) -> Pinned<F, T> {
+        Pinned { future: self.future, state: change(self.state) }
     }
 
     pub(crate) fn project(self: Pin<&mut Self>) -> (Pin<&mut Option<F>>, &mut S) {

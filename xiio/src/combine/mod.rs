@@ -21,7 +21,7 @@ pub use cooperative::cooperative;
 pub use gather::{gather, try_gather};
 pub use limit::{branch, deadline, timeout};
 pub use race::{race, race_ok};
-pub use shield::shield;
+pub use shield::{Shield, shield};
 
 /// What the expansions of `join!`, `try_join!` and `race!` write.
 pub(crate) mod __private {

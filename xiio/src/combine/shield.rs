@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 
 use crate::pin::Pinned;
 use crate::runtime::may_begin;
-use crate::unwind::{Duty, Node, Owner};
+use crate::unwind::{Duty, Node, Owner, Whole};
 
 /// Runs a future to its end, whatever happens to the task around it.
 ///
 /// Once it has been polled, a cancellation of the task waits for it: the future and all that it started run on as usual,
-/// its value is dropped, and the code after it does not run.
+/// and the code after it does not run. Its value goes to [`on_late`](Shield::on_late); without that it is dropped, but for an `Err`
+/// of a shield that is the whole of a task in a [`TryTaskGroup`](crate::TryTaskGroup): that is a failure of the group.
 ///
 /// # Cancellation
 /// Before its first poll it is dropped like anything else. Afterwards it is cut off only by the `grace` of a group, and
@@ -35,22 +36,78 @@ use crate::unwind::{Duty, Node, Owner};
 /// ```
 #[doc(alias("uncancellable"))]
 #[track_caller]
-pub fn shield<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
+pub fn shield<F: IntoFuture>(future: F) -> Shield<F::IntoFuture> {
     let node = Node::of_cleanup("shield", Location::caller());
-    Pinned::new(future.into_future(), Shield { owner: Owner::default(), node })
+    Pinned::new(future.into_future(), Shielded { owner: Owner::default(), node, late: Drops })
 }
+
+/// The future of [`shield`](shield()).
+pub type Shield<F, L = Drops> = Pinned<F, Shielded<L>>;
 
 /// An owner that nobody cancels.
-struct Shield {
+pub struct Shielded<L> {
     owner: Owner,
     node: Node,
+    late: L,
 }
 
-impl<F: Future> Future for Pinned<F, Shield> {
+/// What becomes of a value that comes after the cancellation.
+pub trait OnLate<T> {
+    /// Gives it back if it is not wanted.
+    fn take_late(&mut self, value: T) -> Option<T>;
+}
+
+/// It is not wanted.
+#[derive(Debug)]
+pub struct Drops;
+
+impl<T> OnLate<T> for Drops {
+    fn take_late(&mut self, value: T) -> Option<T> {
+        Some(value)
+    }
+}
+
+/// It goes to a function.
+#[derive(Debug)]
+pub struct Calls<L>(Option<L>);
+
+impl<T, L: FnOnce(T)> OnLate<T> for Calls<L> {
+    fn take_late(&mut self, value: T) -> Option<T> {
+        if let Some(late) = self.0.take() {
+            late(value);
+        }
+        None
+    }
+}
+
+impl<F: Future> Shield<F> {
+    /// Calls `late` with the value of a future that has ended after its cancellation: the value cannot be given to code that does
+    /// not run on.
+    ///
+    /// A future that ends before its cancellation gives its value as ever. A panic in `late` is one of the cleanup.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::RefCell, time::Duration};
+    /// use xiio::{shield, sleep, timeout};
+    ///
+    /// let failed = RefCell::new(None);
+    /// let commit = async { sleep(Duration::from_millis(5)).await; Err::<(), _>("disk full") };
+    /// let kept = shield(commit).on_late(|result| *failed.borrow_mut() = result.err());
+    /// assert!(xiio::run(timeout(Duration::from_millis(1), kept)).is_err());
+    /// assert_eq!(*failed.borrow(), Some("disk full"));
+    /// ```
+    pub fn on_late<L: FnOnce(F::Output)>(self, late: L) -> Shield<F, Calls<L>> {
+        self.map_state(|Shielded { owner, node, .. }| Shielded { owner, node, late: Calls(Some(late)) })
+    }
+}
+
+impl<F: Future, L: OnLate<F::Output>> Future for Shield<F, L> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let (slot, Shield { owner, node }) = self.project();
+        let whole = Whole::of(&*self);
+        let (slot, Shielded { owner, node, late }) = self.project();
         match node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Run => match owner.poll_slot(slot, cx) {
@@ -65,8 +122,13 @@ impl<F: Future> Future for Pinned<F, Shield> {
                 }
             },
             Duty::Unwind => {
-                node.clean_up(cx, |cx| owner.poll_slot(slot, cx).map(drop));
-                Poll::Pending
+                let mut unwanted = None;
+                node.clean_up(cx, |cx| {
+                    owner.poll_slot(slot, cx).map(|value| {
+                        unwanted = value.and_then(|value| late.take_late(value)).filter(|_| whole.gives_late());
+                    })
+                });
+                unwanted.map_or(Poll::Pending, Poll::Ready)
             }
         }
     }

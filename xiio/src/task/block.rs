@@ -13,7 +13,7 @@ use super::pool;
 use super::refs::{DONE, FAILED, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
 use crate::report::Held;
-use crate::unwind::Owner;
+use crate::unwind::{Owner, Whole};
 
 /// A task: the header in front, then the work or what it gave.
 #[repr(C)]
@@ -189,7 +189,7 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         match future.poll(cx) {
             Poll::Pending => Step::Waiting,
             // SAFETY: not done yet, inside the poll of the set; the references from above are not used any more.
-            Poll::Ready(value) => unsafe { Self::end(header, Some(value)) },
+            Poll::Ready(value) => unsafe { Self::end(header, Some(value), false) },
         }
     }
 
@@ -199,21 +199,27 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
     /// As for `poll`.
     #[inline(never)]
     unsafe fn poll_owned(task: TaskRef, owner: &mut Owner, future: Pin<&mut F>, cx: &mut Context<'_>) -> Step {
-        match owner.poll(future, cx) {
+        let (polled, is_late) = if owner.is_unwinding() {
+            Whole::of(&*future).poll(|| owner.poll(future, cx))
+        } else {
+            (owner.poll(future, cx), false)
+        };
+        match polled {
             Poll::Pending => Step::Pending,
             // SAFETY: as in `poll`.
-            Poll::Ready(value) => unsafe { Self::end(task.as_ptr(), value) },
+            Poll::Ready(value) => unsafe { Self::end(task.as_ptr(), value, is_late) },
         }
     }
 
-    /// Drops the future that has given `value`, or was unwound, and keeps the output for the handle.
+    /// Drops the future that has given `value`, or was unwound, and keeps the output for the handle. A value that is late was
+    /// given after a cancellation that it does not undo: only its failure counts.
     ///
     /// A function of its own, so that a poll that ends pending has no registers to save for it.
     ///
     /// # Safety
     /// As for `drop_future`, in the poll of the task's own set.
     #[inline(never)]
-    unsafe fn end(header: NonNull<Header>, value: Option<F::Output>) -> Step {
+    unsafe fn end(header: NonNull<Header>, value: Option<F::Output>, is_late: bool) -> Step {
         // SAFETY: the caller says that this is a live block.
         let task = unsafe { TaskRef::new(header) };
         // SAFETY: the block is of this type.
@@ -224,6 +230,8 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         let mut finished = Held::new(value.map(finish));
         if matches!(finished.get(), Some(Some(None))) {
             task.header().set(FAILED);
+        } else if is_late {
+            drop(finished.take());
         }
         // SAFETY: the caller's contract is this one's; the reference from above is not used any more.
         unsafe { Self::drop_future(header) };

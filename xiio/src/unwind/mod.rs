@@ -32,6 +32,7 @@ mod owner;
 mod reached;
 mod scope;
 mod skipped;
+mod whole;
 
 pub(crate) use current::{
     Frozen, Inspection, Shift, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_plain, is_unwinding,
@@ -40,3 +41,4 @@ pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
 pub(crate) use reached::Reached;
 pub(crate) use skipped::{Dropper, dropping, report_skipped};
+pub(crate) use whole::Whole;
