@@ -159,6 +159,27 @@ fn client_of_http1_that_leaves_gets_its_request_cleaned_up() {
 }
 
 #[test]
+fn client_of_http1_that_leaves_with_more_behind_its_request_is_noticed_when_it_is_written_to() {
+    run(async {
+        let more = ["GET /hold?300000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2), {
+            let head = "POST /hold?300000 HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+            format!("{head}{}", "x".repeat(50_000))
+        }];
+        for said in more {
+            let ledger = Ledger::default();
+            let (mut client, server) = pair().await;
+            task_group!(|tg| {
+                tg.spawn(serve(server, Http1, &ledger));
+                client.write_all(said.as_bytes()).await.unwrap();
+                ledger.wait_until(|ledger| ledger.n_opened.get() == 1).await;
+                drop(client);
+            });
+            assert_eq!((ledger.n_opened.get(), ledger.n_finished.get(), ledger.n_held()), (1, 1, 0));
+        }
+    });
+}
+
+#[test]
 fn stream_of_http2_that_is_reset_is_cleaned_up_and_its_neighbour_goes_on() {
     run(async {
         let ledger = Ledger::default();

@@ -64,6 +64,10 @@
 //! `xiio::compat::with_tokio` (feature `tokio` of xiio): then they find tokio's clock. axum's own WebSockets
 //! (`axum::extract::ws`) hand their task to `tokio::spawn`, on another thread, and do not work here; [`ws`] is in their place.
 //!
+//! # Inside a program of tokio's
+//! `xiio::compat::on_tokio(xiio_axum::serve(…))` runs the server in a runtime of tokio's, with the listener of xiio. A tree in
+//! each handler of a server of axum's own is no substitute: that server drops it when its client leaves.
+//!
 //! # Panics in handlers
 //! A panic is that request's: it is reported, and the client gets the status 500. So it is for WebSockets and jobs, whose panic ends
 //! nothing else; the panic hook has said it on standard error.

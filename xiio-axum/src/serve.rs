@@ -1,9 +1,11 @@
 //! The server: from a listener to the end of the last request.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{IntoFuture, pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,7 +22,7 @@ use xiio::{Promise, catch_panic, race, sleep, task_group};
 
 use crate::jobs::Server;
 
-/// How long a client may take for the head of a request, and to answer whether it is still there.
+/// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type AnyFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -95,6 +97,7 @@ pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
         router,
         until: Box::pin(pending()),
         grace: None,
+        patience: PATIENCE,
         on_error: Box::new(|error| eprintln!("cannot take a client: {error}")),
     }
 }
@@ -106,6 +109,7 @@ pub struct Serve<'a, L> {
     router: Router,
     until: AnyFuture<'a>,
     grace: Option<Duration>,
+    patience: Duration,
     on_error: Box<dyn FnMut(io::Error) + 'a>,
 }
 
@@ -126,6 +130,13 @@ impl<'a, L: Listener> Serve<'a, L> {
         self
     }
 
+    /// How long a client may take for its first request, for the head of each, and between two; over HTTP/2 also to answer
+    /// whether it is still there. It is 20 seconds otherwise. A client that takes longer is hung up on.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Has `tell` told of what keeps clients from being taken: no descriptors, say. The server goes on, after a pause.
     pub fn on_error(mut self, tell: impl FnMut(io::Error) + 'a) -> Self {
         self.on_error = Box::new(tell);
@@ -133,7 +144,7 @@ impl<'a, L: Listener> Serve<'a, L> {
     }
 
     async fn run(self) {
-        let Self { listener, router, until, grace, mut on_error } = self;
+        let Self { listener, router, until, grace, patience, mut on_error } = self;
         let stopping = Promise::new();
         let served = async {
             task_group!(name = "jobs", |jobs| {
@@ -144,7 +155,7 @@ impl<'a, L: Listener> Serve<'a, L> {
                             let (router, server) = (router.clone(), server.clone());
                             connections.spawn(async move {
                                 // The panic hook has told.
-                                drop(catch_panic(connection(stream, router, server)).await);
+                                drop(catch_panic(connection(stream, router, server, patience)).await);
                             });
                         }
                         Err(error) => on_error(error),
@@ -216,7 +227,7 @@ where
     let served = async {
         task_group!(name = "jobs", |jobs| {
             let server = Server { jobs: jobs.remote(), stopping: stopping.clone() };
-            connection(stream, router, server).await;
+            connection(stream, router, server, PATIENCE).await;
         });
     };
     let stop = async {
@@ -228,12 +239,23 @@ where
 }
 
 /// Serves one connection, to its end and that of its requests.
-async fn connection<S>(stream: S, router: Router, server: Server)
+async fn connection<S>(stream: S, router: Router, server: Server, patience: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let mut stopping = Some(server.stopping.wait());
+    let has_asked = Rc::new(Cell::new(false));
+    let is_silent = {
+        let has_asked = Rc::clone(&has_asked);
+        async move {
+            sleep(patience).await;
+            if has_asked.get() {
+                pending::<()>().await;
+            }
+        }
+    };
+    let stopping = server.stopping.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        has_asked.set(true);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(server.clone());
         // It is always ready.
@@ -241,16 +263,17 @@ where
     });
     task_group!(name = "requests", |requests| {
         let mut builder = auto::Builder::new(GroupExecutor::new(requests));
-        builder.http1().timer(HyperTimer).header_read_timeout(PATIENCE);
-        builder.http2().timer(HyperTimer).keep_alive_interval(PATIENCE).keep_alive_timeout(PATIENCE);
+        builder.http1().timer(HyperTimer).header_read_timeout(patience);
+        builder.http2().timer(HyperTimer).keep_alive_interval(patience).keep_alive_timeout(patience);
         let stream = Local::new(HyperStream::new(stream));
         let service = RequestTasks::new(requests, service);
         let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
+        // Before it is known which language the client speaks, hyper has no limit.
+        let mut has_to_end = pin!(async { race!(() = stopping.wait() => {}, () = is_silent => {}) });
+        let mut is_ending = false;
         let served = poll_fn(|cx| {
-            if let Some(wait) = &mut stopping
-                && Pin::new(wait).poll(cx).is_ready()
-            {
-                stopping = None;
+            if !is_ending && has_to_end.as_mut().poll(cx).is_ready() {
+                is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
             connection.as_mut().poll(cx)

@@ -16,7 +16,7 @@ use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
-use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, with_tokio};
+use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, on_tokio, with_tokio};
 use xiio::inspect::ReportKind;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream, UnixStream};
@@ -312,4 +312,55 @@ fn quiet_stream_is_kept_alive() {
         let items: Vec<_> = items.map(|n| (n, (xiio::now() - start).as_secs())).collect().await;
         assert_eq!(items, [(0, 10), (0, 20), (1, 25), (0, 35), (0, 45), (0, 55), (0, 65), (2, 75)]);
     });
+}
+
+#[test]
+fn client_that_says_nothing_is_hung_up_on() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let slow = async || {
+            sleep(millis(200)).await;
+            "slow"
+        };
+        let router = Router::new().route("/slow", get(local(slow)));
+        let stop = async {
+            // Not enough to tell the language, and not enough for a request.
+            for said in ["", "PRI * HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+                let mut client = TcpStream::connect(addr).await.unwrap();
+                client.write_all(said.as_bytes()).await.unwrap();
+                let mut answer = Vec::new();
+                let _ = client.read_to_end(&mut answer).await;
+            }
+            assert_eq!(get_text(addr, "/slow").await, ok("slow"), "who has asked may wait");
+        };
+        serve(&listener, router).until(stop).patience(millis(50)).await;
+    });
+}
+
+#[test]
+fn silent_client_does_not_hold_up_the_end() {
+    run(async {
+        let mut silent = None;
+        let router = Router::new().route("/", get("hello"));
+        with_server(router, async |addr| {
+            silent = Some(TcpStream::connect(addr).await.unwrap());
+            assert_eq!(get_text(addr, "/").await, ok("hello"));
+        })
+        .await;
+        assert_eq!(silent.unwrap().read(&mut [0; 1]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn server_in_a_tree_on_tokio_cleans_up_as_well() {
+    let counts = Rc::new([Cell::new(0), Cell::new(0)]);
+    let router = Router::new().route("/hold", get(local(holding(&counts))));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(on_tokio(with_server(router, async |addr| {
+        let client = ask(addr, "GET", "/hold", "").await;
+        wait_until(|| counts[0].get() == 1).await;
+        drop(client);
+        wait_until(|| counts[1].get() == 1).await;
+    })));
 }

@@ -16,6 +16,9 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 /// A clone is the same handle. It keeps neither the group nor its thread: the group ends as without it, and refuses what
 /// comes later.
 ///
+/// A `try_task_group!` has none: its tasks fail with an error that may stay on the thread. Put a `task_group!` into it, and let a
+/// job send what has become of it.
+///
 /// # Examples
 /// A thread hands in jobs, which run on the thread of the group:
 /// ```
