@@ -109,6 +109,7 @@
 //! | `futures-core` | `Stream` for `Incoming`, `Lines`, `Split`, `Interval`, `Signals` and `Completed` |
 //! | `futures-io` | the traits of the crate `futures-io` for `io::Async`, the streams of `net` and their halves; `compat::FuturesIo` for the way back |
 //! | `hyper` | `compat::HyperStream`, `HyperTimer`, `GroupExecutor`, `RequestTasks`, `Local`: hyper over the streams, the clock and the groups |
+//! | `hyper-util` | the client of `hyper-util`, which keeps connections in a pool, over `compat::Local` and `tg.remote()` |
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
 //! | `tracing` | every report of `inspect` is an event of the crate `tracing` as well |
 //!

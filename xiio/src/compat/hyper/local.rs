@@ -9,6 +9,9 @@ use std::task::{Context, Poll};
 use ::hyper::rt;
 use send_wrapper::SendWrapper;
 
+#[cfg(feature = "hyper-util")]
+use super::HyperStream;
+
 /// A value that stays on its thread, in a wrapper that is `Send` and `Sync`.
 ///
 /// For code that asks for `Send` without ever leaving the thread, as the upgrades of hyper do: `with_upgrades` keeps the
@@ -134,6 +137,58 @@ impl<T: rt::Write + Unpin> rt::Write for Local<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut **self).poll_write_vectored(cx, bufs)
+    }
+}
+
+/// For the client of `hyper-util`, which keeps connections in a pool. It asks for `Send` of all that it holds; its executor is what
+/// [`TaskGroup::remote`](crate::TaskGroup::remote) gives.
+///
+/// # Examples
+/// ```
+/// use std::convert::Infallible;
+/// use std::io;
+/// use http_body_util::{BodyExt, Empty, Full};
+/// use hyper::{Request, Response, Uri, body::{Bytes, Incoming}, server::conn::http1, service::service_fn};
+/// use hyper_util::client::legacy::Client;
+/// use xiio::compat::{HyperStream, HyperTimer, Local};
+/// use xiio::net::{TcpListener, TcpStream};
+/// use xiio::task_group;
+///
+/// async fn connect(uri: Uri) -> io::Result<Local<HyperStream<TcpStream>>> {
+///     let (host, port) = (uri.host().unwrap_or("localhost"), uri.port_u16().unwrap_or(80));
+///     Ok(Local::new(HyperStream::new(TcpStream::connect((host, port)).await?)))
+/// }
+///
+/// let answers = xiio::run(async {
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let uri: Uri = format!("http://{}/", listener.local_addr()?).parse()?;
+///     task_group!(|tg| {
+///         tg.spawn(async {
+///             // One connection for both requests.
+///             let (stream, _) = listener.accept().await.unwrap();
+///             let hello = async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("hello"))));
+///             let _ = http1::Builder::new().serve_connection(HyperStream::new(stream), service_fn(hello)).await;
+///         });
+///         let connector = tower::service_fn(|uri| Local::new(Box::pin(connect(uri))));
+///         let mut builder = Client::builder(tg.remote());
+///         let client: Client<_, Empty<Bytes>> = builder.pool_timer(HyperTimer).build(connector);
+///         let mut answers = Vec::new();
+///         for _ in 0..2 {
+///             answers.push(client.get(uri.clone()).await?.into_body().collect().await?.to_bytes());
+///         }
+///         // Its connections are tasks of the group; they end with the client, here.
+///         drop(client);
+///         tg.cancel();
+///         Ok::<_, Box<dyn std::error::Error>>(answers)
+///     })
+/// })?;
+/// assert_eq!(answers, ["hello", "hello"]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "hyper-util")]
+impl<S> hyper_util::client::legacy::connect::Connection for Local<HyperStream<S>> {
+    fn connected(&self) -> hyper_util::client::legacy::connect::Connected {
+        hyper_util::client::legacy::connect::Connected::new()
     }
 }
 
