@@ -31,6 +31,10 @@ const PROBE: usize = 32;
 ///
 /// assert_eq!(xiio::run(read_text(&mut &b"\x02hi there"[..])).unwrap(), "hi");
 /// ```
+#[diagnostic::on_unimplemented(
+    note = "a stream with the traits of `futures-io` goes into `xiio::compat::FuturesIo` (feature `futures-io`)",
+    note = "a descriptor goes into `xiio::io::Async`, one that is shared with other programs into `xiio::io::Unchanged`"
+)]
 pub trait Read {
     /// Waits until there is something, and reads once into `buf`.
     ///
@@ -298,6 +302,10 @@ pub(super) fn invalid_text(error: std::str::Utf8Error) -> io::Error {
 /// assert_eq!(greeting, b"hello\n");
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
+#[diagnostic::on_unimplemented(
+    note = "a stream with the traits of `futures-io` goes into `xiio::compat::FuturesIo` (feature `futures-io`)",
+    note = "a descriptor goes into `xiio::io::Async`, one that is shared with other programs into `xiio::io::Unchanged`"
+)]
 pub trait Write {
     /// Waits until there is room, and writes once from `buf`.
     ///
