@@ -42,7 +42,8 @@
 //! | a value from elsewhere | [`Promise`]; a task from elsewhere: [`TaskGroup::remote`] |
 //! | a panic that is not everybody's | [`catch_panic`] |
 //! | blocking work, files | [`in_thread`], [`thread::ThreadPool`]; [`fs`] |
-//! | channels, locks, streams | those of other crates, such as `async-channel`, `async-lock` and `futures`; [`cooperative`] in a loop over them |
+//! | channels, locks, streams | those of other crates, such as `async-channel`, `async-lock` and `futures`; [`cooperative`] in a loop over them; what has `next` is a `Stream` (feature `futures-core`) |
+//! | bytes in memory, between two tasks | [`io::duplex`] |
 //! | to live inside a foreign loop | [`compat`] |
 //! | to see what goes on | [`inspect`] |
 //! | to test with virtual time | [`testing`] |
