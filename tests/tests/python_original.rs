@@ -178,7 +178,7 @@ fn a_finished_subtask_is_gone_from_the_group() {
             xiio::inspect::tree().await
         })
     });
-    assert!(!tree.lines().any(|(_, line)| line.starts_with("task")), "{tree}");
+    assert!(tree.nodes().all(|(_, node)| node.kind() != xiio::inspect::Kind::Task), "{tree}");
 }
 
 // `gather`.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::drawing::Drawing;
 use crate::promise::Promise;
 use crate::report::{Listener, add_listener, remove_listener};
 use crate::runtime::Runtime;
-use crate::unwind::Inspection;
 
+pub use crate::drawing::{Kind, Node, State};
 pub use crate::report::{Report, ReportKind};
 
 /// A drawing of the tree of tasks under a runtime, as of one moment.
@@ -15,13 +16,32 @@ pub use crate::report::{Report, ReportKind};
 /// Its `Display` has a line for each group, task and thing that is waited for, indented by depth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
-    drawing: Inspection,
+    drawing: Drawing,
 }
 
 impl Tree {
-    /// Each line with its depth, parents before children.
-    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.drawing.lines()
+    /// What has nothing above it: the root, or what is in it.
+    #[must_use]
+    pub fn roots(&self) -> &[Node] {
+        self.drawing.roots()
+    }
+
+    /// Every node with its depth, parents before children.
+    pub fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.drawing.nodes()
+    }
+
+    /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `name`, `type`, `file`, `line`,
+    /// `column`, `milliseconds_left`, `fd`, `pid` and `children` that it has.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.drawing.to_json()
+    }
+
+    /// The tree in the language of Graphviz.
+    #[must_use]
+    pub fn to_dot(&self) -> String {
+        self.drawing.to_dot()
     }
 }
 

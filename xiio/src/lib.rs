@@ -142,6 +142,7 @@
 
 mod combine;
 mod condition;
+mod drawing;
 mod error;
 mod flow;
 mod group;

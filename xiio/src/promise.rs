@@ -232,7 +232,7 @@ impl<T: Clone> Future for WaitPromise<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         self.reached.note("promise");
-        let polled = poll_leaf(cx, || "a promise".into(), |cx| self.set.poll_set(cx));
+        let polled = poll_leaf(cx, || "a promise", |cx| self.set.poll_set(cx));
         if polled.is_pending() {
             self.set.hope_for_others();
         }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use crate::drawing::{Kind, Node};
 use crate::runtime::{Runtime, is_over_outside, poll_leaf};
 use crate::sys;
 use crate::timer::TimerKey;
@@ -225,8 +226,8 @@ impl Future for Sleep {
         poll_leaf(
             cx,
             || match describe_at {
-                Some(at) => format!("sleep, {:?} more", at.saturating_duration_since(now())),
-                None => "sleep for ever".into(),
+                Some(at) => Node::new(Kind::Timer, "sleep").has_left(Some(at.saturating_duration_since(now()))),
+                None => Node::new(Kind::Timer, "sleep for ever"),
             },
             |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending },
         )
@@ -275,7 +276,7 @@ impl Future for YieldNow {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.reached.note("yield_now");
-        if !gate(cx, || "yield_now".into()) {
+        if !gate(cx, || "yield_now") {
             return Poll::Pending;
         }
         if self.has_yielded {
@@ -444,7 +445,7 @@ impl Interval {
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         self.reached.note("tick");
         let deadline = &mut self.deadline;
-        let describe = || "tick of an interval".into();
+        let describe = || Node::new(Kind::Timer, "tick of an interval");
         ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }));
         let Some(due) = self.deadline.instant() else { return Poll::Pending };
         self.deadline.reset(self.next_after(due));

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use crate::drawing::{self, Kind};
 use crate::error::Payload;
 use crate::report::{Held, drop_safely, going_on, report_panic};
 use crate::runtime::may_begin;
@@ -106,6 +107,7 @@ struct Bracket<'a, F> {
 
 impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let _around = unwind::draw_around(|| drawing::Node::new(Kind::Bracket, "bracket").in_state(unwind::state()));
         match self.node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Run => match self.owner.poll_slot(self.work.as_mut(), cx) {

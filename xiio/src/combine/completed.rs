@@ -197,7 +197,7 @@ impl<T> Outputs<T> {
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         poll_leaf(
             cx,
-            || "the next output of tasks".into(),
+            || "the next output of tasks",
             |cx| {
                 let found = self.find();
                 if found.is_ready() {

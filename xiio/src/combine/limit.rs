@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::drawing::{self, Kind};
 use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::runtime::{UnderLimit, may_begin};
 use crate::time::{Deadline, now};
-use crate::unwind::{BRANCH, Duty, Node, Owner};
+use crate::unwind::{self, BRANCH, Duty, Node, Owner};
 
 /// Runs a future for at most `limit`, counted from the call; `None` is no limit.
 ///
@@ -118,6 +119,7 @@ impl TimeLimit {
     }
 
     fn poll<F: Future>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Elapsed>> {
+        let _around = unwind::draw_around(|| self.describe());
         match self.node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Run => {
@@ -136,6 +138,12 @@ impl TimeLimit {
                 Poll::Pending
             }
         }
+    }
+
+    fn describe(&self) -> drawing::Node {
+        let left = self.deadline.instant().map(|at| at.saturating_duration_since(now()));
+        let kind = if left.is_some() { Kind::Limit } else { Kind::Branch };
+        drawing::Node::new(kind, self.node.label()).has_left(left).in_state(unwind::state())
     }
 
     fn poll_running<F: Future>(

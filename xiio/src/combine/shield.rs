@@ -5,9 +5,10 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::drawing::{self, Kind};
 use crate::pin::Pinned;
 use crate::runtime::may_begin;
-use crate::unwind::{Duty, Node, Owner, Whole};
+use crate::unwind::{self, Duty, Node, Owner, Whole};
 
 /// Runs a future to its end, whatever happens to the task around it.
 ///
@@ -106,6 +107,7 @@ impl<F: Future, L: OnLate<F::Output>> Future for Shield<F, L> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _around = unwind::draw_around(|| drawing::Node::new(Kind::Shield, "shield").in_state(unwind::state()));
         let whole = Whole::of(&*self);
         let (slot, Shielded { owner, node, late }) = self.project();
         match node.duty(cx, may_begin) {

@@ -68,7 +68,7 @@ impl<S: Unpin> FuturesIo<S> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let describe = || "a stream of `futures-io`".into();
+        let describe = || "a stream of `futures-io`";
         poll_leaf(cx, describe, |cx| {
             // The stream is foreign code. What it does under this borrow can reach the stream only through here.
             match self.stream.try_borrow_mut() {

@@ -10,12 +10,13 @@ use std::time::Instant;
 use super::options::GroupOptions;
 use super::remote::Remote;
 use super::task::Task;
+use crate::drawing::{self, Drawing, Kind, State};
 use crate::error::Payload;
 use crate::report::{Held, ReportKind, drop_safely, report, report_panic, spawned_at};
 use crate::runtime::{Runtime, UnderLimit, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::{Deadline, now};
-use crate::unwind::{self, Dropper, Duty, Inspection, Node, Owner};
+use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
 /// A cleanup of the whole group.
 struct Deferred<'env> {
@@ -30,6 +31,12 @@ impl Drop for Deferred<'_> {
         if self.is_due {
             unwind::report_skipped("a deferred cleanup, deferred", self.location);
         }
+    }
+}
+
+impl Deferred<'_> {
+    fn node(&self) -> drawing::Node {
+        drawing::Node::new(Kind::Deferred, "a deferred cleanup").made_at(self.location)
     }
 }
 
@@ -259,9 +266,13 @@ impl<'env> Group<'env> {
         grace.and_then(|grace| now().checked_add(grace))
     }
 
-    fn report_cut_off(&self, rest: &Inspection) {
+    fn report_cut_off(&self, rest: &Drawing) {
         let text = format!("the grace of {} is over; dropped while cleaning up:\n{rest}", self.title());
         report(ReportKind::GraceOver, text);
+    }
+
+    fn node(&self) -> drawing::Node {
+        drawing::Node::new(Kind::Group, "a group").named(self.options.borrow().name.clone())
     }
 
     fn title(&self) -> String {
@@ -536,7 +547,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     /// Cuts off the tasks that were cancelled by themselves and that their grace was not enough for; `true` if there are any.
     fn cut_off_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let (mut are_any, mut rest) = (false, Inspection::default());
+        let (mut are_any, mut rest) = (false, Drawing::default());
         while !self.is_cancelling {
             let end = self.group.set.end_of_first_grace();
             if self.grace.instant() != end {
@@ -611,20 +622,18 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     /// Describes the members, by a poll in inspecting mode.
     #[cold]
     fn draw(&mut self, cx: &mut Context<'_>) {
-        unwind::inspecting(|drawing| drawing.enter(self.group.title()));
+        unwind::inspecting(|tree| tree.enter(self.group.node()));
         let _ = self.group.set.poll(cx, &mut self.body);
         if let Some((cleanup, owner)) = &mut self.cleanup {
-            let place = deferred_at(cleanup.location);
-            unwind::inspecting(|drawing| drawing.enter(format!("a deferred cleanup, {place}")));
+            unwind::inspecting(|tree| tree.enter(cleanup.node()));
             // A panic here is found again by the next poll of it, which panics as well.
             let _ = catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.future.as_mut(), cx)));
-            unwind::inspecting(Inspection::leave);
+            unwind::inspecting(Drawing::leave);
         }
         for cleanup in self.group.deferred.borrow().iter().rev() {
-            let place = deferred_at(cleanup.location);
-            unwind::inspecting(|drawing| drawing.leaf(format!("a deferred cleanup (not started), {place}")));
+            unwind::inspecting(|tree| tree.leaf(cleanup.node().in_state(State::NotStarted)));
         }
-        unwind::inspecting(Inspection::leave);
+        unwind::inspecting(Drawing::leave);
     }
 
     fn holds(&self) -> bool {
@@ -640,12 +649,12 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         if duty == Duty::Wait {
             return Poll::Pending;
         }
-        if unwind::inspecting(|_| ()) {
+        if unwind::is_inspecting() {
             // Members may end by this poll, or begin to hold something. The next one looks at all of it.
             self.is_quiet = false;
             if duty == Duty::Unwind && !self.is_cancelling {
                 // The members are to be cancelled, and would go on if they were polled before.
-                unwind::inspecting(|drawing| drawing.leaf(self.group.title()));
+                unwind::inspecting(|tree| tree.leaf(self.group.node()));
                 cx.waker().wake_by_ref();
             } else {
                 self.draw(cx);

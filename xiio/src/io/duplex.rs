@@ -151,7 +151,7 @@ impl Line {
     /// Waits in the line until `attempt` has something.
     async fn wait<T>(&self, what: &'static str, mut attempt: impl FnMut() -> Option<io::Result<T>>) -> io::Result<T> {
         let mut place = Place { line: self, key: None };
-        poll_fn(|cx| poll_leaf(cx, || what.into(), |cx| attempt_or(&mut attempt, || place.register(cx)))).await
+        poll_fn(|cx| poll_leaf(cx, || what, |cx| attempt_or(&mut attempt, || place.register(cx)))).await
     }
 
     fn wake(&self) {
@@ -271,7 +271,7 @@ mod polled {
         ) -> Poll<io::Result<T>> {
             poll_leaf(
                 cx,
-                || what.into(),
+                || what,
                 |cx| attempt_or(&mut attempt, || drop(self.polled.replace(Some(cx.waker().clone())))),
             )
         }

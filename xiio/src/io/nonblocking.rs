@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::polled::Slots;
-use super::readiness::{readable, writable};
+use super::readiness::{describe, readable, writable};
 use crate::reactor::{Direction, Source, Wait};
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
@@ -245,7 +245,7 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        let describe = || direction.describe(self.inner.as_fd().as_raw_fd());
+        let describe = || describe(direction, self.inner.as_fd().as_raw_fd());
         poll_leaf(cx, describe, |cx| self.poll_operation(direction, wait, cx, &mut operation))
     }
 

@@ -5,10 +5,11 @@
 //! tasks may wait for one descriptor, each for its own direction or the same.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::drawing::{Kind, Node};
 use crate::reactor::{Direction, Wait};
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
@@ -277,6 +278,11 @@ impl Future for Readiness<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.reached.note("wait for a descriptor");
         let (fd, direction) = (self.fd.as_raw_fd(), self.direction);
-        poll_leaf(cx, || direction.describe(fd), |cx| self.poll_now(cx))
+        poll_leaf(cx, || describe(direction, fd), |cx| self.poll_now(cx))
     }
+}
+
+/// What one waits for who waits for a descriptor.
+pub(super) fn describe(direction: Direction, fd: RawFd) -> Node {
+    Node::new(Kind::Descriptor, direction.describe(fd)).watches(fd)
 }

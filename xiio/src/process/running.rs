@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::family::Family;
 use super::{members, orphans};
 use crate::combine::timeout;
+use crate::drawing::{Kind, Node};
 use crate::io::Readiness;
 use crate::report::{ReportKind, report};
 use crate::runtime::poll_leaf;
@@ -101,7 +102,7 @@ impl Running {
         if self.status.is_some() {
             return Ok(());
         }
-        let describe = || format!("process `{}` ({}) to end", self.program, self.pid);
+        let describe = || self.node("process");
         let mut readiness = Readiness::new(self.pidfd.as_fd(), Direction::Read);
         let (mut look, mut stopped_by) = (Deadline::after(LOOK), None);
         let poll = |cx: &mut Context<'_>| {
@@ -112,6 +113,11 @@ impl Running {
             readiness.poll_now(cx)
         };
         poll_with(&describe, poll).await
+    }
+
+    /// This process, or others of which only it is known, as what is waited for.
+    fn node(&self, what: &str) -> Node {
+        Node::new(Kind::Process, format!("{what} `{}` ({}) to end", self.program, self.pid)).waits_for(self.pid)
     }
 
     /// Reports a child that has been stopped since the last look.
@@ -215,7 +221,7 @@ impl Running {
 
     /// Waits until these have ended, and says whether that came true.
     async fn all_ended(&self, processes: impl Iterator<Item = &PidFd>) -> bool {
-        let describe = || format!("a descendant of process `{}` ({}) to end", self.program, self.pid);
+        let describe = || self.node("a descendant of process");
         for process in processes {
             let mut readiness = Readiness::new(process.as_fd(), Direction::Read);
             if poll_with(&describe, |cx| readiness.poll_now(cx)).await.is_err() {
@@ -268,7 +274,7 @@ fn explain_missing(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{error}; {reason}"))
 }
 
-async fn poll_with<T>(describe: &impl Fn() -> String, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+async fn poll_with<T>(describe: &impl Fn() -> Node, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     poll_fn(|cx| poll_leaf(cx, describe, &mut poll)).await
 }
 

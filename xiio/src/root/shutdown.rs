@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::drawing::Drawing;
 use crate::io::Readiness;
 use crate::pin::Pinned;
 use crate::report::{ReportKind, drop_safely, report, report_panic};
@@ -26,7 +27,7 @@ use crate::runtime::{Config, Runtime, block_on};
 use crate::sys::fd::Direction;
 use crate::sys::signal::{ECHO, Impatience, Subscription, Unblocked, die_by, is_ignored, name};
 use crate::time::{Deadline, now};
-use crate::unwind::{Cancel, Inspection, Owner};
+use crate::unwind::{Cancel, Owner};
 
 /// How long a cleanup may take before it is spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -145,7 +146,7 @@ impl Watch<'_> {
         {
             self.patience.reset(None);
             let text = still_cleaning_up(signal, now() - at, self.impatience);
-            let report = move |tree: Inspection| report(ReportKind::StillStopping, format!("{text}:\n{tree}"));
+            let report = move |tree: Drawing| report(ReportKind::StillStopping, format!("{text}:\n{tree}"));
             Runtime::with(|runtime| runtime.request_drawing(Box::new(report)));
         }
     }

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::share;
+use crate::drawing::Node;
 use crate::task::budget;
 use crate::unwind;
 
@@ -10,9 +11,9 @@ use crate::unwind;
 ///
 /// `describe` says what the leaf waits for; it is called only while the tree is drawn.
 #[inline]
-pub(crate) fn poll_leaf<T>(
+pub(crate) fn poll_leaf<T, N: Into<Node>>(
     cx: &mut Context<'_>,
-    describe: impl FnOnce() -> String,
+    describe: impl FnOnce() -> N,
     poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
     if !unwind::gate(cx, describe) {

@@ -25,13 +25,14 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::reactor::Reactor;
 use crate::report::{going_on, wake_all};
 use crate::sys;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
-use crate::unwind::{self, Dropper, Inspection, Owner};
+use crate::unwind::{self, Dropper, Owner};
 use config::Clock;
 use elsewhere::Moves;
 
@@ -59,7 +60,7 @@ pub(crate) struct Runtime {
 }
 
 /// Gets the drawing of the tree.
-type OnDrawn = Box<dyn FnOnce(Inspection)>;
+type OnDrawn = Box<dyn FnOnce(Drawing)>;
 
 thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Runtime>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
@@ -480,7 +481,7 @@ fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut O
 }
 
 /// Draws the tree, by a poll of the root.
-fn inspect_root(poll: impl FnOnce()) -> Inspection {
+fn inspect_root(poll: impl FnOnce()) -> Drawing {
     let mut drawing = unwind::inspect(poll);
     if drawing.is_empty() {
         // It waits for something foreign, and has no group.

@@ -1,6 +1,7 @@
 //! The heap block of a task, with its type erased.
 
 use std::alloc::Layout;
+use std::any::type_name;
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, offset_of};
 use std::panic::Location;
@@ -51,6 +52,8 @@ pub(super) struct VTable {
     /// # Safety
     /// As for `poll`, or inside the drop of the task's own set.
     pub(super) drop_future: unsafe fn(NonNull<Header>),
+    /// Of the future, for drawings.
+    pub(super) type_name: fn() -> &'static str,
     /// Where the stage is in the block.
     stage: usize,
     /// Of the whole block.
@@ -155,6 +158,7 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
     const VTABLE: VTable = VTable {
         poll: Self::poll,
         drop_future: Self::drop_future,
+        type_name: type_name::<F>,
         stage: offset_of!(Self, stage),
         layout: Layout::new::<Self>(),
         is_pooled: pool::is_pooled(Layout::new::<Self>()),

@@ -19,9 +19,10 @@ use super::links::{List, Queue};
 use super::refs::{BODY, DONE, DOOMED, PLACED, QUEUED, TaskRef};
 use super::schedule;
 use super::waker;
+use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::report_panic;
-use crate::unwind::{self, Inspection};
+use crate::unwind;
 
 /// How a task has ended that gave no value.
 pub(crate) enum Ended {
@@ -413,7 +414,7 @@ impl<'env> TaskSet<'env> {
     }
 
     /// Drops the task of which the grace is over first, whatever it holds. Gives a drawing of it, unless it has just ended.
-    pub(crate) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Inspection> {
+    pub(crate) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Drawing> {
         self.core()?.cut_off_first(members)
     }
 

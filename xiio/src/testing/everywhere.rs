@@ -9,10 +9,11 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::resources::Resources;
+use crate::drawing::Drawing;
 use crate::error::panic_text;
 use crate::inspect::{self, ReportKind};
 use crate::runtime::{Config, Leftover, block_on};
-use crate::unwind::{self, Inspection, Owner};
+use crate::unwind::{self, Owner};
 
 /// Runs `body` once to its end, and then once for each await it reaches, cancelling it there.
 ///
@@ -124,15 +125,15 @@ fn judge<F: Future>(
 }
 
 /// The tree of tasks at an await.
-fn draw_at<F: Future>(config: &Config, body: &impl Fn() -> F, at_await: usize) -> Inspection {
-    let drawing = RefCell::new(Inspection::default());
+fn draw_at<F: Future>(config: &Config, body: &impl Fn() -> F, at_await: usize) -> Drawing {
+    let drawing = RefCell::new(Drawing::default());
     // The run has failed before and may do so again; only the drawing is wanted.
     let _ = catch_unwind(AssertUnwindSafe(|| block_on(config, cancel_at(body(), at_await, Some(&drawing)))));
     drawing.into_inner()
 }
 
 /// Runs a future and cancels it when it has been pending so many times.
-async fn cancel_at<F: Future>(future: F, at_await: usize, drawing: Option<&RefCell<Inspection>>) -> Reached {
+async fn cancel_at<F: Future>(future: F, at_await: usize, drawing: Option<&RefCell<Drawing>>) -> Reached {
     let mut slot = pin!(Some(future));
     let mut owner = Owner::default();
     let mut n_awaits = 0;

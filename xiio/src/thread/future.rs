@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use super::job::{Job, Work};
 use super::pool::ThreadPool;
+use crate::drawing::{self, Kind};
 use crate::error::Payload;
 use crate::runtime::{Outside, poll_leaf};
 use crate::unwind::{self, Duty, Node};
@@ -165,8 +166,8 @@ where
     }
 }
 
-fn describe(location: &Location<'_>) -> String {
-    format!("a thread job, started at {}:{}", location.file(), location.line())
+fn describe(location: &'static Location<'static>) -> drawing::Node {
+    drawing::Node::new(Kind::Thread, "a thread job").made_at(location)
 }
 
 impl<F, T> Future for InThread<F, T>

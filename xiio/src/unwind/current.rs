@@ -1,12 +1,12 @@
 //! The scope that is current on this thread, and the gate that every leaf passes.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::task::Context;
 
 use super::scope::Scope;
+use crate::drawing::{Drawing, Node, State};
 
 /// No owner is polling on this thread.
 const OUTSIDE: u8 = 0;
@@ -39,7 +39,7 @@ thread_local! {
             frozen_depth: Cell::new(u32::MAX),
         })
     };
-    static INSPECTION: RefCell<Option<Inspection>> = const { RefCell::new(None) };
+    static INSPECTION: RefCell<Option<Drawing>> = const { RefCell::new(None) };
 }
 
 impl Current {
@@ -177,16 +177,17 @@ pub(crate) fn is_frozen() -> bool {
 ///
 /// `describe` says what the leaf waits for; called only while the tree is drawn.
 #[inline]
-pub(crate) fn gate(cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> bool {
+pub(crate) fn gate<N: Into<Node>>(cx: &mut Context<'_>, describe: impl FnOnce() -> N) -> bool {
     let mode = CURRENT.with(|current| current.mode.get());
     mode < UNWINDING || refuse(mode, cx, describe)
 }
 
 /// `false`, and whatever a leaf has to do that may not go on.
 #[cold]
-fn refuse(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> bool {
+fn refuse<N: Into<Node>>(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce() -> N) -> bool {
     if mode & INSPECTING != 0 {
-        inspecting(|inspection| inspection.leaf(describe()));
+        let node = describe().into();
+        inspecting(|drawing| drawing.leaf(node));
     }
     // A frozen or inspected leaf is asked again once that is over. One under an unwinding scope never is.
     if mode & UNWINDING == 0 {
@@ -241,65 +242,10 @@ impl Frozen {
     }
 }
 
-/// A drawing of the tree in the making: lines with their depth.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Inspection {
-    depth: usize,
-    lines: Vec<(usize, String)>,
-    /// Something outside of the tree may wake a leaf, of which the runtime is not told.
-    has_hope: bool,
-}
-
-impl Inspection {
-    pub(crate) fn leaf(&mut self, text: String) {
-        self.lines.push((self.depth, text));
-    }
-
-    pub(crate) fn enter(&mut self, text: String) {
-        self.leaf(text);
-        self.depth += 1;
-    }
-
-    pub(crate) fn leave(&mut self) {
-        self.depth -= 1;
-    }
-
-    /// A leaf may be woken by something of which the runtime is not told.
-    pub(crate) fn hope(&mut self) {
-        self.has_hope = true;
-    }
-
-    pub(crate) fn has_hope(&self) -> bool {
-        self.has_hope
-    }
-
-    pub(crate) fn append(&mut self, mut other: Self) {
-        self.lines.append(&mut other.lines);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.lines.iter().map(|(depth, text)| (*depth, text.as_str()))
-    }
-}
-
-impl fmt::Display for Inspection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (depth, text)) in self.lines.iter().enumerate() {
-            let line_end = if index == 0 { "" } else { "\n" };
-            write!(f, "{line_end}{:indent$}{text}", "", indent = 2 * depth)?;
-        }
-        Ok(())
-    }
-}
-
 /// Polls once in inspecting mode and gives what the leaves and groups said.
 ///
 /// For the code between, this is a spurious poll: leaves stay pending and are woken again.
-pub(crate) fn inspect(poll: impl FnOnce()) -> Inspection {
+pub(crate) fn inspect(poll: impl FnOnce()) -> Drawing {
     struct Restore(u8);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -307,17 +253,23 @@ pub(crate) fn inspect(poll: impl FnOnce()) -> Inspection {
             CURRENT.with(|current| current.mode.set(self.0 | (current.mode.get() & FROZEN)));
         }
     }
-    INSPECTION.with(|slot| *slot.borrow_mut() = Some(Inspection::default()));
+    INSPECTION.with(|slot| *slot.borrow_mut() = Some(Drawing::default()));
     let restore = CURRENT.with(|current| Restore(current.mode.replace(current.mode.get() | INSPECTING)));
     poll();
     drop(restore);
     INSPECTION.with(|slot| slot.borrow_mut().take()).unwrap_or_default()
 }
 
+/// Whether the tree is being drawn.
+#[inline]
+pub(crate) fn is_inspecting() -> bool {
+    CURRENT.with(|current| current.mode.get() & INSPECTING != 0)
+}
+
 /// Calls `draw` with the drawing if the tree is being drawn; tells whether it is.
 #[inline]
-pub(crate) fn inspecting(draw: impl FnOnce(&mut Inspection)) -> bool {
-    if CURRENT.with(|current| current.mode.get() & INSPECTING == 0) {
+pub(crate) fn inspecting(draw: impl FnOnce(&mut Drawing)) -> bool {
+    if !is_inspecting() {
         return false;
     }
     INSPECTION.with(|slot| {
@@ -326,4 +278,35 @@ pub(crate) fn inspecting(draw: impl FnOnce(&mut Inspection)) -> bool {
         }
     });
     true
+}
+
+/// How far something is that is drawn right now.
+pub(crate) fn state() -> State {
+    if is_unwinding() { State::CleaningUp } else { State::Running }
+}
+
+/// Draws a node around all that is drawn until the result is dropped, if the tree is being drawn.
+#[inline]
+pub(crate) fn draw_around(describe: impl FnOnce() -> Node) -> Around {
+    let is_drawn = is_inspecting();
+    if is_drawn {
+        let node = describe();
+        inspecting(|drawing| drawing.enter(node));
+    }
+    Around { is_drawn }
+}
+
+/// See [`draw_around`].
+#[must_use]
+pub(crate) struct Around {
+    is_drawn: bool,
+}
+
+impl Drop for Around {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_drawn {
+            inspecting(Drawing::leave);
+        }
+    }
 }

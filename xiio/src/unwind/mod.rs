@@ -35,7 +35,8 @@ mod skipped;
 mod whole;
 
 pub(crate) use current::{
-    Frozen, Inspection, Shift, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_plain, is_unwinding,
+    Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting, is_plain,
+    is_unwinding, state,
 };
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};

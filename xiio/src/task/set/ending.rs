@@ -5,11 +5,12 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::{Core, Ended, LastRound, Members, Reaction};
+use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::{report_panic, spawned_at};
 use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
 use crate::task::waker;
-use crate::unwind::{self, Cancel, Dropper, Inspection, Owner};
+use crate::unwind::{self, Cancel, Dropper, Owner};
 
 impl Core {
     pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
@@ -99,7 +100,7 @@ impl Core {
         None
     }
 
-    pub(super) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Inspection> {
+    pub(super) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Drawing> {
         let (_, task) = self.cleaning.borrow_mut().pop_front()?;
         let drawing = unwind::inspect(|| self.draw_task(task, members));
         // It may have ended by being drawn.

@@ -6,8 +6,8 @@ use std::task::{Context, Waker};
 
 use super::ending::{drop_if_present, owner_of};
 use super::{Core, Ended, LastRound, Members, Polled};
+use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
-use crate::report::spawned_at;
 use crate::task::block::Step;
 use crate::task::refs::{BODY, DONE, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
 use crate::task::{budget, waker};
@@ -58,7 +58,7 @@ impl Core {
     #[inline(never)]
     fn drain_in_shift(&self, members: &mut dyn Members) -> Drained {
         let _shift = Shift::begin();
-        if unwind::inspecting(|_| ()) { self.draw(members) } else { self.drain_past_panics(members) }
+        if unwind::is_inspecting() { self.draw(members) } else { self.drain_past_panics(members) }
     }
 
     /// Panics are caught around the loop and not around each poll, which costs nothing while there is none.
@@ -296,11 +296,11 @@ impl Core {
     fn draw(&self, members: &mut dyn Members) -> Drained {
         let _depth = Descent::new(self);
         if let Some(body) = self.body.get().filter(|_| members.has_body()) {
-            unwind::inspecting(|drawing| drawing.enter("the body".into()));
+            unwind::inspecting(|drawing| drawing.enter(Node::new(Kind::Body, "the body")));
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_body(body, members))) {
                 self.end_panicked(payload, members);
             }
-            unwind::inspecting(unwind::Inspection::leave);
+            unwind::inspecting(Drawing::leave);
         }
         let tasks: Vec<TaskRef> = self.tasks.iter().collect();
         tasks.iter().for_each(|task| task.clone_ref());
@@ -326,18 +326,20 @@ impl Core {
         if self.is_stopped() || header.has(DONE) {
             return;
         }
-        let stage = match (header.has(STARTED), owner_of(task).is_unwinding()) {
-            (false, _) => " (not started)",
-            (true, true) => " (cleaning up)",
-            (true, false) => "",
+        let state = match (header.has(STARTED), owner_of(task).is_unwinding()) {
+            (false, _) => State::NotStarted,
+            (true, true) => State::CleaningUp,
+            (true, false) => State::Running,
         };
-        unwind::inspecting(|drawing| drawing.enter(format!("task{stage}, {}", spawned_at(header.location))));
+        let type_name = (header.vtable.type_name)();
+        let node = Node::new(Kind::Task, "task").in_state(state).made_at(header.location).of_type(type_name);
+        unwind::inspecting(|drawing| drawing.enter(node));
         if header.has(STARTED)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))
         {
             self.end_panicked(payload, members);
         }
-        unwind::inspecting(unwind::Inspection::leave);
+        unwind::inspecting(Drawing::leave);
     }
 }
 

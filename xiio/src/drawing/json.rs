@@ -1,0 +1,83 @@
+//! The tree as JSON, see RFC 8259.
+
+use std::fmt::Write;
+
+use super::{Drawing, Node};
+
+/// An array of nodes. Fields that a node does not have are left out.
+pub(super) fn write(drawing: &Drawing) -> String {
+    let mut text = String::new();
+    write_nodes(&drawing.roots, &mut text);
+    text
+}
+
+/// A pair of brackets for each level: the depth of the tree is bounded by the stack, which is deeper where it is polled.
+fn write_nodes(nodes: &[Node], text: &mut String) {
+    text.push('[');
+    for (index, node) in nodes.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        write_node(node, text);
+    }
+    text.push(']');
+}
+
+fn write_node(node: &Node, text: &mut String) {
+    text.push_str("{\"kind\":");
+    write_string(node.kind.as_str(), text);
+    write_field("state", node.state.as_str(), text);
+    write_field("what", &node.what, text);
+    if let Some(name) = &node.name {
+        write_field("name", name, text);
+    }
+    if let Some(type_name) = node.type_name {
+        write_field("type", type_name, text);
+    }
+    if let Some(location) = node.spawned_at {
+        write_field("file", location.file(), text);
+        write_number("line", location.line(), text);
+        write_number("column", location.column(), text);
+    }
+    if let Some(left) = node.time_left {
+        write_number("milliseconds_left", left.as_millis(), text);
+    }
+    if let Some(fd) = node.fd {
+        write_number("fd", fd, text);
+    }
+    if let Some(pid) = node.pid {
+        write_number("pid", pid, text);
+    }
+    if !node.children.is_empty() {
+        text.push_str(",\"children\":");
+        write_nodes(&node.children, text);
+    }
+    text.push('}');
+}
+
+fn write_field(name: &str, value: &str, text: &mut String) {
+    let _ = write!(text, ",\"{name}\":");
+    write_string(value, text);
+}
+
+fn write_number(name: &str, value: impl std::fmt::Display, text: &mut String) {
+    let _ = write!(text, ",\"{name}\":{value}");
+}
+
+fn write_string(value: &str, text: &mut String) {
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => {
+                text.push('\\');
+                text.push(c);
+            }
+            // `<` as well, so that a page may have the text in a script; what ends a line in one; and what a terminal obeys.
+            c if c.is_control() || matches!(c, '<' | '\u{2028}' | '\u{2029}') => {
+                let _ = write!(text, "\\u{:04x}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+}

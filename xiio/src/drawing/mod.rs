@@ -1,0 +1,334 @@
+//! The tree as data: the nodes that a drawing is made of, and the forms in which it is written.
+
+mod dot;
+mod json;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::os::fd::RawFd;
+use std::panic::Location;
+use std::time::Duration;
+
+/// Something in the tree of tasks: a group, a task, a combinator, or what is waited for.
+///
+/// Its `Display` is one line, without its children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    kind: Kind,
+    state: State,
+    what: Cow<'static, str>,
+    name: Option<Cow<'static, str>>,
+    type_name: Option<&'static str>,
+    spawned_at: Option<&'static Location<'static>>,
+    time_left: Option<Duration>,
+    fd: Option<RawFd>,
+    pid: Option<u32>,
+    children: Vec<Node>,
+}
+
+/// What a [`Node`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A task group, or a combinator that is one underneath.
+    Group,
+    /// The body of a group.
+    Body,
+    /// A task of a group.
+    Task,
+    /// A future given to `defer`, running.
+    Deferred,
+    /// A limit of time: `timeout`, `deadline`.
+    Limit,
+    /// A `branch`, or another owner of a future that may be cancelled alone.
+    Branch,
+    /// A `bracket`.
+    Bracket,
+    /// A `shield`.
+    Shield,
+    /// A child process that is waited for.
+    Process,
+    /// A job on a thread.
+    Thread,
+    /// A wait for time.
+    Timer,
+    /// A wait for a descriptor.
+    Descriptor,
+    /// A wait for a promise, a task, a signal, or another thing of the runtime.
+    Wait,
+}
+
+impl Kind {
+    /// One word, as in the JSON form.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Body => "body",
+            Self::Task => "task",
+            Self::Deferred => "deferred",
+            Self::Limit => "limit",
+            Self::Branch => "branch",
+            Self::Bracket => "bracket",
+            Self::Shield => "shield",
+            Self::Process => "process",
+            Self::Thread => "thread",
+            Self::Timer => "timer",
+            Self::Descriptor => "descriptor",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+/// How far a [`Node`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// It has not been polled yet.
+    NotStarted,
+    /// It goes on.
+    Running,
+    /// It was cancelled, and cleans up.
+    CleaningUp,
+}
+
+impl State {
+    /// In words, as in the JSON form.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotStarted => "not started",
+            Self::Running => "running",
+            Self::CleaningUp => "cleaning up",
+        }
+    }
+}
+
+/// Where drawing code says what it knows.
+impl Node {
+    pub(crate) fn new(kind: Kind, what: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            state: State::Running,
+            what: what.into(),
+            name: None,
+            type_name: None,
+            spawned_at: None,
+            time_left: None,
+            fd: None,
+            pid: None,
+            children: Vec::new(),
+        }
+    }
+
+    pub(crate) fn in_state(self, state: State) -> Self {
+        Self { state, ..self }
+    }
+
+    pub(crate) fn named(self, name: Option<Cow<'static, str>>) -> Self {
+        Self { name, ..self }
+    }
+
+    pub(crate) fn of_type(self, type_name: &'static str) -> Self {
+        Self { type_name: Some(type_name), ..self }
+    }
+
+    pub(crate) fn made_at(self, location: &'static Location<'static>) -> Self {
+        Self { spawned_at: Some(location), ..self }
+    }
+
+    pub(crate) fn has_left(self, time_left: Option<Duration>) -> Self {
+        Self { time_left, ..self }
+    }
+
+    pub(crate) fn watches(self, fd: RawFd) -> Self {
+        Self { fd: Some(fd), ..self }
+    }
+
+    pub(crate) fn waits_for(self, pid: u32) -> Self {
+        Self { pid: Some(pid), ..self }
+    }
+}
+
+impl<T: Into<Cow<'static, str>>> From<T> for Node {
+    fn from(what: T) -> Self {
+        Self::new(Kind::Wait, what)
+    }
+}
+
+impl Node {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The name that the program gave it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What it is or waits for, in words, without its name.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The type of a task's future, as [`std::any::type_name`] has it.
+    #[must_use]
+    pub fn type_name(&self) -> Option<&'static str> {
+        self.type_name
+    }
+
+    /// Where it was made.
+    #[must_use]
+    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
+        self.spawned_at
+    }
+
+    /// How long it has still to wait at the most, when it was drawn.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.time_left
+    }
+
+    /// The descriptor that it waits for.
+    #[must_use]
+    pub fn fd(&self) -> Option<RawFd> {
+        self.fd
+    }
+
+    /// The process that it waits for.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// What is in it, in the order of the tree.
+    #[must_use]
+    pub fn children(&self) -> &[Self] {
+        &self.children
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.kind) {
+            (Some(name), Kind::Group) => write!(f, "group `{}`", Harmless(name))?,
+            (Some(name), _) => write!(f, "{} `{}`", Harmless(&self.what), Harmless(name))?,
+            (None, _) => write!(f, "{}", Harmless(&self.what))?,
+        }
+        if self.state != State::Running {
+            write!(f, " ({})", self.state.as_str())?;
+        }
+        if let Some(left) = self.time_left {
+            write!(f, ", {left:?} more")?;
+        }
+        if let Some(location) = self.spawned_at {
+            let verb = match self.kind {
+                Kind::Task => "spawned",
+                Kind::Deferred => "deferred",
+                _ => "started",
+            };
+            write!(f, ", {verb} at {}:{}", location.file(), location.line())?;
+        }
+        Ok(())
+    }
+}
+
+/// Text of the program in a place where a terminal may read it: what that would obey is escaped.
+struct Harmless<'a>(&'a str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => write!(f, "{c}"),
+        })
+    }
+}
+
+/// A tree of tasks as of one moment, complete or in the making.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Drawing {
+    roots: Vec<Node>,
+    /// Those that are being drawn, the innermost last.
+    open: Vec<Node>,
+    /// Something outside of the tree may wake a leaf, of which the runtime is not told.
+    has_hope: bool,
+}
+
+impl Drawing {
+    pub(crate) fn enter(&mut self, node: Node) {
+        self.open.push(node);
+    }
+
+    pub(crate) fn leave(&mut self) {
+        let Some(node) = self.open.pop() else { return };
+        match self.open.last_mut() {
+            Some(parent) => parent.children.push(node),
+            None => self.roots.push(node),
+        }
+    }
+
+    pub(crate) fn leaf(&mut self, node: Node) {
+        self.enter(node);
+        self.leave();
+    }
+
+    /// A leaf may be woken by something of which the runtime is not told.
+    pub(crate) fn hope(&mut self) {
+        self.has_hope = true;
+    }
+
+    pub(crate) fn has_hope(&self) -> bool {
+        self.has_hope
+    }
+
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.roots.append(&mut other.roots);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    pub(crate) fn roots(&self) -> &[Node] {
+        &self.roots
+    }
+
+    /// Every node with its depth, parents before children.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let mut left: Vec<(usize, &Node)> = self.roots.iter().rev().map(|node| (0, node)).collect();
+        std::iter::from_fn(move || {
+            let (depth, node) = left.pop()?;
+            left.extend(node.children.iter().rev().map(|child| (depth + 1, child)));
+            Some((depth, node))
+        })
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        json::write(self)
+    }
+
+    pub(crate) fn to_dot(&self) -> String {
+        dot::write(self)
+    }
+}
+
+impl fmt::Display for Drawing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (depth, node)) in self.nodes().enumerate() {
+            let line_end = if index == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{:indent$}{node}", "", indent = 2 * depth)?;
+        }
+        Ok(())
+    }
+}
