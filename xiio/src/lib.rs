@@ -54,11 +54,11 @@
 //!
 //! 1. When the block has its value, every task has ended, and what it borrowed is free again.
 //! 2. Tasks do not start inside `spawn`; they start when the parent next awaits.
-//! 3. The first failure wins: an `Err`, a panic, a `?` in the body, the time limit, a cancelled parent. All other
-//!    members are cancelled, and the block waits until they have cleaned up.
+//! 3. The first failure wins: an `Err`, a panic, a `?` in the body, the time limit, a cancelled parent. All others are
+//!    cancelled, and the block waits until they have cleaned up.
 //! 4. Later failures are not lost: `all_errors` keeps them, else they are reported ([`inspect::listen`], standard error
 //!    without a listener).
-//! 5. Finished tasks are freed at once; a [`Task`] handle keeps only its result.
+//! 5. Finished tasks are freed at once; a group that runs for a year does not grow.
 //! 6. Tasks may be added at any time before the block has its value, after cancellation too.
 //! 7. A task woken is a task polled, whatever the body or a sibling waits for.
 //! 8. No task starves: one that is always ready gives way after a bounded number of polls and awaits. Futures of other
@@ -66,19 +66,25 @@
 //! 9. A panic anywhere in the group, in a cleanup too, is the group's panic, with its payload. It is thrown when all have
 //!    ended, in place of any other failure. A second one is reported.
 //!
-//! # Cancellation
+//! # The laws of cancellation
 //!
-//! A future is cancelled by who is around it: its group, a limit of time, a race, [`Task::cancel`]. Then none of its
-//! code runs any more except destructors and cleanup; cleanup may await and runs to its end, innermost first; and
-//! whoever cancelled waits for that. What has nothing to clean up is dropped at once. The option `grace` bounds the
-//! cleanup.
+//! A future is cancelled by who is around it: its group, a limit of time, a race, [`Task::cancel`].
+//!
+//! 1. **Cancelled code does not run on.** From then on nothing of it runs but destructors and cleanup.
+//! 2. Cleanup runs to its end, and may await. Innermost first; independent ones side by side.
+//! 3. Whoever cancelled waits for it: the group, `timeout`, `race`, `task.cancel().await`, `run`.
+//! 4. `grace` bounds it; what is cut off then is reported.
+//! 5. What has nothing to clean up is dropped at once.
+//! 6. Nested limits: the nearer wins, of equal ones the outer, and each `Elapsed` belongs to the limit that set it. A limit
+//!    that is over at the start lets what it limits be polled once.
+//! 7. A future that is dropped by foreign code gets what Rust gives: destructors, and no cleanup that awaits. What is lost
+//!    so is reported.
 //!
 //! Where the documentation of a function has a section *Cancellation*, it says what is lost or left behind when it
 //! stops half-way.
 //!
-//! A future that *foreign* code drops (the losers of `futures::select!`) gets what Rust gives: destructors, and no
-//! cleanup that awaits. What is lost so is reported. [`race!`] is the answer there, and [`branch`] inside of foreign
-//! combinators.
+//! Where foreign code would drop futures (the losers of `futures::select!`), [`race!`] is the answer, and [`branch`] inside
+//! of foreign combinators.
 //!
 //! # Borrowing
 //!

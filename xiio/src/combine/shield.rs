@@ -13,7 +13,7 @@ use crate::unwind::{self, Duty, Node, Owner, Whole};
 /// Runs a future to its end, whatever happens to the task around it.
 ///
 /// Once it has been polled, a cancellation of the task waits for it: the future and all that it started run on as usual,
-/// and the code after it does not run. Its value goes to [`on_late`](Shield::on_late); without that it is dropped, but for an `Err`
+/// and the code after it does not run. Its value goes to `on_late` of the [`Shield`]; without that it is dropped, but for an `Err`
 /// of a shield that is the whole of a task in a [`TryTaskGroup`](crate::TryTaskGroup): that is a failure of the group.
 ///
 /// # Cancellation
