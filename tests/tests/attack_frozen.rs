@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::pin::Pin;
 use std::task::Poll;
 
 use xiio::inspect::ReportKind;
 use xiio::{bracket, inspect, shield, sleep, task_group, yield_now};
-use xiio_tests::{LONG, Reports, millis, rounds, run};
+use xiio_tests::{LONG, Reports, assert_panics, millis, rounds, run};
 
 /// The tree is drawn by a poll, in which a task cancels its group.
 #[test]
@@ -159,4 +160,35 @@ fn cleanup_that_cancels_its_group_again_and_again_ends() {
         });
     });
     assert!(is_released.get());
+}
+
+#[test]
+fn a_foreign_executor_in_a_task_that_has_cancelled_its_group_panics_with_advice() {
+    type MakeLeaf = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+    let leaves: [MakeLeaf; 3] = [
+        || Box::pin(yield_now()),
+        || Box::pin(sleep(millis(1))),
+        || {
+            Box::pin(async {
+                task_group!(|tg| {
+                    tg.spawn(yield_now());
+                });
+            })
+        },
+    ];
+    for leaf in leaves {
+        let cancels_itself = || {
+            run(async {
+                task_group!(|tg| {
+                    tg.spawn(async {
+                        futures::executor::block_on(async {
+                            tg.cancel();
+                            leaf().await;
+                        });
+                    });
+                });
+            });
+        };
+        assert_panics(&["is it inside of a `block_on`?"], cancels_itself);
+    }
 }

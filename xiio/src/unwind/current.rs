@@ -28,7 +28,13 @@ struct Current {
     mode: Cell<u8>,
     /// The depth of the outermost owner that was cancelled while it is polled.
     frozen_depth: Cell<u32>,
+    /// How often cancelled code was polled since.
+    n_frozen_polls: Cell<u32>,
 }
+
+/// More polls of code that was cancelled in this very poll are a loop that does not give way: a foreign executor inside of
+/// the task (a `block_on`), which would go on for ever.
+const MAX_FROZEN_POLLS: u32 = 1 << 20;
 
 thread_local! {
     // `ManuallyDrop`: a thread-local with a destructor costs a check at each access. The scope is empty outside of polls.
@@ -37,6 +43,7 @@ thread_local! {
             scope: Cell::new(None),
             mode: Cell::new(OUTSIDE),
             frozen_depth: Cell::new(u32::MAX),
+            n_frozen_polls: Cell::new(0),
         })
     };
     static INSPECTION: RefCell<Option<Drawing>> = const { RefCell::new(None) };
@@ -191,9 +198,28 @@ fn refuse<N: Into<Node>>(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce()
     }
     // A frozen or inspected leaf is asked again once that is over. One under an unwinding scope never is.
     if mode & UNWINDING == 0 {
-        cx.waker().wake_by_ref();
+        wait_for_thaw(cx);
     }
     false
+}
+
+/// Stays pending, and is polled again when the thread is not frozen or inspecting any more.
+///
+/// # Panics
+/// When that does not come, as the one who polls does not return.
+pub(super) fn wait_for_thaw(cx: &Context<'_>) {
+    if is_frozen() {
+        CURRENT.with(|current| {
+            let n_frozen_polls = &current.n_frozen_polls;
+            assert!(
+                n_frozen_polls.get() < MAX_FROZEN_POLLS,
+                "code that has cancelled itself is polled again and again and cannot go on; is it inside of a `block_on`? \
+                 Await the future instead, or return before"
+            );
+            n_frozen_polls.set(n_frozen_polls.get() + 1);
+        });
+    }
+    cx.waker().wake_by_ref();
 }
 
 /// Called for leaves and nodes that were not reached before: under an unwinding scope that proves that cancelled code ran
@@ -236,6 +262,7 @@ impl Frozen {
                 return Self::Above;
             }
             current.frozen_depth.set(u32::MAX);
+            current.n_frozen_polls.set(0);
             current.mode.set(current.mode.get() & !FROZEN);
             Self::Here
         })

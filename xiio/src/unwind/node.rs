@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on};
+use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on, wait_for_thaw};
 use super::scope::{Left, Progress, Scope};
 use super::skipped::report_skipped;
 use crate::error::Payload;
@@ -91,7 +91,7 @@ impl Node {
                 // Reached by code that has cancelled itself in this very poll; not by code that ran on later.
                 self.stage = Stage::Running;
             }
-            cx.waker().wake_by_ref();
+            wait_for_thaw(cx);
             return Duty::Wait;
         }
         match (self.stage, is_unwinding()) {
