@@ -41,6 +41,8 @@ pub(crate) struct Runtime {
     reactor: Rc<Reactor>,
     timers: RefCell<Timers>,
     home: &'static Home,
+    /// Of the home, when the runtime was made.
+    lease: u32,
     clock: Clock,
     deadlock_after: Option<Duration>,
     /// Work on other threads that will wake a task here.
@@ -77,6 +79,7 @@ impl Runtime {
             reactor,
             timers,
             home: Home::current(),
+            lease: Home::lease(),
             clock,
             deadlock_after: config.deadlock_after,
             n_outside: Rc::default(),
@@ -116,7 +119,7 @@ impl Runtime {
     /// The home, as long as it is that of this thread: a thread that ends gives it back, and destructors of thread-locals may
     /// come later.
     fn own_home(&self) -> Option<&'static Home> {
-        self.home.is_current().then_some(self.home)
+        (self.home.is_current() && Home::lease() == self.lease).then_some(self.home)
     }
 
     pub(crate) fn reactor(&self) -> &Rc<Reactor> {

@@ -77,6 +77,8 @@ thread_local! {
     static HOME: Cell<Option<&'static Home>> = const { Cell::new(None) };
     /// Stays when the home is given back.
     static TENANT: Cell<Option<Tenant>> = const { Cell::new(None) };
+    /// How often this thread has moved in.
+    static LEASE: Cell<u32> = const { Cell::new(0) };
     /// Gives the home back when the thread ends.
     static TENANCY: Tenancy = const { Tenancy };
 }
@@ -88,13 +90,7 @@ struct Tenancy;
 
 impl Drop for Tenancy {
     fn drop(&mut self) {
-        if let Some(home) = HOME.get() {
-            let inbox = mem::take(&mut *lock(&home.inbox));
-            inbox.woken.into_iter().for_each(TaskRef::drop_ref);
-            home.collect(inbox.freed);
-            HOME.set(None);
-            vacant().push(home);
-        }
+        Home::move_out();
     }
 }
 
@@ -138,8 +134,9 @@ impl Home {
 
     #[cold]
     fn move_in(slot: &Cell<Option<&'static Self>>) -> &'static Self {
-        // A thread that is past its destructors keeps the home: there is no one left to give it back.
-        let _ = TENANCY.try_with(|_| ());
+        // A thread that is past this destructor moves out at the end of its run, see `close`.
+        Self::is_tenancy_over();
+        LEASE.set(LEASE.get() + 1);
         let vacant = vacant().pop();
         let home = vacant.unwrap_or_else(|| {
             Box::leak(Box::new(Self {
@@ -154,6 +151,28 @@ impl Home {
         lock(&home.inbox).tenant = Some(tenant);
         slot.set(Some(home));
         home
+    }
+
+    /// Gives the home of this thread to the next one that needs it.
+    #[cold]
+    fn move_out() {
+        let Some(home) = HOME.get() else { return };
+        let inbox = mem::take(&mut *lock(&home.inbox));
+        inbox.woken.into_iter().for_each(TaskRef::drop_ref);
+        home.collect(inbox.freed);
+        HOME.set(None);
+        vacant().push(home);
+    }
+
+    /// Whether the destructor has run that gives the home back. If not it will.
+    fn is_tenancy_over() -> bool {
+        TENANCY.try_with(|_| ()).is_err()
+    }
+
+    /// Tells the present stay of this thread in its home from others, in the same home or another one: what was opened then is
+    /// closed.
+    pub(crate) fn lease() -> u32 {
+        LEASE.get()
     }
 
     /// Whether this is the home of the current thread. Destructors of thread-locals may come after it was given back.
@@ -219,6 +238,9 @@ impl Home {
             self.wake_up();
         }
         self.take_inbox();
+        if !are_others_asleep && Self::is_tenancy_over() {
+            Self::move_out();
+        }
     }
 
     /// Wakes the tasks that other threads have posted, and takes back the memory that they have freed.
@@ -372,5 +394,40 @@ mod tests {
         assert_eq!(again.addr(), freed);
         // SAFETY: taken above, and given back once.
         unsafe { home.free_place(again) };
+    }
+
+    /// Runs in a destructor that comes after the one which gives the home back.
+    struct RunsLate(Cell<Option<std::sync::mpsc::Sender<usize>>>);
+
+    impl Drop for RunsLate {
+        fn drop(&mut self) {
+            if let Some(sender) = self.0.take() {
+                let home = Home::current();
+                let key = home.open(Waker::noop().clone());
+                home.close(key);
+                assert!(!home.is_current());
+                sender.send(ptr::from_ref(home).addr()).expect("the test waits");
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_that_runs_in_its_last_destructors_gives_the_home_back() {
+        thread_local! {
+            static RUNS_LATE: RunsLate = const { RunsLate(Cell::new(None)) };
+        }
+        let (sender, homes) = std::sync::mpsc::channel();
+        for _ in 0..50 {
+            let sender = sender.clone();
+            let thread = std::thread::spawn(move || {
+                RUNS_LATE.with(|late| late.0.set(Some(sender)));
+                Home::current();
+            });
+            thread.join().expect("the thread does not panic");
+        }
+        drop(sender);
+        let homes: std::collections::HashSet<usize> = homes.into_iter().collect();
+        // Other tests take and give homes meanwhile.
+        assert!(homes.len() < 25, "{} threads have homes of their own", homes.len());
     }
 }
