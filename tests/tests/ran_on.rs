@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::stream::{FuturesUnordered, StreamExt};
 use xiio::inspect::{ReportKind, tree};
-use xiio::{Promise, branch, interval, readable, shield, sleep, task_group, yield_now};
+use xiio::{Promise, bracket, branch, interval, readable, shield, sleep, task_group, yield_now};
 use xiio_tests::{Reports, millis, run};
 
 type Leaf = Pin<Box<dyn Future<Output = ()>>>;
@@ -152,4 +152,54 @@ fn a_leaf_that_is_awaited_after_the_cancellation_is_code_that_ran_on() {
         });
         reports.assert_one(ReportKind::RanOn, &["cancelled code ran on"]);
     }
+}
+
+// The same for a bracket: its resource is there when it is reached, and released though its use never begins.
+
+#[test]
+fn a_bracket_reached_by_a_task_that_has_had_its_share_is_released() {
+    let reports = Reports::new();
+    let n_released = Cell::new(0);
+    run(async {
+        let is_set = Promise::new();
+        is_set.set(()).unwrap();
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                for _ in 0..128 {
+                    is_set.wait().await;
+                }
+                bracket(
+                    (),
+                    async |()| unreachable!("it was cancelled"),
+                    async |()| n_released.set(n_released.get() + 1),
+                )
+                .await;
+            });
+            yield_now().await;
+            task.cancel().await;
+        });
+    });
+    assert_eq!(n_released.get(), 1);
+    reports.assert_none();
+}
+
+#[test]
+fn a_bracket_reached_by_a_task_that_has_cancelled_its_group_is_released() {
+    let reports = Reports::new();
+    let n_released = Cell::new(0);
+    run(async {
+        task_group!(|tg| {
+            tg.spawn(async {
+                tg.cancel();
+                bracket(
+                    (),
+                    async |()| unreachable!("it was cancelled"),
+                    async |()| n_released.set(n_released.get() + 1),
+                )
+                .await;
+            });
+        });
+    });
+    assert_eq!(n_released.get(), 1);
+    reports.assert_none();
 }

@@ -109,7 +109,11 @@ impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         let _around = unwind::draw_around(|| drawing::Node::new(Kind::Bracket, "bracket").in_state(unwind::state()));
         match self.node.duty(cx, may_begin) {
-            Duty::Wait => Poll::Pending,
+            Duty::Wait => {
+                // The resource is there from the call on, and its release due, though the use may not begin yet.
+                self.node.hold_if_reached(cx);
+                Poll::Pending
+            }
             Duty::Run => match self.owner.poll_slot(self.work.as_mut(), cx) {
                 Poll::Ready(Some(Some(value))) => {
                     self.node.leave();

@@ -142,6 +142,13 @@ impl Node {
         }
     }
 
+    /// [`Node::hold`] in a poll that was to wait, unless cancelled code has run on to here.
+    pub(crate) fn hold_if_reached(&mut self, cx: &mut Context<'_>) {
+        if self.stage == Stage::Running && !is_unwinding() {
+            self.hold(cx, true);
+        }
+    }
+
     /// Joins the current scope, leaving the one before if it was another.
     fn join(&mut self, waker: &Waker) {
         match &self.membership {
