@@ -18,7 +18,7 @@
 //!
 //! data: 1
 //! ^C
-//! stopped after tick 2                              (from the server, at once)
+//! stopped before tick 2                             (from the server, at once)
 //! $ curl localhost:8080/both
 //! 3 + 4 = 7
 //! $ kill -TERM %1
