@@ -173,12 +173,11 @@ fn a_condition_is_awaited_again_and_again() {
 }
 
 #[test]
-fn a_closed_descriptor_is_an_error_that_names_it() {
+fn a_closed_descriptor_is_an_error_with_its_number() {
     let fd = closed_fd();
-    let name = format!("fd {}", fd.as_raw_fd());
     let condition = Condition::new().readable(&fd).timeout(LONG);
-    assert!(condition.is_fulfilled().unwrap_err().to_string().contains(&name));
-    assert!(run(condition.wait()).unwrap_err().to_string().contains(&name));
+    assert!(condition.is_fulfilled().unwrap_err().raw_os_error() == Some(libc::EBADF));
+    assert!(run(condition.wait()).unwrap_err().raw_os_error() == Some(libc::EBADF));
 }
 
 #[test]

@@ -272,9 +272,8 @@ fn waiting_for_a_descriptor_cancels_cleanly() {
 }
 
 #[test]
-fn a_closed_descriptor_is_an_error_that_names_it() {
+fn a_closed_descriptor_is_an_error_with_its_number() {
     let fd = closed_fd();
-    let name = format!("fd {}", fd.as_raw_fd());
     run(async {
         for error in [
             readable(fd).await.unwrap_err(),
@@ -283,8 +282,7 @@ fn a_closed_descriptor_is_an_error_that_names_it() {
             write(fd, b"x").await.unwrap_err(),
             write_all(fd, b"x").await.unwrap_err(),
         ] {
-            assert_eq!(error.raw_os_error().or(Some(libc::EBADF)), Some(libc::EBADF));
-            assert!(error.to_string().contains(&name), "{error}");
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF));
         }
     });
 }

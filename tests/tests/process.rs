@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use xiio::io::{BufRead, BufReader, Lines, Read, Write};
-use xiio::process::{Child, ChildStdout, Command, Stdio, run_process};
+use xiio::process::{Child, ChildStdout, Command, ProcessError, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{join, sleep, task_group, timeout};
 use xiio_tests::os::{
@@ -277,7 +277,7 @@ fn errors_name_the_program_and_the_directory() {
     let file = dir.path("not-executable");
     fs::write(&file, "echo hello").unwrap();
     xiio::run(async {
-        let text = async |command: &mut Command| command.status().await.unwrap_err().to_string();
+        let text = async |command: &mut Command| run_process(command).await.unwrap_err().to_string();
         assert_eq!(
             text(&mut Command::new("no-such-program")).await,
             "cannot run `no-such-program`: No such file or directory (os error 2)"
@@ -294,6 +294,34 @@ fn errors_name_the_program_and_the_directory() {
         let error = run_process("no-such-program").check(true).await.unwrap_err();
         assert_eq!((error.status(), io::Error::from(error).kind()), (None, io::ErrorKind::NotFound));
     });
+}
+
+/// Number, kind and whether there is a source.
+fn facts(error: &io::Error) -> (Option<i32>, io::ErrorKind, bool) {
+    (error.raw_os_error(), error.kind(), std::error::Error::source(error).is_some())
+}
+
+#[test]
+fn errors_have_the_number_that_std_gives_them() {
+    let dir = Dir::new("numbers");
+    let garbage = dir.path("garbage");
+    fs::write(&garbage, "\x7fELF garbage").unwrap();
+    fs::set_permissions(&garbage, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let busy = dir.path("busy");
+    fs::copy("/bin/true", &busy).unwrap();
+    let _written = fs::OpenOptions::new().write(true).open(&busy).unwrap();
+    let not_executable = dir.path("text");
+    fs::write(&not_executable, "text").unwrap();
+    for program in ["no-such-program", &garbage, &busy, &not_executable] {
+        let of_std = std::process::Command::new(program).status().unwrap_err();
+        assert!(of_std.raw_os_error().is_some());
+        let run = xiio::run(async { run_process(program).await }).unwrap_err();
+        assert_eq!(run.io_error().map(facts), Some(facts(&of_std)));
+        assert!(run.to_string().contains(program), "{run}");
+        assert_eq!(facts(&run.into()), facts(&of_std));
+        assert_eq!(facts(&Command::new(program).spawn().unwrap_err()), facts(&of_std));
+        assert_eq!(facts(&xiio::run(Command::new(program).status()).unwrap_err()), facts(&of_std));
+    }
 }
 
 #[test]
@@ -328,7 +356,9 @@ fn error_of_a_child_that_was_stolen_says_what_is_known() {
 fn program_whose_child_is_stolen() {
     let mut child = Command::new("true").spawn().unwrap();
     assert_eq!(reap_any(), child.id());
-    let error = xiio::run(child.wait()).unwrap_err().to_string();
+    let error = xiio::run(child.wait()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+    let error = ProcessError::from(error).to_string();
     assert!(!error.contains("while SIGCHLD is ignored"), "{error}");
     assert!(
         error.ends_with("; other code of this process has waited for it, or SIGCHLD was ignored when it ended"),

@@ -1,7 +1,9 @@
 //! A program whose children the kernel reaps by itself. A file of its own, as this is set for the whole process.
 
+use std::io;
+
 use xiio::io::{BufReader, Read};
-use xiio::process::{Command, Stdio};
+use xiio::process::{Command, Stdio, run_process};
 use xiio::signal::{SIGCHLD, SIGTERM};
 use xiio_tests::os::{is_running, send, set_handler};
 
@@ -33,7 +35,9 @@ fn error_says_why_there_is_nothing_to_wait_for() {
     set_handler(SIGCHLD, libc::SIG_IGN);
     // The first may be gone before it can be watched, the second is not.
     for script in ["exit", "sleep 0.1"] {
-        let error = xiio::run(Command::new("sh").args(["-c", script]).status()).unwrap_err().to_string();
+        let failed = xiio::run(async { run_process(["sh", "-c", script]).await }).unwrap_err();
+        let error = failed.to_string();
+        assert!(matches!(io::Error::from(failed).raw_os_error(), Some(libc::ECHILD | libc::ESRCH)));
         assert!(error.contains("`sh`"), "{error}");
         assert!(error.ends_with("; the kernel reaps children by itself while SIGCHLD is ignored"), "{error}");
     }

@@ -210,7 +210,7 @@ impl<'a> Condition<'a> {
     /// Whether any part holds now. Does not wait, and works outside of a runtime.
     ///
     /// # Errors
-    /// For a descriptor that is closed; it is named.
+    /// `EBADF` for a descriptor that is closed.
     ///
     /// # Examples
     /// ```
@@ -234,8 +234,7 @@ impl<'a> Condition<'a> {
         for interest in self.descriptors.values() {
             for direction in interest.directions() {
                 let raw = interest.fd.as_raw_fd();
-                let is_ready = sys::fd::is_ready(interest.fd, direction)
-                    .map_err(|error| io::Error::new(error.kind(), format!("cannot watch fd {raw}: {error}")))?;
+                let is_ready = sys::fd::is_ready(interest.fd, direction)?;
                 match direction {
                     _ if !is_ready => {}
                     Direction::Read => ready.readable.push(raw),
@@ -249,7 +248,7 @@ impl<'a> Condition<'a> {
     /// Waits until any part holds, and tells which do then.
     ///
     /// # Errors
-    /// For a descriptor that is closed or cannot be watched; it is named.
+    /// `EBADF` for a descriptor that is closed, and what `epoll_ctl(2)` reports for one that cannot be watched.
     ///
     /// # Panics
     /// When polled outside of a runtime.

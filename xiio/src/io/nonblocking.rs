@@ -122,7 +122,7 @@ impl<T: AsFd> Async<T> {
     /// Waits until it is readable: there is data, the end of the file, or an error to fetch.
     ///
     /// # Errors
-    /// What `epoll_ctl(2)` reports; the descriptor is named.
+    /// What `epoll_ctl(2)` reports.
     ///
     /// # Cancellation
     /// Nothing is taken from the descriptor.
@@ -163,7 +163,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// # Errors
     /// What `operation` gives, except `WouldBlock` and `Interrupted`; and what `epoll_ctl(2)` reports for a descriptor that
-    /// cannot be watched, with the descriptor named.
+    /// cannot be watched.
     ///
     /// # Panics
     /// When it has to wait outside of a runtime.

@@ -39,7 +39,7 @@ impl<T: AsFd> Async<T> {
     /// [`Async::readable`] for hand-written futures: of several tasks that poll, the last one is woken.
     ///
     /// # Errors
-    /// What `epoll_ctl(2)` reports; the descriptor is named.
+    /// What `epoll_ctl(2)` reports.
     ///
     /// # Panics
     /// When it has to wait outside of a runtime.

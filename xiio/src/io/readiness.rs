@@ -21,7 +21,7 @@ use crate::unwind::Reached;
 /// has read in between.
 ///
 /// # Errors
-/// `EBADF` for a descriptor that is closed, and what `epoll_ctl(2)` reports; the descriptor is named.
+/// `EBADF` for a descriptor that is closed, and what `epoll_ctl(2)` reports.
 ///
 /// # Panics
 /// When polled outside of a runtime.
@@ -234,7 +234,7 @@ pub(crate) fn poll_ready(
     waiting: &mut Option<Wait>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    if is_ready_now(fd, direction)? {
+    if sys::fd::is_ready(fd, direction)? {
         *waiting = None;
         return Poll::Ready(Ok(()));
     }
@@ -265,11 +265,6 @@ fn line_up(
         }
         Ok(())
     })
-}
-
-fn is_ready_now(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
-    sys::fd::is_ready(fd, direction)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot watch fd {}: {error}", fd.as_raw_fd())))
 }
 
 impl Future for Readiness<'_> {

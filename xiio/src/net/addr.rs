@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::error::explain;
 use crate::thread::in_thread;
 
 /// What names one or several addresses: all that `std::net::ToSocketAddrs` takes.
@@ -164,9 +165,7 @@ pub(super) async fn resolve_one(target: &(impl Target + ?Sized)) -> io::Result<S
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     in_thread(move || {
         let addrs = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
-        addrs
-            .map(Vec::from_iter)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot look up `{host}`: {error}")))
+        addrs.map(Vec::from_iter).map_err(|error| explain(error, || format!("cannot look up `{host}`")))
     })
     .abandon_on_cancel()
     .await

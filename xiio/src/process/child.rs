@@ -65,7 +65,7 @@ impl Child {
     /// A child that writes more than a pipe holds does not end before somebody reads: see [`Child::wait_with_output`].
     ///
     /// # Errors
-    /// What the system reports, naming the program; the child has been stopped then.
+    /// What the system reports, with its number; the child has been stopped then.
     ///
     /// # Cancellation
     /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the room](super)), and who cancels waits for that. To wait
@@ -116,7 +116,7 @@ impl Child {
     /// The status, if the child has ended. Does not wait.
     ///
     /// # Errors
-    /// What `waitpid(2)` reports, naming the program.
+    /// What `waitpid(2)` reports; `ECHILD` if other code has waited for it, and [`ProcessError`](super::ProcessError) says why.
     ///
     /// # Examples
     /// ```
@@ -192,7 +192,7 @@ impl Child {
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        self.running.signal(signal).map_err(|error| self.running.explain("signal", &error))
+        self.running.signal(signal)
     }
 
     /// Sends `SIGKILL`, see [`Child::signal`]. Does not wait; [`Child::wait`] does.
@@ -217,7 +217,7 @@ impl Child {
     /// Stops the child and its group, as a cancellation would, and gives how it ended.
     ///
     /// # Errors
-    /// What the system reports, naming the program.
+    /// What the system reports, with its number.
     ///
     /// # Cancellation
     /// It goes on, and who cancels waits for it.

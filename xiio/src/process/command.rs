@@ -12,6 +12,7 @@ use super::child::Child;
 use super::running::{Running, StopPlan};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
 use crate::combine::bracket_of;
+use crate::error::explain;
 use crate::sys::parent::DeathSignal;
 use crate::sys::pidfd::{PidFd, own_group};
 use crate::sys::terminal::has_terminal;
@@ -237,7 +238,8 @@ impl Command {
     /// Starts the command.
     ///
     /// # Errors
-    /// What kept it from running, naming the program: it was not found, is not executable, the working directory cannot be
+    /// What kept it from running, as `std` gives it, so without the name of the program
+    /// ([`run_process`](super::run_process()) names it): it was not found, is not executable, the working directory cannot be
     /// entered, there are no descriptors or processes left. `Unsupported` on a kernel without `pidfd_open`; nothing is
     /// started then.
     ///
@@ -260,7 +262,7 @@ impl Command {
     /// child.wait().await?;
     ///
     /// let error = Command::new("no-such-program").spawn().unwrap_err();
-    /// assert_eq!(error.to_string(), "cannot run `no-such-program`: No such file or directory (os error 2)");
+    /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
     pub fn spawn(&mut self) -> io::Result<Child> {
@@ -355,7 +357,7 @@ impl Command {
     /// Starts the command, with the streams it does not speak of as `defaults` says.
     pub(super) fn start(&mut self, defaults: Defaults) -> io::Result<Child> {
         self.set_defaults(defaults);
-        self.start_set().map_err(|error| self.explain(&error))
+        self.start_set().map_err(|error| explain(error, || self.describe_start()))
     }
 
     fn start_set(&mut self) -> io::Result<Child> {
@@ -429,10 +431,11 @@ impl Command {
         }
     }
 
-    fn explain(&self, error: &io::Error) -> io::Error {
+    /// What cannot be done, for an error.
+    pub(super) fn describe_start(&self) -> String {
         let program = self.inner.get_program().display();
         let place = self.inner.get_current_dir().map(|dir| format!(" in `{}`", dir.display())).unwrap_or_default();
-        io::Error::new(error.kind(), format!("cannot run `{program}`{place}: {error}"))
+        format!("cannot run `{program}`{place}")
     }
 }
 

@@ -5,9 +5,12 @@ use std::fmt;
 use std::io;
 use std::process::{ExitStatus, Output};
 
+use crate::sys::signal::is_ignored;
+
 /// A command could not be run, or was run with [`check`](super::RunProcess::check) and has failed.
 ///
-/// It converts into [`io::Error`], so `?` works in functions that return `io::Result`.
+/// Its text names the program. It converts into [`io::Error`], so `?` works in functions that return `io::Result`: the error of
+/// the system is bare then, with its number and without the name.
 ///
 /// # Examples
 /// ```
@@ -27,13 +30,37 @@ pub struct ProcessError {
 
 #[derive(Debug)]
 enum Kind {
-    Io(io::Error),
-    Failed { program: String, output: Output },
+    Io {
+        /// What cannot be done, where the error does not say.
+        context: Option<String>,
+        error: io::Error,
+    },
+    Failed {
+        program: String,
+        output: Output,
+    },
 }
 
 impl ProcessError {
     pub(super) fn failed(program: String, output: Output) -> Self {
         Self { kind: Kind::Failed { program, output } }
+    }
+
+    /// An error of the system, and what could not be done.
+    pub(super) fn of_system(error: io::Error, context: impl FnOnce() -> String) -> Self {
+        let context = error.raw_os_error().map(|_| context());
+        Self { kind: Kind::Io { context, error } }
+    }
+
+    /// The error that kept the command from running or from being waited for; `None` if it has failed.
+    ///
+    /// It is as `std` gives it: `raw_os_error()` tells `EMFILE`, after which one tries again, from `ENOENT`.
+    #[must_use]
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match &self.kind {
+            Kind::Io { error, .. } => Some(error),
+            Kind::Failed { .. } => None,
+        }
     }
 
     /// How the command ended; `None` if it could not be run.
@@ -47,7 +74,7 @@ impl ProcessError {
     pub fn output(&self) -> Option<&Output> {
         match &self.kind {
             Kind::Failed { output, .. } => Some(output),
-            Kind::Io(_) => None,
+            Kind::Io { .. } => None,
         }
     }
 }
@@ -55,7 +82,16 @@ impl ProcessError {
 impl fmt::Display for ProcessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Io(error) => error.fmt(f),
+            Kind::Io { context, error } => {
+                if let Some(context) = context {
+                    write!(f, "{context}: ")?;
+                }
+                write!(f, "{error}")?;
+                if is_of_missing(error) {
+                    write!(f, "; {}", reason_of_missing())?;
+                }
+                Ok(())
+            }
             Kind::Failed { program, output } => {
                 write!(f, "`{program}` ended with {}", output.status)?;
                 let errors = String::from_utf8_lossy(&output.stderr);
@@ -71,22 +107,35 @@ impl fmt::Display for ProcessError {
 impl Error for ProcessError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
-            Kind::Io(error) => error.source(),
+            Kind::Io { error, .. } => error.source(),
             Kind::Failed { .. } => None,
         }
     }
 }
 
+/// Whether a child of ours is not there any more.
+fn is_of_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD))
+}
+
+fn reason_of_missing() -> &'static str {
+    if is_ignored(libc::SIGCHLD) {
+        "the kernel reaps children by itself while SIGCHLD is ignored"
+    } else {
+        "other code of this process has waited for it, or SIGCHLD was ignored when it ended"
+    }
+}
+
 impl From<io::Error> for ProcessError {
     fn from(error: io::Error) -> Self {
-        Self { kind: Kind::Io(error) }
+        Self { kind: Kind::Io { context: None, error } }
     }
 }
 
 impl From<ProcessError> for io::Error {
     fn from(error: ProcessError) -> Self {
         match error.kind {
-            Kind::Io(error) => error,
+            Kind::Io { error, .. } => error,
             Kind::Failed { .. } => Self::other(error),
         }
     }

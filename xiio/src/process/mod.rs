@@ -70,7 +70,7 @@
 //! # Implementation
 //!
 //! The child's pidfd in the reactor tells of its end; there is no handler for `SIGCHLD`, and other code may have one. It must
-//! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is an error that says so.
+//! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is `ECHILD`, of which [`ProcessError`] says why.
 //! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe.
 //! Only a child that was dropped while it ran is waited for by a thread, which is there for the few milliseconds until the
 //! kernel has ended it.

@@ -102,10 +102,13 @@ impl<'a> RunProcess<'a> {
         if self.captures {
             (streams.stdout, streams.stderr) = (Some(Stdio::piped()), Some(Stdio::piped()));
         }
-        let child = command.start(streams)?;
+        let child =
+            command.start(streams).map_err(|error| ProcessError::of_system(error, || command.describe_start()))?;
         let program = child.program().to_owned();
         let input = self.input.as_deref().map_or(&[][..], AsRef::as_ref);
-        let output = child.communicate(input, self.place).await?;
+        let waited = child.communicate(input, self.place).await;
+        let output =
+            waited.map_err(|error| ProcessError::of_system(error, || format!("cannot wait for `{program}`")))?;
         if self.checks && !output.status.success() {
             return Err(ProcessError::failed(program, output));
         }

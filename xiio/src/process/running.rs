@@ -16,7 +16,7 @@ use crate::report::{ReportKind, report};
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
 use crate::sys::pidfd::{PidFd, leads_group, signal_group};
-use crate::sys::signal::{is_ignored, last_key, name};
+use crate::sys::signal::{last_key, name};
 use crate::time::Deadline;
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
@@ -63,7 +63,7 @@ impl Running {
                     let _ = if plan.has_group { signal_group(pid, libc::SIGKILL) } else { child.kill() };
                 }
                 orphans::reap(child);
-                Err(explain_missing(error))
+                Err(error)
             }
         }
     }
@@ -138,7 +138,7 @@ impl Running {
         if self.status.is_none()
             && let Some(child) = &mut self.child
         {
-            self.status = child.try_wait().map_err(|error| self.explain("wait for", &explain_missing(error)))?;
+            self.status = child.try_wait()?;
         }
         Ok(self.status)
     }
@@ -239,10 +239,6 @@ impl Running {
             Ok(Vec::new())
         }
     }
-
-    pub(super) fn explain(&self, what: &str, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("cannot {what} `{}`: {error}", self.program))
-    }
 }
 
 impl Drop for Running {
@@ -259,19 +255,6 @@ impl Drop for Running {
             orphans::reap(child);
         }
     }
-}
-
-/// Says why a child of ours may not be there any more.
-fn explain_missing(error: io::Error) -> io::Error {
-    if !matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD)) {
-        return error;
-    }
-    let reason = if is_ignored(libc::SIGCHLD) {
-        "the kernel reaps children by itself while SIGCHLD is ignored"
-    } else {
-        "other code of this process has waited for it, or SIGCHLD was ignored when it ended"
-    };
-    io::Error::new(error.kind(), format!("{error}; {reason}"))
 }
 
 async fn poll_with<T>(describe: &impl Fn() -> Node, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {

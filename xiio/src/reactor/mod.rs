@@ -80,7 +80,7 @@ impl Reactor {
     /// Watches `fd` in a direction, together with whoever watches it already.
     ///
     /// # Errors
-    /// What `epoll_ctl(2)` reports, with the descriptor named.
+    /// What `epoll_ctl(2)` reports.
     pub(crate) fn watch(self: &Rc<Self>, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Source> {
         let known = self.watched.borrow().get(key_of(fd.as_raw_fd())).cloned().flatten();
         let watched = match known {

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
@@ -214,8 +214,7 @@ pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, d
     match add(poller, fd, key, interest) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(poller, fd, key, interest),
         result => result,
-    }
-    .map_err(|error| cannot_watch(fd, &error))?;
+    }?;
     watched.interest.set(interest);
     Ok(())
 }
@@ -225,7 +224,7 @@ pub(super) fn rearm(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, dire
     let interest = watched.interest_with(direction);
     match modify(poller, fd, watched.key(), interest) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return register(poller, fd, watched, direction),
-        result => result.map_err(|error| cannot_watch(fd, &error))?,
+        result => result?,
     }
     watched.interest.set(interest);
     Ok(())
@@ -270,8 +269,4 @@ pub(super) fn deregister(poller: &Poller, fd: RawFd) {
     // names nothing or another descriptor: the call fails, or ends a registration that `rearm` makes again.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     let _ = poller.delete(fd);
-}
-
-fn cannot_watch(fd: BorrowedFd<'_>, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot watch fd {}: {error}", fd.as_raw_fd()))
 }

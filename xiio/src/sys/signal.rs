@@ -377,8 +377,7 @@ impl Drop for Subscription {
 }
 
 fn catchable(signal: c_int) -> io::Result<()> {
-    let refuse =
-        |why| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("cannot subscribe to {}: {why}", name(signal))));
+    let refuse = |why| Err(refuse(signal, why));
     match signal {
         libc::SIGKILL | libc::SIGSTOP => refuse("the kernel lets nobody catch it"),
         libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL => {
@@ -397,7 +396,7 @@ fn install(signal: c_int) -> io::Result<()> {
         installed.n_users += 1;
         return Ok(());
     }
-    let before = disposition(signal).map_err(|error| cannot_subscribe(signal, &error))?;
+    let before = disposition(signal).map_err(|error| cannot_subscribe(signal, error))?;
     if slot.is_some() && ![own_handler(), libc::SIG_DFL].contains(&before.sa_sigaction) {
         return Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
@@ -409,7 +408,7 @@ fn install(signal: c_int) -> io::Result<()> {
     }
     let installed = slot.take().unwrap_or(Installed { n_users: 0, before });
     PREVIOUS[signal.unsigned_abs() as usize].set(&installed.before);
-    set_disposition(signal, &own_action(&installed.before)).map_err(|error| cannot_subscribe(signal, &error))?;
+    set_disposition(signal, &own_action(&installed.before)).map_err(|error| cannot_subscribe(signal, error))?;
     *slot = Some(Installed { n_users: 1, ..installed });
     Ok(())
 }
@@ -434,8 +433,16 @@ fn uninstall(signal: c_int, echoes_until: u64) {
     }
 }
 
-fn cannot_subscribe(signal: c_int, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot subscribe to {}: {error}", name(signal)))
+fn refuse(signal: c_int, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("cannot subscribe to {}: {why}", name(signal)))
+}
+
+fn cannot_subscribe(signal: c_int, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        // The only answer that the manual knows, and one about the argument.
+        Some(libc::EINVAL) => refuse(signal, "the C library keeps it for itself"),
+        _ => error,
+    }
 }
 
 fn own_handler() -> usize {
