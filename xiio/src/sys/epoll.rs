@@ -65,6 +65,16 @@ fn control(
     Ok(())
 }
 
+/// A time as the system call reads it: `__kernel_timespec`, two words of 64 bits on every machine. The `timespec` of a 32-bit C library
+/// may be half as long.
+#[repr(C)]
+struct KernelTime {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+const _: () = assert!(size_of::<KernelTime>() == 16);
+
 static HAS_PWAIT2: AtomicBool = AtomicBool::new(true);
 
 impl Events {
@@ -118,9 +128,9 @@ impl Events {
     }
 
     fn pwait2(&mut self, epoll: BorrowedFd<'_>, timeout: Duration) -> io::Result<usize> {
-        let timeout = libc::timespec {
-            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: libc::c_long::from(timeout.subsec_nanos().cast_signed()),
+        let timeout = KernelTime {
+            seconds: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            nanoseconds: timeout.subsec_nanos().into(),
         };
         // SAFETY: the buffer has room for `capacity` events and `timeout` lives until the call returns; without a signal
         // mask the size of one is not looked at.

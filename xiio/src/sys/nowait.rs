@@ -98,7 +98,7 @@ fn write_file(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
     check_len(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) })
 }
 
-/// The place that is the file's own, in both words of an offset.
+/// The place that is the file's own: the offset -1, in two words of the machine. With 64 bits the first is all of it.
 #[cfg(target_os = "linux")]
 const OWN_PLACE: libc::c_long = -1;
 

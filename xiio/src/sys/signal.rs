@@ -452,7 +452,11 @@ fn own_handler() -> usize {
 /// Our handler, with what the previous one wants blocked while it runs.
 fn own_action(before: &libc::sigaction) -> libc::sigaction {
     let flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    libc::sigaction { sa_sigaction: own_handler(), sa_flags: flags, ..*before }
+    // Not made from its parts: on s390x some of them are private.
+    let mut action = *before;
+    action.sa_sigaction = own_handler();
+    action.sa_flags = flags;
+    action
 }
 
 fn disposition(signal: c_int) -> io::Result<libc::sigaction> {
