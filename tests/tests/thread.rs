@@ -231,6 +231,46 @@ fn abandoned_job_is_not_waited_for_and_its_value_is_dropped_on_its_thread() {
 }
 
 #[test]
+fn jobs_that_are_left_behind_keep_no_other_waiting() {
+    let pool = ThreadPool::new(1);
+    let (release, released) = mpsc::channel::<()>();
+    let begun = Promise::new();
+    let begin = begun.clone();
+    let stuck = pool.run(move || {
+        begin.set(()).unwrap();
+        released.recv_timeout(LONG).unwrap();
+    });
+    assert!(xiio::run(cancel_when(&begun, stuck.abandon_on_cancel())).is_none());
+    for n in 0..3 {
+        assert_eq!(xiio::run(pool.run(move || n)), n);
+    }
+    release.send(()).unwrap();
+}
+
+#[test]
+fn job_that_waits_long_for_a_thread_is_reported() {
+    let pool = ThreadPool::new(1);
+    let (release, released) = mpsc::channel::<()>();
+    let reported = Promise::new();
+    let tell = reported.clone();
+    let _listening = xiio::inspect::listen(move |report| {
+        let _ = tell.set((report.kind(), report.to_string()));
+    });
+    let (kind, text) = xiio::run(async {
+        let busy = pool.run(move || released.recv_timeout(LONG).unwrap());
+        let tell = async {
+            let said = reported.wait().await;
+            release.send(()).unwrap();
+            said
+        };
+        let ((), (), said) = xiio::join!(busy, pool.run(|| ()), tell);
+        said
+    });
+    assert_eq!(kind, xiio::inspect::ReportKind::NoThread);
+    assert!(text.contains("thread.rs") && text.contains("`ThreadPool`"), "{text}");
+}
+
+#[test]
 fn job_dropped_by_foreign_code_runs_on_and_the_runtime_goes_on() {
     let (release, released) = mpsc::channel::<()>();
     let (dropped, is_dropped) = mpsc::channel();

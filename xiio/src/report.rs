@@ -62,6 +62,8 @@ pub enum ReportKind {
     StillStopping,
     /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
     ChildStopped,
+    /// A blocking job has waited for a second for a thread, as all of its pool are busy.
+    NoThread,
 }
 
 impl Report {

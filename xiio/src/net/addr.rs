@@ -2,9 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::OnceLock;
 
 use crate::error::explain;
-use crate::thread::in_thread;
+use crate::thread::ThreadPool;
+
+/// So many names are looked up at once, besides those that nobody waits for any more.
+const MAX_LOOKUPS: usize = 16;
 
 /// What names one or several addresses: all that `std::net::ToSocketAddrs` takes.
 ///
@@ -125,7 +129,8 @@ impl<T: Target + ?Sized> Target for &T {
 /// `InvalidInput` for a text that is no `host:port`; what `getaddrinfo(3)` reports.
 ///
 /// # Cancellation
-/// A look-up cannot be interrupted. Nobody waits for it: it ends on its thread by itself.
+/// A look-up cannot be interrupted. Nobody waits for it: it ends on its thread by itself. At most 16 run at once, on threads
+/// of their own, and 64 that were left behind.
 ///
 /// # Examples
 /// ```
@@ -163,12 +168,17 @@ pub(super) async fn resolve_one(target: &(impl Target + ?Sized)) -> io::Result<S
 }
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    in_thread(move || {
+    let looking = lookup_threads().run(move || {
         let addrs = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
         addrs.map(Vec::from_iter).map_err(|error| explain(error, || format!("cannot look up `{host}`")))
-    })
-    .abandon_on_cancel()
-    .await
+    });
+    looking.abandon_on_cancel().await
+}
+
+/// The threads of look-ups: a name server that does not answer keeps each for many seconds, and files must not wait for that.
+fn lookup_threads() -> &'static ThreadPool {
+    static THREADS: OnceLock<ThreadPool> = OnceLock::new();
+    THREADS.get_or_init(|| ThreadPool::new(MAX_LOOKUPS))
 }
 
 /// Tries one address after the other with what does not wait; the last error counts.

@@ -30,6 +30,9 @@ pub(super) const WATCH: Duration = Duration::from_micros(200);
 /// How long an idle worker stays.
 pub(super) const KEEP: Duration = Duration::from_secs(10);
 
+/// So many jobs for each worker may be left behind before their threads count again.
+pub(super) const MAX_LEFT: usize = 4;
+
 /// The queue of a pool and its workers. `J` is a job, `W` a way to wake a worker.
 pub(super) struct Crew<J, W> {
     max_workers: usize,
@@ -43,6 +46,8 @@ pub(super) struct Crew<J, W> {
     watching: Option<(Id, W, Look)>,
     n_workers: usize,
     n_busy: usize,
+    /// Busy with jobs that nobody waits for. One may end before it is known that it was left: so it may be negative.
+    n_left: isize,
     next_id: u64,
     is_closing: bool,
 }
@@ -94,6 +99,7 @@ impl<J, W: Clone> Crew<J, W> {
             watching: None,
             n_workers: 0,
             n_busy: 0,
+            n_left: 0,
             next_id: 0,
             is_closing: false,
         }
@@ -123,7 +129,7 @@ impl<J, W: Clone> Crew<J, W> {
         if let Some(wake) = self.call_idle() {
             return Help::Wake(wake);
         }
-        if self.n_workers == self.max_workers {
+        if self.n_workers >= self.limit() {
             return Help::Nobody;
         }
         let id = Id(self.next_id);
@@ -131,6 +137,23 @@ impl<J, W: Clone> Crew<J, W> {
         self.n_workers += 1;
         self.called = Some(Call { id, n_taken });
         Help::Start(id)
+    }
+
+    /// How many workers there may be. Those whose job was left behind do not count, up to a number.
+    fn limit(&self) -> usize {
+        let n_left = usize::try_from(self.n_left).unwrap_or(0);
+        self.max_workers.saturating_add(n_left.min(self.max_workers.saturating_mul(MAX_LEFT)))
+    }
+
+    /// Nobody waits any more for a job that runs: another worker may take its place.
+    pub(super) fn leave_behind(&mut self) -> Help<W> {
+        self.n_left += 1;
+        if self.queue.is_empty() { Help::Nobody } else { self.call_help() }
+    }
+
+    /// The job that a busy worker has ended was left behind.
+    pub(super) fn note_end_of_left(&mut self) {
+        self.n_left -= 1;
     }
 
     fn call_idle(&mut self) -> Option<W> {
@@ -163,6 +186,10 @@ impl<J, W: Clone> Crew<J, W> {
             return self.leave();
         }
         self.n_busy -= 1;
+        // Another one has taken its place meanwhile.
+        if self.n_workers > self.limit() {
+            return self.leave();
+        }
         self.take_or_watch(id, wake, false)
     }
 
@@ -306,6 +333,35 @@ mod tests {
         assert_eq!(crew.push(3), Help::Nobody, "one is called already");
         assert_eq!(crew.refuse_start(), ([].into(), Some(0)));
         assert_eq!(next(&mut crew, 0), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn a_worker_whose_job_is_left_behind_is_replaced() {
+        let mut crew = Numbers::new(1);
+        let _ = (crew.push(1), crew.push(2));
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Nobody), "the pool is full");
+        assert_eq!(crew.leave_behind(), Help::Start(Id(1)));
+        assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Nobody));
+        let _ = crew.push(3);
+        crew.note_end_of_left();
+        assert_eq!(next(&mut crew, 0), Next::End, "its place is taken");
+        assert_eq!(next(&mut crew, 1), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn workers_whose_jobs_are_left_behind_are_bounded() {
+        let mut crew = Numbers::new(1);
+        let _ = crew.push(0);
+        assert!(matches!(next(&mut crew, 0), Next::Work(0, _)));
+        for id in 1..=MAX_LEFT as u64 {
+            let _ = crew.push(1);
+            assert_eq!(crew.leave_behind(), Help::Start(Id(id)));
+            assert!(matches!(next(&mut crew, id), Next::Work(1, _)));
+        }
+        let _ = crew.push(2);
+        assert_eq!(crew.leave_behind(), Help::Nobody);
+        crew.note_end_of_left();
+        assert_eq!(next(&mut crew, 0), Next::Work(2, Help::Nobody));
     }
 
     #[test]

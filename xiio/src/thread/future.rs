@@ -6,18 +6,25 @@ use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use super::job::{Job, Work};
 use super::pool::ThreadPool;
 use crate::drawing::{self, Kind};
 use crate::error::Payload;
-use crate::runtime::{Outside, poll_leaf};
+use crate::report::{ReportKind, report};
+use crate::runtime::{Outside, Runtime, poll_leaf};
+use crate::time::Deadline;
 use crate::unwind::{self, Duty, Node};
+
+/// A job that is in the queue for so long is reported.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Runs `f`, which may block, on a thread, and waits for its value.
 ///
 /// The thread is one of a pool that the whole process shares: at most `min(32, cpus + 4)`, started when needed, gone after ten
-/// idle seconds. More jobs than that wait in a queue; work of unknown length should have a
+/// idle seconds. More jobs than that wait in a queue, and one that waits for a second is a
+/// [report](crate::inspect::ReportKind::NoThread). Work of unknown length should have a
 /// [`ThreadPool`] of its own. So should jobs that wait for other jobs (in a [`run`](crate::run()) that reads a file, say): each
 /// keeps its thread meanwhile, and where all threads are kept so, the others never begin. Nothing is handed to a thread
 /// before the first poll.
@@ -78,7 +85,9 @@ enum Stage<F, T> {
     Waiting {
         job: Arc<Job<F, T>>,
         /// Kept so that the pool does not close before the job has run.
-        _pool: ThreadPool,
+        pool: ThreadPool,
+        /// When it has waited for long, if it is still in the queue. Elapses once.
+        late: Option<Deadline>,
         /// Keeps the runtime, if there is one, from taking the wait for a deadlock.
         outside: Outside,
     },
@@ -98,7 +107,8 @@ impl<F, T> InThread<F, T> {
     /// Lets a cancellation leave the job behind instead of waiting for it.
     ///
     /// The job is told by [`is_cancelled`](crate::thread::is_cancelled), its value is dropped on its thread. It may run when its
-    /// group, and even the runtime, has ended: for jobs that may block for ever, and hold nothing that others need.
+    /// group, and even the runtime, has ended: for jobs that may block for ever, and hold nothing that others need. Its thread does not count for its
+    /// pool any more, so other jobs need not wait for it.
     ///
     /// # Examples
     /// ```
@@ -120,11 +130,15 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, location: &Location<'_>) -> Poll<Result<T, Payload>> {
         let outcome = match self {
-            Self::Waiting { job, outside, .. } => {
+            Self::Waiting { job, outside, late, .. } => {
                 outside.count_here();
-                ready!(job.poll(cx))
+                let polled = job.poll(cx);
+                if polled.is_pending() && has_become_late(late, cx) && job.is_queued() {
+                    report_late(location);
+                }
+                ready!(polled)
             }
             Self::Fresh(..) => return self.start(cx),
             Self::Ended => panic!("a thread job was polled after it had ended"),
@@ -142,7 +156,9 @@ where
         let mut outside = Outside::default();
         outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>);
-        *self = Self::Waiting { job, _pool: pool, outside };
+        let mut late = is_in_runtime().then(|| Deadline::after(LATE));
+        has_become_late(&mut late, cx);
+        *self = Self::Waiting { job, pool, outside, late };
         Poll::Pending
     }
 }
@@ -156,14 +172,37 @@ where
     fn poll_cleanup(&mut self, cx: &mut Context<'_>) {
         let Stage::Waiting { job, .. } = &self.stage else { return self.node.finish() };
         let job = Arc::clone(job);
-        let Self { stage, node, .. } = self;
+        let Self { stage, node, location, .. } = self;
         node.clean_up(cx, |cx| {
             if job.cancel() {
                 return Poll::Ready(());
             }
-            stage.poll_outcome(cx).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
+            stage.poll_outcome(cx, location).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
         });
     }
+}
+
+/// Whether it has waited for long, asked where there is a clock to ask.
+fn has_become_late(late: &mut Option<Deadline>, cx: &mut Context<'_>) -> bool {
+    let is_late = is_in_runtime() && late.as_mut().is_some_and(|late| late.poll_elapsed(cx));
+    if is_late {
+        *late = None;
+    }
+    is_late
+}
+
+fn is_in_runtime() -> bool {
+    Runtime::try_with(|_| ()).is_some()
+}
+
+fn report_late(location: &Location<'_>) {
+    let text = format!(
+        "a thread job, started at {}:{}, has waited for a thread for a second, as all of its pool are busy; \
+         give jobs that take long a `ThreadPool` of their own",
+        location.file(),
+        location.line()
+    );
+    report(ReportKind::NoThread, text);
 }
 
 fn describe(location: &'static Location<'static>) -> drawing::Node {
@@ -182,7 +221,7 @@ where
         let location = this.location;
         match this.node.duty(cx, |_| true) {
             Duty::Wait => Poll::Pending,
-            Duty::Run => match poll_leaf(cx, || describe(location), |cx| this.stage.poll_outcome(cx)) {
+            Duty::Run => match poll_leaf(cx, || describe(location), |cx| this.stage.poll_outcome(cx, location)) {
                 Poll::Ready(outcome) => {
                     this.node.leave();
                     Poll::Ready(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
@@ -208,8 +247,11 @@ where
 
 impl<F, T> Drop for InThread<F, T> {
     fn drop(&mut self) {
-        if let Stage::Waiting { job, .. } = &self.stage {
-            job.abandon();
+        if let Stage::Waiting { job, pool, .. } = &self.stage {
+            let is_left = !self.waits;
+            if job.abandon(is_left) && is_left {
+                pool.leave_behind();
+            }
         }
     }
 }

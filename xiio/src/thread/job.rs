@@ -17,6 +17,8 @@ type Outcome<T> = Result<T, Box<dyn Any + Send>>;
 pub(super) struct Job<F, T> {
     state: Mutex<State<F, T>>,
     is_cancelled: AtomicBool,
+    /// Set before it is left behind: its thread does not count for its pool any more.
+    is_left: AtomicBool,
 }
 
 struct State<F, T> {
@@ -35,8 +37,8 @@ enum Stage<F, T> {
 
 /// What a worker does with a job. None of it panics: a worker that ended by it would take its place in the pool with it.
 pub(super) trait Work: Send + Sync {
-    /// Runs the job and keeps the result.
-    fn work(&self);
+    /// Runs the job and keeps the result. `true` if it was left behind meanwhile.
+    fn work(&self) -> bool;
     /// Wakes who waits for the result.
     fn publish(&self);
     /// Ends a job that no thread can be had for, with a panic of this text for who waits for it.
@@ -48,7 +50,7 @@ pub(super) trait Work: Send + Sync {
 impl<F, T> Job<F, T> {
     pub(super) fn new(function: F) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
-        Self { state, is_cancelled: AtomicBool::new(false) }
+        Self { state, is_cancelled: AtomicBool::new(false), is_left: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -83,25 +85,35 @@ impl<F, T> Job<F, T> {
         true
     }
 
-    /// Nobody waits any more: a job that has not begun never will, and the result of one that runs is dropped there.
-    pub(super) fn abandon(&self) {
+    /// Whether no thread has taken it yet.
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self.lock().stage, Stage::Queued(_))
+    }
+
+    /// Nobody waits any more: a job that has not begun never will, and the result of one that runs is dropped there. `true`
+    /// if it runs.
+    pub(super) fn abandon(&self, is_left: bool) -> bool {
         self.is_cancelled.store(true, Ordering::Relaxed);
+        self.is_left.store(is_left, Ordering::Relaxed);
         let mut state = self.lock();
         let stage = mem::replace(&mut state.stage, Stage::Gone);
         let waiter = state.waiter.take();
         drop(state);
         drop(waiter.map(Held::new));
+        let runs = matches!(stage, Stage::Running);
         drop(Held::new(stage));
+        runs
     }
 
-    fn finish(&self, outcome: Outcome<T>) {
+    fn finish(&self, outcome: Outcome<T>) -> bool {
         let mut state = self.lock();
         if let Stage::Gone = state.stage {
             drop(state);
             drop_safely(outcome);
-            return;
+            return self.is_left.load(Ordering::Relaxed);
         }
         state.stage = Stage::Finished(outcome);
+        false
     }
 }
 
@@ -110,12 +122,12 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    fn work(&self) {
+    fn work(&self) -> bool {
         let mut state = self.lock();
-        let Stage::Queued(_) = state.stage else { return };
+        let Stage::Queued(_) = state.stage else { return false };
         let Stage::Queued(function) = mem::replace(&mut state.stage, Stage::Running) else { unreachable!() };
         drop(state);
-        self.finish(catch_unwind(AssertUnwindSafe(function)));
+        self.finish(catch_unwind(AssertUnwindSafe(function)))
     }
 
     fn publish(&self) {

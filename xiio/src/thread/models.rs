@@ -89,7 +89,7 @@ fn value_that_nobody_waits_for_is_dropped_once() {
         let counts = Counts::default();
         let job = counts.job();
         let worker = work_on(&job);
-        job.abandon();
+        job.abandon(false);
         worker.join().unwrap();
         assert_eq!(counts.n_drops(), counts.n_runs());
     });

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::mem;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -17,7 +18,8 @@ type Workers = Mutex<Crew<AnyJob, Thread>>;
 
 /// A number of threads for blocking work.
 ///
-/// Threads are started when they are needed, `max` at most, and end after ten idle seconds. A clone is the same pool. When the
+/// Threads are started when they are needed, `max` at most, and end after ten idle seconds. One whose job was left behind
+/// ([`InThread::abandon_on_cancel`]) does not count: another is started in its place, for at most four times `max` such jobs. A clone is the same pool. When the
 /// last clone and the last waiting job have gone, the threads end.
 ///
 /// # Examples
@@ -85,6 +87,12 @@ impl ThreadPool {
 
     pub(super) fn push(&self, job: AnyJob) {
         let help = lock(&self.pool.workers).push(job);
+        call(&self.pool.workers, help);
+    }
+
+    /// A job of this pool that runs was left behind.
+    pub(super) fn leave_behind(&self) {
+        let help = lock(&self.pool.workers).leave_behind();
         call(&self.pool.workers, help);
     }
 }
@@ -166,9 +174,14 @@ pub fn is_cancelled() -> bool {
 /// and hands in another job finds this worker free, and calls no second one.
 fn work(workers: &Arc<Workers>, id: Id) {
     let me = current();
-    let mut has_rested = false;
+    let (mut has_rested, mut was_left) = (false, false);
     loop {
-        let next = lock(workers).next(id, &me, has_rested);
+        let mut crew = lock(workers);
+        if mem::take(&mut was_left) {
+            crew.note_end_of_left();
+        }
+        let next = crew.next(id, &me, has_rested);
+        drop(crew);
         publish();
         has_rested = match next {
             Next::End => return,
@@ -176,7 +189,7 @@ fn work(workers: &Arc<Workers>, id: Id) {
             Next::Work(job, help) => {
                 call(workers, help);
                 CURRENT.set(Some(Arc::clone(&job)));
-                job.work();
+                was_left = job.work();
                 false
             }
         };
