@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::thread;
 
 use xiio::inspect::{Listening, listen, tree};
-use xiio::{Promise, bracket, task_group, try_task_group, yield_now};
+use xiio::{Promise, Task, bracket, task_group, try_task_group, yield_now};
 use xiio_tests::{assert_panics, run};
 
 /// Ends a group by two failures, of which the one that is no panic is reported.
@@ -118,4 +118,35 @@ fn a_drawing_lets_no_member_of_a_cancelled_group_go_on() {
         });
     });
     assert!(!has_gone_on.get());
+}
+
+#[test]
+fn what_a_group_begins_while_it_is_drawn_is_released() {
+    let n_released = Cell::new(0);
+    run(async {
+        let is_set = Promise::new();
+        is_set.set(()).unwrap();
+        let task = RefCell::new(None);
+        task_group!(|tg| {
+            tg.spawn(async {
+                yield_now().await;
+                let task: Task<()> = task.take().unwrap();
+                task.cancel().await;
+            });
+            let has_had_its_share = async {
+                for _ in 0..128 {
+                    is_set.wait().await;
+                }
+                task_group!(|_inner| {
+                    bracket((), async |()| pending::<()>().await, async |()| n_released.set(n_released.get() + 1))
+                        .await;
+                });
+            };
+            task.replace(Some(tg.spawn(has_had_its_share)));
+            yield_now().await;
+            use_up_turn();
+            tree().await;
+        });
+    });
+    assert_eq!(n_released.get(), 1);
 }

@@ -658,6 +658,10 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
                 cx.waker().wake_by_ref();
             } else {
                 self.draw(cx);
+                if duty == Duty::Run {
+                    let holds = self.holds();
+                    self.node.hold(cx, holds);
+                }
             }
             return Poll::Pending;
         }
