@@ -224,6 +224,22 @@ pub fn closed_fd() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(CLOSED) }
 }
 
+/// Two connected sockets that keep the bounds of packets.
+pub fn packet_pair() -> (OwnedFd, OwnedFd) {
+    let mut fds = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for two descriptors.
+    assert_eq!(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) }, 0);
+    // SAFETY: both are fresh and owned by no one else.
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
+}
+
+/// Makes each write to a pipe one packet, of which a read gives one at a time.
+pub fn write_packets(pipe: impl AsFd) {
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::fcntl(pipe.as_fd().as_raw_fd(), libc::F_SETFL, libc::O_DIRECT) }, 0);
+}
+
 /// Sends a byte of urgent data (`MSG_OOB`).
 pub fn send_urgent(stream: impl AsFd) {
     // SAFETY: the buffer may be read for its whole length.

@@ -63,6 +63,8 @@ pub struct Async<T> {
     /// Invariant: not borrowed while anything but this file runs.
     source: RefCell<Option<Source>>,
     pub(super) slots: Slots,
+    /// A short read tells that it is empty. Of what is no socket nobody asks.
+    is_byte_stream: bool,
     inner: T,
 }
 
@@ -79,9 +81,15 @@ impl<T: AsFd> Async<T> {
         Ok(Self::from_nonblocking(inner))
     }
 
+    /// As [`Async::new`], for a socket of which nobody knows how it was made: it may be one of packets.
+    pub(crate) fn new_socket(inner: T) -> io::Result<Self> {
+        let is_byte_stream = sys::socket::is_byte_stream(inner.as_fd());
+        Ok(Self { is_byte_stream, ..Self::new(inner)? })
+    }
+
     /// Takes a descriptor that is non-blocking already.
     pub(crate) fn from_nonblocking(inner: T) -> Self {
-        Self { source: RefCell::default(), slots: Slots::default(), inner }
+        Self { source: RefCell::default(), slots: Slots::default(), is_byte_stream: true, inner }
     }
 
     /// The descriptor.
@@ -116,7 +124,8 @@ impl<T: AsFd> Async<T> {
 
     /// The same descriptor in another type, with its registration.
     pub(crate) fn map<U>(self, into: impl FnOnce(T) -> U) -> Async<U> {
-        Async { source: self.source, slots: self.slots, inner: into(self.inner) }
+        let Self { source, slots, is_byte_stream, inner } = self;
+        Async { source, slots, is_byte_stream, inner: into(inner) }
     }
 
     /// Waits until it is readable: there is data, the end of the file, or an error to fetch.
@@ -224,11 +233,12 @@ impl<T: AsFd> Async<T> {
 
     /// A read from a stream has given `n_bytes` of at most `capacity`: if it was short, the stream is empty.
     ///
-    /// Only for what gives all it has: sockets and pipes, not terminals (a line at a time) or packets.
+    /// Only for what gives all it has: sockets of bytes, not terminals (a line at a time) or packets, which pipes may have, too.
     #[inline]
     pub(crate) fn note_transfer(&self, direction: Direction, n_bytes: usize, capacity: usize) {
         // A read of nothing is the end, which is ready for ever.
-        if 0 < n_bytes
+        if self.is_byte_stream
+            && 0 < n_bytes
             && n_bytes < capacity.min(sys::socket::MAX_TRANSFER)
             && let Some(source) = &*self.source.borrow()
         {

@@ -141,7 +141,7 @@ macro_rules! socket {
             type Error = std::io::Error;
 
             fn try_from(socket: $std) -> std::io::Result<Self> {
-                Ok(Self { io: crate::io::Async::new(socket)? })
+                Ok(Self { io: crate::io::Async::new_socket(socket)? })
             }
         }
 

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use crate::io::{Async, Read, Write};
-use crate::reactor::Direction;
 use crate::sys;
 
 /// What a standard stream of a child is connected to; as `std::process::Stdio`.
@@ -178,9 +177,8 @@ macro_rules! readers {
     ($($end:ty),*) => {$(
         impl Read for $end {
             async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                let n_read = (&self.pipe).read(buf).await?;
-                self.pipe.note_transfer(Direction::Read, n_read, buf.len());
-                Ok(n_read)
+                // Not taken for drained when it was short: the child may write packets (`O_DIRECT`), and nothing tells.
+                (&self.pipe).read(buf).await
             }
 
             async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

@@ -75,6 +75,17 @@ fn connect_raw(fd: BorrowedFd<'_>, addr: &RawAddr) -> io::Result<()> {
     }
 }
 
+/// Whether it is a socket, and one that moves bytes and not packets. See `SO_TYPE` in `socket(7)`.
+pub(crate) fn is_byte_stream(fd: BorrowedFd<'_>) -> bool {
+    let (mut kind, mut len): (libc::c_int, _) = (0, len_of::<libc::c_int>());
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_TYPE);
+    let asked = call(Call::Look, || {
+        // SAFETY: the option is written to `kind`, which is as long as `len` says.
+        check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut kind).cast(), &raw mut len) })
+    });
+    asked.is_ok() && kind == libc::SOCK_STREAM
+}
+
 /// How many connections may wait to be accepted; `std` asks for 128.
 pub(crate) fn set_backlog(fd: BorrowedFd<'_>, n_waiting: libc::c_int) -> io::Result<()> {
     // SAFETY: takes its arguments by value and touches no memory of ours.
