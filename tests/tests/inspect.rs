@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::thread;
 
 use xiio::inspect::{Listening, listen, tree};
-use xiio::{Promise, Task, bracket, task_group, try_task_group, yield_now};
+use xiio::{Promise, Task, bracket, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::{assert_panics, run};
 
 /// Ends a group by two failures, of which the one that is no panic is reported.
@@ -149,4 +149,35 @@ fn what_a_group_begins_while_it_is_drawn_is_released() {
         });
     });
     assert_eq!(n_released.get(), 1);
+}
+
+/// Runs a group whose deferred cleanup comes to its end, which is `end`, while it is drawn.
+fn end_a_deferred_cleanup_in_a_drawing(end: impl FnOnce()) {
+    run(async {
+        let is_set = Promise::new();
+        is_set.set(()).unwrap();
+        task_group!(|tg| {
+            tg.defer(async {
+                assert!(pin!(tree()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                // Has had its share, so what comes next begins in its next poll.
+                for _ in 0..128 {
+                    is_set.wait().await;
+                }
+                timeout(None, async {}).await.unwrap();
+                end();
+            });
+        });
+    });
+}
+
+#[test]
+fn a_deferred_cleanup_that_ends_while_it_is_drawn_has_ended() {
+    let n_ended = Cell::new(0);
+    end_a_deferred_cleanup_in_a_drawing(|| n_ended.set(n_ended.get() + 1));
+    assert_eq!(n_ended.get(), 1);
+}
+
+#[test]
+fn the_panic_of_a_deferred_cleanup_while_it_is_drawn_is_thrown() {
+    assert_panics(&["the cleanup failed"], || end_a_deferred_cleanup_in_a_drawing(|| panic!("the cleanup failed")));
 }

@@ -523,10 +523,15 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     /// Polls the deferred cleanup that has begun, to its end; or drops all that is left, when the grace is over.
     fn poll_cleanup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.advance_cleanup(cx).is_pending() { self.poll_grace(cx) } else { Poll::Ready(()) }
+    }
+
+    /// Polls the deferred cleanup that has begun, and drops it if it has ended by that.
+    fn advance_cleanup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some((cleanup, owner)) = &mut self.cleanup else { return Poll::Ready(()) };
         let member = Member::Deferred(cleanup.location);
         match catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.future.as_mut(), cx))) {
-            Ok(Poll::Pending) => return self.poll_grace(cx),
+            Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(_)) => cleanup.is_due = false,
             Err(payload) => {
                 cleanup.is_due = false;
@@ -624,10 +629,10 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     fn draw(&mut self, cx: &mut Context<'_>) {
         unwind::inspecting(|tree| tree.enter(self.group.node()));
         let _ = self.group.set.poll(cx, &mut self.body);
-        if let Some((cleanup, owner)) = &mut self.cleanup {
+        if let Some((cleanup, _)) = &self.cleanup {
             unwind::inspecting(|tree| tree.enter(cleanup.node()));
-            // A panic here is found again by the next poll of it, which panics as well.
-            let _ = catch_unwind(AssertUnwindSafe(|| owner.poll(cleanup.future.as_mut(), cx)));
+            // It may end by this poll, as a member may. What comes after it begins in the next one.
+            let _ = self.advance_cleanup(cx);
             unwind::inspecting(Drawing::leave);
         }
         for cleanup in self.group.deferred.borrow().iter().rev() {
