@@ -85,7 +85,7 @@ pub async fn tree() -> Tree {
 /// Hands the reports of this thread to `listener` until the result is dropped. Of several listeners the one that came last
 /// hears them.
 ///
-/// Without a listener reports go to standard error.
+/// Without a listener reports go to standard error; with the feature `tracing` to its subscriber instead, if there is one.
 ///
 /// # Examples
 /// ```

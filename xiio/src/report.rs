@@ -88,25 +88,35 @@ thread_local! {
     static LISTENERS: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes an event of a report. A subscriber that panics is an event lost.
+/// Makes an event of a report; `true` if a subscriber wants it. One that panics is an event lost.
 #[cfg(feature = "tracing")]
-fn trace(report: &Report) {
-    let event = || tracing::warn!(target: "xiio", kind = ?report.kind, "{report}");
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(event)) {
+fn trace(report: &Report) -> bool {
+    let event = || {
+        let is_wanted = tracing::enabled!(target: "xiio", tracing::Level::WARN);
+        tracing::warn!(target: "xiio", kind = ?report.kind, "{report}");
+        is_wanted
+    };
+    catch_unwind(AssertUnwindSafe(event)).unwrap_or_else(|payload| {
         discard(payload);
-    }
+        false
+    })
 }
 
-/// Hands a report to the listener of this thread.
+#[cfg(not(feature = "tracing"))]
+fn trace(_: &Report) -> bool {
+    false
+}
+
+/// Hands a report to the listener of this thread and to the subscriber of `tracing`, or to standard error if there is
+/// neither.
 ///
 /// A listener that panics is a report lost, not a runtime broken: it may run in the middle of an unwinding.
 pub(crate) fn report(kind: ReportKind, text: String) {
     let report = Report { kind, text };
-    #[cfg(feature = "tracing")]
-    trace(&report);
+    let is_traced = trace(&report);
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(&report))));
-    if matches!(told, Some(Ok(()))) {
+    if matches!(told, Some(Ok(()))) || is_traced && told.is_none() {
         return;
     }
     // Not `eprintln!`, which panics when nobody reads.
@@ -247,6 +257,13 @@ mod tests {
         fn enter(&self, _: &span::Id) {}
 
         fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn a_report_needs_standard_error_only_where_nobody_subscribes() {
+        let report = Report { kind: ReportKind::Refused, text: "a task was refused".into() };
+        assert!(!trace(&report));
+        assert!(tracing::subscriber::with_default(Keep(Arc::default()), || trace(&report)));
     }
 
     #[test]
