@@ -1,4 +1,4 @@
-//! `examples/hello.rs`: what the README shows, and what it says when the names do not come.
+//! `examples/hello/hello.rs`: what the README shows, and what it says when the names do not come.
 #![allow(missing_docs)]
 
 use std::process::{Output, Stdio};

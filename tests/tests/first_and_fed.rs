@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use futures::StreamExt;
 use xiio::{Outputs, bracket, join, race_ok, sleep, task_group, timeout, try_task_group, yield_now};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -106,8 +105,11 @@ async fn tasks_that_spawn_more_are_consumed_as_they_come() {
     assert_eq!(outputs.next().await, None);
 }
 
+#[cfg(feature = "futures")]
 #[xiio::test(virtual_time)]
 async fn outputs_are_a_stream_that_ends_with_the_last_task() {
+    use futures::StreamExt;
+
     let outputs = Outputs::new();
     let sum = task_group!(|tg| {
         for n in 1..=4 {

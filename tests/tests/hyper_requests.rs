@@ -1,5 +1,4 @@
 //! Requests of hyper as tasks: whoever leaves, and however, every bracket releases, once.
-#![cfg(feature = "hyper")]
 
 use std::cell::Cell;
 use std::convert::Infallible;

@@ -297,6 +297,7 @@ fn a_registration_ends_before_its_descriptor_is_closed() {
     assert_eq!(*trace.borrow(), ["closed", "dropped"]);
 }
 
+#[cfg(feature = "futures")]
 #[test]
 fn a_registration_ends_before_another_descriptor_takes_the_place() {
     let trace = RefCell::new(Vec::new());

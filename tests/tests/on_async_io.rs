@@ -1,5 +1,4 @@
 //! Trees on the reactor of `async-io`.
-#![cfg(feature = "async-io")]
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -245,6 +245,7 @@ fn stdio_of_std_is_a_stdio() {
     });
 }
 
+#[cfg(feature = "futures")]
 #[test]
 fn pipes_to_a_child_have_the_traits_of_futures_io() {
     use futures::io::{AsyncReadExt, AsyncWriteExt};
