@@ -181,3 +181,35 @@ fn a_deferred_cleanup_that_ends_while_it_is_drawn_has_ended() {
 fn the_panic_of_a_deferred_cleanup_while_it_is_drawn_is_thrown() {
     assert_panics(&["the cleanup failed"], || end_a_deferred_cleanup_in_a_drawing(|| panic!("the cleanup failed")));
 }
+
+#[test]
+fn a_task_that_fails_while_it_is_drawn_lets_no_sibling_go_on() {
+    let has_gone_on = Cell::new(false);
+    let result = run(async {
+        let is_set = Promise::new();
+        is_set.set(()).unwrap();
+        let (sender, receiver) = futures::channel::oneshot::channel();
+        try_task_group!(|tg| {
+            tg.spawn(async {
+                yield_now().await;
+                assert!(pin!(tree()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                use_up_turn();
+                sender.send(()).unwrap();
+                // Has had its share, so what comes next begins in its next poll.
+                for _ in 0..128 {
+                    is_set.wait().await;
+                }
+                timeout(None, async {}).await.unwrap();
+                Err::<(), _>("failed")
+            });
+            tg.spawn(async {
+                receiver.await.unwrap();
+                has_gone_on.set(true);
+                Ok(())
+            });
+            pending::<()>().await;
+        })
+    });
+    assert_eq!(result, Err("failed"));
+    assert!(!has_gone_on.get());
+}

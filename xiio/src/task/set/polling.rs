@@ -9,7 +9,7 @@ use super::{Core, Ended, LastRound, Members, Polled};
 use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
 use crate::task::block::Step;
-use crate::task::refs::{BODY, DONE, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
+use crate::task::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
@@ -305,7 +305,10 @@ impl Core {
         let tasks: Vec<TaskRef> = self.tasks.iter().collect();
         tasks.iter().for_each(|task| task.clone_ref());
         for task in tasks {
-            self.draw_member(task, members);
+            // One that a member has doomed by being drawn would go on.
+            if !task.header().has(DOOMED) {
+                self.draw_member(task, members);
+            }
             task.drop_ref();
         }
         // What the last one has frozen would be found by nobody outside of a poll.
