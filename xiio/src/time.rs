@@ -461,11 +461,18 @@ impl Interval {
             MissedTicks::Burst => Some(next),
             MissedTicks::Delay => now.checked_add(self.period),
             MissedTicks::Skip => {
-                let into_period = Duration::from_nanos_u128(late.as_nanos() % self.period.as_nanos());
-                due.checked_add(late - into_period).and_then(|last| last.checked_add(self.period))
+                due.checked_add(late - remainder(late, self.period)).and_then(|last| last.checked_add(self.period))
             }
         }
     }
+}
+
+/// What is left of `time` behind its last whole `period`.
+fn remainder(time: Duration, period: Duration) -> Duration {
+    let nanoseconds = time.as_nanos() % period.as_nanos();
+    let second = Duration::from_secs(1).as_nanos();
+    // Each is less than that of `time`, which is made of a `u64` and a `u32`.
+    Duration::new((nanoseconds / second) as u64, (nanoseconds % second) as u32)
 }
 
 /// The ticks, see [`Interval::tick`]. They never end.

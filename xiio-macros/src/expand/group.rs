@@ -163,12 +163,12 @@ impl Expansion {
         let ty = self.parameter.ty.as_ref().map(|ty| quote!(: #ty));
         quote_spanned! {self.names.site()=>
             let #handle = ::core::mem::ManuallyDrop::new(
-                __xiio::__private::#new(__xiio::__private::GroupOptions::new() #options)
+                __xiio_private::#new(__xiio_private::GroupOptions::new() #options)
             );
             #[allow(clippy::shadow_same, clippy::shadow_reuse)]
             let #handle #ty = &*#handle;
             #unused_name
-            let #guard = __xiio::__private::#new_guard(#handle);
+            let #guard = __xiio_private::#new_guard(#handle);
         }
     }
 
@@ -200,7 +200,7 @@ impl Expansion {
             let value = quote_spanned!(site=> #hint.absurd());
             let leave = destination.leaving_with(site, Some(&value));
             quote_spanned! {site=>
-                let #hint = __xiio::__private::Hint::new();
+                let #hint = __xiio_private::Hint::new();
                 if false { #leave; }
             }
         });
@@ -214,7 +214,7 @@ impl Expansion {
         let handle = self.handle();
         self.takes_error_of_function().then(|| {
             quote_spanned! {self.names.site()=>
-                if false { return __xiio::__private::failed(#handle.__hint_error()); }
+                if false { return __xiio_private::failed(#handle.__hint_error()); }
             }
         })
     }
@@ -273,11 +273,12 @@ impl Expansion {
     }
 
     /// The body's value; if it has none, an expression of which the compiler knows that it never
-    /// ends either. (Not where the group may fail: then there is an end.)
+    /// ends either. (Not where the group may fail: then there is an end.) By reference, as older compilers lint what
+    /// is done with the result of a call that never returns.
     fn value(&self) -> TokenStream {
         let site = self.names.site();
         if self.body.never_ends && !self.may_fail() {
-            quote_spanned!(site=> match ::core::convert::identity::<::core::convert::Infallible>(__value) {})
+            quote_spanned!(site=> match *::core::convert::identity::<&::core::convert::Infallible>(&__value) {})
         } else {
             quote_spanned!(site=> __value)
         }

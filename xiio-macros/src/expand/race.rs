@@ -147,23 +147,23 @@ impl Call {
         });
         let racers = self.racers.iter().enumerate().rev().fold(quote!(()), |rest, (index, racer)| {
             let (future, name, test) = (racer.future(), condition_name(index), racer.test());
-            quote_spanned!(site=> (__xiio::__private::racer(#future, #name, #test), #rest))
+            quote_spanned!(site=> (__xiio_private::racer(#future, #name, #test), #rest))
         });
         let arms = self.racers.iter().enumerate().map(|(index, racer)| {
             let (pattern, action) = racer.pattern_and_action();
             let won = (0..index).fold(
-                quote_spanned!(site=> __xiio::__private::Either::Left(#pattern)),
-                |won, _| quote_spanned!(site=> __xiio::__private::Either::Right(#won)),
+                quote_spanned!(site=> __xiio_private::Either::Left(#pattern)),
+                |won, _| quote_spanned!(site=> __xiio_private::Either::Right(#won)),
             );
             quote_spanned!(site=> ::core::option::Option::Some(#won) => #action,)
         });
         let otherwise = match &self.otherwise {
             Some(otherwise) => otherwise.action.to_token_stream(),
-            None => quote_spanned!(site=> __xiio::__private::no_racer_left()),
+            None => quote_spanned!(site=> __xiio_private::no_racer_left()),
         };
         quote_spanned! {site=> {
             #(#conditions)*
-            match __xiio::__private::race_all(#racers).await {
+            match __xiio_private::race_all(#racers).await {
                 #(#arms)*
                 _ => #otherwise,
             }

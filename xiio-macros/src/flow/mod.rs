@@ -211,10 +211,10 @@ impl Rewriter {
         let site = hygienic(token.span);
         let exit = self.add_exit(Word::Question(token), site, true);
         let residual_leaves = quote_spanned! {site=>
-            match __xiio::__private::branch(#operand) {
+            match __xiio_private::branch(#operand) {
                 ::core::ops::ControlFlow::Continue(__value) => __value,
                 ::core::ops::ControlFlow::Break(__residual) => {
-                    return __xiio::__private::Leave::Fail(#exit(__residual))
+                    return __xiio_private::Leave::Fail(#exit(__residual))
                 }
             }
         };
@@ -376,7 +376,7 @@ pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream
     if of == Surface::TryTaskGroup {
         quote_spanned!(site=> ::core::result::Result::Ok(#exit))
     } else {
-        quote_spanned!(site=> __xiio::__private::Leave::Finish(#exit))
+        quote_spanned!(site=> __xiio_private::Leave::Finish(#exit))
     }
 }
 

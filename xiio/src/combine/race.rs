@@ -190,7 +190,7 @@ impl<O> Drop for Winner<O> {
 #[macro_export]
 macro_rules! race {
     ($($racers:tt)*) => {{
-        use $crate as __xiio;
+        use $crate::__private as __xiio_private;
         $crate::__private::race!($($racers)*)
     }};
 }

@@ -84,7 +84,7 @@
 #[macro_export]
 macro_rules! task_group {
     ($($call:tt)*) => {{
-        use $crate as __xiio;
+        use $crate::__private as __xiio_private;
         $crate::__private::task_group!($($call)*)
     }};
 }
@@ -155,7 +155,7 @@ macro_rules! task_group {
 #[macro_export]
 macro_rules! try_task_group {
     ($($call:tt)*) => {{
-        use $crate as __xiio;
+        use $crate::__private as __xiio_private;
         $crate::__private::try_task_group!($($call)*)
     }};
 }

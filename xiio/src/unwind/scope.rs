@@ -144,12 +144,12 @@ impl Scope {
             Progress::Cleaning => &self.n_cleaning,
             Progress::Finished => return,
         };
-        counter.set(counter.get().strict_add_signed(change));
+        add(counter, change);
     }
 
     fn count_awake(&self, awake_in: Option<u32>, change: isize) {
         if awake_in == Some(self.pass.get()) {
-            self.n_awake.set(self.n_awake.get().strict_add_signed(change));
+            add(&self.n_awake, change);
         }
     }
 
@@ -258,4 +258,10 @@ impl Drop for Scope {
             report_panic("a cleanup panicked", payload);
         }
     }
+}
+
+/// A count after so many have come or gone.
+fn add(counter: &Cell<usize>, change: isize) {
+    let count = counter.get().checked_add_signed(change);
+    counter.set(count.expect("no more leave than have come"));
 }
