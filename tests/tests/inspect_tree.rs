@@ -1,11 +1,17 @@
 //! The tree as data: nodes with kind and fields, and the forms in which they are written.
 
-use std::future::pending;
+use std::cell::RefCell;
+use std::future::{IntoFuture, pending};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::time::Duration;
 
-use xiio::inspect::{Kind, Node, State, Tree, tree};
-use xiio::{bracket, branch, in_thread, readable, shield, sleep, task_group, timeout, yield_now};
+use xiio::inspect::{Kind, Node, State, Tree, listen, tree};
+use xiio::process::run_process;
+use xiio::{
+    as_completed, bracket, branch, gather, in_thread, join, race, race_ok, readable, shield, sleep, task_group,
+    timeout, try_gather, try_join, yield_now,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -90,4 +96,114 @@ async fn names_are_written_so_that_they_break_out_of_no_form() {
     let dot = tree.to_dot();
     assert!(dot.contains(r#"[label="group `a\"b\\c</script>\\u{1b}[31m\\n"#), "{dot}");
     assert!(dot.contains("n0 -> n1;") && dot.ends_with("}\n"), "{dot}");
+}
+
+#[xiio::test]
+async fn a_named_task_has_its_name_where_it_is_seen_and_where_it_is_awaited() {
+    let tree = task_group!(limit = 2, |tg| {
+        let poller = tg.spawn_named("poller", pending::<()>());
+        tg.spawn_named(format!("waiter {}", 1), async { poller.outcome().await.is_ok() });
+        yield_now().await;
+        // There is no place for it.
+        tg.spawn_named("late", async {});
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    let tasks = tree.nodes().map(|(_, node)| node).filter(|node| node.kind() == Kind::Task);
+    let names: Vec<&str> = tasks.filter_map(Node::name).collect();
+    assert_eq!(names, ["poller", "waiter 1", "late"], "{tree}");
+    let text = tree.to_string();
+    assert!(text.contains("task `poller`, spawned at tests/"), "{text}");
+    assert!(text.contains("the task `poller`, spawned at "), "{text}");
+    assert!(text.contains("task `late` (not started), spawned at"), "{text}");
+}
+
+#[xiio::test]
+async fn a_name_is_gone_with_its_task() {
+    let tree = task_group!(|tg| {
+        let ended = tg.spawn_named("ended", async {});
+        ended.await;
+        tg.spawn_named("dropped", pending::<()>());
+        tg.cancel();
+        yield_now().await;
+        // These take the memory of those, where it is given out again.
+        for _ in 0..4 {
+            tg.spawn(pending::<()>());
+        }
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    let tasks: Vec<&Node> = tree.nodes().map(|(_, node)| node).filter(|node| node.kind() == Kind::Task).collect();
+    assert!(tasks.len() == 4 && tasks.iter().all(|task| task.name().is_none()), "{tree}");
+}
+
+#[xiio::test]
+async fn a_report_has_the_name_of_the_task_that_it_is_about() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let sink = Rc::clone(&reports);
+    let _listening = listen(move |report| sink.borrow_mut().push(report.to_string()));
+    let failed: Result<(), &str> = xiio::try_task_group!(error = &str, |tg| {
+        tg.spawn_named(
+            "second\u{1b}",
+            shield(async {
+                yield_now().await;
+                yield_now().await;
+                Err::<(), _>("later")
+            }),
+        );
+        tg.spawn_named("first", async {
+            yield_now().await;
+            Err::<(), _>("at first")
+        });
+    });
+    assert_eq!(failed, Err("at first"));
+    let reports = reports.borrow();
+    assert!(reports.len() == 1 && reports[0].starts_with(r"a task, `second\u{1b}`, spawned at tests/"), "{reports:?}");
+}
+
+/// What the tree calls the only group that `combinator` is.
+async fn group_of(combinator: impl Future) -> String {
+    let tree = task_group!(name = "around", |tg| {
+        tg.spawn(combinator);
+        yield_now().await;
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    let groups = tree.nodes().map(|(_, node)| node).filter(|node| node.kind() == Kind::Group && node.name().is_none());
+    let names: Vec<&str> = groups.map(Node::what).collect();
+    assert_eq!(names.len(), 1, "{tree}");
+    names[0].to_owned()
+}
+
+#[xiio::test]
+async fn a_combinator_goes_by_its_own_name() {
+    let forever = pending::<()>;
+    let failing = pending::<Result<(), ()>>;
+    assert_eq!(group_of(gather([forever()])).await, "gather");
+    assert_eq!(group_of(try_gather([failing()])).await, "try_gather");
+    assert_eq!(group_of(async { join!(forever(), forever()) }).await, "join!");
+    assert_eq!(group_of(async { try_join!(failing(), failing()) }).await, "try_join!");
+    assert_eq!(group_of(race([forever()])).await, "race");
+    assert_eq!(group_of(race_ok([failing()])).await, "race_ok");
+    assert_eq!(group_of(async { race!(forever(), forever()) }).await, "race!");
+    let completed = as_completed([forever()]).consume(async |outputs| outputs.next().await);
+    assert_eq!(group_of(completed).await, "as_completed");
+    assert_eq!(group_of(async { task_group!(|_tg| forever().await) }).await, "a group");
+}
+
+#[xiio::test]
+async fn a_command_that_runs_is_called_run_process() {
+    let tree = task_group!(|tg| {
+        tg.spawn(run_process(["sleep", "60"]).into_future());
+        yield_now().await;
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    let (_, command) = tree.nodes().find(|(_, node)| node.what() == "run_process").unwrap();
+    assert_eq!((command.kind(), command.name()), (Kind::Process, Some("sleep")), "{tree}");
+    assert!(command.pid().is_some_and(|pid| pid > 1));
 }

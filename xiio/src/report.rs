@@ -2,6 +2,7 @@
 //!
 //! Reports go to the thread's listener, or to standard error where there is none, so that nothing is lost silently.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
@@ -9,6 +10,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::Waker;
 
+use crate::drawing::Harmless;
 use crate::error::{Payload, panic_text};
 
 /// Something that went wrong and could not be anybody's value.
@@ -210,9 +212,20 @@ pub(crate) fn remove_listener(listener: &Listener) {
     let _ = LISTENERS.try_with(|listeners| listeners.borrow_mut().retain(|other| !Rc::ptr_eq(other, listener)));
 }
 
-/// Where something was started, for reports.
-pub(crate) fn spawned_at(location: &Location<'_>) -> String {
-    format!("spawned at {}:{}", location.file(), location.line())
+/// A task as reports and drawings speak of it: behind "a task" or "the task".
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) name: Option<Cow<'static, str>>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "`{}`, ", Harmless(name))?;
+        }
+        write!(f, "spawned at {}:{}", self.location.file(), self.location.line())
+    }
 }
 
 #[cfg(all(test, feature = "tracing"))]

@@ -101,6 +101,7 @@ where
         let futures = RefCell::new(self.futures.fuse());
         let outputs = Outputs::default();
         task_group!(|tg| {
+            tg.stand_for("as_completed");
             for _ in 0..self.limit {
                 let Some(first) = futures.borrow_mut().next() else { break };
                 let worker = Worker::new(&outputs);

@@ -41,6 +41,7 @@ where
     I::Item: IntoFuture,
 {
     task_group!(|tg| {
+        tg.stand_for("gather");
         let mut tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
         for task in &mut tasks {
             task.ended().await;
@@ -83,6 +84,7 @@ where
     I::Item: IntoFuture<Output = Result<T, E>>,
 {
     try_task_group!(|tg| {
+        tg.stand_for("try_gather");
         let mut tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
         for task in &mut tasks {
             task.ended().await;

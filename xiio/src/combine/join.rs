@@ -92,6 +92,7 @@ macro_rules! impl_join {
             async fn join(self, location: &'static Location<'static>) -> Self::Output {
                 let ($($name,)+) = self;
                 task_group!(|tg| {
+                    tg.stand_for("join!");
                     $(let mut $name = tg.spawn_at($name.into_future(), location);)+
                     $($name.ended().await;)+
                     ($($name.into_output(),)+)
@@ -105,6 +106,7 @@ macro_rules! impl_join {
             async fn try_join(self, location: &'static Location<'static>) -> Result<Self::Output, Error> {
                 let ($($name,)+) = self;
                 try_task_group!(|tg| {
+                    tg.stand_for("try_join!");
                     $(let mut $name = tg.spawn_at($name.into_future(), location);)+
                     $($name.ended().await;)+
                     ($($name.into_output(),)+)

@@ -48,6 +48,7 @@ where
 {
     let mut winner = Winner(OnceCell::new());
     let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+        tg.stand_for("race");
         tg.expect_winner();
         for future in futures {
             let winner = &winner;
@@ -97,6 +98,7 @@ where
     // Each with its place in the order given.
     let errors = RefCell::new(Vec::new());
     let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+        tg.stand_for("race_ok");
         tg.expect_winner();
         for (place, future) in futures.into_iter().enumerate() {
             let (winner, errors) = (&winner, &errors);
@@ -286,6 +288,7 @@ pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = Option<R::Output>>
 async fn race_all_at<R: Racers>(racers: R, location: &'static Location<'static>) -> Option<R::Output> {
     let mut winner = Winner(OnceCell::new());
     let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+        tg.stand_for("race!");
         tg.expect_winner();
         racers.spawn(tg, |output| winner.end(output), location);
     });

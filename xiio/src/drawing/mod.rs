@@ -244,7 +244,7 @@ impl fmt::Display for Node {
 }
 
 /// Text of the program in a place where a terminal may read it: what that would obey is escaped.
-struct Harmless<'a>(&'a str);
+pub(crate) struct Harmless<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Harmless<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

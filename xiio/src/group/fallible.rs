@@ -1,5 +1,6 @@
 //! The group whose tasks may fail, and what it fails with.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::error::Error;
@@ -96,6 +97,29 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
         F: Future<Output = Result<T, E>> + 'env,
     {
         self.spawn_at(future, Location::caller())
+    }
+
+    /// [`TryTaskGroup::spawn`] for a task that has a name, see [`TaskGroup::spawn_named`](crate::TaskGroup::spawn_named).
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::try_task_group;
+    ///
+    /// async fn parse(texts: &[&str]) -> Result<(), std::num::ParseIntError> {
+    ///     try_task_group!(|tg| {
+    ///         for text in texts {
+    ///             tg.spawn_named(format!("parse {text}"), async { text.parse::<i32>() });
+    ///         }
+    ///     })
+    /// }
+    /// assert!(xiio::run(parse(&["1", "2"])).is_ok());
+    /// ```
+    #[track_caller]
+    pub fn spawn_named<F, T>(&self, name: impl Into<Cow<'static, str>>, future: F) -> Task<T>
+    where
+        F: Future<Output = Result<T, E>> + 'env,
+    {
+        self.spawn(future).named(name.into())
     }
 
     /// [`TryTaskGroup::spawn`] in the name of somebody further up.
@@ -197,6 +221,11 @@ impl<'env, E> TryTaskGroup<'env, E> {
             Cause::Elapsed => from_elapsed(Elapsed).map(Failure::Error),
             Cause::BodyExit | Cause::ParentCancelled => None,
         }
+    }
+
+    /// Calls it by the name of the combinator that it is underneath.
+    pub(crate) fn stand_for(&self, what: &'static str) {
+        self.group.stand_for(what);
     }
 
     /// Takes an error for the value of a winner, which is no failure that could be lost.

@@ -1,5 +1,6 @@
 //! The group whose tasks may return anything.
 
+use std::borrow::Cow;
 use std::panic::Location;
 
 use super::options::GroupOptions;
@@ -80,6 +81,30 @@ impl<'env> TaskGroup<'env> {
         self.spawn_at(future, Location::caller())
     }
 
+    /// [`TaskGroup::spawn`] for a task that has a name, in the tree and in reports.
+    ///
+    /// The group keeps the name until the task ends. Tasks without a name carry nothing of it.
+    ///
+    /// # Examples
+    /// ```
+    /// let tree = xiio::run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         tg.spawn_named("heartbeat", std::future::pending::<()>());
+    ///         let tree = xiio::inspect::tree().await;
+    ///         tg.cancel();
+    ///         tree
+    ///     })
+    /// });
+    /// assert!(tree.to_string().contains("task `heartbeat`"));
+    /// ```
+    #[track_caller]
+    pub fn spawn_named<F>(&self, name: impl Into<Cow<'static, str>>, future: F) -> Task<F::Output>
+    where
+        F: Future + 'env,
+    {
+        self.spawn(future).named(name.into())
+    }
+
     /// [`TaskGroup::spawn`] in the name of somebody further up.
     #[inline]
     pub(crate) fn spawn_at<F>(&self, future: F, location: &'static Location<'static>) -> Task<F::Output>
@@ -149,6 +174,11 @@ impl<'env> TaskGroup<'env> {
     #[must_use]
     pub fn remote(&self) -> Remote {
         self.group.remote()
+    }
+
+    /// Calls it by the name of the combinator that it is underneath.
+    pub(crate) fn stand_for(&self, what: &'static str) {
+        self.group.stand_for(what);
     }
 
     pub(super) fn group(&self) -> &Group<'env> {

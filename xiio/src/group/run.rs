@@ -12,7 +12,7 @@ use super::remote::Remote;
 use super::task::Task;
 use crate::drawing::{self, Drawing, Kind, State};
 use crate::error::Payload;
-use crate::report::{Held, ReportKind, drop_safely, report, report_panic, spawned_at};
+use crate::report::{Held, Origin, ReportKind, drop_safely, report, report_panic};
 use crate::runtime::{Runtime, UnderLimit, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::{Deadline, now};
@@ -44,6 +44,9 @@ fn deferred_at(location: &Location<'_>) -> String {
     format!("deferred at {}:{}", location.file(), location.line())
 }
 
+/// What a group is that is no combinator underneath.
+const GROUP: &str = "a group";
+
 /// What the two kinds of groups have in common.
 pub(super) struct Group<'env> {
     set: TaskSet<'env>,
@@ -54,6 +57,8 @@ pub(super) struct Group<'env> {
     /// An error is how a member ends the group, and no failure.
     has_winner: Cell<bool>,
     is_guarded: Cell<bool>,
+    /// What it is for who looks at the tree.
+    what: Cell<&'static str>,
     options: RefCell<GroupOptions>,
     /// There if somebody has asked for it, and the group has not been closed.
     remote: RefCell<Option<Remote>>,
@@ -72,12 +77,12 @@ pub(super) enum Cause {
 }
 
 /// Whose failure it is, for reports.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Member {
     /// None: the limit of time, or who is around.
     Outside,
     Body,
-    Task(&'static Location<'static>),
+    Task(Origin),
     Deferred(&'static Location<'static>),
     Destructor,
 }
@@ -87,7 +92,7 @@ impl fmt::Display for Member {
         match self {
             Self::Outside => f.write_str("what is around"),
             Self::Body => f.write_str("the body"),
-            Self::Task(location) => write!(f, "a task, {},", spawned_at(location)),
+            Self::Task(origin) => write!(f, "a task, {origin},"),
             Self::Deferred(location) => write!(f, "a deferred cleanup, {},", deferred_at(location)),
             Self::Destructor => f.write_str("a destructor"),
         }
@@ -114,6 +119,7 @@ impl<'env> Group<'env> {
             keeps_all: Cell::new(false),
             has_winner: Cell::new(false),
             is_guarded: Cell::new(false),
+            what: Cell::new(GROUP),
             options: RefCell::new(options),
             remote: RefCell::new(None),
         }
@@ -129,10 +135,10 @@ impl<'env> Group<'env> {
             Ok(handle) => Task::new(Some(handle)),
             Err(future) => {
                 drop(future);
-                let place = spawned_at(location);
+                let origin = Origin { location, name: None };
                 report(
                     ReportKind::Refused,
-                    format!("a task {place} was refused: its group has ended; spawn it before, or into another group"),
+                    format!("a task {origin} was refused: its group has ended; spawn it before, or into another group"),
                 );
                 Task::new(None)
             }
@@ -194,6 +200,11 @@ impl<'env> Group<'env> {
         self.has_winner.set(true);
     }
 
+    /// Calls it by the name of the combinator that it is underneath.
+    pub(super) fn stand_for(&self, what: &'static str) {
+        self.what.set(what);
+    }
+
     pub(super) fn take_failures(&self) -> impl Iterator<Item = Cause> {
         self.failures.take().into_iter().map(|(cause, _)| cause)
     }
@@ -218,7 +229,7 @@ impl<'env> Group<'env> {
         for (cause, member) in self.failures.take() {
             match cause {
                 Cause::Panic(payload) if first.is_none() => first = Some(payload),
-                cause => self.report_later(cause, member, fate),
+                cause => self.report_later(cause, &member, fate),
             }
         }
         first
@@ -240,7 +251,7 @@ impl<'env> Group<'env> {
         if is_first || is_thrown || self.keeps_all.get() {
             self.failures.borrow_mut().push((cause, member));
         } else {
-            self.report_later(cause, member, "`all_errors` would keep its error");
+            self.report_later(cause, &member, "`all_errors` would keep its error");
         }
         match is_first {
             false => Reaction::GoOn,
@@ -249,7 +260,7 @@ impl<'env> Group<'env> {
         }
     }
 
-    fn report_later(&self, cause: Cause, member: Member, fate: &str) {
+    fn report_later(&self, cause: Cause, member: &Member, fate: &str) {
         let who = || format!("{member} of {}", self.title());
         match cause {
             Cause::Error | Cause::BodyExit if !self.has_winner.get() => {
@@ -272,13 +283,14 @@ impl<'env> Group<'env> {
     }
 
     fn node(&self) -> drawing::Node {
-        drawing::Node::new(Kind::Group, "a group").named(self.options.borrow().name.clone())
+        drawing::Node::new(Kind::Group, self.what.get()).named(self.options.borrow().name.clone())
     }
 
     fn title(&self) -> String {
         match &self.options.borrow().name {
             Some(name) => format!("group `{name}`"),
-            None => "a group".into(),
+            None if self.what.get() == GROUP => GROUP.into(),
+            None => format!("a `{}`", self.what.get()),
         }
     }
 
@@ -292,7 +304,7 @@ impl<'env> Group<'env> {
         if self.has_failed() {
             // Nobody has taken them: the group was dropped before its end.
             for (cause, member) in self.failures.take() {
-                self.report_later(cause, member, DROPPED);
+                self.report_later(cause, &member, DROPPED);
             }
         }
         drop(self.options.take());
@@ -435,13 +447,13 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
         unwind::dropping(Dropper::Panic, || self.abandon());
     }
 
-    fn end_task(&mut self, ended: Ended, location: &'static Location<'static>) -> Reaction {
+    fn end_task(&mut self, ended: Ended, origin: Origin) -> Reaction {
         let cause = match ended {
             Ended::Cancelled => return Reaction::GoOn,
             Ended::Failed => Cause::Error,
             Ended::Panicked(payload) => Cause::Panic(payload),
         };
-        self.group.note(cause, Member::Task(location))
+        self.group.note(cause, Member::Task(origin))
     }
 
     fn end_of_grace(&self) -> Option<Instant> {
@@ -535,7 +547,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             Ok(Poll::Ready(_)) => cleanup.is_due = false,
             Err(payload) => {
                 cleanup.is_due = false;
-                self.fail(Cause::Panic(payload), member);
+                self.fail(Cause::Panic(payload), member.clone());
             }
         }
         let ended = self.cleanup.take();

@@ -1,13 +1,12 @@
 //! The handle of a task.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::error::Cancelled;
-use crate::report::spawned_at;
 use crate::runtime::poll_leaf;
 use crate::task::{CancellerRef, Handle};
 
@@ -43,6 +42,14 @@ pub struct Task<T> {
 impl<T> Task<T> {
     pub(super) fn new(handle: Option<Handle<T>>) -> Self {
         Self { handle }
+    }
+
+    /// The task under a name, in reports and in the tree.
+    pub(super) fn named(self, name: Cow<'static, str>) -> Self {
+        if let Some(handle) = &self.handle {
+            handle.set_name(name);
+        }
+        self
     }
 
     /// Cancels the task, at once when called; the future waits until it has cleaned up.
@@ -162,9 +169,8 @@ impl<T> Task<T> {
     /// Waits for the task's end and leaves its output with it, where it is safe when another task panics.
     pub(crate) async fn ended(&mut self) {
         poll_fn(|cx| {
-            let Some(handle) = &mut self.handle else { return Poll::Ready(()) };
-            let location = handle.location();
-            poll_leaf(cx, || describe(location), |cx| handle.poll_done(cx))
+            let Some(handle) = &self.handle else { return Poll::Ready(()) };
+            poll_leaf(cx, || describe(handle), |cx| handle.poll_done(cx))
         })
         .await;
     }
@@ -178,9 +184,8 @@ impl<T> Task<T> {
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let Some(handle) = &mut self.handle else { return Poll::Ready(None) };
-        let location = handle.location();
-        poll_leaf(cx, || describe(location), |cx| handle.poll_join(cx))
+        let Some(handle) = &self.handle else { return Poll::Ready(None) };
+        poll_leaf(cx, || describe(handle), |cx| handle.poll_done(cx)).map(|()| self.take())
     }
 
     #[cold]
@@ -188,11 +193,11 @@ impl<T> Task<T> {
         match &self.handle {
             Some(handle) if handle.is_taken() => panic!(
                 "awaited a task whose output was taken before ({}); it is given once, so keep what the first `await` or `take` gives",
-                spawned_at(handle.location())
+                handle.origin()
             ),
             Some(handle) => panic!(
                 "awaited a task that was cancelled or has failed ({}); await `task.outcome()` to be told instead",
-                spawned_at(handle.location())
+                handle.origin()
             ),
             None => panic!(
                 "awaited a task that was spawned after the end of its group; await `task.outcome()` to be told instead"
@@ -201,8 +206,8 @@ impl<T> Task<T> {
     }
 }
 
-fn describe(location: &Location<'_>) -> String {
-    format!("the task {}", spawned_at(location))
+fn describe<T>(handle: &Handle<T>) -> String {
+    format!("the task {}", handle.origin())
 }
 
 // The output is in the task's block, not in here.

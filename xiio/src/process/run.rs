@@ -2,14 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::future::IntoFuture;
+use std::future::{IntoFuture, poll_fn};
 use std::panic::Location;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::process::Output;
 
 use super::command::{Command, Defaults};
 use super::error::ProcessError;
 use super::stdio::Stdio;
+use crate::drawing::{Kind, Node};
+use crate::unwind;
 
 /// Runs a command to its end: `run_process(command).await`.
 ///
@@ -106,7 +108,14 @@ impl<'a> RunProcess<'a> {
             command.start(streams).map_err(|error| ProcessError::of_system(error, || command.describe_start()))?;
         let program = child.program().to_owned();
         let input = self.input.as_deref().map_or(&[][..], AsRef::as_ref);
-        let waited = child.communicate(input, self.place).await;
+        let pid = child.id();
+        let node = || Node::new(Kind::Process, "run_process").named(Some(program.clone().into())).waits_for(pid);
+        let mut exchange = pin!(child.communicate(input, self.place));
+        let waited = poll_fn(|cx| {
+            let _around = unwind::draw_around(node);
+            exchange.as_mut().poll(cx)
+        })
+        .await;
         let output =
             waited.map_err(|error| ProcessError::of_system(error, || format!("cannot wait for `{program}`")))?;
         if self.checks && !output.status.success() {

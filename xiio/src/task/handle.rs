@@ -1,12 +1,14 @@
 //! The handle of a task: waits for its output, asks for its cancellation.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::task::{Context, Poll};
 
 use super::block;
 use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TAKEN, TaskRef};
-use crate::report::Held;
+use super::set::Core;
+use crate::report::{Held, Origin};
 use crate::unwind;
 
 /// Counts its task, and owns the output once there is one.
@@ -40,13 +42,19 @@ impl<T> Handle<T> {
         self.task.header().location
     }
 
-    /// The output, once; `None` if the task has ended without one, or it was taken.
-    pub(crate) fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.poll_done(cx).map(|()| self.take())
+    /// Without its name once it has ended.
+    pub(crate) fn origin(&self) -> Origin {
+        let name = with_core(self.task, |core| core.name_of(self.task)).flatten();
+        Origin { location: self.location(), name }
+    }
+
+    /// Names the task in reports and in the tree.
+    pub(crate) fn set_name(&self, name: Cow<'static, str>) {
+        with_core(self.task, |core| core.set_name(self.task, name));
     }
 
     /// Waits for the task's end. Its output stays in its block.
-    pub(crate) fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_done(&self, cx: &mut Context<'_>) -> Poll<()> {
         let header = self.task.header();
         if header.has(DONE) {
             return Poll::Ready(());
@@ -93,17 +101,23 @@ impl<T> Handle<T> {
     }
 }
 
-fn cancel(task: TaskRef) {
+/// Calls `look` with the set of a task that has not ended.
+fn with_core<R>(task: TaskRef, look: impl FnOnce(&Core) -> R) -> Option<R> {
     let header = task.header();
     if header.has(DONE) {
-        return;
+        return None;
     }
     // SAFETY: the task is not done, so its set is alive.
-    let core = unsafe { header.core.get().as_ref() };
-    if let Some(depth) = core.depth_if_polling(task) {
-        unwind::freeze(depth);
-    }
-    core.doom_one(task);
+    Some(look(unsafe { header.core.get().as_ref() }))
+}
+
+fn cancel(task: TaskRef) {
+    with_core(task, |core| {
+        if let Some(depth) = core.depth_if_polling(task) {
+            unwind::freeze(depth);
+        }
+        core.doom_one(task);
+    });
 }
 
 /// Counts its task, and may cancel it. Knows nothing of the output.

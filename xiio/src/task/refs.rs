@@ -52,6 +52,9 @@ pub(super) const FAILED: u16 = 1 << 12;
 /// The handle has given the output away.
 pub(super) const TAKEN: u16 = 1 << 13;
 
+/// It has a name, which its set keeps.
+pub(super) const NAMED: u16 = 1 << 14;
+
 /// What a task is besides its future.
 #[repr(C)]
 pub(super) struct Header {

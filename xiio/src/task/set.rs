@@ -3,8 +3,9 @@
 mod ending;
 mod polling;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
@@ -16,12 +17,12 @@ use super::block;
 use super::handle::Handle;
 use super::home::Home;
 use super::links::{List, Queue};
-use super::refs::{BODY, DONE, DOOMED, PLACED, QUEUED, TaskRef};
+use super::refs::{BODY, DONE, DOOMED, Header, NAMED, PLACED, QUEUED, TaskRef};
 use super::schedule;
 use super::waker;
 use crate::drawing::Drawing;
 use crate::error::Payload;
-use crate::report::report_panic;
+use crate::report::{Origin, report_panic};
 use crate::unwind;
 
 /// How a task has ended that gave no value.
@@ -68,7 +69,7 @@ pub(crate) trait Members {
     fn end_body(&mut self, payload: Payload);
 
     /// A task has ended without a value; says what becomes of its siblings.
-    fn end_task(&mut self, ended: Ended, location: &'static Location<'static>) -> Reaction;
+    fn end_task(&mut self, ended: Ended, origin: Origin) -> Reaction;
 
     /// Until when a task may clean up that is cancelled now; `None` if that is not its own affair.
     fn end_of_grace(&self) -> Option<Instant>;
@@ -100,6 +101,8 @@ pub(super) struct Core {
     /// There is something to do before the next poll: a task is doomed, the last round is over, or the order is drawn.
     is_unusual: Cell<bool>,
     n_holding: Cell<usize>,
+    /// Of the tasks that have the flag `NAMED`.
+    names: RefCell<BTreeMap<NonNull<Header>, Cow<'static, str>>>,
     /// Tasks that clean up, until when they may, the first one first. Counted.
     cleaning: RefCell<VecDeque<(Instant, TaskRef)>>,
     /// More has happened since the last poll than that tasks wait: the group has to look at all that it looks at.
@@ -145,6 +148,7 @@ impl Core {
             is_unusual: Cell::new(schedule::is_seeded()),
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
+            names: RefCell::default(),
             cleaning: RefCell::default(),
             is_eventful: Cell::new(true),
             is_granted: Cell::new(false),
@@ -162,6 +166,28 @@ impl Core {
     /// The depth of this set, if it is polling `task` right now.
     pub(super) fn depth_if_polling(&self, task: TaskRef) -> Option<u32> {
         (self.polling.get() == Some(task)).then(|| self.depth.get())
+    }
+
+    pub(super) fn set_name(&self, task: TaskRef, name: Cow<'static, str>) {
+        task.header().set(NAMED);
+        self.names.borrow_mut().insert(task.as_ptr(), name);
+    }
+
+    pub(super) fn name_of(&self, task: TaskRef) -> Option<Cow<'static, str>> {
+        if task.header().has(NAMED) { self.names.borrow().get(&task.as_ptr()).cloned() } else { None }
+    }
+
+    /// Forgets the name of a task that ends, and gives what a report calls it.
+    fn take_origin(&self, task: TaskRef) -> Origin {
+        let is_named = task.header().has(NAMED);
+        let name = if is_named { self.names.borrow_mut().remove(&task.as_ptr()) } else { None };
+        task.header().unset(NAMED);
+        Origin { location: task.header().location, name }
+    }
+
+    /// What a report calls a task.
+    fn origin_of(&self, task: TaskRef) -> Origin {
+        Origin { location: task.header().location, name: self.name_of(task) }
     }
 
     /// Notes that there is something to do; gives the task that polls this set if it is to be woken for it.

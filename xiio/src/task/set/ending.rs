@@ -1,21 +1,22 @@
 //! How a task ends: by itself, cancelled, or with its set. The only code that drops its future.
 
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
 use super::{Core, Ended, LastRound, Members, Reaction};
 use crate::drawing::Drawing;
 use crate::error::Payload;
-use crate::report::{report_panic, spawned_at};
-use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, PLACED, QUEUED, STARTED, TaskRef};
+use crate::report::{Origin, report_panic};
+use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, NAMED, PLACED, QUEUED, STARTED, TaskRef};
 use crate::task::waker;
 use crate::unwind::{self, Cancel, Dropper, Owner};
 
 impl Core {
     pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
         while let Some(task) = self.doomed.first() {
-            let is_plain = !task.header().has(HOLDS | JOINED) && self.limit == usize::MAX && owner_of(task).is_plain();
+            let is_plain =
+                !task.header().has(HOLDS | JOINED | NAMED) && self.limit == usize::MAX && owner_of(task).is_plain();
             if is_plain {
                 self.drop_plain(task, members);
             } else {
@@ -53,7 +54,7 @@ impl Core {
                 Ok(Cancel::Drop) => {}
                 Err(payload) => {
                     // A waker of a node panicked; the scope unwinds all the same.
-                    report_task_panic(payload, header.location);
+                    report_task_panic(payload, &self.origin_of(task));
                     return self.let_clean_up(task, members);
                 }
             }
@@ -116,7 +117,7 @@ impl Core {
     #[inline]
     pub(super) fn retire_unnoticed(&self, task: TaskRef) -> bool {
         let header = task.header();
-        let is_plain = !header.has(HOLDS | DOOMED | QUEUED | JOINED | PLACED) && owner_of(task).is_plain();
+        let is_plain = !header.has(HOLDS | DOOMED | QUEUED | JOINED | PLACED | NAMED) && owner_of(task).is_plain();
         if is_plain {
             self.tasks.remove(task);
             task.drop_set_ref();
@@ -127,15 +128,15 @@ impl Core {
     /// Takes a task out whose future is gone, and tells who cares.
     #[cold]
     pub(super) fn retire(&self, task: TaskRef, ended: Option<Ended>, members: &mut dyn Members) {
-        let location = task.header().location;
+        let origin = self.take_origin(task);
         let joiner = self.take_out(task);
         if let Some(ended) = ended {
-            self.react(&members.end_task(ended, location));
+            self.react(&members.end_task(ended, origin.clone()));
         }
         if self.limit != usize::MAX {
             self.start_waiting();
         }
-        wake_joiner(joiner, location);
+        wake_joiner(joiner, &origin);
     }
 
     /// Takes a task out whose future is gone. Gives who awaits it.
@@ -198,14 +199,14 @@ impl Core {
     pub(super) fn clear(&self) -> Option<Payload> {
         let mut first = None;
         while let Some(task) = self.doomed.first().or_else(|| self.tasks.first()) {
-            let location = task.header().location;
+            let origin = self.take_origin(task);
             match drop_future(task) {
                 Err(payload) if first.is_none() => first = Some(payload),
-                Err(payload) => report_task_panic(payload, location),
+                Err(payload) => report_task_panic(payload, &origin),
                 Ok(()) => {}
             }
             let joiner = self.take_out(task);
-            wake_joiner(joiner, location);
+            wake_joiner(joiner, &origin);
         }
         self.last_round.set(LastRound::None);
         self.cleaning.take().iter().for_each(|(_, task)| task.drop_ref());
@@ -245,24 +246,24 @@ fn drop_future(task: TaskRef) -> Result<(), Payload> {
 }
 
 /// Drops the future of a task whose poll has panicked, unless it was the drop of the future that panicked.
-pub(super) fn drop_if_present(task: TaskRef) {
+pub(super) fn drop_if_present(task: TaskRef, origin: &Origin) {
     if !task.header().has(DONE)
         && let Err(payload) = unwind::dropping(Dropper::Panic, || drop_future(task))
     {
-        report_task_panic(payload, task.header().location);
+        report_task_panic(payload, origin);
     }
 }
 
 /// A waker may panic, and the set must go on.
 #[inline]
-fn wake_joiner(joiner: Option<Box<Waker>>, location: &Location<'_>) {
+fn wake_joiner(joiner: Option<Box<Waker>>, origin: &Origin) {
     if let Some(joiner) = joiner
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake()))
     {
-        report_task_panic(payload, location);
+        report_task_panic(payload, origin);
     }
 }
 
-fn report_task_panic(payload: Payload, location: &Location<'_>) {
-    report_panic(&format!("a task {} panicked as well", spawned_at(location)), payload);
+fn report_task_panic(payload: Payload, origin: &Origin) {
+    report_panic(&format!("a task {origin} panicked as well"), payload);
 }

@@ -274,7 +274,7 @@ impl Core {
             members.end_body(payload);
         } else {
             owner_of(task).end_poll();
-            drop_if_present(task);
+            drop_if_present(task, &self.origin_of(task));
             self.retire_panicked(task, payload, members);
         }
     }
@@ -283,7 +283,7 @@ impl Core {
     #[cold]
     fn retire_panicked(&self, task: TaskRef, payload: Payload, members: &mut dyn Members) {
         if task.header().has(FAILED) {
-            self.react(&members.end_task(Ended::Failed, task.header().location));
+            self.react(&members.end_task(Ended::Failed, self.origin_of(task)));
         }
         self.retire(task, Some(Ended::Panicked(payload)), members);
     }
@@ -335,7 +335,11 @@ impl Core {
             (true, false) => State::Running,
         };
         let type_name = (header.vtable.type_name)();
-        let node = Node::new(Kind::Task, "task").in_state(state).made_at(header.location).of_type(type_name);
+        let node = Node::new(Kind::Task, "task")
+            .in_state(state)
+            .named(self.name_of(task))
+            .made_at(header.location)
+            .of_type(type_name);
         unwind::inspecting(|drawing| drawing.enter(node));
         if header.has(STARTED)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))
