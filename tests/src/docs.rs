@@ -10,6 +10,7 @@ pages! {
     readme = "README.md",
     architecture = "docs/architecture.md",
     cancellation = "docs/cancellation.md",
+    cores = "docs/cores.md",
     tour = "docs/tour.md",
     design = "docs/design.md",
     from_python = "docs/from_python.md",

@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["report"],
     &["unwind", "timer", "reactor"],
     &["task"],
+    &["cores"],
     &["runtime"],
     &["time", "io", "promise"],
     &["condition", "group", "signal", "thread", "inspect"],

@@ -1,7 +1,9 @@
 //! Programs that must not compile, with the words they are refused with, and their neighbours that must. The words of
 //! the compiler are pinned, too: they move with the toolchain (`TRYBUILD=overwrite`).
 
-use xiio::{Task, TaskGroup, TryTaskGroup};
+use std::rc::Rc;
+
+use xiio::{Task, TaskGroup, TryTaskGroup, TryWorkers, WorkerTask, Workers};
 
 #[test]
 fn mistakes_are_explained_and_neighbours_compile() {
@@ -32,6 +34,7 @@ assert_not_impl!(TryTaskGroup<'static, ()>: Send);
 assert_not_impl!(TryTaskGroup<'static, ()>: Sync);
 assert_not_impl!(Task<()>: Send);
 assert_not_impl!(Task<()>: Sync);
+assert_not_impl!(WorkerTask<Rc<()>>: Send);
 
 /// As `docs/send.md` says.
 const _: fn() = || {
@@ -41,3 +44,9 @@ const _: fn() = || {
     assert_send(xiio::yield_now());
     assert_send(xiio::Promise::<u8>::new().wait());
 };
+
+/// Does not compile if a type has not the traits.
+fn assert_send_sync_copy<T: Send + Sync + Copy>() {}
+
+const _: fn() = assert_send_sync_copy::<Workers<'static>>;
+const _: fn() = assert_send_sync_copy::<TryWorkers<'static, ()>>;

@@ -93,6 +93,7 @@ const KNOWN: &[Known] = &[
     known("deadline", Shape::Value("Instant"), Surface::ALL),
     known("limit", Shape::Value("usize"), Surface::GROUPS),
     known("grace", Shape::Value("Duration"), Surface::ALL),
+    known("workers", Shape::Value("usize"), Surface::GROUPS),
     known("error", Shape::Type, Surface::TRY_GROUP),
     known("all_errors", Shape::Flag, Surface::TRY_GROUP),
     known("crate", Shape::Path, Surface::ROOTS),

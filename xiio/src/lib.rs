@@ -33,6 +33,7 @@
 //! | a program, a test | [`main`], [`test`](macro@test), or [`run`] |
 //! | things side by side | [`task_group!`], [`try_task_group!`] |
 //! | all, the first, each as it comes | [`gather`], [`try_gather`], [`race`](race()), [`race_ok`], [`as_completed`], [`Outputs`]; of different types [`join!`], [`try_join!`], [`race!`] |
+//! | several processor cores | the option `workers`, [`parallel_map`], [`try_parallel_map`] |
 //! | a limit of time | [`timeout`], [`deadline`], the options `timeout` and `deadline` |
 //! | cleanup that awaits | [`bracket`], [`shield`], [`TaskGroup::defer`] |
 //! | time | [`sleep`], [`sleep_until`], [`interval`], [`yield_now`] |
@@ -65,6 +66,10 @@
 //!    crates count where [`cooperative`] wraps them; nothing interrupts a computation.
 //! 9. A panic anywhere in the group, in a cleanup too, is the group's panic, with its payload. It is thrown when all have
 //!    ended, in place of any other failure. A second one is reported.
+//!
+//! They hold on the workers of a group as well (the option `workers`), with these differences: a worker may begin a task at
+//! once, cancelled code on another thread runs to its next await, a worker's task is polled while its group is (see
+//! [`task_group!`]), and who drops the group waits for the polls that its workers are in.
 //!
 //! # The laws of cancellation
 //!
@@ -126,7 +131,8 @@
 //! # Implementation
 //!
 //! **Threads.** [`run`] uses the thread it is called on, and starts none. A whole tree of tasks is on it, so tasks
-//! need not be `Send`, and a task that computes or blocks holds up all others. Threads are started by [`in_thread`] and
+//! need not be `Send`, and a task that computes or blocks holds up all others. Threads are started for the workers of a
+//! group, by [`in_thread`] and
 //! [`thread::ThreadPool`], by what is built on them ([`fs`], the names of hosts in [`net`]), and for a child process that
 //! was dropped while it ran. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
 //!
@@ -148,6 +154,7 @@
 
 mod combine;
 mod condition;
+mod cores;
 mod drawing;
 mod error;
 mod flow;
@@ -185,12 +192,13 @@ pub mod __private;
 
 pub use combine::{
     AsCompleted, Completed, Outputs, Shield, as_completed, bracket, branch, catch_panic, cooperative, deadline, gather,
-    race, race_ok, shield, timeout, try_gather,
+    parallel_map, race, race_ok, shield, timeout, try_gather, try_parallel_map,
 };
 pub use condition::{Condition, Ready};
 pub use error::{Cancelled, Elapsed, GroupEnded, Panic};
 pub use group::{
     CancelOnDrop, CancelTask, Canceller, Failure, GroupError, Outcome, Remote, Task, TaskGroup, TryTaskGroup,
+    TryWorkers, WorkerTask, Workers,
 };
 pub use io::{read, readable, writable, write, write_all};
 #[cfg(target_os = "linux")]

@@ -66,6 +66,8 @@ pub enum ReportKind {
     ChildStopped,
     /// A blocking job has waited for a second for a thread, as all of its pool are busy.
     NoThread,
+    /// A task on a worker has held up the thread of its group for a second.
+    HeldUp,
 }
 
 impl Report {
@@ -116,8 +118,17 @@ fn trace(_: &Report) -> bool {
 pub(crate) fn report(kind: ReportKind, text: String) {
     let report = Report { kind, text };
     let is_traced = trace(&report);
+    hand_on(&report, is_traced);
+}
+
+/// Hands on what another thread has reported, and traced.
+pub(crate) fn deliver(report: &Report) {
+    hand_on(report, false);
+}
+
+fn hand_on(report: &Report, is_traced: bool) {
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
-    let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(&report))));
+    let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(report))));
     if matches!(told, Some(Ok(()))) || is_traced && told.is_none() {
         return;
     }

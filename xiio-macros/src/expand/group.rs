@@ -113,6 +113,12 @@ impl Expansion {
         let error_hint = self.error_hint();
         let body = self.body();
         let run = self.run();
+        let run = quote_spanned!(self.names.site()=> #guard.#run(#pinned));
+        let run = if self.options.has("workers") {
+            quote_spanned!(self.names.site()=> __xiio_private::lend(#run))
+        } else {
+            run
+        };
         let replay = self.replay();
         quote_spanned! {self.names.site()=> {
             #errors
@@ -124,7 +130,7 @@ impl Expansion {
             let #exit = {
                 let #pinned = ::core::pin::pin!(::core::option::Option::Some(#body));
                 // A `let` of its own, so that the future is gone before what it borrows.
-                let #exit = #guard.#run(#pinned).await;
+                let #exit = #run.await;
                 #exit
             };
             #replay

@@ -1,7 +1,7 @@
 //! Combinators: futures made of futures, each of which can be cancelled on its own and cleans up.
 //!
-//! `timeout`, `deadline`, `branch`, `shield`, `bracket` and `catch_panic` hold their future in place; `gather`, `race`, `join` and
-//! `as_completed` are groups underneath.
+//! `timeout`, `deadline`, `branch`, `shield`, `bracket` and `catch_panic` hold their future in place; `gather`, `race`, `join`,
+//! `as_completed` and `parallel_map` are groups underneath.
 
 mod bracket;
 mod caught;
@@ -10,6 +10,7 @@ mod cooperative;
 mod gather;
 mod join;
 mod limit;
+mod parallel;
 mod race;
 mod shield;
 
@@ -20,6 +21,7 @@ pub use completed::{AsCompleted, Completed, Outputs, as_completed};
 pub use cooperative::cooperative;
 pub use gather::{gather, try_gather};
 pub use limit::{branch, deadline, timeout};
+pub use parallel::{parallel_map, try_parallel_map};
 pub use race::{race, race_ok};
 pub use shield::{Shield, shield};
 

@@ -50,6 +50,8 @@ pub enum Kind {
     Process,
     /// A job on a thread.
     Thread,
+    /// A worker of a group, with how many tasks it has.
+    Worker,
     /// A wait for time.
     Timer,
     /// A wait for a descriptor.
@@ -73,6 +75,7 @@ impl Kind {
             Self::Shield => "shield",
             Self::Process => "process",
             Self::Thread => "thread",
+            Self::Worker => "worker",
             Self::Timer => "timer",
             Self::Descriptor => "descriptor",
             Self::Wait => "wait",

@@ -5,14 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
+use std::mem;
 use std::panic::Location;
 use std::rc::Rc;
 
 use super::options::GroupOptions;
 use super::run::{Cause, Group};
 use super::task::Task;
+use super::workers::{SentErrors, TryWorkers};
 use crate::error::{Elapsed, Payload, panic_text};
 use crate::report::drop_safely;
+use crate::sync::{MutexGuard, PoisonError};
 
 /// Errors that tasks have left, in the order of the group's failures.
 pub(super) type Errors<E> = Rc<RefCell<VecDeque<E>>>;
@@ -43,12 +46,14 @@ pub struct TryTaskGroup<'env, E> {
     group: Group<'env>,
     /// Made when the first task is spawned, taken when the group is closed.
     errors: Cell<Option<Errors<E>>>,
+    /// Of the tasks on workers.
+    sent_errors: SentErrors<E>,
 }
 
 /// What `try_task_group!` puts into the surrounding function.
 #[must_use]
 pub(crate) fn new_try_group<'env, E>(options: GroupOptions) -> TryTaskGroup<'env, E> {
-    TryTaskGroup { group: Group::new(options), errors: Cell::new(None) }
+    TryTaskGroup { group: Group::new(options), errors: Cell::new(None), sent_errors: SentErrors::default() }
 }
 
 impl<'env, E: 'env> TryTaskGroup<'env, E> {
@@ -178,6 +183,30 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     }
 }
 
+impl<'env, E: Send + 'env> TryTaskGroup<'env, E> {
+    /// What spawns on the workers of this group, see [`TaskGroup::workers`](crate::TaskGroup::workers).
+    ///
+    /// # Panics
+    /// Without the option `workers`.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::try_task_group;
+    ///
+    /// let failed = xiio::run(async {
+    ///     try_task_group!(workers = 2, error = &str, |tg| {
+    ///         tg.workers().spawn(async || Err::<(), _>("an error on a worker"));
+    ///     })
+    /// });
+    /// assert_eq!(failed, Err("an error on a worker"));
+    /// ```
+    #[must_use]
+    pub fn workers(&'env self) -> TryWorkers<'env, E> {
+        self.group.assert_workers("try_task_group!");
+        TryWorkers::new(self.group.anchor(), &self.sent_errors)
+    }
+}
+
 impl<'env, E> TryTaskGroup<'env, E> {
     /// Ties the error type to that of the function around; never called.
     #[doc(hidden)]
@@ -201,6 +230,12 @@ impl<'env, E> TryTaskGroup<'env, E> {
         if let Some(errors) = self.errors.take() {
             errors.take().into_iter().for_each(drop_safely);
         }
+        let sent = mem::take(&mut *self.sent_errors());
+        sent.into_iter().for_each(drop_safely);
+    }
+
+    fn sent_errors(&self) -> MutexGuard<'_, VecDeque<E>> {
+        self.sent_errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the group failed with, in order. Panics and an elapsed limit are in it as they came.
@@ -217,6 +252,7 @@ impl<'env, E> TryTaskGroup<'env, E> {
     fn failure(&self, cause: Cause, from_elapsed: fn(Elapsed) -> Option<E>) -> Option<Failure<E>> {
         match cause {
             Cause::Error => self.errors().borrow_mut().pop_front().map(Failure::Error),
+            Cause::SentError => self.sent_errors().pop_front().map(Failure::Error),
             Cause::Panic(payload) => Some(Failure::Panic(payload)),
             Cause::Elapsed => from_elapsed(Elapsed).map(Failure::Error),
             Cause::BodyExit | Cause::ParentCancelled => None,

@@ -19,8 +19,22 @@
 /// | `deadline = Instant` | the same for a point in time |
 /// | `limit = usize` | how many tasks run at once; the others wait for their turn |
 /// | `grace = Duration` | how long cleanup may take after a cancellation, of the whole group or of single tasks, before it is dropped |
+/// | `workers = usize` | threads for what is spawned with `tg.workers().spawn(async \|\| …)`; see [Workers](#workers) |
 ///
 /// They are evaluated once, in the order written, in the function around.
+///
+/// # Workers
+///
+/// With `workers = n` the group has up to `n` threads. `tg.spawn` stays on this one; `tg.workers()` gives a handle
+/// ([`Workers`](crate::Workers)) that may be copied and sent, and whose `spawn` runs an async closure on one of them. The closure has to be
+/// `Send`, the future that it makes need not be, and both may borrow what was declared before the block. `limit` counts the
+/// tasks at home and those on the workers each for themselves. With `workers = 0`, in a tree inside a foreign loop
+/// ([`compat`](crate::compat)), and in a test with virtual time or seeds these tasks run on this thread.
+///
+/// The workers run while the group is polled, and this thread polls it whenever it has nothing to do outside of it. So a
+/// group with workers belongs near the root, with the work of this thread in its body: what is outside of it and is ready
+/// waits for the end of the polls that the workers are in, and they for it. A task on a worker must not block until code
+/// outside of the group has run.
 ///
 /// # Control flow
 ///

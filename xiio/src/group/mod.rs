@@ -15,21 +15,28 @@
 //! `&'a TaskGroup<'a>`, and a guard whose `Drop` empties it. `ManuallyDrop` keeps the drop check from forbidding
 //! that self-reference, and the guard does what the destructor would have done.
 
+mod crew;
 mod fallible;
 mod guard;
+mod lend;
 mod macros;
 mod options;
 mod plain;
 mod remote;
 mod run;
+mod slot;
 mod task;
+mod workers;
 
 pub(crate) use fallible::new_try_group;
 pub use guard::{Guard, Leave, TryGuard};
+pub use lend::lend;
 pub use options::GroupOptions;
 pub(crate) use plain::new_group;
 
 pub use fallible::{Failure, GroupError, TryTaskGroup};
 pub use plain::TaskGroup;
 pub use remote::Remote;
+pub use slot::WorkerTask;
 pub use task::{CancelOnDrop, CancelTask, Canceller, Outcome, Task};
+pub use workers::{TryWorkers, Workers};

@@ -13,6 +13,7 @@ pub struct GroupOptions {
     pub(super) name: Option<Cow<'static, str>>,
     pub(super) limit: Option<usize>,
     pub(super) grace: Option<Duration>,
+    pub(super) workers: Option<usize>,
 }
 
 impl GroupOptions {
@@ -53,6 +54,12 @@ impl GroupOptions {
     /// Drops what has not cleaned up `grace` after its cancellation.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
+        self
+    }
+
+    /// Gives the group so many threads for what is spawned on its workers; with none it runs at home.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
         self
     }
 }

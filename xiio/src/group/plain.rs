@@ -7,6 +7,7 @@ use super::options::GroupOptions;
 use super::remote::Remote;
 use super::run::Group;
 use super::task::Task;
+use super::workers::Workers;
 
 /// The tasks of a `task_group!` block.
 ///
@@ -179,6 +180,26 @@ impl<'env> TaskGroup<'env> {
     /// Calls it by the name of the combinator that it is underneath.
     pub(crate) fn stand_for(&self, what: &'static str) {
         self.group.stand_for(what);
+    }
+
+    /// What spawns on the workers of this group.
+    ///
+    /// # Panics
+    /// Without the option `workers`.
+    ///
+    /// # Examples
+    /// ```
+    /// let text = String::from("borrowed");
+    /// xiio::run(async {
+    ///     xiio::task_group!(workers = 2, |tg| {
+    ///         tg.workers().spawn(async || assert_eq!(text.len(), 8));
+    ///     });
+    /// });
+    /// ```
+    #[must_use]
+    pub fn workers(&'env self) -> Workers<'env> {
+        self.group.assert_workers("task_group!");
+        Workers::new(self.group.anchor())
     }
 
     pub(super) fn group(&self) -> &Group<'env> {

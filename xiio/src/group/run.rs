@@ -4,12 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
+use super::crew::Workforce;
 use super::options::GroupOptions;
 use super::remote::Remote;
 use super::task::Task;
+use super::workers::Anchor;
+use crate::cores::{Crew, Failure, Notice};
 use crate::drawing::{self, Drawing, Kind, State};
 use crate::error::Payload;
 use crate::report::{Held, Origin, ReportKind, drop_safely, report, report_panic};
@@ -62,12 +67,20 @@ pub(super) struct Group<'env> {
     options: RefCell<GroupOptions>,
     /// There if somebody has asked for it, and the group has not been closed.
     remote: RefCell<Option<Remote>>,
+    /// Where handles find the workers.
+    anchor: Anchor,
+    /// The workers, if the options ask for them and the group has not been closed.
+    workforce: RefCell<Option<Rc<Workforce>>>,
+    /// Handles of tasks on workers that have failed, which do not know it yet.
+    notices: RefCell<Vec<Notice>>,
 }
 
 /// Why a group ends before its members have.
 pub(super) enum Cause {
     /// An error, which is with the group's other errors.
     Error,
+    /// The same of a task on a worker, which has its error with those of the workers.
+    SentError,
     Panic(Payload),
     Elapsed,
     /// `?` in the body of a plain group; the body's exit carries it.
@@ -85,6 +98,7 @@ pub(super) enum Member {
     Task(Origin),
     Deferred(&'static Location<'static>),
     Destructor,
+    Worker,
 }
 
 impl fmt::Display for Member {
@@ -95,6 +109,7 @@ impl fmt::Display for Member {
             Self::Task(origin) => write!(f, "a task, {origin},"),
             Self::Deferred(location) => write!(f, "a deferred cleanup, {},", deferred_at(location)),
             Self::Destructor => f.write_str("a destructor"),
+            Self::Worker => f.write_str("a worker"),
         }
     }
 }
@@ -112,7 +127,11 @@ pub enum BodyEnd<X> {
 
 impl<'env> Group<'env> {
     pub(super) fn new(options: GroupOptions) -> Self {
+        let workforce = options.workers.map(|n_workers| Rc::new(Workforce::new(n_workers, options.limit)));
         Self {
+            anchor: Anchor::new(workforce.as_ref().map(|workforce| Arc::clone(workforce.crew()))),
+            workforce: RefCell::new(workforce),
+            notices: RefCell::default(),
             set: TaskSet::new(options.limit.unwrap_or(usize::MAX)),
             deferred: RefCell::default(),
             failures: RefCell::default(),
@@ -147,6 +166,58 @@ impl<'env> Group<'env> {
 
     pub(super) fn cancel(&self) {
         self.set.doom_all();
+        if let Some(workforce) = self.workforce() {
+            workforce.crew().cancel();
+        }
+    }
+
+    pub(super) fn anchor(&self) -> &Anchor {
+        &self.anchor
+    }
+
+    fn workforce(&self) -> Option<Rc<Workforce>> {
+        self.workforce.borrow().clone()
+    }
+
+    /// Whether jobs of the workers have not ended; if so, the group is woken when they have.
+    fn awaits_workers(&self) -> bool {
+        self.workforce().is_some_and(|workforce| workforce.crew().awaits_end())
+    }
+
+    /// Does what there is to do for the workers, and notes what has happened there.
+    fn tend_workers(&self) {
+        let Some(workforce) = self.workforce() else { return };
+        for failure in workforce.tend(&self.set).failures {
+            self.note_failure(failure);
+        }
+    }
+
+    fn note_failure(&self, Failure { panic, origin, notice }: Failure) {
+        self.notices.borrow_mut().extend(notice);
+        let member = origin.map_or(Member::Worker, Member::Task);
+        // What it means for the others is seen to by who polls the group.
+        let _ = self.note(panic.map_or(Cause::SentError, Cause::Panic), member);
+    }
+
+    /// Tells the handles of tasks that have failed on workers, now that those are cancelled who may await them.
+    fn tell_handles(&self) {
+        if self.notices.borrow().capacity() > 0 {
+            self.notices.take().into_iter().for_each(Notice::end);
+        }
+    }
+
+    /// Whether the task that has failed just now was spawned for a worker, and ran at home.
+    fn is_of_workers(&self) -> bool {
+        self.workforce.borrow().as_ref().is_some_and(|workforce| workforce.takes_failure())
+    }
+
+    /// # Panics
+    /// Where the option `workers` was not given.
+    pub(super) fn assert_workers(&self, of: &str) {
+        assert!(
+            self.options.borrow().workers.is_some() || self.set.is_closed(),
+            "this group has no workers; write `{of}(workers = 4, |tg| …)`, or `workers = 0` for tasks that run at home"
+        );
     }
 
     pub(super) fn defer(&self, cleanup: impl Future<Output = ()> + 'env, location: &'static Location<'static>) {
@@ -193,6 +264,9 @@ impl<'env> Group<'env> {
     /// Keeps every failure instead of reporting those after the first.
     pub(super) fn keep_all(&self) {
         self.keeps_all.set(true);
+        if let Some(workforce) = self.workforce() {
+            workforce.crew().keep_all();
+        }
     }
 
     /// Takes an error for the way in which a member ends the group: none is reported.
@@ -263,11 +337,11 @@ impl<'env> Group<'env> {
     fn report_later(&self, cause: Cause, member: &Member, fate: &str) {
         let who = || format!("{member} of {}", self.title());
         match cause {
-            Cause::Error | Cause::BodyExit if !self.has_winner.get() => {
+            Cause::Error | Cause::SentError | Cause::BodyExit if !self.has_winner.get() => {
                 report(ReportKind::LaterFailure, format!("{} failed as well; {fate}", who()));
             }
             Cause::Panic(payload) => report_panic(&format!("{} panicked as well", who()), payload),
-            Cause::Error | Cause::BodyExit | Cause::Elapsed | Cause::ParentCancelled => {}
+            Cause::Error | Cause::SentError | Cause::BodyExit | Cause::Elapsed | Cause::ParentCancelled => {}
         }
     }
 
@@ -298,6 +372,11 @@ impl<'env> Group<'env> {
     /// destructors are reported.
     pub(super) fn close(&self) {
         let panics = [self.set.close(), self.drop_deferred()];
+        if let Some(workforce) = self.workforce.take() {
+            drop(self.anchor.take());
+            workforce.close().into_iter().for_each(|failure| self.note_failure(failure));
+            self.tell_handles();
+        }
         for payload in panics.into_iter().flatten() {
             report_panic(&format!("a destructor in {} panicked", self.title()), payload);
         }
@@ -450,6 +529,7 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
     fn end_task(&mut self, ended: Ended, origin: Origin) -> Reaction {
         let cause = match ended {
             Ended::Cancelled => return Reaction::GoOn,
+            Ended::Failed if self.group.is_of_workers() => Cause::SentError,
             Ended::Failed => Cause::Error,
             Ended::Panicked(payload) => Cause::Panic(payload),
         };
@@ -494,7 +574,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             return;
         }
         self.grace.reset(self.group.end_of_grace());
-        self.group.set.doom_all();
+        self.group.cancel();
         self.body.cancel();
     }
 
@@ -518,7 +598,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     }
 
     fn is_pending(&self, tasks: Polled) -> bool {
-        self.body.has_body() || tasks != Polled::Done
+        self.body.has_body() || tasks != Polled::Done || self.group.awaits_workers()
     }
 
     /// A group that keeps all errors lets the tasks that are ready come to theirs first.
@@ -591,10 +671,12 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             while self.cut_off_late(cx) {
                 tasks = self.group.set.poll(cx, &mut self.body);
             }
+            self.group.tend_workers();
             let members = self.end_if_due(tasks, cx);
+            self.group.tell_handles();
             if self.cleanup.is_none() {
                 ready!(members);
-                if self.group.set.is_empty() && !self.begin_cleanup() {
+                if self.group.set.is_empty() && !self.group.awaits_workers() && !self.begin_cleanup() {
                     if self.group.refuses_jobs() {
                         return Poll::Ready(());
                     }
@@ -634,6 +716,9 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         for payload in panics.into_iter().flatten() {
             self.fail(Cause::Panic(payload), Member::Destructor);
         }
+        if let Some(workforce) = self.group.workforce() {
+            workforce.abandon();
+        }
     }
 
     /// Describes the members, by a poll in inspecting mode.
@@ -641,6 +726,9 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     fn draw(&mut self, cx: &mut Context<'_>) {
         unwind::inspecting(|tree| tree.enter(self.group.node()));
         let _ = self.group.set.poll(cx, &mut self.body);
+        if let Some(workforce) = self.group.workforce() {
+            workforce.draw();
+        }
         if let Some((cleanup, _)) = &self.cleanup {
             unwind::inspecting(|tree| tree.enter(cleanup.node()));
             // It may end by this poll, as a member may. What comes after it begins in the next one.
@@ -658,6 +746,12 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             || self.group.set.holds()
             || self.cleanup.is_some()
             || !self.group.deferred.borrow().is_empty()
+            || self.group.workforce().is_some_and(|workforce| workforce.crew().has_open())
+    }
+
+    /// The workers of the group, if it is to have any.
+    pub(super) fn crew(&self) -> Option<Arc<Crew>> {
+        self.group.anchor.crew()
     }
 
     #[inline(never)]
@@ -698,7 +792,10 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         if self.poll_rest(tasks, cx).is_pending() {
             let holds = self.holds();
             self.node.hold(cx, holds);
-            self.is_quiet = !holds && !self.is_cancelling && self.deadline.instant().is_none();
+            self.is_quiet = !holds
+                && !self.is_cancelling
+                && self.deadline.instant().is_none()
+                && self.group.workforce.borrow().is_none();
             return Poll::Pending;
         }
         self.node.leave();

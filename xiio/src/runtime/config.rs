@@ -20,9 +20,16 @@ pub(crate) struct Config {
     /// A runtime in which nothing can wake any task is given up after so long: a thread it does not know of may still do
     /// it.
     pub(crate) deadlock_after: Option<Duration>,
+    /// A foreign loop waits for it.
+    pub(crate) is_embedded: bool,
 }
 
 impl Config {
+    /// Whether a group may have threads of its own: virtual time and a schedule that can be repeated know of one.
+    pub(super) fn allows_workers(&self) -> bool {
+        !self.has_virtual_time && self.seed.is_none() && !self.is_single_step && !self.is_embedded
+    }
+
     pub(super) fn clock(&self) -> Clock {
         let clock = Clock { still_at: Cell::new(None) };
         if self.has_virtual_time {

@@ -42,7 +42,7 @@ impl<F: Future> Embedded<F> {
     /// # Errors
     /// When the system gives no poller.
     pub(crate) fn new(future: F) -> io::Result<Self> {
-        let runtime = Rc::new(Runtime::new(&Config::default())?);
+        let runtime = Rc::new(Runtime::new(&Config { is_embedded: true, ..Config::default() })?);
         let bridge = Arc::new(Bridge::default());
         let key = runtime.home.open(Waker::from(Arc::new(Notifier(Arc::clone(&bridge)))));
         let notified = Notified { runtime: Rc::clone(&runtime), key };

@@ -7,11 +7,13 @@ mod config;
 mod elsewhere;
 mod embedded;
 mod leaf;
+mod lending;
 mod share;
 
 pub(crate) use config::Config;
 pub(crate) use embedded::Embedded;
 pub(crate) use leaf::{poll_budgeted, poll_leaf};
+pub(crate) use lending::{Leave, TURN};
 pub(crate) use share::{UnderLimit, is_over_outside, may_begin};
 
 use std::cell::{Cell, RefCell};
@@ -35,6 +37,7 @@ use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Dropper, Owner};
 use config::Clock;
 use elsewhere::Moves;
+use lending::{Lenders, Lent, lend};
 
 /// What the futures of one run share: the reactor and the timers of their thread.
 pub(crate) struct Runtime {
@@ -59,6 +62,9 @@ pub(crate) struct Runtime {
     moves: Arc<Moves>,
     /// Who wants the tree drawn when the root is not being polled.
     drawings: RefCell<Vec<OnDrawn>>,
+    lenders: Lenders,
+    /// Groups may have workers: the loop is its own, and tasks are polled in their order.
+    allows_workers: bool,
 }
 
 /// Gets the drawing of the tree.
@@ -90,6 +96,8 @@ impl Runtime {
             n_turns: Cell::new(0),
             moves,
             drawings: RefCell::default(),
+            lenders: Lenders::default(),
+            allows_workers: config.allows_workers(),
         })
     }
 
@@ -120,6 +128,11 @@ impl Runtime {
     /// come later.
     fn own_home(&self) -> Option<&'static Home> {
         (self.home.is_current() && Home::lease() == self.lease).then_some(self.home)
+    }
+
+    /// Whether groups have workers here. Where not, what they would do is done at home.
+    pub(crate) fn allows_workers(&self) -> bool {
+        self.allows_workers
     }
 
     pub(crate) fn reactor(&self) -> &Rc<Reactor> {
@@ -430,6 +443,13 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
         }
         if let Poll::Ready(value) = polled {
             return value;
+        }
+        if !runtime.lenders.is_empty() {
+            match lend(runtime, &mut owner, future.as_mut()) {
+                Lent::Ended(value) => return value,
+                Lent::Lingered => continue,
+                Lent::Nobody => {}
+            }
         }
         match runtime.turn() {
             Ok(Turn::GoOn) => {}

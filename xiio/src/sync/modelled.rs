@@ -2,7 +2,7 @@
 
 pub(crate) use std::sync::{Mutex as StaticMutex, PoisonError};
 
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 pub(crate) use loom::thread::Builder;
 

@@ -3,7 +3,7 @@
 /// A lock for a static, which those of a model cannot be.
 #[cfg(not(tsan))]
 pub(crate) use std::sync::Mutex as StaticMutex;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 #[cfg(not(tsan))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::sync::{OnceLock, PoisonError};

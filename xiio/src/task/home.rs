@@ -24,7 +24,7 @@ use crate::sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, Ordering, PoisonError
 pub(crate) struct Home {
     /// The root is to be polled, says its own thread. No other one writes it.
     is_root_marked: AtomicBool,
-    /// What other threads have for this one, and whether it sleeps: `ASLEEP`, `MAIL`, `FREED`, `ROOT_WOKEN`.
+    /// What other threads have for this one, and whether it sleeps: `ASLEEP`, `MAIL`, `FREED`, `ROOT_WOKEN`, `NUDGED`.
     ///
     /// One word for all, so that of a sleeper and a poster one always sees the other. It is only ever changed by
     /// read-modify-write operations: who takes a bit back then sees whatever came before any of those who set it.
@@ -34,7 +34,7 @@ pub(crate) struct Home {
     pool: Pool,
 }
 
-/// The thread waits, or is about to wait, in the kernel: whoever sets `MAIL` or `ROOT_WOKEN` must notify it.
+/// The thread waits, or is about to wait, in the kernel: whoever sets `MAIL`, `ROOT_WOKEN` or `NUDGED` must notify it.
 const ASLEEP: u8 = 1;
 /// The inbox has a task. Changed under its lock.
 const MAIL: u8 = 2;
@@ -42,6 +42,8 @@ const MAIL: u8 = 2;
 const FREED: u8 = 4;
 /// The root is to be polled.
 const ROOT_WOKEN: u8 = 8;
+/// The loop is to look around before it sleeps: something has changed that is no wake of a task.
+const NUDGED: u8 = 16;
 
 /// A place of a pool that nobody uses any more.
 struct Place(NonNull<u8>);
@@ -301,7 +303,7 @@ impl Home {
         // Ordering: none is needed. Either this operation on the word comes after that of a poster and sees its signal, or
         // before it, and then the poster sees that the thread sleeps.
         let before = self.signals.fetch_or(ASLEEP, Ordering::Relaxed);
-        let is_quiet = before & (MAIL | ROOT_WOKEN) == 0;
+        let is_quiet = before & (MAIL | ROOT_WOKEN | NUDGED) == 0;
         if !is_quiet {
             self.wake_up();
         }
@@ -313,9 +315,17 @@ impl Home {
         self.signals.fetch_or(ASLEEP, Ordering::Relaxed) & MAIL == 0
     }
 
-    /// The thread does not wait any more.
+    /// The thread does not wait any more, and looks around: it has been nudged enough.
     pub(crate) fn wake_up(&self) {
-        self.signals.fetch_and(!ASLEEP, Ordering::Relaxed);
+        // Ordering: `Acquire`, from all who have nudged it.
+        self.signals.fetch_and(!(ASLEEP | NUDGED), Ordering::AcqRel);
+    }
+
+    /// Has the loop of this thread look around before it sleeps, or sleeps on.
+    pub(crate) fn nudge(&self) {
+        if self.signal(NUDGED) {
+            Self::notify(lock(&self.inbox));
+        }
     }
 
     /// Whether the root was woken since the last call.

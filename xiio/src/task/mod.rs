@@ -41,4 +41,4 @@ mod waker;
 
 pub(crate) use handle::{Canceller as CancellerRef, Handle};
 pub(crate) use home::Home;
-pub(crate) use set::{Ended, Members, Polled, Reaction, TaskSet};
+pub(crate) use set::{Ended, Members, Polled, Reaction, TaskSet, is_awaited_above};

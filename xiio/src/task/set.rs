@@ -3,6 +3,8 @@
 mod ending;
 mod polling;
 
+pub(crate) use polling::is_awaited_above;
+
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};

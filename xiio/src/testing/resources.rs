@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-/// How long a child that was dropped, and so killed, may take until it is reaped.
+/// How long a child that was dropped, and so killed, may take until it is reaped; and the threads of workers until they end.
 const UNTIL_REAPED: Duration = Duration::from_secs(2);
 
 /// The open files and the children of this process, to be compared before and after.
@@ -33,14 +33,16 @@ impl Resources {
         Self { n_files: count_files(), n_children: count_children() }
     }
 
-    /// Whether they still are the same. A child that was dropped is waited for, as it is reaped a little later.
+    /// Whether they still are the same. A child that was dropped is waited for, as it is reaped a little later,
+    /// and so are the descriptors of workers whose group has ended.
     ///
     /// # Errors
     /// Says what there is more or less of.
     pub fn check_unchanged(&self) -> Result<(), String> {
         let start = Instant::now();
         let mut now = Self::now();
-        while now.n_children > self.n_children && start.elapsed() < UNTIL_REAPED {
+        let is_more = |now: &Self| now.n_children > self.n_children || now.n_files > self.n_files;
+        while is_more(&now) && start.elapsed() < UNTIL_REAPED {
             thread::sleep(Duration::from_millis(1));
             now = Self::now();
         }

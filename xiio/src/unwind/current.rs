@@ -14,13 +14,18 @@ const OUTSIDE: u8 = 0;
 const INSIDE: u8 = 1;
 /// There is a current scope.
 const SCOPED: u8 = 2;
+/// The loop has nothing else to do and polls a group that lends to its workers: who polls tasks shows where it is (see
+/// `task::set`). To leaves and nodes this is a poll as usual.
+const LENDING: u8 = 4;
 /// The current scope unwinds: leaves stay pending, nodes clean up.
-const UNWINDING: u8 = 4;
+const UNWINDING: u8 = 8;
 /// The tree is being drawn: leaves and groups describe themselves and stay pending.
-const INSPECTING: u8 = 8;
+const INSPECTING: u8 = 16;
 /// Code that is being polled right now has been cancelled: nothing below goes on until the poll is back at the one
 /// who cancels.
-const FROZEN: u8 = 16;
+const FROZEN: u8 = 32;
+/// What holds for all owners below.
+const PASSED_ON: u8 = LENDING | INSPECTING;
 
 struct Current {
     /// Made when the first node joins, so that an owner without nodes allocates nothing.
@@ -79,7 +84,7 @@ pub(super) fn under<R>(scope: &mut Option<Rc<Scope>>, poll: impl FnOnce() -> R) 
         let outer_mode = current.mode.get();
         let is_unwinding = scope.as_ref().is_some_and(|scope| scope.is_unwinding());
         let own_mode = if is_unwinding { INSIDE | UNWINDING } else { INSIDE };
-        let outer_scope = ManuallyDrop::new(current.replace(scope.take(), own_mode | (outer_mode & INSPECTING)));
+        let outer_scope = ManuallyDrop::new(current.replace(scope.take(), own_mode | (outer_mode & PASSED_ON)));
         Restore { scope, outer_scope, outer_mode }
     });
     poll()
@@ -97,7 +102,7 @@ impl Shift {
     pub(crate) fn begin() -> Self {
         CURRENT.with(|current| {
             let outer_mode = current.mode.get();
-            let outer_scope = current.replace(None, INSIDE | (outer_mode & INSPECTING));
+            let outer_scope = current.replace(None, INSIDE | (outer_mode & PASSED_ON));
             Self { outer_scope, outer_mode }
         })
     }
@@ -166,6 +171,25 @@ pub(super) fn is_usual() -> bool {
 /// Whether what is polled now was cancelled.
 pub(crate) fn is_unwinding() -> bool {
     CURRENT.with(|current| current.mode.get() & UNWINDING != 0)
+}
+
+/// Polls while the loop lends.
+pub(crate) fn lending<R>(poll: impl FnOnce() -> R) -> R {
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.with(|current| current.mode.set(current.mode.get() & !LENDING));
+        }
+    }
+    CURRENT.with(|current| current.mode.set(current.mode.get() | LENDING));
+    let _restore = Restore;
+    poll()
+}
+
+/// Whether the loop lends.
+#[inline]
+pub(crate) fn is_lending() -> bool {
+    CURRENT.with(|current| current.mode.get() & LENDING != 0)
 }
 
 /// Whether an owner is polling on this thread.

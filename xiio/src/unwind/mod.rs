@@ -35,8 +35,8 @@ mod skipped;
 mod whole;
 
 pub(crate) use current::{
-    Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting, is_plain,
-    is_unwinding, state,
+    Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting, is_lending,
+    is_plain, is_unwinding, lending, state,
 };
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};

@@ -1,7 +1,8 @@
 //! The only code that polls a task.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
 use std::task::{Context, Waker};
 
 use super::ending::{drop_if_present, owner_of};
@@ -25,6 +26,8 @@ enum Drained {
 thread_local! {
     /// How many sets are being polled on this thread, one inside the other.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Those of them that have been reached while the loop lends.
+    static WAY: RefCell<Vec<NonNull<Core>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Core {
@@ -58,6 +61,7 @@ impl Core {
     #[inline(never)]
     fn drain_in_shift(&self, members: &mut dyn Members) -> Drained {
         let _shift = Shift::begin();
+        let _way = unwind::is_lending().then(|| Way::through(self));
         if unwind::is_inspecting() { self.draw(members) } else { self.drain_past_panics(members) }
     }
 
@@ -365,4 +369,32 @@ impl Drop for Descent {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
     }
+}
+
+/// A set on the way from the root to whoever is being polled while the loop lends, until this is dropped.
+struct Way;
+
+impl Way {
+    fn through(core: &Core) -> Self {
+        WAY.with(|way| way.borrow_mut().push(NonNull::from(core)));
+        Self
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        WAY.with(|way| way.borrow_mut().pop());
+    }
+}
+
+/// Whether a set on the way to who is being polled now has something to do, which it comes to when this poll returns. Known
+/// only while the loop lends.
+pub(crate) fn is_awaited_above() -> bool {
+    WAY.with(|way| {
+        way.borrow().iter().any(|core| {
+            // SAFETY: it is in the list while it is polled, by a poll further up the stack; so its future is not dropped.
+            let core = unsafe { core.as_ref() };
+            core.ready.first().is_some() || core.is_unusual.get()
+        })
+    })
 }

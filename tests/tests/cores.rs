@@ -1,0 +1,256 @@
+//! Groups with workers: the laws of a group, with two and with eight of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use xiio::{bracket, race, run, sleep, task_group, try_task_group, yield_now};
+
+#[test]
+fn tasks_on_workers_borrow_and_have_ended_with_the_block() {
+    for workers in [0, 1, 2, 8] {
+        let texts: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let n_bytes = AtomicUsize::new(0);
+        let mut lengths = vec![0; texts.len()];
+        run(async {
+            task_group!(workers = workers, |tg| {
+                for (text, length) in texts.iter().zip(&mut lengths) {
+                    tg.workers().spawn(async || {
+                        let alone = Rc::new(Cell::new(0));
+                        for _ in 0..3 {
+                            yield_now().await;
+                            alone.set(alone.get() + 1);
+                        }
+                        n_bytes.fetch_add(text.len(), SeqCst);
+                        *length = text.len() + alone.get();
+                    });
+                }
+            });
+            assert_eq!(n_bytes.load(SeqCst), 190, "{workers}");
+        });
+        assert!(lengths.iter().zip(&texts).all(|(length, text)| *length == text.len() + 3));
+    }
+}
+
+#[test]
+fn values_come_back_and_may_borrow() {
+    let texts = ["one".to_string(), "three".to_string()];
+    let longest = run(async {
+        task_group!(workers = 2, |tg| {
+            let tasks = texts.each_ref().map(|text| tg.workers().spawn(async move || text.as_str()));
+            let mut longest = "";
+            for task in tasks {
+                let text = task.await;
+                if text.len() > longest.len() {
+                    longest = text;
+                }
+            }
+            longest
+        })
+    });
+    assert_eq!(longest, "three");
+}
+
+#[test]
+fn several_threads_are_at_it() {
+    let threads = Mutex::new(HashSet::new());
+    run(async {
+        task_group!(workers = 2, |tg| {
+            let barrier = std::sync::Barrier::new(2);
+            let barrier = &*Box::leak(Box::new(barrier));
+            for _ in 0..2 {
+                tg.workers().spawn(async || {
+                    barrier.wait();
+                    threads.lock().unwrap().insert(thread::current().id());
+                });
+            }
+        });
+    });
+    assert_eq!(threads.into_inner().unwrap().len(), 2);
+}
+
+#[test]
+fn a_panic_on_a_worker_is_the_groups_with_its_payload() {
+    for workers in [0, 2, 8] {
+        let (n_begun, n_released) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    for _ in 0..8 {
+                        tg.workers().spawn(async || {
+                            n_begun.fetch_add(1, SeqCst);
+                            bracket(
+                                (),
+                                async |()| sleep(Duration::from_secs(60)).await,
+                                async |()| {
+                                    yield_now().await;
+                                    n_released.fetch_add(1, SeqCst);
+                                },
+                            )
+                            .await;
+                        });
+                    }
+                    tg.workers().spawn(async || {
+                        while n_begun.load(SeqCst) < 8 {
+                            yield_now().await;
+                        }
+                        std::panic::panic_any(7_u8);
+                    });
+                });
+            });
+        }));
+        assert_eq!(panic.unwrap_err().downcast_ref(), Some(&7_u8));
+        assert_eq!(n_released.load(SeqCst), 8);
+    }
+}
+
+#[test]
+fn an_error_on_a_worker_is_the_groups() {
+    for workers in [0, 2, 8] {
+        let failed: Result<(), String> = run(async {
+            try_task_group!(workers = workers, |tg| {
+                tg.workers().spawn(async || {
+                    sleep(Duration::from_secs(60)).await;
+                    Ok(())
+                });
+                tg.spawn(async {
+                    sleep(Duration::from_secs(60)).await;
+                    Ok(())
+                });
+                tg.workers().spawn(async || Err::<(), _>("failed".to_string()));
+            })
+        });
+        assert_eq!(failed, Err("failed".to_string()));
+    }
+}
+
+#[test]
+fn who_cancels_waits_for_the_cleanup_on_workers() {
+    for workers in [0, 2, 8] {
+        let (has_begun, is_released) = (AtomicBool::new(false), AtomicBool::new(false));
+        let cleanup = async |()| {
+            sleep(Duration::from_millis(10)).await;
+            is_released.store(true, SeqCst);
+        };
+        run(async {
+            let group = async {
+                task_group!(workers = workers, |tg| {
+                    tg.workers().spawn(async || {
+                        has_begun.store(true, SeqCst);
+                        bracket((), async |()| std::future::pending::<()>().await, cleanup).await;
+                    });
+                });
+            };
+            race!(group, async {
+                while !has_begun.load(SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            assert!(is_released.load(SeqCst), "{workers}");
+        });
+    }
+}
+
+#[test]
+fn siblings_are_spawned_from_a_worker() {
+    for workers in [0, 1, 2, 8] {
+        let n_run = AtomicUsize::new(0);
+        run(async {
+            task_group!(workers = workers, |tg| {
+                let workers = tg.workers();
+                let n_run = &n_run;
+                workers.spawn(async move || {
+                    for _ in 0..10 {
+                        workers.spawn(async move || n_run.fetch_add(1, SeqCst));
+                    }
+                    workers.spawn(async move || n_run.fetch_add(1, SeqCst)).await;
+                });
+            });
+        });
+        assert_eq!(n_run.load(SeqCst), 11);
+    }
+}
+
+#[test]
+fn a_group_in_a_task_of_a_worker_is_a_tree_of_it() {
+    let texts = vec!["a".to_string(), "bc".to_string()];
+    let total = AtomicUsize::new(0);
+    run(async {
+        task_group!(workers = 2, |tg| {
+            for _ in 0..4 {
+                tg.workers().spawn(async || {
+                    let sum = RefCell::new(0);
+                    task_group!(|tg| {
+                        for text in &texts {
+                            let sum = &sum;
+                            tg.spawn(async move { *sum.borrow_mut() += text.len() });
+                        }
+                    });
+                    total.fetch_add(sum.into_inner(), SeqCst);
+                });
+            }
+        });
+    });
+    assert_eq!(total.into_inner(), 12);
+}
+
+#[test]
+fn a_group_with_workers_in_a_task_of_a_worker_has_its_own() {
+    let total = AtomicUsize::new(0);
+    run(async {
+        task_group!(workers = 2, |tg| {
+            for _ in 0..4 {
+                tg.workers().spawn(async || {
+                    let inner = AtomicUsize::new(0);
+                    task_group!(workers = 2, |tg| {
+                        for _ in 0..4 {
+                            tg.workers().spawn(async || {
+                                sleep(Duration::from_millis(1)).await;
+                                inner.fetch_add(1, SeqCst)
+                            });
+                        }
+                    });
+                    total.fetch_add(inner.into_inner(), SeqCst);
+                });
+            }
+        });
+    });
+    assert_eq!(total.into_inner(), 16);
+}
+
+#[test]
+fn who_awaits_a_task_that_fails_is_cancelled_and_does_not_panic() {
+    for workers in [0, 2, 8] {
+        for _ in 0..20 {
+            let failed: Result<i32, &str> = run(async {
+                try_task_group!(workers = workers, error = &str, |tg| {
+                    let (good, bad) =
+                        (tg.workers().spawn(async || Ok(1)), tg.workers().spawn(async || Err::<i32, _>("failed")));
+                    let awaiting = tg.spawn(async move { Ok(good.await + bad.await) });
+                    let other = tg.workers().spawn(async || Err::<i32, _>("failed"));
+                    awaiting.await + other.await
+                })
+            });
+            assert_eq!(failed, Err("failed"));
+        }
+    }
+}
+
+#[test]
+fn handle_of_a_task_that_failed_knows_it_afterwards() {
+    for workers in [0, 2] {
+        let mut kept = None;
+        let failed: Result<(), &str> = run(async {
+            try_task_group!(workers = workers, error = &str, |tg| {
+                kept = Some(tg.workers().spawn(async || Err::<i32, _>("failed")));
+            })
+        });
+        assert!(failed.is_err());
+        let mut kept = kept.unwrap();
+        assert!(kept.is_finished() && kept.take().is_none());
+    }
+}

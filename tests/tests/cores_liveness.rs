@@ -1,0 +1,325 @@
+//! Nobody waits for ever: what went wrong, or may, between a home and its workers. Each ends in time or hangs.
+
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::mem::forget;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Barrier, mpsc};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use xiio::{join, race, run, sleep, task_group, timeout, yield_now};
+
+/// Fails with a text instead of hanging the test.
+fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(body()));
+    receiver.recv_timeout(Duration::from_secs(60)).expect("it has neither ended nor panicked in time")
+}
+
+/// Tasks on workers that come to their end only if they are polled again and again.
+async fn work(n_tasks: usize, n_polls: usize) {
+    let n_polled = AtomicUsize::new(0);
+    task_group!(workers = 2, |tg| {
+        for _ in 0..n_tasks {
+            tg.workers().spawn(async || {
+                for round in 0..n_polls {
+                    n_polled.fetch_add(1, SeqCst);
+                    match round % 4 {
+                        0 => sleep(Duration::from_micros(100)).await,
+                        _ => yield_now().await,
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(n_polled.into_inner(), n_tasks * n_polls);
+}
+
+async fn poll_a_few_times(future: &mut Pin<Box<dyn Future<Output = ()> + '_>>) {
+    for _ in 0..3 {
+        poll_fn(|cx| {
+            let _ = future.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn worker_that_blocks_in_a_poll_does_not_keep_the_other_out() {
+    in_time(|| {
+        let (has_begun, barrier) = (AtomicBool::new(false), Barrier::new(2));
+        run(async {
+            task_group!(workers = 2, |tg| {
+                tg.workers().spawn(async || {
+                    has_begun.store(true, SeqCst);
+                    barrier.wait();
+                });
+                // The other one is started, and asks, while the first is in its poll.
+                while !has_begun.load(SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                tg.workers().spawn(async || barrier.wait().is_leader());
+            });
+        });
+    });
+}
+
+#[test]
+fn worker_that_blocks_for_another_ends_while_home_has_to_go_out_again_and_again() {
+    in_time(|| {
+        let is_over = Cell::new(false);
+        let group = async {
+            for _ in 0..10 {
+                let barrier = Barrier::new(2);
+                task_group!(workers = 2, |tg| {
+                    tg.workers().spawn(async || barrier.wait().is_leader());
+                    sleep(Duration::from_millis(1)).await;
+                    tg.workers().spawn(async || barrier.wait().is_leader());
+                });
+            }
+            is_over.set(true);
+        };
+        let outside = async {
+            while !is_over.get() {
+                sleep(Duration::from_micros(200)).await;
+            }
+        };
+        run(async { futures::join!(group, outside) });
+    });
+}
+
+#[test]
+fn worker_that_blocks_for_home_code_of_its_group_is_served() {
+    in_time(|| {
+        let (sender, receiver) = mpsc::channel();
+        run(async {
+            task_group!(workers = 1, |tg| {
+                let receiver = receiver;
+                let task = tg.workers().spawn(async move || receiver.recv().unwrap());
+                sleep(Duration::from_millis(2)).await;
+                sender.send(7).unwrap();
+                assert_eq!(task.await, 7);
+            });
+        });
+    });
+}
+
+#[test]
+fn lender_that_was_leaked_keeps_no_other_from_lending() {
+    in_time(|| {
+        run(async {
+            for _ in 0..5 {
+                let mut group: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work(4, 1_000_000));
+                poll_a_few_times(&mut group).await;
+                forget(group);
+                work(4, 50).await;
+            }
+        });
+    });
+}
+
+#[test]
+fn lender_beside_one_that_is_leaked_goes_on() {
+    in_time(|| {
+        run(async {
+            join!(work(4, 200), async {
+                for _ in 0..5 {
+                    let mut group: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work(4, 1_000_000));
+                    poll_a_few_times(&mut group).await;
+                    forget(group);
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn worker_that_was_recalled_while_it_lends_asks_again() {
+    in_time(|| {
+        run(async {
+            let is_over = Cell::new(false);
+            let group = async {
+                task_group!(workers = 2, |tg| {
+                    for _ in 0..4 {
+                        tg.workers().spawn(async || work(3, 100).await);
+                    }
+                });
+                is_over.set(true);
+            };
+            // Home code outside of the group, for which the permits are recalled.
+            let outside = async {
+                while !is_over.get() {
+                    sleep(Duration::from_micros(300)).await;
+                }
+            };
+            futures::join!(group, outside);
+        });
+    });
+}
+
+#[test]
+fn group_that_is_cancelled_before_its_workers_have_begun_ends() {
+    in_time(|| {
+        for n_yields in 0..6 {
+            run(async {
+                task_group!(|tg| {
+                    let task = tg.spawn(async {
+                        task_group!(workers = 2, |tg| {
+                            for _ in 0..4 {
+                                tg.workers().spawn(async || pending::<()>().await);
+                            }
+                        });
+                    });
+                    for _ in 0..n_yields {
+                        yield_now().await;
+                    }
+                    assert!(task.cancel().await.is_none());
+                });
+            });
+        }
+    });
+}
+
+#[test]
+fn group_that_is_dropped_while_it_is_told_other_things_ends() {
+    in_time(|| {
+        run(async {
+            for round in 0..100 {
+                let mut group: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+                    task_group!(workers = 2, |tg| {
+                        loop {
+                            for _ in 0..4 {
+                                tg.workers().spawn(async || pending::<()>().await);
+                            }
+                            if round % 2 == 0 {
+                                tg.cancel();
+                            }
+                            yield_now().await;
+                        }
+                    });
+                });
+                poll_fn(|cx| {
+                    let _ = group.as_mut().poll(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                yield_now().await;
+                drop(group);
+            }
+        });
+    });
+}
+
+#[test]
+fn home_that_waits_in_a_loop_leaves_the_workers_their_time() {
+    in_time(|| {
+        run(async {
+            let has_ended = AtomicBool::new(false);
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async || {
+                    for _ in 0..100 {
+                        yield_now().await;
+                    }
+                    has_ended.store(true, SeqCst);
+                });
+                while !has_ended.load(SeqCst) {
+                    yield_now().await;
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn worker_s_timer_fires_while_home_has_nothing_to_do() {
+    in_time(|| {
+        run(async {
+            task_group!(workers = 2, |tg| {
+                for _ in 0..10 {
+                    tg.workers().spawn(async || sleep(Duration::from_millis(5)).await).await;
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn limit_of_time_ends_a_group_whose_workers_never_rest() {
+    in_time(|| {
+        run(async {
+            let late = timeout(Duration::from_millis(20), async {
+                task_group!(workers = 2, |tg| {
+                    for _ in 0..4 {
+                        tg.workers().spawn(async || {
+                            loop {
+                                yield_now().await;
+                            }
+                        });
+                    }
+                });
+            })
+            .await;
+            assert!(late.is_err());
+        });
+    });
+}
+
+#[test]
+fn race_is_won_beside_busy_workers() {
+    in_time(|| {
+        run(async {
+            for _ in 0..20 {
+                race!(work(4, 1_000_000), sleep(Duration::from_millis(2)));
+            }
+        });
+    });
+}
+
+#[test]
+fn cleanup_that_awaits_a_task_on_a_worker_ends() {
+    in_time(|| {
+        let n_saved = AtomicUsize::new(0);
+        run(async {
+            let group = async {
+                task_group!(workers = 2, |tg| {
+                    let (workers, n_saved) = (tg.workers(), &n_saved);
+                    for _ in 0..3 {
+                        workers.spawn(async move || {
+                            xiio::bracket(
+                                (),
+                                async |()| pending::<()>().await,
+                                async move |()| {
+                                    workers.spawn(async move || n_saved.fetch_add(1, SeqCst)).await;
+                                },
+                            )
+                            .await;
+                        });
+                    }
+                });
+            };
+            let _ = timeout(Duration::from_millis(20), group).await;
+        });
+        assert!(n_saved.into_inner() <= 3);
+    });
+}
+
+#[test]
+fn thousand_groups_after_one_that_was_leaked() {
+    in_time(|| {
+        run(async {
+            let mut group: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work(2, 1_000_000));
+            poll_a_few_times(&mut group).await;
+            forget(group);
+            for _ in 0..1000 {
+                task_group!(workers = 1, |tg| {
+                    tg.workers().spawn(async || ());
+                });
+            }
+        });
+    });
+}

@@ -1,0 +1,11 @@
+use xiio::task_group;
+
+#[xiio::main]
+async fn main() {
+    let handle;
+    {
+        let text = String::from("gone before the handle");
+        handle = task_group!(workers = 1, |tg| tg.workers().spawn(async || text.as_str()));
+    }
+    assert_eq!(handle.await, "gone before the handle");
+}

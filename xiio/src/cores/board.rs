@@ -1,0 +1,246 @@
+//! What the two sides have to tell each other, under one lock: jobs, orders to the workers, and how far they are.
+//!
+//! Pure data; who has to be woken comes back as a value, and is woken when the lock is open again.
+
+use std::collections::VecDeque;
+
+/// Jobs that one worker takes at once. Enough that the lock does not show, few enough that another one has its share.
+const BATCH: usize = 16;
+
+/// The board of a group with workers.
+///
+/// # Invariants
+/// - While jobs are queued, the limit allows another one and a worker is there, one is called: it will look at the board, and
+///   calls the next if it leaves some.
+/// - `n_open` counts the jobs that are queued, doomed, or with a worker.
+pub(super) struct Board<J> {
+    /// Jobs that have not begun, for any worker.
+    queue: VecDeque<J>,
+    /// Jobs that were cancelled before they began, to be dropped at home.
+    doomed: Vec<J>,
+    desks: Box<[Desk<J>]>,
+    n_started: usize,
+    /// How many jobs the workers may have at once.
+    limit: usize,
+    /// The worker who is to look at the board.
+    called: Option<usize>,
+    n_open: usize,
+    is_closed: bool,
+    is_aborted: bool,
+    /// Home waits until nothing is open.
+    is_end_awaited: bool,
+}
+
+/// What there is of one worker.
+struct Desk<J> {
+    /// Jobs that have not begun, for this worker alone.
+    own: VecDeque<J>,
+    /// Jobs that it has taken and that have not ended.
+    n_live: usize,
+    /// It had nothing ready when it looked last, or has not looked yet.
+    is_idle: bool,
+    /// What it has is to be cancelled.
+    is_cancelled: bool,
+    has_left: bool,
+}
+
+/// What a worker is told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// Cancel what you have, before you begin what you got now.
+    pub(super) is_cancelled: bool,
+    /// There is nothing left to do, and nothing will come.
+    pub(super) is_closed: bool,
+    /// Drop what you have.
+    pub(super) is_aborted: bool,
+    /// Who is to be woken to look as well.
+    pub(super) next: Option<usize>,
+}
+
+/// What comes of it when a worker tells how far it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// The worker has nothing to do, and there are jobs: it looks again.
+    pub(super) looks_again: bool,
+    /// Home waits for the end, and this was the last job.
+    pub(super) is_end: bool,
+    /// Who is to be woken, as there is room for another job.
+    pub(super) next: Option<usize>,
+}
+
+/// Who is to be woken for a job that has been added.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Added {
+    pub(super) worker: Option<usize>,
+    /// There are workers who have not been started.
+    pub(super) needs_more: bool,
+}
+
+impl<J> Board<J> {
+    pub(super) fn new(n_workers: usize, limit: usize) -> Self {
+        let desk = |_| Desk { own: VecDeque::new(), n_live: 0, is_idle: true, is_cancelled: false, has_left: false };
+        Self {
+            queue: VecDeque::new(),
+            doomed: Vec::new(),
+            desks: (0..n_workers).map(desk).collect(),
+            n_started: 0,
+            limit,
+            called: None,
+            n_open: 0,
+            is_closed: false,
+            is_aborted: false,
+            is_end_awaited: false,
+        }
+    }
+
+    /// Adds a job for any worker; gives it back when the board is closed.
+    pub(super) fn add(&mut self, job: J) -> Result<Added, J> {
+        if self.is_closed {
+            return Err(job);
+        }
+        self.n_open += 1;
+        self.queue.push_back(job);
+        let worker = self.call_if_needed();
+        Ok(Added { worker, needs_more: self.n_started < self.desks.len() })
+    }
+
+    /// Adds a job for one worker.
+    pub(super) fn add_for(&mut self, worker: usize, job: J) -> Result<Added, J> {
+        if self.is_closed || self.desks[worker].has_left {
+            return Err(job);
+        }
+        self.n_open += 1;
+        self.desks[worker].own.push_back(job);
+        Ok(Added { worker: Some(worker), needs_more: worker >= self.n_started })
+    }
+
+    /// How many workers there must be for what is there now; they are taken for started from now on.
+    pub(super) fn start_workers(&mut self) -> std::ops::Range<usize> {
+        let for_own = self.desks.iter().rposition(|desk| !desk.own.is_empty()).map_or(0, |last| last + 1);
+        let n_idle = self.desks[..self.n_started].iter().filter(|desk| desk.is_idle).count();
+        let n_more = self.queue.len().saturating_sub(n_idle);
+        let n_wanted = (self.n_started + n_more).min(self.desks.len()).max(for_own);
+        let from = std::mem::replace(&mut self.n_started, n_wanted);
+        from..self.n_started
+    }
+
+    /// Calls a worker if there is something to take and none is called.
+    fn call_if_needed(&mut self) -> Option<usize> {
+        let is_needed = self.called.is_none() && !self.queue.is_empty() && self.n_live() < self.limit;
+        if is_needed { self.call() } else { None }
+    }
+
+    /// Chooses the worker who is to look at the board: one that has nothing to do, or the one with the fewest jobs.
+    fn call(&mut self) -> Option<usize> {
+        let started = self.desks[..self.n_started].iter().enumerate().filter(|(_, desk)| !desk.has_left);
+        self.called = started.min_by_key(|(_, desk)| (!desk.is_idle, desk.n_live)).map(|(worker, _)| worker);
+        self.called
+    }
+
+    /// What `worker` has to do; its jobs are put into `jobs`.
+    pub(super) fn take(&mut self, worker: usize, jobs: &mut Vec<J>) -> Orders {
+        let n_live = self.n_live();
+        let n_all = n_live + self.queue.len();
+        let share = n_all.div_ceil(self.desks.len());
+        let desk = &mut self.desks[worker];
+        let was_idle = std::mem::replace(&mut desk.is_idle, false);
+        let n_fair = share.saturating_sub(desk.n_live).max(usize::from(was_idle));
+        let n_queued = n_fair.min(BATCH).min(self.queue.len()).min(self.limit.saturating_sub(n_live));
+        desk.n_live += n_queued + desk.own.len();
+        jobs.extend(desk.own.drain(..));
+        jobs.extend(self.queue.drain(..n_queued));
+        let is_cancelled = std::mem::replace(&mut desk.is_cancelled, false);
+        if self.called == Some(worker) {
+            self.called = None;
+        }
+        let next = self.call_if_needed();
+        Orders { is_cancelled, is_closed: self.is_closed, is_aborted: self.is_aborted, next }
+    }
+
+    /// `n_ended` of the jobs of `worker` have ended, and are gone with all that they borrowed.
+    pub(super) fn settle(&mut self, worker: usize, n_ended: usize, is_idle: bool) -> Settled {
+        let desk = &mut self.desks[worker];
+        desk.n_live -= n_ended;
+        desk.is_idle = is_idle;
+        self.n_open -= n_ended;
+        let is_end = n_ended > 0 && self.n_open == 0 && std::mem::replace(&mut self.is_end_awaited, false);
+        let looks_again = is_idle && !self.queue.is_empty() && self.n_live() < self.limit;
+        Settled { looks_again, is_end, next: self.call_if_needed() }
+    }
+
+    /// Cancels what is there now. All workers are to be woken.
+    pub(super) fn cancel(&mut self) {
+        self.called = None;
+        self.doomed.extend(self.queue.drain(..));
+        for desk in &mut self.desks {
+            self.doomed.extend(desk.own.drain(..));
+            desk.is_cancelled = desk.n_live > 0;
+        }
+    }
+
+    /// Jobs that were cancelled before they began, to be dropped outside of the lock.
+    pub(super) fn take_doomed(&mut self) -> Vec<J> {
+        self.n_open -= self.doomed.len();
+        std::mem::take(&mut self.doomed)
+    }
+
+    /// Whether nothing is open; if something is, home is woken at the end.
+    pub(super) fn awaits_end(&mut self) -> bool {
+        self.is_end_awaited = self.n_open > 0;
+        self.is_end_awaited
+    }
+
+    /// Jobs that have not ended.
+    pub(super) fn n_open(&self) -> usize {
+        self.n_open
+    }
+
+    /// How many tasks each worker has that was started.
+    pub(super) fn n_live_each(&self) -> impl Iterator<Item = usize> {
+        self.desks[..self.n_started].iter().map(|desk| desk.n_live)
+    }
+
+    fn n_live(&self) -> usize {
+        self.desks.iter().map(|desk| desk.n_live).sum()
+    }
+
+    /// Takes no more jobs. What is queued is home's to drop.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        self.cancel();
+    }
+
+    /// Has the workers drop what they have.
+    pub(super) fn abort(&mut self) {
+        self.close();
+        self.is_aborted = true;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// `worker` will not look again. What it has not ended is lost; without any worker left, the board is closed.
+    pub(super) fn leave(&mut self, worker: usize) -> Settled {
+        let desk = &mut self.desks[worker];
+        desk.has_left = true;
+        self.doomed.extend(desk.own.drain(..));
+        let n_lost = desk.n_live;
+        if self.called == Some(worker) {
+            self.called = None;
+        }
+        if self.desks.iter().all(|desk| desk.has_left) {
+            self.close();
+        }
+        self.settle(worker, n_lost, false)
+    }
+
+    /// Whether every worker that was started has left.
+    pub(super) fn have_all_left(&self) -> bool {
+        self.desks[..self.n_started].iter().all(|desk| desk.has_left)
+    }
+
+    pub(super) fn n_started(&self) -> usize {
+        self.n_started
+    }
+}

@@ -1,0 +1,107 @@
+//! A job whose borrows the types do not show any more.
+
+use std::cell::Cell;
+use std::mem::{ManuallyDrop, transmute};
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Crew;
+use super::permit::Permit;
+use crate::task::TaskSet;
+
+/// What becomes a task, on the thread that it is begun on.
+pub(crate) trait Job: Send {
+    /// Puts the task into `set`. Runs no code of the user but the drop of a future that the set refuses.
+    fn start<'set>(self: Box<Self>, set: &TaskSet<'set>, notes: &Rc<Notes>)
+    where
+        Self: 'set;
+}
+
+/// What the tasks of one thread leave for who polls them.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// The worker, if this is one.
+    worker: Option<(Arc<Crew>, Arc<Permit>)>,
+    /// Tasks that have ended. The futures are gone when the poll of the set is over.
+    pub(crate) n_ended: Cell<usize>,
+    /// A task has left an error with those of its group, and not with its set.
+    pub(crate) has_failed: Cell<bool>,
+}
+
+impl Notes {
+    pub(super) fn of_worker(crew: Arc<Crew>, permit: Arc<Permit>) -> Self {
+        Self { worker: Some((crew, permit)), ..Self::default() }
+    }
+
+    /// The team whose home has to hear of a failure; none at home.
+    pub(crate) fn crew(&self) -> Option<&Arc<Crew>> {
+        self.worker.as_ref().map(|(crew, _)| crew)
+    }
+
+    /// A task is polled that was spawned there.
+    #[inline]
+    pub(crate) fn note_place(&self, location: &'static Location<'static>) {
+        if let Some((_, permit)) = &self.worker {
+            permit.note_place(location);
+        }
+    }
+}
+
+/// A job on its way, which may borrow. Left to itself it is leaked, not dropped.
+pub(crate) struct Errand {
+    job: ManuallyDrop<Box<dyn Job>>,
+}
+
+impl Errand {
+    pub(crate) fn new<'env>(job: Box<dyn Job + 'env>) -> Self {
+        // SAFETY: the two types differ in a lifetime only. What borrows for it is reached by `start` and `discard` alone,
+        // whose contract is that it has not ended.
+        let job = unsafe { transmute::<Box<dyn Job + 'env>, Box<dyn Job>>(job) };
+        Self { job: ManuallyDrop::new(job) }
+    }
+
+    /// Makes a task of it.
+    ///
+    /// # Safety
+    /// - Whatever the job borrows is alive: this thread is inside the poll or the end of the job's group, or is a worker
+    ///   that has its permit.
+    /// - The set is polled and dropped under the same condition only.
+    pub(crate) unsafe fn start(self, set: &TaskSet<'_>, notes: &Rc<Notes>) {
+        ManuallyDrop::into_inner(self.job).start(set, notes);
+    }
+
+    /// Drops it.
+    ///
+    /// # Safety
+    /// Whatever the job borrows is alive, as for [`Errand::start`].
+    pub(crate) unsafe fn discard(self) {
+        drop(ManuallyDrop::into_inner(self.job));
+    }
+}
+
+/// What a handle of a task shares with it.
+pub(crate) trait Ends: Send + Sync {
+    /// The task has ended without an output.
+    fn end(&self);
+}
+
+/// Tells the handle of a task that has failed, when home has heard of the failure: who awaits it may have to be cancelled
+/// first.
+pub(crate) struct Notice {
+    slot: Arc<dyn Ends>,
+}
+
+impl Notice {
+    /// # Safety
+    /// There is no output in `slot`, and never will be.
+    pub(crate) unsafe fn new<'env>(slot: Arc<dyn Ends + 'env>) -> Self {
+        // SAFETY: the two types differ in a lifetime only. The caller says that there is nothing which borrows for it.
+        let slot = unsafe { transmute::<Arc<dyn Ends + 'env>, Arc<dyn Ends>>(slot) };
+        Self { slot }
+    }
+
+    pub(crate) fn end(self) {
+        self.slot.end();
+    }
+}

@@ -1,0 +1,176 @@
+//! Models of what home and the workers do to each other. The tasks are left out: what each borrows is a cell of which every
+//! use is checked. Home uses all of them between its polls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+use super::permit::Permit;
+use super::team::Team;
+use crate::sync::{current, park};
+use crate::task::Home;
+
+/// What the tasks of a group borrow, and the group's team. A job is the place of what it borrows.
+struct Group {
+    team: Team<usize>,
+    borrowed: Vec<UnsafeCell<()>>,
+}
+
+// SAFETY: that no two threads are at `borrowed` at once is what the model checks.
+unsafe impl Sync for Group {}
+// SAFETY: as above.
+unsafe impl Send for Group {}
+
+/// The loop of a thread, but for the kernel.
+struct Loop {
+    home: &'static Home,
+    notifier: usize,
+}
+
+impl Loop {
+    fn new() -> Self {
+        let home = Home::current();
+        Self { home, notifier: home.open(current().waker()) }
+    }
+
+    fn sleep(&self) {
+        if self.home.fall_asleep() {
+            park(Duration::MAX);
+            self.home.wake_up();
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.home.close(self.notifier);
+    }
+}
+
+impl Group {
+    fn new(n_workers: usize, n_jobs: usize) -> Arc<Self> {
+        let borrowed = (0..n_jobs).map(|_| UnsafeCell::new(())).collect();
+        let group = Arc::new(Self { team: Team::new(n_workers, usize::MAX), borrowed });
+        (0..n_jobs).for_each(|job| assert!(group.team.add(None, job).is_ok()));
+        group
+    }
+
+    fn start(self: &Arc<Self>) -> Vec<thread::JoinHandle<()>> {
+        let start = |worker| {
+            let group = Arc::clone(self);
+            thread::spawn(move || group.work(worker))
+        };
+        self.team.start_workers().map(start).collect()
+    }
+
+    /// What home does when it is out of the group's poll.
+    fn use_all(&self) {
+        self.borrowed.iter().for_each(|cell| cell.with_mut(|_| ()));
+    }
+
+    /// Home: polls its group until nothing is open, and uses what was borrowed between the polls.
+    fn poll_until_end(&self, turns: &Loop) {
+        let mut is_over = false;
+        while !is_over {
+            let inside = self.team.bridge().enter(&turns.home.waker());
+            // SAFETY: a model has no tasks.
+            let window = unsafe { self.team.open() };
+            inside.take_woken();
+            is_over = !self.team.awaits_end();
+            while !is_over && !inside.is_woken() && !turns.home.is_root_woken() {
+                turns.sleep();
+                window.grant();
+            }
+            drop(window);
+            drop(inside);
+            turns.home.take_root_woken();
+            self.use_all();
+        }
+    }
+
+    /// A worker, until it is told that the team has ended.
+    fn work(&self, worker: usize) {
+        let turns = Loop::new();
+        let permit = Arc::clone(self.team.permit(worker));
+        permit.attach();
+        turns.home.wake_root();
+        let mut jobs = Vec::new();
+        loop {
+            if turns.home.take_root_woken()
+                && let Some(_pass) = permit.enter()
+            {
+                let orders = self.team.take(worker, &mut jobs);
+                if orders.is_closed {
+                    break;
+                }
+                let n_ended = jobs.len();
+                for job in jobs.drain(..) {
+                    self.borrowed[job].with_mut(|_| ());
+                }
+                if self.team.settle(worker, n_ended, true) {
+                    turns.home.wake_root();
+                }
+            }
+            turns.sleep();
+        }
+        self.team.leave(worker);
+    }
+}
+
+/// A group that runs to its end.
+fn run(n_workers: usize, n_jobs: usize) {
+    loom::model(move || {
+        let turns = Loop::new();
+        let group = Group::new(n_workers, n_jobs);
+        let threads = group.start();
+        group.poll_until_end(&turns);
+        group.team.close();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn home_and_a_worker_are_never_at_it_at_once_and_the_job_is_done() {
+    run(1, 1);
+}
+
+#[test]
+fn job_that_one_worker_leaves_is_taken_by_the_other() {
+    run(2, 2);
+}
+
+#[test]
+fn group_that_is_dropped_has_its_workers_out() {
+    loom::model(|| {
+        let group = Group::new(1, 1);
+        let threads = group.start();
+        // SAFETY: a model has no tasks.
+        unsafe { group.team.abort() };
+        group.use_all();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn worker_that_sleeps_inside_comes_out_when_its_permit_is_recalled() {
+    loom::model(|| {
+        let permit = Arc::new(Permit::new());
+        permit.grant();
+        let of_worker = Arc::clone(&permit);
+        let worker = thread::spawn(move || {
+            let turns = Loop::new();
+            of_worker.attach();
+            if let Some(_pass) = of_worker.enter() {
+                of_worker.begin_lingering();
+                while !of_worker.is_recalled() {
+                    turns.sleep();
+                }
+            }
+        });
+        permit.recall();
+        assert!(permit.wait_until_left());
+        worker.join().unwrap();
+    });
+}

@@ -1,0 +1,200 @@
+//! When a worker may touch what its tasks borrow.
+
+use std::panic::Location;
+use std::ptr;
+use std::time::Duration;
+
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, Thread, current, park};
+use crate::task::Home;
+
+/// The lender is inside the group's poll, and lends: the worker may enter.
+const OPEN: u32 = 1;
+/// The worker is in its poll.
+const INSIDE: u32 = 1 << 1;
+/// The worker was refused, and has nudged the lender.
+const WANTS: u32 = 1 << 2;
+/// The lender waits until the worker has left.
+const AWAITED: u32 = 1 << 3;
+/// The worker sleeps inside, for it lends to workers of its own: who recalls the permit has to nudge it.
+const LINGERS: u32 = 1 << 4;
+
+/// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.
+const N_LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 2000 };
+
+/// A worker that does not come out for so long may wait for another one, which is let in again. A model has no clock.
+pub(super) const SOON: Duration = if cfg!(all(test, loom)) { Duration::MAX } else { Duration::from_millis(2) };
+
+/// The permit of one worker. The two sides never touch what tasks borrow at the same time.
+///
+/// Every change is a read-modify-write operation on the one word, so of two that meet one sees the other, and nothing hangs
+/// on the order of two words.
+pub(crate) struct Permit {
+    state: AtomicU32,
+    /// The thread that lends: where it is nudged,
+    lender: &'static Home,
+    /// and where it parks.
+    lender_thread: Thread,
+    /// The thread that enters, once it runs: a `&'static Home`.
+    holder: AtomicPtr<Home>,
+    /// Where the task was spawned that was polled last; for a report.
+    place: AtomicPtr<Location<'static>>,
+}
+
+impl Permit {
+    /// A permit that this thread lends. It is not open.
+    pub(crate) fn new() -> Self {
+        let (state, holder) = (AtomicU32::new(0), AtomicPtr::new(ptr::null_mut()));
+        let place = AtomicPtr::new(ptr::null_mut());
+        Self { state, lender: Home::current(), lender_thread: current(), holder, place }
+    }
+
+    /// This thread is the worker.
+    pub(crate) fn attach(&self) {
+        self.holder.store(ptr::from_ref(Home::current()).cast_mut(), Ordering::Release);
+    }
+
+    /// The worker polls a task that was spawned there.
+    #[inline]
+    pub(crate) fn note_place(&self, location: &'static Location<'static>) {
+        self.place.store(ptr::from_ref(location).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Where the task was spawned that the worker has polled last.
+    pub(crate) fn place(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: null, or made of a `&'static` by `note_place`.
+        unsafe { self.place.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Wakes the lender from its wait for the worker.
+    pub(crate) fn unpark_lender(&self) {
+        self.lender_thread.unpark();
+    }
+
+    fn holder(&self) -> Option<&'static Home> {
+        // SAFETY: null, or made of a `&'static` by `attach`.
+        unsafe { self.holder.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Has the worker polled, if it is there; before that it looks by itself.
+    pub(crate) fn wake_holder(&self) {
+        if let Some(holder) = self.holder() {
+            holder.wake_root();
+        }
+    }
+
+    /// Enters, on the worker's thread. `None` if the permit is not open: then the lender has been nudged, and wakes the
+    /// worker's root when it lends.
+    #[must_use]
+    pub(crate) fn enter(&self) -> Option<Pass<'_>> {
+        if cfg!(xiio_without_permits) {
+            return Some(Pass { permit: self });
+        }
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            if state & OPEN == 0 {
+                let before = self.state.fetch_or(WANTS, Ordering::AcqRel);
+                if before & OPEN == 0 {
+                    if before & WANTS == 0 {
+                        self.lender.nudge();
+                    }
+                    return None;
+                }
+                state = before | WANTS;
+            }
+            // Ordering: `Acquire`, from the lender's `Release`: what home has written before it lent is seen inside.
+            let entered = (state | INSIDE) & !WANTS;
+            match self.state.compare_exchange_weak(state, entered, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Pass { permit: self }),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    fn leave(&self) {
+        // Ordering: `Release`, for the lender's `Acquire`: what the worker has written inside is seen at home.
+        let before = self.state.fetch_and(!(INSIDE | AWAITED | LINGERS), Ordering::Release);
+        if before & AWAITED != 0 {
+            self.lender_thread.unpark();
+        }
+    }
+
+    /// Opens the permit; `true` if the worker had asked for it. On the lender's thread.
+    pub(crate) fn grant(&self) -> bool {
+        // Ordering: `Release`, for the worker that enters; `Acquire`, so that the worker is found that has asked.
+        let before = self.state.fetch_or(OPEN, Ordering::AcqRel);
+        let was_wanted = before & WANTS != 0;
+        if was_wanted {
+            self.state.fetch_and(!WANTS, Ordering::Relaxed);
+            self.wake_holder();
+        }
+        was_wanted
+    }
+
+    /// Closes the permit. The worker may still be inside.
+    pub(crate) fn recall(&self) {
+        let before = self.state.fetch_and(!OPEN, Ordering::AcqRel);
+        if before & LINGERS != 0
+            && let Some(holder) = self.holder()
+        {
+            holder.nudge();
+        }
+    }
+
+    /// Waits until the worker has left, after a recall; `false` if it has not come out soon.
+    pub(crate) fn wait_until_left(&self) -> bool {
+        if cfg!(xiio_without_permits) {
+            return true;
+        }
+        for _ in 0..N_LOOKS {
+            if self.state.load(Ordering::Acquire) & INSIDE == 0 {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        let mut is_late = false;
+        while self.state.fetch_or(AWAITED, Ordering::Acquire) & INSIDE != 0 {
+            if is_late {
+                return false;
+            }
+            is_late = park(SOON);
+        }
+        self.state.fetch_and(!AWAITED, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether the worker has asked for it in vain.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.state.load(Ordering::Acquire) & WANTS != 0
+    }
+
+    /// Whether the worker is in its poll.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & INSIDE != 0
+    }
+
+    /// Whether the worker, which is inside, should leave.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & OPEN == 0
+    }
+
+    /// The worker is about to sleep inside. It looks whether it was recalled afterwards, and is nudged if it is later.
+    pub(crate) fn begin_lingering(&self) {
+        self.state.fetch_or(LINGERS, Ordering::AcqRel);
+    }
+
+    /// The worker does not sleep any more.
+    pub(crate) fn end_lingering(&self) {
+        self.state.fetch_and(!LINGERS, Ordering::Relaxed);
+    }
+}
+
+/// The worker is inside, until this is dropped.
+pub(crate) struct Pass<'a> {
+    permit: &'a Permit,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.permit.leave();
+    }
+}

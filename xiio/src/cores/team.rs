@@ -1,0 +1,336 @@
+//! What home and the workers of one group share.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use super::board::{Added, Board, Orders, Settled};
+use super::bridge::Bridge;
+use super::errand::Notice;
+use super::permit::{Permit, SOON};
+use crate::error::Payload;
+use crate::report::{Origin, Report, ReportKind, report};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, park};
+use crate::sys;
+
+/// A worker that does not come out for so long is reported.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Home and workers of one group. No code of the user runs while anything in here is locked.
+pub(crate) struct Team<J> {
+    board: Mutex<Board<J>>,
+    /// One for each worker; none where everything runs at home.
+    permits: Box<[Arc<Permit>]>,
+    /// What home is to hear of.
+    news: Mutex<News>,
+    bridge: Arc<Bridge>,
+    keeps_all: AtomicBool,
+}
+
+/// What has happened on the workers.
+#[derive(Default)]
+pub(crate) struct News {
+    /// In the order in which they happened.
+    pub(crate) failures: Vec<Failure>,
+    pub(crate) reports: Vec<Report>,
+}
+
+/// A task has failed on a worker.
+pub(crate) struct Failure {
+    /// `None` for an error, which is with the group's errors.
+    pub(crate) panic: Option<Payload>,
+    pub(crate) origin: Option<Origin>,
+    /// Its handle.
+    pub(crate) notice: Option<Notice>,
+}
+
+impl<J> Team<J> {
+    /// A team of this thread. With no workers its jobs are for home.
+    /// `limit` is how many jobs the workers may have at once.
+    pub(crate) fn new(n_workers: usize, limit: usize) -> Self {
+        // At home the set of the group sees to it.
+        let limit = if n_workers == 0 { usize::MAX } else { limit };
+        Self {
+            board: Mutex::new(Board::new(n_workers.max(1), limit)),
+            permits: (0..n_workers).map(|_| Arc::new(Permit::new())).collect(),
+            news: Mutex::default(),
+            bridge: Arc::new(Bridge::new()),
+            keeps_all: AtomicBool::new(false),
+        }
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board<J>> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn bridge(&self) -> &Arc<Bridge> {
+        &self.bridge
+    }
+
+    /// Whether there are no workers, and jobs run at home.
+    pub(crate) fn is_at_home(&self) -> bool {
+        self.permits.is_empty()
+    }
+
+    /// How many do the jobs.
+    pub(crate) fn n_workers(&self) -> usize {
+        self.permits.len().max(1)
+    }
+
+    pub(super) fn permit(&self, worker: usize) -> &Arc<Permit> {
+        &self.permits[worker]
+    }
+
+    /// Every failure is kept, so a worker goes on after one until home has it stop.
+    pub(crate) fn keep_all(&self) {
+        self.keeps_all.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn keeps_all(&self) -> bool {
+        self.keeps_all.load(Ordering::Relaxed)
+    }
+
+    /// Adds a job, for one worker or for any; gives it back when the team has ended.
+    pub(crate) fn add(&self, worker: Option<usize>, job: J) -> Result<(), J> {
+        let mut board = self.board();
+        let added = match worker {
+            Some(worker) => board.add_for(worker, job),
+            None => board.add(job),
+        };
+        drop(board);
+        let Added { worker, needs_more } = added?;
+        self.wake(worker);
+        if needs_more || self.is_at_home() {
+            self.bridge.wake_by_ref();
+        }
+        Ok(())
+    }
+
+    fn wake(&self, worker: Option<usize>) {
+        if let Some(permit) = worker.and_then(|worker| self.permits.get(worker)) {
+            permit.wake_holder();
+        }
+    }
+
+    fn wake_all(&self) {
+        self.permits.iter().for_each(|permit| permit.wake_holder());
+    }
+
+    /// The workers that are to be started for the jobs that there are. The caller does, or has them [leave](Self::leave).
+    pub(crate) fn start_workers(&self) -> std::ops::Range<usize> {
+        self.board().start_workers()
+    }
+
+    /// What `worker` has to do.
+    pub(crate) fn take(&self, worker: usize, jobs: &mut Vec<J>) -> Orders {
+        let orders = self.board().take(worker, jobs);
+        self.wake(orders.next);
+        orders
+    }
+
+    /// `worker` tells how many of its jobs have ended, with all that they borrowed, and whether it has nothing ready; `true`
+    /// if it has to look again.
+    pub(crate) fn settle(&self, worker: usize, n_ended: usize, is_idle: bool) -> bool {
+        let Settled { looks_again, is_end, next } = self.board().settle(worker, n_ended, is_idle);
+        self.wake(next);
+        if is_end {
+            self.bridge.wake_by_ref();
+        }
+        looks_again
+    }
+
+    /// `worker` does not look any more: its thread ends.
+    pub(crate) fn leave(&self, worker: usize) {
+        let settled = self.board().leave(worker);
+        self.wake(settled.next);
+        self.bridge.wake_by_ref();
+        if let Some(permit) = self.permits.get(worker) {
+            permit.unpark_lender();
+        }
+    }
+
+    /// Tells home.
+    pub(crate) fn tell(&self, tell: impl FnOnce(&mut News)) {
+        tell(&mut self.news());
+        self.bridge.wake_by_ref();
+    }
+
+    /// What home has not heard of yet.
+    pub(crate) fn take_news(&self) -> News {
+        std::mem::take(&mut *self.news())
+    }
+
+    /// Cancels the jobs that are there now. Those that have not begun are home's to drop.
+    pub(crate) fn cancel(&self) {
+        self.board().cancel();
+        self.wake_all();
+        self.bridge.wake_by_ref();
+    }
+
+    /// Jobs that were cancelled before they began.
+    pub(crate) fn take_doomed(&self) -> Vec<J> {
+        self.board().take_doomed()
+    }
+
+    /// Whether any job is open. If one is, the bridge is woken when none is left.
+    pub(crate) fn awaits_end(&self) -> bool {
+        self.board().awaits_end()
+    }
+
+    /// Whether any job is open.
+    pub(crate) fn has_open(&self) -> bool {
+        self.board().n_open() > 0
+    }
+
+    fn n_started(&self) -> usize {
+        self.board().n_started()
+    }
+
+    /// How many tasks each worker has that was started.
+    pub(crate) fn n_live_each(&self) -> Vec<usize> {
+        self.board().n_live_each().collect()
+    }
+
+    /// Ends a team of which no job is open: its workers borrow nothing any more, so they leave when they come to it.
+    pub(crate) fn close(&self) {
+        self.board().close();
+        for permit in &self.permits {
+            permit.grant();
+            permit.wake_holder();
+        }
+    }
+
+    /// Opens all permits; `true` if a worker had asked.
+    fn grant(&self) -> bool {
+        let n_started = self.n_started();
+        self.permits[..n_started].iter().fold(false, |was_wanted, permit| permit.grant() | was_wanted)
+    }
+
+    /// Closes all permits and waits until the workers are out; `false` if one does not come soon. Then they are open again: it may
+    /// wait for what another one has to do, or home inside of the group.
+    fn try_recall(&self) -> bool {
+        // For a team that has ended the permits stay open: there is nothing that they protect.
+        if self.has_ended() {
+            return true;
+        }
+        self.permits.iter().for_each(|permit| permit.recall());
+        let are_out = self.permits.iter().all(|permit| permit.wait_until_left());
+        if !are_out {
+            self.grant();
+        }
+        are_out
+    }
+
+    fn has_ended(&self) -> bool {
+        let board = self.board();
+        board.is_closed() && board.n_open() == 0
+    }
+
+    /// Whether a worker asks for its permit.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.permits.iter().any(|permit| permit.is_wanted())
+    }
+
+    /// Whether a worker is in its poll.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.permits.iter().any(|permit| permit.is_inside())
+    }
+
+    /// Lets the workers in, until the result is dropped; that waits until they are out.
+    ///
+    /// # Safety
+    /// - This thread is inside the poll of the team's group, or inside its end. So what the jobs borrow is alive.
+    /// - The result is dropped before it comes out of there.
+    pub(crate) unsafe fn open(&self) -> Window<'_, J> {
+        let window = Window { team: self, late: Late::default() };
+        self.grant();
+        window
+    }
+
+    /// Has every worker drop what it has, and waits for that.
+    ///
+    /// # Safety
+    /// This thread is inside the poll of the team's group, or inside its end.
+    pub(crate) unsafe fn abort(&self) {
+        self.board().abort();
+        // SAFETY: the caller's contract is this one's; it is dropped below.
+        let _window = unsafe { self.open() };
+        self.wake_all();
+        let late = Late::default();
+        while !self.board().have_all_left() {
+            park(SOON);
+            late.report(self);
+        }
+    }
+}
+
+/// The workers may enter.
+pub(crate) struct Window<'a, J> {
+    team: &'a Team<J>,
+    late: Late,
+}
+
+impl<J> Window<'_, J> {
+    /// Lets those in who have been started since; `true` if one had asked.
+    pub(crate) fn grant(&self) -> bool {
+        self.team.grant()
+    }
+
+    /// Has the workers out; `false` if one does not come soon. Then they may all enter again.
+    pub(crate) fn try_close(&self) -> bool {
+        let are_out = self.team.try_recall();
+        if !are_out {
+            self.late.report(self.team);
+        }
+        are_out
+    }
+}
+
+impl<J> Drop for Window<'_, J> {
+    fn drop(&mut self) {
+        while !self.try_close() {
+            park(SOON);
+        }
+    }
+}
+
+/// Since when a worker does not come out.
+#[derive(Default)]
+struct Late {
+    since: Cell<Option<Instant>>,
+    is_reported: Cell<bool>,
+}
+
+impl Late {
+    /// Tells of the workers that are still in their polls, once, after a second.
+    fn report<J>(&self, team: &Team<J>) {
+        let since = self.since.get().unwrap_or_else(sys::now);
+        self.since.set(Some(since));
+        if sys::now().saturating_duration_since(since) >= PATIENCE && !self.is_reported.replace(true) {
+            team.permits.iter().filter(|permit| permit.is_inside()).for_each(|permit| report_long(permit));
+        }
+    }
+}
+
+/// Tells of a worker that does not come out of its poll.
+fn report_long(permit: &Permit) {
+    let task = permit
+        .place()
+        .map_or_else(|| "a worker".into(), |location| format!("a task {}", Origin { location, name: None }));
+    report(
+        ReportKind::HeldUp,
+        format!(
+            "{task} has held up the thread that its group is on for a second; long computations give way with `yield_now`"
+        ),
+    );
+}
+
+/// The waker of a team's group.
+pub(crate) fn waker_of<J>(team: &Team<J>) -> Waker {
+    Arc::clone(team.bridge()).into()
+}

@@ -1,0 +1,154 @@
+//! The root of a worker: a set of tasks that is touched under the permit only.
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::Crew;
+use super::errand::{Errand, Notes};
+use super::permit::Permit;
+use super::team::Failure;
+use crate::drawing::{Kind, Node};
+use crate::error::Payload;
+use crate::report::{Origin, report_panic};
+use crate::sync::thread_local;
+use crate::task::{Ended, Home, Members, Reaction, TaskSet, budget};
+use crate::unwind;
+
+thread_local! {
+    /// The permit of the worker that runs on this thread.
+    static CURRENT: RefCell<Option<Arc<Permit>>> = const { RefCell::new(None) };
+}
+
+/// Whether the worker that runs on this thread should leave; `false` on any other thread.
+pub(crate) fn is_recalled() -> bool {
+    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.is_recalled()))
+}
+
+/// The permit of the worker that runs on this thread.
+pub(crate) fn current_permit() -> Option<Arc<Permit>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// What a worker runs, from its start to its end.
+///
+/// Invariant: `tasks` is polled and dropped while the permit is held, and at no other time. So what is left when this is
+/// dropped, because the runtime around it has failed, is leaked.
+pub(crate) struct Worker {
+    crew: Arc<Crew>,
+    worker: usize,
+    tasks: ManuallyDrop<TaskSet<'static>>,
+    notes: Rc<Notes>,
+    /// Empty between polls; its memory is kept.
+    errands: Vec<Errand>,
+}
+
+impl Worker {
+    /// The worker of this number, on its thread.
+    pub(crate) fn new(crew: Arc<Crew>, worker: usize) -> Self {
+        let permit = crew.permit(worker);
+        permit.attach();
+        CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(permit)));
+        budget::set_interrupt(Some(is_recalled));
+        let notes = Rc::new(Notes::of_worker(Arc::clone(&crew), Arc::clone(permit)));
+        Self { worker, tasks: ManuallyDrop::new(TaskSet::new(usize::MAX)), notes, errands: Vec::new(), crew }
+    }
+
+    /// Does what there is to do. Called while the permit is held.
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let orders = self.crew.take(self.worker, &mut self.errands);
+        if orders.is_cancelled {
+            self.tasks.doom_all();
+        }
+        for errand in self.errands.drain(..) {
+            // SAFETY: this worker has its permit, so home is inside the poll or the end of the group. The set is polled and
+            // dropped under the permit only, by the invariant.
+            unsafe { errand.start(&self.tasks, &self.notes) };
+        }
+        if orders.is_closed && (orders.is_aborted || self.tasks.is_empty()) {
+            return self.end();
+        }
+        let mut members = Crowd { crew: &self.crew };
+        {
+            let _around = unwind::draw_around(|| Node::new(Kind::Worker, format!("worker {}", self.worker)));
+            let _ = self.tasks.poll(cx, &mut members);
+        }
+        self.settle(cx);
+        Poll::Pending
+    }
+
+    /// Tells how far it is. The poll of the set is over, so nothing is left of the tasks that have ended.
+    fn settle(&mut self, cx: &Context<'_>) {
+        let is_idle = !Home::current().is_root_woken();
+        if self.crew.settle(self.worker, self.notes.n_ended.take(), is_idle) {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn end(&mut self) -> Poll<()> {
+        if let Some(payload) = self.tasks.close() {
+            report_panic("a destructor panicked", payload);
+        }
+        self.crew.settle(self.worker, self.notes.n_ended.take(), true);
+        Poll::Ready(())
+    }
+}
+
+impl Future for Worker {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let permit = Arc::clone(self.crew.permit(self.worker));
+        let Some(_pass) = permit.enter() else {
+            super::refuse_lending();
+            return Poll::Pending;
+        };
+        self.work(cx)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        budget::set_interrupt(None);
+        CURRENT.with(|current| drop(current.borrow_mut().take()));
+    }
+}
+
+/// Tasks without a group of their own: their failures are home's to judge.
+struct Crowd<'a> {
+    crew: &'a Crew,
+}
+
+impl Members for Crowd<'_> {
+    fn poll_body(&mut self, _: &mut Context<'_>) -> bool {
+        true
+    }
+
+    fn has_body(&self) -> bool {
+        false
+    }
+
+    fn end_body(&mut self, _: Payload) {}
+
+    fn end_task(&mut self, ended: Ended, origin: Origin) -> Reaction {
+        match ended {
+            Ended::Cancelled => return Reaction::GoOn,
+            // It has told home by itself, see `Notes::crew`.
+            Ended::Failed => {}
+            // A destructor.
+            Ended::Panicked(payload) => {
+                let failure = Failure { panic: Some(payload), origin: Some(origin), notice: None };
+                self.crew.tell(|news| news.failures.push(failure));
+            }
+        }
+        if self.crew.keeps_all() { Reaction::GoOn } else { Reaction::CancelRest }
+    }
+
+    fn end_of_grace(&self) -> Option<Instant> {
+        None
+    }
+}

@@ -1,0 +1,141 @@
+//! The workers of a group, as home sees them: it starts their threads, hears of their failures, and ends them.
+#![allow(unsafe_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cores::{Crew, Failure, News, Notes, Worker};
+use crate::drawing::{Kind, Node};
+use crate::error::Payload;
+use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
+use crate::runtime::{Config, Runtime, block_on};
+use crate::sync::Builder;
+use crate::sys;
+use crate::task::TaskSet;
+use crate::unwind;
+
+/// The workers of a group. Everything here is called by the poll of the group or by its end, which is what makes it sound.
+pub(super) struct Workforce {
+    crew: Arc<Crew>,
+    /// Of the tasks that run at home, where there are no workers.
+    notes: Rc<Notes>,
+}
+
+impl Workforce {
+    /// Threads are started when there are jobs for them.
+    pub(super) fn new(n_workers: usize, limit: Option<usize>) -> Self {
+        let allows_workers = Runtime::try_with(Runtime::allows_workers).unwrap_or(true);
+        let n_workers = if allows_workers { n_workers } else { 0 };
+        Self { crew: Arc::new(Crew::new(n_workers, limit.unwrap_or(usize::MAX))), notes: Rc::default() }
+    }
+
+    pub(super) fn crew(&self) -> &Arc<Crew> {
+        &self.crew
+    }
+
+    /// Does what there is to do at home; gives what has happened on the workers.
+    pub(super) fn tend(&self, set: &TaskSet<'_>) -> News {
+        if self.crew.is_at_home() {
+            self.start_at_home(set);
+        } else {
+            self.crew.start_workers().for_each(|worker| start(&self.crew, worker));
+        }
+        self.discard_doomed();
+        let mut news = self.crew.take_news();
+        std::mem::take(&mut news.reports).iter().for_each(deliver);
+        news
+    }
+
+    fn start_at_home(&self, set: &TaskSet<'_>) {
+        self.settle_at_home();
+        let mut errands = Vec::new();
+        loop {
+            let _ = self.crew.take(0, &mut errands);
+            if errands.is_empty() {
+                return;
+            }
+            for errand in errands.drain(..) {
+                // SAFETY: this is the poll of the errand's group, and the set is the group's own.
+                unsafe { errand.start(set, &self.notes) };
+            }
+        }
+    }
+
+    /// Whether a task that has failed at home was spawned for a worker, and its error is with those of the workers.
+    pub(super) fn takes_failure(&self) -> bool {
+        self.notes.has_failed.take()
+    }
+
+    /// Drops the jobs that were cancelled before they began.
+    fn discard_doomed(&self) {
+        for errand in self.crew.take_doomed() {
+            // SAFETY: this is the poll or the end of the errand's group.
+            going_on("a destructor panicked", || unsafe { errand.discard() });
+        }
+    }
+
+    /// Describes the workers, as far as home knows.
+    pub(super) fn draw(&self) {
+        for (worker, n_tasks) in self.crew.n_live_each().into_iter().enumerate() {
+            let text = format!("worker {worker}, {n_tasks} task(s)");
+            unwind::inspecting(|tree| tree.leaf(Node::new(Kind::Worker, text)));
+        }
+    }
+
+    /// Has the workers drop what they have, and waits for that.
+    pub(super) fn abandon(&self) {
+        // SAFETY: this is the poll or the end of the group.
+        unsafe { self.crew.abort() };
+        self.settle_at_home();
+        self.discard_doomed();
+    }
+
+    /// What has ended at home is gone: the set is not being polled.
+    fn settle_at_home(&self) {
+        if self.crew.is_at_home() {
+            self.crew.settle(0, self.notes.n_ended.take(), true);
+        }
+    }
+
+    /// Ends the workers; what is left of their tasks is dropped first. Gives the failures that nobody has heard of.
+    pub(super) fn close(&self) -> Vec<Failure> {
+        if self.crew.has_open() && !self.crew.is_at_home() {
+            self.abandon();
+        } else {
+            self.crew.close();
+            self.discard_doomed();
+        }
+        let news = self.crew.take_news();
+        news.reports.iter().for_each(deliver);
+        news.failures
+    }
+}
+
+/// Starts the thread of a worker. That none is to be had is a failure of the group.
+fn start(crew: &Arc<Crew>, worker: usize) {
+    let of_thread = Arc::clone(crew);
+    let start = || Builder::new().name(format!("xiio-worker-{worker}")).spawn(move || work(&of_thread, worker));
+    if let Err(error) = sys::call(sys::Call::Make, start) {
+        let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
+        fail(crew, Box::new(text));
+        crew.leave(worker);
+    }
+}
+
+fn fail(crew: &Crew, panic: Payload) {
+    crew.tell(|news| news.failures.push(Failure { panic: Some(panic), origin: None, notice: None }));
+}
+
+/// The thread of a worker.
+fn work(crew: &Arc<Crew>, worker: usize) {
+    let to_home = Arc::clone(crew);
+    let listener: Listener = Rc::new(move |report| to_home.tell(|news| news.reports.push(report.clone())));
+    add_listener(Rc::clone(&listener));
+    let run = || block_on(&Config::default(), Worker::new(Arc::clone(crew), worker));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+        fail(crew, payload);
+    }
+    remove_listener(&listener);
+    crew.leave(worker);
+}

@@ -1,0 +1,151 @@
+//! The future of a group with workers: it lends them the thread's leave to touch what the tasks borrow.
+#![allow(unsafe_code)]
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::run::{Ending, Run};
+use crate::cores::{Crew, Errand, Inside, Window, current_permit, is_recalled, waker_of};
+use crate::runtime::{Leave, Outside, Runtime, TURN};
+use crate::task::budget;
+use crate::unwind;
+
+/// How long workers go on where one has not come out of its poll.
+const BREATH: Duration = Duration::from_millis(2);
+
+/// Runs a group with workers to its end.
+#[must_use]
+pub struct Lend<'a, 'b, B: Future, E: Ending<B::Output>> {
+    run: Run<'a, 'b, B, E>,
+    lender: Option<Lender>,
+}
+
+/// What a group needs that has threads.
+struct Lender {
+    crew: Arc<Crew>,
+    waker: Waker,
+    /// The threads may wake a task.
+    outside: Outside,
+}
+
+/// Runs a group that may have workers.
+pub fn lend<'a, 'b, B: Future, E: Ending<B::Output>>(run: Run<'a, 'b, B, E>) -> Lend<'a, 'b, B, E> {
+    let crew = run.crew().filter(|crew| !crew.is_at_home());
+    let lender = crew.map(|crew| Lender { waker: waker_of(&crew), crew, outside: Outside::default() });
+    Lend { run, lender }
+}
+
+impl<B: Future, E: Ending<B::Output>> Future for Lend<'_, '_, B, E> {
+    type Output = E::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<E::Output> {
+        let Self { run, lender } = &mut *self;
+        let Some(Lender { crew, waker, outside }) = lender else { return Pin::new(run).poll(cx) };
+        let mut poll = || Pin::new(&mut *run).poll(&mut Context::from_waker(waker));
+        let inside = crew.bridge().enter(cx.waker());
+        inside.take_woken();
+        let polled = poll();
+        if polled.is_ready() || !crew.has_open() {
+            Runtime::with(|runtime| runtime.remove_lender(crew));
+            *outside = Outside::default();
+            return polled;
+        }
+        outside.count_here();
+        let leave = Runtime::with(|runtime| {
+            runtime.add_lender(crew, cx.waker());
+            runtime.take_leave_to_linger(crew)
+        });
+        match leave {
+            Some(leave) => linger(crew, &leave, &inside, &mut poll),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<B: Future, E: Ending<B::Output>> Drop for Lend<'_, '_, B, E> {
+    fn drop(&mut self) {
+        if let Some(Lender { crew, .. }) = &self.lender {
+            Runtime::try_with(|runtime| runtime.remove_lender(crew));
+        }
+    }
+}
+
+/// Lets the workers in and waits in place of the loop, polling the group when it is woken; until there is something to do for
+/// somebody else.
+fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn FnMut() -> Poll<T>) -> Poll<T> {
+    let _lingering = Lingering::begin();
+    // SAFETY: this is called by the poll of the group, and the window is dropped before it returns or unwinds.
+    let window = unsafe { crew.open() };
+    let started = Runtime::with(Runtime::now);
+    loop {
+        if inside.take_woken() {
+            budget::refill();
+            let polled = poll();
+            if polled.is_ready() || !crew.has_open() {
+                return polled;
+            }
+        }
+        window.grant();
+        if !wait(crew, leave, started, inside, &window) {
+            if window.try_close() {
+                return Poll::Pending;
+            }
+            // A worker blocks, maybe for what another one has to do, or home inside of the group.
+            let _ = Runtime::with(|runtime| runtime.linger(BREATH));
+        }
+    }
+}
+
+/// Waits until something happens, or only looks if the group has something to do; `false` if it is somebody else's affair.
+fn wait(crew: &Arc<Crew>, leave: &Leave, started: Instant, inside: &Inside<'_>, window: &Window<'_, Errand>) -> bool {
+    Runtime::with(|runtime| {
+        let now = runtime.now();
+        let is_called_away = match leave.is_slice {
+            true => unwind::is_frozen() || is_recalled(),
+            false => runtime.is_needed_elsewhere(),
+        };
+        let until = match runtime.is_asked_by_others(crew) {
+            true if !leave.is_slice => leave.until.min(if crew.is_busy() { started + TURN } else { now }),
+            _ => leave.until,
+        };
+        if is_called_away || until <= now {
+            if !is_called_away {
+                runtime.note_quiet(leave);
+            }
+            return false;
+        }
+        // The loop finds out for itself what is wrong with the reactor.
+        let limit = if inside.is_woken() { Duration::ZERO } else { until - now };
+        let has_waited = runtime.linger(limit).is_ok();
+        // What else has ended the wait may be for somebody whom nobody here knows of.
+        has_waited
+            && (leave.is_slice
+                || runtime.now() >= until
+                || inside.is_woken()
+                || window.grant()
+                || runtime.is_asked_by_others(crew))
+    })
+}
+
+/// A worker that lends itself sleeps inside of its own permit, until this is dropped.
+struct Lingering;
+
+impl Lingering {
+    fn begin() -> Self {
+        if let Some(permit) = current_permit() {
+            // Where it is recalled already, the first look finds out.
+            permit.begin_lingering();
+        }
+        Self
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if let Some(permit) = current_permit() {
+            permit.end_lingering();
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The handle of a task on a worker, and where the two meet.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::cores::Ends;
+use crate::error::Cancelled;
+use crate::report::{Origin, waking};
+use crate::runtime::poll_leaf;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a task on a worker and its handle share. Wakers and outputs are code of the user: none is woken or dropped while it
+/// is locked.
+pub(super) struct Slot<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    output: Option<T>,
+    has_ended: bool,
+    was_taken: bool,
+    is_cancelled: bool,
+    has_handle: bool,
+    /// Who awaits the handle.
+    joiner: Option<Waker>,
+    /// The task, once it has begun.
+    runner: Option<Waker>,
+}
+
+impl<T> Slot<T> {
+    pub(super) fn new() -> Self {
+        let (joiner, runner) = (None, None);
+        let (has_ended, was_taken, is_cancelled, has_handle) = (false, false, false, true);
+        let state = State { output: None, has_ended, was_taken, is_cancelled, has_handle, joiner, runner };
+        Self { state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the task was asked to end; from now on it is woken for that, if there is a handle that may ask.
+    pub(super) fn begin(&self, runner: &Waker) -> bool {
+        let mut state = self.lock();
+        if state.has_handle && !state.is_cancelled {
+            // A worker polls its tasks with wakers of its own, so this is no code of the user.
+            state.runner = Some(runner.clone());
+        }
+        state.is_cancelled
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.lock().is_cancelled
+    }
+
+    /// The task has ended. Called when its future is gone.
+    pub(super) fn end(&self, output: Option<T>) {
+        let mut state = self.lock();
+        state.has_ended = true;
+        let refused = if state.has_handle { std::mem::replace(&mut state.output, output) } else { output };
+        let (joiner, runner) = (state.joiner.take(), state.runner.take());
+        drop(state);
+        drop(runner);
+        if let Some(joiner) = joiner {
+            waking(|| joiner.wake());
+        }
+        drop(refused);
+    }
+
+    /// The task has ended, unless it has told so before.
+    pub(super) fn end_without_output(&self) {
+        if !self.lock().has_ended {
+            self.end(None);
+        }
+    }
+
+    fn cancel(&self) {
+        let mut state = self.lock();
+        state.is_cancelled = true;
+        let runner = state.runner.take();
+        drop(state);
+        if let Some(runner) = runner {
+            waking(|| runner.wake());
+        }
+    }
+
+    fn take(&self) -> Option<T> {
+        let mut state = self.lock();
+        let output = state.output.take();
+        state.was_taken |= output.is_some();
+        output
+    }
+
+    fn poll_join(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        if state.has_ended {
+            drop(state);
+            return Poll::Ready(self.take());
+        }
+        let before = state.joiner.replace(waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+
+    fn let_go(&self) {
+        let mut state = self.lock();
+        state.has_handle = false;
+        let left = (state.output.take(), state.joiner.take());
+        drop(state);
+        drop(left);
+    }
+}
+
+impl<T: Send> Ends for Slot<T> {
+    fn end(&self) {
+        self.end_without_output();
+    }
+}
+
+/// A task on a worker, to be awaited for its output. Of [`Workers::spawn`](crate::Workers::spawn).
+///
+/// What [`Task`](crate::Task) is for a task at home: a future; dropping it changes nothing. Unlike that one it may go to
+/// another thread, if the output may.
+///
+/// # Panics
+/// Awaiting it panics when the task was cancelled or failed; [`WorkerTask::outcome`] gives a `Result` instead. The output is
+/// given once: awaiting it again panics, too.
+///
+/// # Cancellation
+/// Cancelling who awaits it does not cancel the task.
+///
+/// # Examples
+/// ```
+/// let text = String::from("borrowed");
+/// let length = xiio::run(async {
+///     xiio::task_group!(workers = 2, |tg| {
+///         tg.workers().spawn(async || text.len()).await
+///     })
+/// });
+/// assert_eq!(length, 8);
+/// ```
+pub struct WorkerTask<T> {
+    slot: Arc<Slot<T>>,
+    location: &'static Location<'static>,
+}
+
+impl<T> WorkerTask<T> {
+    pub(super) fn new(slot: Arc<Slot<T>>, location: &'static Location<'static>) -> Self {
+        Self { slot, location }
+    }
+
+    /// Cancels the task, at once when called; the future waits until it has cleaned up.
+    ///
+    /// Gives the output if the task had ended before its cancellation took effect. The future may be dropped; the task
+    /// is cancelled all the same. The task is on another thread, so it may come to its next await first.
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     xiio::task_group!(workers = 1, |tg| {
+    ///         let task = tg.workers().spawn(async || std::future::pending::<()>().await);
+    ///         assert_eq!(task.cancel().await, None);
+    ///     });
+    /// });
+    /// ```
+    pub fn cancel(self) -> impl Future<Output = Option<T>> {
+        self.slot.cancel();
+        poll_fn(move |cx| self.poll_output(cx))
+    }
+
+    /// Waits for the task's end, whatever it is.
+    ///
+    /// # Errors
+    /// [`Cancelled`] when the task has no output: it was cancelled, it failed and its group has the error, or the output
+    /// was taken before.
+    ///
+    /// # Examples
+    /// ```
+    /// xiio::run(async {
+    ///     xiio::task_group!(workers = 1, |tg| {
+    ///         let task = tg.workers().spawn(async || std::future::pending::<()>().await);
+    ///         tg.cancel();
+    ///         assert!(task.outcome().await.is_err());
+    ///     });
+    /// });
+    /// ```
+    pub fn outcome(self) -> impl Future<Output = Result<T, Cancelled>> {
+        poll_fn(move |cx| self.poll_output(cx).map(|output| output.ok_or(Cancelled)))
+    }
+
+    /// Whether the task has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.slot.lock().has_ended
+    }
+
+    /// The output, if it is there and was not taken before. Does not wait, and works after the group has ended.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut task = xiio::run(async {
+    ///     xiio::task_group!(workers = 1, |tg| { tg.workers().spawn(async || 7) })
+    /// });
+    /// assert_eq!(task.take(), Some(7));
+    /// assert_eq!(task.take(), None);
+    /// ```
+    pub fn take(&mut self) -> Option<T> {
+        self.slot.take()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { location: self.location, name: None }
+    }
+
+    fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        poll_leaf(cx, || format!("the task on a worker {}", self.origin()), |cx| self.slot.poll_join(cx))
+    }
+}
+
+impl<T> Drop for WorkerTask<T> {
+    fn drop(&mut self) {
+        self.slot.let_go();
+    }
+}
+
+impl<T> Future for WorkerTask<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        if let Some(output) = ready!(self.poll_output(cx)) {
+            return Poll::Ready(output);
+        }
+        let place = self.origin();
+        if self.slot.lock().was_taken {
+            panic!(
+                "awaited a task whose output was taken before ({place}); it is given once, so keep what the first `await` or `take` gives"
+            );
+        }
+        panic!("awaited a task that was cancelled or has failed ({place}); await `task.outcome()` to be told instead");
+    }
+}
+
+impl<T> fmt::Debug for WorkerTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_finished = self.is_finished();
+        f.debug_struct("WorkerTask").field("location", &self.location).field("is_finished", &is_finished).finish()
+    }
+}

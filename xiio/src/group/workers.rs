@@ -1,0 +1,403 @@
+//! What spawns on the workers of a group, and what a job becomes there.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::slot::{Slot, WorkerTask};
+use crate::cores::{Crew, Ends, Errand, Failure, Job, Notes, Notice};
+use crate::error::Payload;
+use crate::pin::Pinned;
+use crate::report::{Origin, ReportKind, going_on, report};
+use crate::sync::{Mutex, PoisonError};
+use crate::task::TaskSet;
+use crate::unwind::{Duty, Node, Owner};
+
+/// Where a group's handles find its workers, while there are any.
+#[derive(Default)]
+pub(super) struct Anchor {
+    crew: Mutex<Option<Arc<Crew>>>,
+}
+
+impl Anchor {
+    pub(super) fn new(crew: Option<Arc<Crew>>) -> Self {
+        Self { crew: Mutex::new(crew) }
+    }
+
+    pub(super) fn crew(&self) -> Option<Arc<Crew>> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn take(&self) -> Option<Arc<Crew>> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Spawns on the workers of a group. Of [`TaskGroup::workers`](crate::TaskGroup::workers).
+///
+/// It may be copied, and used by tasks on the workers themselves.
+#[derive(Clone, Copy)]
+pub struct Workers<'env> {
+    anchor: &'env Anchor,
+    /// Invariant: what a task borrows for `'env` must not be taken for a shorter borrow.
+    _env: PhantomData<fn(&'env ()) -> &'env ()>,
+}
+
+/// Spawns on the workers of a group whose tasks may fail. Of [`TryTaskGroup::workers`](crate::TryTaskGroup::workers).
+///
+/// It may be copied, and used by tasks on the workers themselves.
+pub struct TryWorkers<'env, E> {
+    workers: Workers<'env>,
+    errors: &'env SentErrors<E>,
+}
+
+/// Errors that tasks on workers have left.
+pub(super) type SentErrors<E> = Mutex<VecDeque<E>>;
+
+impl<'env> Workers<'env> {
+    pub(super) fn new(anchor: &'env Anchor) -> Self {
+        Self { anchor, _env: PhantomData }
+    }
+
+    /// Adds a task that runs on a worker. Whoever is idle takes it; once it has begun it stays there.
+    ///
+    /// The closure is called on the worker, so only it has to be `Send`, not its future. It may borrow what was declared
+    /// before the block. The group waits for the task as for any other, cancels it, and fails with its panic.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let texts = vec!["one".to_string(), "three".to_string()];
+    /// let n_bytes = AtomicUsize::new(0);
+    /// xiio::run(async {
+    ///     xiio::task_group!(workers = 2, |tg| {
+    ///         for text in &texts {
+    ///             tg.workers().spawn(async || n_bytes.fetch_add(text.len(), Ordering::Relaxed));
+    ///         }
+    ///     });
+    /// });
+    /// assert_eq!(n_bytes.into_inner(), 8);
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, T>(&self, function: F) -> WorkerTask<T>
+    where
+        F: AsyncFnOnce() -> T + Send + 'env,
+        T: Send + 'env,
+    {
+        self.spawn_at(None, function, Some, Location::caller())
+    }
+
+    /// Runs `function` once on each worker, with its number. The tasks are spawned by the call; the future gives what they
+    /// gave, in the order of the workers.
+    ///
+    /// # Panics
+    /// The future panics when one of them was cancelled or failed, as awaiting a [`WorkerTask`] does.
+    ///
+    /// # Examples
+    /// ```
+    /// let numbers = xiio::run(async {
+    ///     xiio::task_group!(workers = 3, |tg| {
+    ///         tg.workers().each(async |n| n).await
+    ///     })
+    /// });
+    /// assert_eq!(numbers, [0, 1, 2]);
+    /// ```
+    #[track_caller]
+    pub fn each<F, T>(&self, function: F) -> impl Future<Output = Vec<T>> + use<F, T>
+    where
+        F: AsyncFn(usize) -> T + Send + Sync + 'env,
+        T: Send + 'env,
+    {
+        let location = Location::caller();
+        let function = Arc::new(function);
+        let n_workers = self.anchor.crew().map_or(0, |crew| crew.n_workers());
+        let tasks: Vec<_> = (0..n_workers)
+            .map(|worker| {
+                let function = Arc::clone(&function);
+                self.spawn_at(Some(worker), async move || function(worker).await, Some, location)
+            })
+            .collect();
+        async {
+            let mut outputs = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                outputs.push(task.await);
+            }
+            outputs
+        }
+    }
+
+    /// [`Workers::spawn`] in the name of somebody further up, and for one worker if it says so.
+    /// `judge` makes a task's value of what the function gave; `None` is a failure whose error is with those of the group.
+    pub(crate) fn spawn_at<F, O, T, J>(
+        &self,
+        worker: Option<usize>,
+        function: F,
+        judge: J,
+        location: &'static Location<'static>,
+    ) -> WorkerTask<T>
+    where
+        F: AsyncFnOnce() -> O + Send + 'env,
+        J: FnOnce(O) -> Option<T> + Send + 'env,
+        T: Send + 'env,
+        O: 'env,
+    {
+        let slot = Arc::new(Slot::new());
+        let task = WorkerTask::new(Arc::clone(&slot), location);
+        let order =
+            Order { function, judge, ticket: Ticket { slot, is_for_home: false }, location, _output: PhantomData };
+        let errand = Errand::new(Box::new(order));
+        let refused = match self.anchor.crew() {
+            Some(crew) => crew.add(worker, errand).err(),
+            None => Some(errand),
+        };
+        if let Some(errand) = refused {
+            // SAFETY: it was made by this very call, from what the caller has handed in; so what it borrows is alive.
+            unsafe { errand.discard() };
+            let place = Origin { location, name: None };
+            let text = format!("a task on a worker {place} was refused: its group has ended, or has no worker left");
+            report(ReportKind::Refused, text);
+        }
+        task
+    }
+}
+
+impl<'env, E: Send + 'env> TryWorkers<'env, E> {
+    pub(super) fn new(anchor: &'env Anchor, errors: &'env SentErrors<E>) -> Self {
+        Self { workers: Workers::new(anchor), errors }
+    }
+
+    /// Adds a task that runs on a worker, as [`Workers::spawn`] does. An `Err` from it is the group's.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::try_task_group;
+    ///
+    /// async fn sum(texts: &[&str]) -> Result<i32, std::num::ParseIntError> {
+    ///     try_task_group!(workers = 2, |tg| {
+    ///         let tasks: Vec<_> = texts.iter().map(|text| tg.workers().spawn(async || text.parse::<i32>())).collect();
+    ///         let mut sum = 0;
+    ///         for task in tasks {
+    ///             sum += task.await;
+    ///         }
+    ///         sum
+    ///     })
+    /// }
+    /// assert_eq!(xiio::run(sum(&["1", "2"])), Ok(3));
+    /// assert!(xiio::run(sum(&["1", "two"])).is_err());
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, T>(&self, function: F) -> WorkerTask<T>
+    where
+        F: AsyncFnOnce() -> Result<T, E> + Send + 'env,
+        T: Send + 'env,
+    {
+        self.spawn_at(function, Location::caller())
+    }
+
+    /// [`TryWorkers::spawn`] in the name of somebody further up.
+    pub(crate) fn spawn_at<F, T>(&self, function: F, location: &'static Location<'static>) -> WorkerTask<T>
+    where
+        F: AsyncFnOnce() -> Result<T, E> + Send + 'env,
+        T: Send + 'env,
+    {
+        let errors = self.errors;
+        let judge = move |result: Result<T, E>| {
+            result.map_err(|error| errors.lock().unwrap_or_else(PoisonError::into_inner).push_back(error)).ok()
+        };
+        self.workers.spawn_at(None, function, judge, location)
+    }
+}
+
+impl<E> Clone for TryWorkers<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for TryWorkers<'_, E> {}
+
+impl fmt::Debug for Workers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").finish_non_exhaustive()
+    }
+}
+
+impl<E> fmt::Debug for TryWorkers<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryWorkers").finish_non_exhaustive()
+    }
+}
+
+/// A job that has not begun.
+struct Order<F, O, J, T> {
+    function: F,
+    judge: J,
+    ticket: Ticket<T>,
+    location: &'static Location<'static>,
+    _output: PhantomData<fn() -> O>,
+}
+
+/// Tells the handle that there will be no output, when it is dropped; unless home is to tell it.
+struct Ticket<T> {
+    slot: Arc<Slot<T>>,
+    is_for_home: bool,
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        if !self.is_for_home {
+            self.slot.end_without_output();
+        }
+    }
+}
+
+impl<F, O, J, T> Job for Order<F, O, J, T>
+where
+    F: AsyncFnOnce() -> O + Send,
+    J: FnOnce(O) -> Option<T> + Send,
+    T: Send,
+{
+    fn start<'set>(self: Box<Self>, set: &TaskSet<'set>, notes: &Rc<Notes>)
+    where
+        Self: 'set,
+    {
+        let Self { function, judge, ticket, location, .. } = *self;
+        let state = Running {
+            judge: Some(judge),
+            owner: Owner::default(),
+            node: Node::new("task on a worker"),
+            has_begun: false,
+            is_cancelled: false,
+            location,
+            ticket,
+            notes: Rc::clone(notes),
+        };
+        let finish = |is_success: bool| is_success.then_some(());
+        // The set of a worker is open while it starts errands, and so is that of a group which takes its own.
+        drop(set.insert(Pinned::new(async move { function().await }, state), finish, location));
+    }
+}
+
+/// What there is beside the future of a task on a worker. Dropped after it.
+struct Running<J, T> {
+    judge: Option<J>,
+    owner: Owner,
+    node: Node,
+    has_begun: bool,
+    is_cancelled: bool,
+    location: &'static Location<'static>,
+    ticket: Ticket<T>,
+    notes: Rc<Notes>,
+}
+
+impl<J, T> Drop for Running<J, T> {
+    fn drop(&mut self) {
+        self.notes.n_ended.set(self.notes.n_ended.get() + 1);
+    }
+}
+
+impl<J, T: Send> Running<J, T> {
+    /// Cancels the future if the handle asks for it.
+    fn obey<F: Future>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) {
+        let slot_of_task = &self.ticket.slot;
+        let is_asked = if std::mem::replace(&mut self.has_begun, true) {
+            slot_of_task.is_cancelled()
+        } else {
+            slot_of_task.begin(cx.waker())
+        };
+        if is_asked && !std::mem::replace(&mut self.is_cancelled, true) {
+            self.owner.cancel_slot(slot);
+        }
+    }
+
+    /// `Ready` says whether the task has not failed.
+    fn poll<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
+    where
+        J: FnOnce(F::Output) -> Option<T>,
+    {
+        self.obey(slot.as_mut(), cx);
+        let Some(crew) = self.notes.crew().map(Arc::clone) else {
+            // At home a panic is the set's to catch.
+            return self.owner.poll_slot(slot, cx).map(|output| self.finish(output));
+        };
+        match catch_unwind(AssertUnwindSafe(|| {
+            self.owner.poll_slot(slot.as_mut(), cx).map(|output| self.finish(output))
+        })) {
+            Ok(Poll::Ready(false)) => self.tell(&crew, None),
+            Ok(polled) => return polled,
+            Err(payload) => {
+                going_on("a destructor panicked", || slot.set(None));
+                self.tell(&crew, Some(payload));
+            }
+        }
+        Poll::Ready(false)
+    }
+
+    /// Hands the output to the handle; `false` if the task has failed. Without an output it was cancelled.
+    fn finish<O>(&mut self, output: Option<O>) -> bool
+    where
+        J: FnOnce(O) -> Option<T>,
+    {
+        let Some(output) = output else { return true };
+        let value = self.judge.take().and_then(|judge| judge(output));
+        let is_success = value.is_some();
+        if is_success {
+            self.ticket.slot.end(value);
+        } else {
+            self.notes.has_failed.set(true);
+        }
+        is_success
+    }
+
+    /// Tells home of a failure, and leaves it to home to tell the handle.
+    fn tell(&mut self, crew: &Crew, panic: Option<Payload>)
+    where
+        T: Send,
+    {
+        self.ticket.is_for_home = true;
+        // SAFETY: the task has failed, so it gives no output.
+        let notice = unsafe { Notice::new(Arc::clone(&self.ticket.slot) as Arc<dyn Ends + '_>) };
+        let failure =
+            Failure { panic, origin: Some(Origin { location: self.location, name: None }), notice: Some(notice) };
+        crew.tell(|news| news.failures.push(failure));
+    }
+}
+
+impl<F, J, T> Future for Pinned<F, Running<J, T>>
+where
+    F: Future,
+    J: FnOnce(F::Output) -> Option<T>,
+    T: Send,
+{
+    type Output = bool;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let (slot, running) = self.project();
+        running.notes.note_place(running.location);
+        match running.node.duty(cx, |_| true) {
+            Duty::Wait => Poll::Pending,
+            Duty::Run => {
+                let polled = running.poll(slot, cx);
+                let holds = polled.is_pending() && running.owner.holds();
+                running.node.hold(cx, holds);
+                polled
+            }
+            Duty::Unwind => {
+                let Running { node, owner, .. } = running;
+                node.clean_up(cx, |cx| {
+                    let mut slot = slot;
+                    owner.cancel_slot(slot.as_mut());
+                    owner.poll_slot(slot, cx).map(drop)
+                });
+                Poll::Pending
+            }
+        }
+    }
+}

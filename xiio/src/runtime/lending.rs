@@ -1,0 +1,252 @@
+//! Whose workers run while the loop has nothing else to do: the list of lenders.
+//!
+//! A group with workers puts itself into the list at each poll. When the loop would sleep, it names the first one, wakes it
+//! and polls the root. The group that finds itself named *lingers*: it lets its workers in and waits, in the loop's place,
+//! until something else is to be done. A lender that is not reached (it was leaked, or nobody polls it) leaves the list, and
+//! the next one is tried before the loop sleeps. A loop that is never idle lends now and then to those who ask, for a slice.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use super::{Runtime, poll_root};
+use crate::cores::{self, Crew};
+use crate::report::waking;
+use crate::task::{budget, is_awaited_above};
+use crate::unwind::{self, Owner};
+
+/// How long workers wait for a loop that is never idle,
+const BUSY_FOR: Duration = Duration::from_millis(1);
+/// and for how long it lends to them then.
+const SLICE: Duration = Duration::from_micros(200);
+/// How long one group keeps the loop when the workers of another ask.
+pub(crate) const TURN: Duration = Duration::from_millis(1);
+
+/// How long a group lingers at first where nothing happens, and at most. A future around it may have come to its end in this
+/// very poll, before the group was polled, and wait for that to return.
+const FIRST_STAY: Duration = Duration::from_millis(1);
+const LONGEST_STAY: Duration = Duration::from_millis(64);
+
+/// A group with workers that is polled on this thread.
+struct Lender {
+    crew: Arc<Crew>,
+    /// Who polls the group.
+    waker: Waker,
+}
+
+/// The groups with workers on this thread.
+#[derive(Default)]
+pub(super) struct Lenders {
+    /// The next one first.
+    list: RefCell<VecDeque<Lender>>,
+    /// Who is to linger in this poll, and until when if the loop has more to do.
+    named: RefCell<Option<Named>>,
+    /// Since when workers ask in vain.
+    asked_since: Cell<Option<Instant>>,
+    /// How long the next one lingers at most, beyond the first stay.
+    patience: Cell<Duration>,
+}
+
+struct Named {
+    crew: Arc<Crew>,
+    until: Option<Instant>,
+}
+
+/// The leave to linger.
+pub(crate) struct Leave {
+    /// It is over then.
+    pub(crate) until: Instant,
+    /// The loop has more to do, and goes on with it then.
+    pub(crate) is_slice: bool,
+    stay: Duration,
+}
+
+/// What came of an attempt to lend.
+enum Reached {
+    Lender,
+    Nobody,
+    /// The worker that this loop belongs to has no permit itself.
+    Refused,
+}
+
+impl Lenders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.borrow().is_empty()
+    }
+
+    fn is_asked(&self) -> bool {
+        self.list.borrow().iter().any(|lender| lender.crew.is_wanted())
+    }
+
+    /// The next one whose workers ask, or else the next one. It goes to the end of the list.
+    fn choose(&self) -> Option<(Arc<Crew>, Waker)> {
+        let mut list = self.list.borrow_mut();
+        let asked = list.iter().position(|lender| lender.crew.is_wanted()).unwrap_or(0);
+        let lender = list.remove(asked)?;
+        let chosen = (Arc::clone(&lender.crew), lender.waker.clone());
+        list.push_back(lender);
+        Some(chosen)
+    }
+
+    fn remove(&self, crew: &Arc<Crew>) {
+        let at = |list: &VecDeque<Lender>| list.iter().position(|lender| Arc::ptr_eq(&lender.crew, crew));
+        let removed = {
+            let mut list = self.list.borrow_mut();
+            at(&list).and_then(|at| list.remove(at))
+        };
+        drop(removed);
+    }
+}
+
+impl Runtime {
+    /// A group with workers is polled, by whom `waker` wakes; it may lend from now on.
+    pub(crate) fn add_lender(&self, crew: &Arc<Crew>, waker: &Waker) {
+        let known = |lender: &Lender| Arc::ptr_eq(&lender.crew, crew);
+        if self.lenders.list.borrow().iter().any(|lender| known(lender) && lender.waker.will_wake(waker)) {
+            return;
+        }
+        let waker = waker.clone();
+        let mut list = self.lenders.list.borrow_mut();
+        let before = match list.iter_mut().find(|lender| known(lender)) {
+            Some(lender) => Some(mem::replace(&mut lender.waker, waker)),
+            None => {
+                list.push_back(Lender { crew: Arc::clone(crew), waker });
+                None
+            }
+        };
+        drop(list);
+        drop(before);
+    }
+
+    /// A group with workers lends no more.
+    pub(crate) fn remove_lender(&self, crew: &Arc<Crew>) {
+        if !self.lenders.is_empty() {
+            self.lenders.remove(crew);
+        }
+    }
+
+    /// Whether a group is to linger in this poll.
+    pub(crate) fn take_leave_to_linger(&self, crew: &Arc<Crew>) -> Option<Leave> {
+        let mut named = self.lenders.named.borrow_mut();
+        let is_meant = named.as_ref().is_some_and(|named| Arc::ptr_eq(&named.crew, crew));
+        let named = if is_meant { named.take() } else { None };
+        let named = named?;
+        drop(named.crew);
+        let stay = self.lenders.patience.take().max(FIRST_STAY);
+        let until = named.until.unwrap_or_else(|| self.now() + stay);
+        Some(Leave { until, is_slice: named.until.is_some(), stay })
+    }
+
+    /// A group has lingered, and nothing has happened: the next time it may be longer.
+    pub(crate) fn note_quiet(&self, leave: &Leave) {
+        self.lenders.patience.set((leave.stay * 2).min(LONGEST_STAY));
+    }
+
+    /// Whether workers of another group ask.
+    pub(crate) fn is_asked_by_others(&self, crew: &Arc<Crew>) -> bool {
+        self.lenders.list.borrow().iter().any(|lender| !Arc::ptr_eq(&lender.crew, crew) && lender.crew.is_wanted())
+    }
+
+    /// Whether whoever lingers should go back: there is something to do elsewhere in the tree.
+    pub(crate) fn is_needed_elsewhere(&self) -> bool {
+        self.home.is_root_woken()
+            || is_awaited_above()
+            || unwind::is_frozen()
+            || cores::is_recalled()
+            || !self.drawings.borrow().is_empty()
+    }
+
+    /// Waits in place of the loop, until something happens or the time is over.
+    pub(crate) fn linger(&self, limit: Duration) -> io::Result<()> {
+        if self.home.fall_asleep() {
+            let next = self.timers.borrow().next_deadline();
+            let next = next.map(|next| next.saturating_duration_since(self.now()));
+            let waited = self.reactor.wait(Some(next.map_or(limit, |next| next.min(limit))));
+            self.home.wake_up();
+            waited?;
+        } else {
+            self.reactor.wait(Some(Duration::ZERO))?;
+        }
+        self.home.take_inbox();
+        self.fire_timers();
+        Ok(())
+    }
+
+    /// Whether to lend now, and until when if there is more to do.
+    fn is_lending_due(&self) -> Option<Option<Instant>> {
+        let is_idle = !self.home.is_root_woken() && self.drawings.borrow().is_empty();
+        if is_idle {
+            self.lenders.asked_since.set(None);
+            return Some(None);
+        }
+        if !self.lenders.is_asked() {
+            self.lenders.asked_since.set(None);
+            return None;
+        }
+        let now = self.now();
+        let since = self.lenders.asked_since.get().unwrap_or(now);
+        self.lenders.asked_since.set(Some(since));
+        if now.saturating_duration_since(since) < BUSY_FOR {
+            return None;
+        }
+        self.lenders.asked_since.set(None);
+        Some(Some(now + SLICE))
+    }
+
+    /// Names a lender and polls the root, which is to reach it.
+    fn try_to_lend<T>(&self, until: Option<Instant>, poll: impl FnOnce() -> Poll<T>) -> (Poll<T>, Reached) {
+        let Some((crew, waker)) = self.lenders.choose() else { return (Poll::Pending, Reached::Nobody) };
+        let named = Named { crew: Arc::clone(&crew), until };
+        drop(self.lenders.named.borrow_mut().replace(named));
+        waking(|| waker.wake());
+        cores::take_refusal();
+        budget::refill();
+        let polled = unwind::lending(poll);
+        let missed = self.lenders.named.borrow_mut().take();
+        let reached = match missed {
+            None => Reached::Lender,
+            Some(_) if cores::take_refusal() => Reached::Refused,
+            Some(_) => {
+                self.lenders.remove(&crew);
+                Reached::Nobody
+            }
+        };
+        (polled, reached)
+    }
+}
+
+/// What came of lending.
+pub(super) enum Lent<T> {
+    /// The root has ended by it.
+    Ended(T),
+    /// A group has lingered. Somebody else may have something to do since, so the loop does not sleep.
+    Lingered,
+    /// There is nobody to lend to, or it is not their turn.
+    Nobody,
+}
+
+/// Lends to workers if there are any, and the loop has nothing else to do or they have waited for long.
+#[cold]
+pub(super) fn lend<F: Future>(
+    runtime: &Runtime,
+    owner: &mut Owner,
+    mut future: Pin<&mut Option<F>>,
+) -> Lent<F::Output> {
+    while !runtime.lenders.is_empty() {
+        let Some(until) = runtime.is_lending_due() else { break };
+        let (polled, reached) = runtime.try_to_lend(until, || poll_root(runtime, owner, future.as_mut()));
+        if let Poll::Ready(value) = polled {
+            return Lent::Ended(value);
+        }
+        match reached {
+            Reached::Lender => return Lent::Lingered,
+            Reached::Refused => break,
+            Reached::Nobody => {}
+        }
+    }
+    Lent::Nobody
+}
