@@ -49,6 +49,7 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// | `grace = Duration` | how long cleanup may take after the cancellation of everything before it is dropped |
 /// | `crate = path` | where xiio is, for a crate that has it under another name |
 /// | `tokio` | gives the whole program the context of a tokio runtime, as `compat::with_tokio` does (feature `tokio`) |
+/// | `slow_poll = Duration` | reports each poll of a task that takes longer; else none is |
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal |
 /// | `impatience = Duration` | how long after the first of them another one kills at once: a second by default, `None` is never |
 /// | `impatient_on(SIGINT, SIGQUIT, …)` | which of them do: these two by default |
@@ -90,7 +91,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Options
 ///
-/// Those of `#[xiio::main]` but `cancel_on`, `impatience` and `impatient_on`, and
+/// Those of `#[xiio::main]` but `cancel_on`, `impatience` and `impatient_on`, with a second for `slow_poll`, and
 ///
 /// | option | meaning |
 /// |---|---|

@@ -68,6 +68,8 @@ pub enum ReportKind {
     NoThread,
     /// A task on a worker has held up the thread of its group for a second.
     HeldUp,
+    /// A task was polled for longer than `slow_poll` allows, so that no other could run.
+    SlowPoll,
 }
 
 impl Report {

@@ -174,6 +174,33 @@ impl Builder {
         self
     }
 
+    /// Reports each poll of a task that takes longer than `limit`, with the place where the task was spawned. `None` is none, and
+    /// what holds if this is not called.
+    ///
+    /// No other task runs during a poll, and no limit of time is noticed. The report comes when the poll is over; the polls of groups
+    /// inside of it do not count. It is the time outside that counts: a process that is stopped meanwhile has taken it, too. The clock is
+    /// read before and after each poll; without a limit it is not.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc, thread, time::Duration};
+    /// use xiio::inspect::{ReportKind, listen};
+    ///
+    /// let kinds = Rc::new(RefCell::new(Vec::new()));
+    /// let sink = Rc::clone(&kinds);
+    /// let _listening = listen(move |report| sink.borrow_mut().push(report.kind()));
+    /// xiio::Builder::new().slow_poll(Duration::from_millis(10)).run(async {
+    ///     xiio::task_group!(|tg| {
+    ///         tg.spawn(async { thread::sleep(Duration::from_millis(50)) });
+    ///     });
+    /// });
+    /// assert!(kinds.borrow().contains(&ReportKind::SlowPoll));
+    /// ```
+    pub fn slow_poll(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.config.slow_poll = limit.into();
+        self
+    }
+
     /// Runs a future to its end, see [`run`].
     ///
     /// # Panics

@@ -92,6 +92,9 @@ pub async fn advance(duration: Duration) {
 /// How long a test in which nothing can wake any task waits for a thread that the runtime does not know of.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A poll in a test that takes longer is reported.
+const SLOW_POLL: Duration = Duration::from_secs(1);
+
 /// Runs a test's body: what `#[xiio::test]` expands to.
 ///
 /// A body in which nothing can wake any task fails with the tree of tasks after two seconds. One fails as well that leaves
@@ -121,7 +124,8 @@ pub struct Tester {
 impl Tester {
     /// A test on the system's clock, with tasks in their order.
     pub fn new() -> Self {
-        let config = Config { deadlock_after: Some(PATIENCE), is_test: true, ..Config::default() };
+        let (deadlock_after, slow_poll) = (Some(PATIENCE), Some(SLOW_POLL));
+        let config = Config { deadlock_after, slow_poll, is_test: true, ..Config::default() };
         let options = GroupOptions::new().name("test");
         Self { options, config, limit: None, seeds: None, cancels_everywhere: false }
     }
@@ -166,6 +170,22 @@ impl Tester {
     /// ```
     pub fn patience(mut self, patience: Duration) -> Self {
         self.config.deadlock_after = Some(patience);
+        self
+    }
+
+    /// Reports each poll of a task that takes longer than `limit`, see [`Builder::slow_poll`](crate::Builder::slow_poll): a second, if
+    /// this is not called. `None` is none.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::thread;
+    /// use std::time::Duration;
+    /// use xiio::testing::Tester;
+    ///
+    /// Tester::new().slow_poll(None).run(|| async { thread::sleep(Duration::from_millis(1100)) });
+    /// ```
+    pub fn slow_poll(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.config.slow_poll = limit.into();
         self
     }
 

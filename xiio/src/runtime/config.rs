@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::sys;
-use crate::task::{budget, schedule};
+use crate::task::{budget, schedule, watch};
 
 /// What a runtime is started with.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) deadlock_after: Option<Duration>,
     /// A foreign loop waits for it.
     pub(crate) is_embedded: bool,
+    /// A poll that takes longer is reported.
+    pub(crate) slow_poll: Option<Duration>,
 }
 
 impl Config {
@@ -42,6 +44,7 @@ impl Config {
     pub(super) fn apply(&self) {
         schedule::set_seed(self.seed);
         budget::set_single_step(self.is_single_step);
+        watch::set_limit(self.slow_poll);
     }
 }
 

@@ -32,6 +32,7 @@ use crate::error::Payload;
 use crate::reactor::Reactor;
 use crate::report::{going_on, wake_all};
 use crate::sys;
+use crate::task::watch::{self, Who};
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Dropper, Owner};
@@ -53,6 +54,8 @@ pub(crate) struct Runtime {
     /// Who has virtual time pass, whatever is waited for.
     n_advancing: Rc<Cell<usize>>,
     is_test: bool,
+    /// Polls that take long are reported.
+    is_watched: bool,
     /// The clock when it was last looked at; saves most futures another look.
     now: Cell<Instant>,
     /// When the turn began, if the clock was looked at since.
@@ -91,6 +94,7 @@ impl Runtime {
             n_outside: Rc::default(),
             n_advancing: Rc::default(),
             is_test: config.is_test,
+            is_watched: config.slow_poll.is_some(),
             now: Cell::new(now),
             turn_began: Cell::new(None),
             n_turns: Cell::new(0),
@@ -483,7 +487,13 @@ fn end_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&
 fn poll_turn<F: Future>(runtime: &Runtime, owner: &mut Owner, mut future: Pin<&mut Option<F>>) -> Poll<F::Output> {
     budget::refill();
     loop {
+        if runtime.is_watched {
+            watch::begin(Who::Root, 0);
+        }
         let polled = poll_root(runtime, owner, future.as_mut());
+        if runtime.is_watched {
+            watch::end(0);
+        }
         let goes_on = polled.is_pending() && runtime.home.is_root_woken() && runtime.drawings.borrow().is_empty();
         if !goes_on || !budget::take_poll() {
             return polled;

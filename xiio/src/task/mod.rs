@@ -38,6 +38,7 @@ mod refs;
 pub(crate) mod schedule;
 mod set;
 mod waker;
+pub(crate) mod watch;
 
 pub(crate) use handle::{Canceller as CancellerRef, Handle};
 pub(crate) use home::Home;

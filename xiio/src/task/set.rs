@@ -22,6 +22,7 @@ use super::links::{List, Queue};
 use super::refs::{BODY, DONE, DOOMED, Header, NAMED, PLACED, QUEUED, TaskRef};
 use super::schedule;
 use super::waker;
+use super::watch;
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::{Origin, report_panic};
@@ -100,7 +101,10 @@ pub(super) struct Core {
     n_running: Cell<usize>,
     /// The order of polls is drawn from a seed.
     is_seeded: bool,
-    /// There is something to do before the next poll: a task is doomed, the last round is over, or the order is drawn.
+    /// Polls that take long are reported.
+    is_watched: bool,
+    /// There is something to do before the next poll: a task is doomed, the last round is over, the order is drawn, or
+    /// polls are watched.
     is_unusual: Cell<bool>,
     n_holding: Cell<usize>,
     /// Of the tasks that have the flag `NAMED`.
@@ -147,7 +151,8 @@ impl Core {
             doomed: List::default(),
             limit,
             is_seeded: schedule::is_seeded(),
-            is_unusual: Cell::new(schedule::is_seeded()),
+            is_watched: watch::is_on(),
+            is_unusual: Cell::new(schedule::is_seeded() || watch::is_on()),
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
             names: RefCell::default(),

@@ -11,6 +11,7 @@ use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
 use crate::task::block::Step;
 use crate::task::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
+use crate::task::watch::{self, Who};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
@@ -85,7 +86,7 @@ impl Core {
             if self.is_unusual.get() {
                 self.attend(members);
                 if self.is_stopped() {
-                    return Drained::Interrupted;
+                    return self.interrupt();
                 }
             }
             let Some(task) = self.ready.first() else {
@@ -98,7 +99,7 @@ impl Core {
                     continue;
                 }
                 self.polling.set(None);
-                return Drained::Interrupted;
+                return self.interrupt();
             }
             self.ready.pop_first(task);
             if task.header().start() {
@@ -107,7 +108,7 @@ impl Core {
                 self.poll_special(task, members);
             }
             if !unwind::is_plain() && self.is_stopped() {
-                return Drained::Interrupted;
+                return self.interrupt();
             }
         }
     }
@@ -137,6 +138,7 @@ impl Core {
     #[cold]
     fn attend(&self, members: &mut dyn Members) {
         self.polling.set(None);
+        self.end_watch();
         if self.last_round.get() == LastRound::Over {
             self.doom_all();
         }
@@ -145,7 +147,33 @@ impl Core {
         if self.is_seeded && self.last_round.get() == LastRound::None {
             self.ready.bring_one_forward();
         }
-        self.is_unusual.set(self.is_seeded);
+        self.is_unusual.set(self.is_seeded || self.is_watched);
+        self.begin_watch();
+    }
+
+    #[cold]
+    fn interrupt(&self) -> Drained {
+        self.end_watch();
+        Drained::Interrupted
+    }
+
+    /// Watches the poll that comes next, until the next time that this set attends or is interrupted.
+    fn begin_watch(&self) {
+        let Some(next) = self.ready.first().filter(|_| self.is_watched) else { return };
+        let task = || Who::Task { origin: self.origin_of(next), type_name: next.header().vtable.type_name };
+        let who = if next.header().has(BODY) { Who::Body } else { task() };
+        watch::begin(who, self.level());
+    }
+
+    fn end_watch(&self) {
+        if self.is_watched {
+            watch::end(self.level());
+        }
+    }
+
+    /// That of the root is zero.
+    fn level(&self) -> u32 {
+        self.depth.get() + 1
     }
 
     #[inline]
@@ -269,6 +297,7 @@ impl Core {
     /// Ends the member whose poll has panicked.
     #[cold]
     fn end_panicked(&self, payload: Payload, members: &mut dyn Members) {
+        self.end_watch();
         let Some(task) = self.polling.take() else {
             // No member's doing, so not for the group to keep.
             resume_unwind(payload)
