@@ -66,14 +66,18 @@ impl<T> LocalKey<T> {
     }
 }
 
-impl<T: Copy> LocalKey<Cell<Option<T>>> {
-    /// `None` too when the thread ends: `loom` takes all its keys away at once.
-    pub(crate) fn get(&self) -> Option<T> {
-        self.try_with(Cell::get).unwrap_or(None)
+impl<T: Copy + Default> LocalKey<Cell<T>> {
+    /// The default too when the thread ends: `loom` takes all its keys away at once.
+    pub(crate) fn get(&self) -> T {
+        self.try_with(Cell::get).unwrap_or_default()
     }
 
-    pub(crate) fn set(&self, value: Option<T>) {
+    pub(crate) fn set(&self, value: T) {
         self.with(|cell| cell.set(value));
+    }
+
+    pub(crate) fn replace(&self, value: T) -> T {
+        self.with(|cell| cell.replace(value))
     }
 }
 
