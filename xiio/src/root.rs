@@ -16,6 +16,10 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 
 /// Runs a future, and every task under it, to the end on this thread.
 ///
+/// Code that blocks the thread holds up every task of it. So does a `block_on` of another crate inside of a task: it hears of its own
+/// groups and of wakes from other threads, but until it returns no timer fires and no descriptor gets ready. Await the
+/// future there instead.
+///
 /// # Panics
 /// With the panic of the future, and when a runtime runs on this thread already: await the future there instead, or run
 /// it in a thread of its own. Also when the system has no descriptors left for a poller.

@@ -134,6 +134,10 @@ impl Drop for Notified {
     fn drop(&mut self) {
         if let Some(home) = self.runtime.own_home() {
             home.close(self.key);
+            if Runtime::look(|_| ()).is_some() {
+                // A turn of another tree goes on.
+                home.stay_awake();
+            }
         }
     }
 }

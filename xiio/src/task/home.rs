@@ -6,12 +6,13 @@ use std::mem;
 use std::num::NonZeroU32;
 use std::ops::DerefMut;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::pool::Pool;
 use super::refs::TaskRef;
-use crate::report::waking;
+use crate::report::{drop_safely, waking};
 use crate::slab::Slab;
 use crate::sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, Ordering, PoisonError, StaticMutex, thread_local};
 
@@ -66,6 +67,8 @@ struct Inbox {
     tenant: Option<Tenant>,
     /// What wakes the thread from its wait, one for each runtime that lives there: several may be embedded in one loop.
     notifiers: Slab<Waker>,
+    /// Of the user, see [`Listener`]. Shared, since neither their clone nor their drop may run under the lock.
+    listeners: Slab<Arc<Waker>>,
 }
 
 // SAFETY: a `TaskRef` in the inbox counts its block, and other threads do nothing with it but post it here.
@@ -81,6 +84,10 @@ thread_local! {
     static TENANT: Cell<Option<Tenant>> = const { Cell::new(None) };
     /// How often this thread has moved in.
     static LEASE: Cell<u32> = const { Cell::new(0) };
+    /// The home whose listeners this thread wakes right now.
+    static TOLD: Cell<Option<&'static Home>> = const { Cell::new(None) };
+    /// One of those that were woken has posted something new.
+    static HAS_POSTED: Cell<bool> = const { Cell::new(false) };
     /// Gives the home back when the thread ends.
     static TENANCY: Tenancy = const { Tenancy };
 }
@@ -164,6 +171,9 @@ impl Home {
         home.collect(inbox.freed);
         HOME.set(None);
         vacant().push(home);
+        let left: Vec<_> = inbox.listeners.iter().map(|(_, waker)| Arc::clone(waker)).collect();
+        drop(inbox.listeners);
+        left.into_iter().for_each(drop_safely);
     }
 
     /// Whether the destructor has run that gives the home back. If not it will.
@@ -270,7 +280,7 @@ impl Home {
     }
 
     /// Posts a task that has been woken on another thread. The task is counted for the inbox, or not taken.
-    pub(super) fn post(&self, task: TaskRef) {
+    pub(super) fn post(&'static self, task: TaskRef) {
         let mut inbox = lock(&self.inbox);
         if inbox.tenant != Some(task.header().tenant) {
             // Its thread has ended, so nobody polls it any more.
@@ -278,21 +288,66 @@ impl Home {
         }
         task.clone_ref();
         inbox.woken.push(task);
-        if self.signal(MAIL) {
-            Self::notify(inbox);
+        match self.signal(MAIL) {
+            ASLEEP => Self::notify(inbox),
+            0 => self.tell(inbox),
+            _ => {}
         }
     }
 
-    /// Sets a signal; `true` if the thread has to be notified of it: it sleeps, and nobody has set the same before.
-    fn signal(&self, signal: u8) -> bool {
+    /// Sets a signal. Gives `ASLEEP` if the thread has to be notified of it, zero if it is awake, and more if somebody has set
+    /// the same before.
+    fn signal(&self, signal: u8) -> u8 {
         // Ordering: `Release` for who takes the signal back, see `take_root_woken`.
-        self.signals.fetch_or(signal, Ordering::AcqRel) & (ASLEEP | signal) == ASLEEP
+        self.signals.fetch_or(signal, Ordering::AcqRel) & (ASLEEP | signal)
     }
 
     fn notify(inbox: MutexGuard<'_, Inbox>) {
         let notifiers: Vec<Waker> = inbox.notifiers.iter().map(|(_, notifier)| notifier.clone()).collect();
         drop(inbox);
         notifiers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes the listeners: the thread is awake, and may be in a foreign executor which waits.
+    fn tell(&'static self, inbox: MutexGuard<'_, Inbox>) {
+        if inbox.listeners.is_empty() {
+            return;
+        }
+        if TOLD.get().is_some_and(|home| ptr::eq(home, self)) {
+            return HAS_POSTED.set(true);
+        }
+        let listeners = inbox.listeners.iter().map(|(_, waker)| Arc::clone(waker)).collect();
+        drop(inbox);
+        let (home, has_posted) = (TOLD.replace(Some(self)), HAS_POSTED.get());
+        Self::tell_all(listeners);
+        TOLD.set(home);
+        HAS_POSTED.set(has_posted);
+    }
+
+    /// A listener inside of a foreign combinator passes the wake on to a task of this home, which is posted in turn, and those who
+    /// were woken before have to hear of that. It is not woken again for it: otherwise this could go on for ever.
+    fn tell_all(mut listeners: Vec<Arc<Waker>>) {
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = false;
+            for waker in mem::take(&mut listeners) {
+                HAS_POSTED.set(false);
+                waking(|| waker.wake_by_ref());
+                if HAS_POSTED.get() {
+                    goes_on = true;
+                    drop_safely(waker);
+                } else {
+                    listeners.push(waker);
+                }
+            }
+        }
+        listeners.into_iter().for_each(drop_safely);
+    }
+
+    /// Has `waker`, which is the user's, hear of what is posted while this thread is awake.
+    pub(super) fn listen(&'static self, waker: Waker) -> Listener {
+        let waker = Arc::new(waker);
+        Listener { home: self, lease: Self::lease(), key: lock(&self.inbox).listeners.insert(waker) }
     }
 
     /// Announces that this thread is about to wait; `false` when there is something to do instead.
@@ -321,9 +376,14 @@ impl Home {
         self.signals.fetch_and(!(ASLEEP | NUDGED), Ordering::AcqRel);
     }
 
+    /// After all the thread does not rest: a turn goes on, which looks around itself.
+    pub(crate) fn stay_awake(&self) {
+        self.signals.fetch_and(!ASLEEP, Ordering::Relaxed);
+    }
+
     /// Has the loop of this thread look around before it sleeps, or sleeps on.
     pub(crate) fn nudge(&self) {
-        if self.signal(NUDGED) {
+        if self.signal(NUDGED) == ASLEEP {
             Self::notify(lock(&self.inbox));
         }
     }
@@ -352,7 +412,7 @@ impl Home {
     pub(crate) fn wake_root(&self) {
         if self.is_current() {
             self.is_root_marked.store(true, Ordering::Relaxed);
-        } else if self.signal(ROOT_WOKEN) {
+        } else if self.signal(ROOT_WOKEN) == ASLEEP {
             Self::notify(lock(&self.inbox));
         }
     }
@@ -368,6 +428,40 @@ impl Home {
     #[inline]
     pub(super) fn of_root_waker(waker: &Waker) -> Option<&'static Self> {
         ptr::eq(waker.vtable(), &raw const ROOT).then(|| home_of(waker.data()))
+    }
+}
+
+/// The waker of a foreign executor or combinator that polls a set, among those who hear of the inbox.
+///
+/// Such an executor may stand inside of a task and wait on this very thread: a `block_on`. Then the loop takes no inbox until
+/// it has its value. So who posts wakes it, and the set takes the inbox when it is polled. In the kernel nobody waits but
+/// the loop, which is why a sleeping thread is only notified.
+///
+/// One that is leaked stays until its thread gives the home back: a waker that is woken for nothing.
+pub(super) struct Listener {
+    home: &'static Home,
+    lease: u32,
+    key: usize,
+}
+
+impl Listener {
+    fn is_registered(&self) -> bool {
+        self.home.is_current() && Home::lease() == self.lease
+    }
+
+    /// Whether it wakes what `waker` does.
+    pub(super) fn will_wake(&self, waker: &Waker) -> bool {
+        self.is_registered()
+            && lock(&self.home.inbox).listeners.get(self.key).is_some_and(|before| before.will_wake(waker))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.is_registered() {
+            let waker = lock(&self.home.inbox).listeners.remove(self.key);
+            drop_safely(waker);
+        }
     }
 }
 
@@ -423,7 +517,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_runs_in_its_last_destructors_gives_the_home_back() {
-        thread_local! {
+        std::thread_local! {
             static RUNS_LATE: RunsLate = const { RunsLate(Cell::new(None)) };
         }
         let (sender, homes) = std::sync::mpsc::channel();

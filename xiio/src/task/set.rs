@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use super::block;
 use super::handle::Handle;
-use super::home::Home;
+use super::home::{Home, Listener};
 use super::links::{List, Queue};
 use super::refs::{BODY, DONE, DOOMED, Header, NAMED, PLACED, QUEUED, TaskRef};
 use super::schedule;
@@ -129,6 +129,8 @@ pub(super) struct Core {
     parent: Cell<Option<TaskRef>>,
     /// The waker the set was polled with last, if it is not that of a task.
     waker: Cell<Option<Waker>>,
+    /// For that waker, unless it is the root's.
+    listener: Cell<Option<Listener>>,
 }
 
 /// How far the last round is: those that were ready when a member failed are polled once more, see
@@ -167,6 +169,7 @@ impl Core {
             depth: Cell::new(0),
             parent: Cell::new(None),
             waker: Cell::new(None),
+            listener: Cell::new(None),
         }
     }
 
@@ -462,6 +465,7 @@ impl<'env> TaskSet<'env> {
         let core = self.core()?;
         let panic = core.clear();
         let (body, parent, waker) = (core.body.take()?, core.parent.take(), core.waker.take());
+        let listener = core.listener.take();
         self.core.set(None);
         // SAFETY: it is out of the set now, no task is left to point to it, and no reference to it is used any more.
         // Wakers of the body do nothing from now on.
@@ -470,7 +474,7 @@ impl<'env> TaskSet<'env> {
             parent.drop_ref();
         }
         // User code, so it comes last.
-        drop(waker);
+        drop((listener, waker));
         panic
     }
 }

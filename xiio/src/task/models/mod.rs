@@ -17,7 +17,7 @@ use super::handle::Handle;
 use super::home::Home;
 use super::set::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::error::Payload;
-use crate::sync::{Ordering, current, park};
+use crate::sync::{Ordering, block_on, current, park};
 
 /// A set under a root, driven as the runtime drives it, but for the kernel: this thread parks instead.
 struct Root<'env> {
@@ -189,6 +189,31 @@ fn wake_after_one_run_is_found_by_the_next() {
         drop(first);
         second.run();
         drop((task, second));
+        take_late_posts(threads);
+    });
+}
+
+#[test]
+fn foreign_executor_on_the_thread_of_a_home_hears_of_wakes() {
+    loom::model(|| {
+        let n_done = Arc::new(AtomicUsize::new(0));
+        let wakers = Wakers::default();
+        let root = Root::new();
+        let task = root.spawn(wakers.wait_for(2, &n_done, 2));
+        assert!(root.poll().is_pending());
+        let threads = wakers.take().into_iter().map(|waker| {
+            let n_done = Arc::clone(&n_done);
+            thread::spawn(move || {
+                n_done.fetch_add(1, Ordering::Relaxed);
+                waker.wake();
+            })
+        });
+        let threads = threads.collect();
+        block_on(poll_fn(|cx| {
+            budget::refill();
+            if root.set.poll(cx, &mut Alone) == Polled::Done { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        drop((task, root));
         take_late_posts(threads);
     });
 }

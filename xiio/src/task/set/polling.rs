@@ -10,6 +10,7 @@ use super::{Core, Ended, LastRound, Members, Polled};
 use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
 use crate::task::block::Step;
+use crate::task::home::Home;
 use crate::task::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
 use crate::task::watch::{self, Who};
 use crate::task::{budget, waker};
@@ -34,9 +35,9 @@ thread_local! {
 impl Core {
     #[inline]
     pub(super) fn poll(&self, cx: &mut Context<'_>, members: &mut dyn Members) -> Polled {
-        self.remember_waker(cx.waker());
         // Wakes from here on are found by this very loop.
         self.is_marked.set(true);
+        self.remember_waker(cx.waker());
         self.is_granted.set(budget::is_turn_over());
         let drained = if unwind::is_plain() { self.drain_past_panics(members) } else { self.drain_in_shift(members) };
         match drained {
@@ -188,18 +189,36 @@ impl Core {
     fn replace_waker(&self, task: Option<TaskRef>, waker: &Waker) {
         // A task of another thread is woken as from any other thread.
         let task = task.filter(|task| task.header().is_at_home());
+        let is_foreign = task.is_none() && Home::of_root_waker(waker).is_none();
         let before = self.waker.take();
         if before.as_ref().is_some_and(|before| before.will_wake(waker)) {
-            return self.waker.set(before);
-        }
-        if let Some(task) = task {
-            task.clone_ref();
+            self.waker.set(before);
         } else {
-            self.waker.set(Some(waker.clone()));
+            self.listen(is_foreign.then_some(waker));
+            if let Some(task) = task {
+                task.clone_ref();
+            } else {
+                self.waker.set(Some(waker.clone()));
+            }
+            if let Some(parent) = self.parent.replace(task) {
+                parent.drop_ref();
+            }
+            drop(before);
         }
-        if let Some(parent) = self.parent.replace(task) {
-            parent.drop_ref();
+        if is_foreign {
+            // Whoever polls may do so until it has its value, and the loop does not get to it.
+            Home::current().take_inbox();
         }
+    }
+
+    /// Has `waker` hear of what other threads post, and no other one of those that this set was polled with.
+    fn listen(&self, waker: Option<&Waker>) {
+        let before = self.listener.take();
+        let is_kept = matches!((&before, waker), (Some(before), Some(waker)) if before.will_wake(waker));
+        if is_kept {
+            return self.listener.set(before);
+        }
+        self.listener.set(waker.map(|waker| Home::current().listen(waker.clone())));
         drop(before);
     }
 
