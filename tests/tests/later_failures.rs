@@ -8,7 +8,7 @@ use xiio::{
     GroupError, as_completed, bracket, gather, join, race, shield, sleep, task_group, timeout, try_task_group,
     yield_now,
 };
-use xiio_tests::{LONG, Reports, millis, panic_text, run};
+use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
 
 /// Waits, and panics with `text` when it is cancelled.
 async fn panics_in_cleanup(text: &'static str) {
@@ -30,7 +30,7 @@ fn texts<E: std::fmt::Display>(error: GroupError<E>) -> Vec<String> {
 #[track_caller]
 fn assert_thrown<F: Future>(scene: impl FnOnce() -> F) {
     let reports = Reports::new();
-    assert_eq!(panic_text(|| run(scene())), "cleanup");
+    assert_eq!(panic_text(|| run_virtually(async { drop(scene().await) })), "cleanup");
     reports.assert_none();
 }
 
@@ -194,21 +194,24 @@ fn a_cancelled_group_throws_the_first_panic_and_reports_the_others_with_all_erro
     for keeps_all in [false, true] {
         let reports = Reports::new();
         let text = panic_text(|| {
-            run(timeout(millis(2), async {
-                if keeps_all {
-                    let _: Result<(), GroupError<&str>> = try_task_group!(all_errors, error = &str, |tg| {
-                        for text in ["one", "two", "three"] {
-                            tg.spawn(fails_in_cleanup(text));
-                        }
-                    });
-                } else {
-                    let _: Result<(), &str> = try_task_group!(error = &str, |tg| {
-                        for text in ["one", "two", "three"] {
-                            tg.spawn(fails_in_cleanup(text));
-                        }
-                    });
-                }
-            }))
+            run_virtually(async {
+                let group = async {
+                    if keeps_all {
+                        let _: Result<(), GroupError<&str>> = try_task_group!(all_errors, error = &str, |tg| {
+                            for text in ["one", "two", "three"] {
+                                tg.spawn(fails_in_cleanup(text));
+                            }
+                        });
+                    } else {
+                        let _: Result<(), &str> = try_task_group!(error = &str, |tg| {
+                            for text in ["one", "two", "three"] {
+                                tg.spawn(fails_in_cleanup(text));
+                            }
+                        });
+                    }
+                };
+                assert!(timeout(millis(2), group).await.is_ok(), "it panics");
+            });
         });
         assert_eq!(text, "one");
         assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 2], "{:?}", reports.texts());
@@ -379,4 +382,30 @@ fn a_late_value_of_a_shield_goes_to_who_asks_for_it() {
         assert_eq!(cancelled, Ok(()));
     });
     assert_eq!(*late.borrow(), [Err("disk full"); 2]);
+}
+
+async fn fails(text: &str) -> Result<(), String> {
+    yield_now().await;
+    Err(text.to_string())
+}
+
+#[test]
+fn an_err_of_a_plain_group_that_nobody_takes_is_reported() {
+    let reports = Reports::new();
+    run(async {
+        task_group!(|tg| {
+            tg.spawn(fails("handle dropped before the end"));
+            let late = tg.spawn(fails("handle dropped behind it"));
+            tg.spawn(async { fails("handled").await.is_err() });
+            tg.spawn(async { Ok::<_, String>("no error") });
+            assert!(tg.spawn(fails("taken")).await.is_err());
+            while !late.is_finished() {
+                yield_now().await;
+            }
+        });
+    });
+    assert_eq!(reports.kinds(), [ReportKind::ErrorUnheard; 2], "{:?}", reports.texts());
+    for text in reports.texts() {
+        assert!(text.contains("later_failures.rs") && text.contains("Result<(), alloc::string::String>"), "{text}");
+    }
 }

@@ -2,10 +2,12 @@
 //!
 //! Reports go to the thread's listener, or to standard error where there is none, so that nothing is lost silently.
 
+use std::any::type_name;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
+use std::mem::discriminant;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::Waker;
@@ -64,6 +66,8 @@ pub enum ReportKind {
     StillStopping,
     /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
     ChildStopped,
+    /// A task of a plain group gave an `Err`, and nobody has taken its value.
+    ErrorUnheard,
     /// A blocking job has waited for a second for a thread, as all of its pool are busy.
     NoThread,
     /// A task on a worker has held up the thread of its group for a second.
@@ -238,6 +242,29 @@ impl fmt::Display for Origin {
             write!(f, "`{}`, ", Harmless(name))?;
         }
         write!(f, "spawned at {}:{}", self.location.file(), self.location.line())
+    }
+}
+
+/// Reports the value of a task that is dropped if it is an `Err`.
+///
+/// What type it is only its name tells, and which variant the text of its discriminant: there is no way to ask a type that is
+/// any for more. Should `std` write either otherwise, nothing is reported.
+#[inline]
+pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) {
+    if size_of::<T>() > 0 && type_name::<T>().starts_with("core::result::Result<") {
+        report_result(discriminant(value), type_name::<T>(), location);
+    }
+}
+
+#[cold]
+fn report_result(variant: impl fmt::Debug, type_name: &str, location: &'static Location<'static>) {
+    if format!("{variant:?}") == "Discriminant(1)" {
+        let text = format!(
+            "a task, {}, ended with an `Err` that nobody has taken ({type_name}); await its handle, handle the error in \
+             the task, or take `try_task_group!`, whose failure it is",
+            Origin { location, name: None }
+        );
+        report(ReportKind::ErrorUnheard, text);
     }
 }
 

@@ -53,7 +53,8 @@ impl<'env> TaskGroup<'env> {
     /// cancelled, from a deferred cleanup. After that the future is dropped, which is reported, and the handle says
     /// that it was cancelled.
     ///
-    /// A panic in the task cancels the other members and goes on in the surrounding task, with the payload as it was.
+    /// A panic in the task cancels the other members and goes on in the surrounding task, with the payload as it was. An `Err` that
+    /// it ends with is a value like any other here; one that nobody takes is reported.
     ///
     /// # Examples
     /// ```

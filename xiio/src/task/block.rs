@@ -13,7 +13,7 @@ use super::home::Home;
 use super::pool;
 use super::refs::{DONE, FAILED, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
-use crate::report::Held;
+use crate::report::{Held, report_if_err};
 use crate::unwind::{Owner, Whole};
 
 /// A task: the header in front, then the work or what it gave.
@@ -246,6 +246,8 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
                     // SAFETY: the future is gone, the place is free and of the block's own union type.
                     unsafe { stage.write(Stage { output }) };
                     task.header().set(OUTPUT);
+                } else {
+                    report_if_err(&value, task.header().location);
                 }
                 Step::Value
             }

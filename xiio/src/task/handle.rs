@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::block;
 use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TAKEN, TaskRef};
 use super::set::Core;
-use crate::report::{Held, Origin};
+use crate::report::{Held, Origin, report_if_err};
 use crate::unwind;
 
 /// Counts its task, and owns the output once there is one.
@@ -181,7 +181,11 @@ impl<T> Handle<T> {
         }
         // What is dropped may be user code that panics; the reference is given back all the same, and last.
         let _release = Release(self.task);
-        drop(self.take().map(Held::new));
+        let output = self.take().map(Held::new);
+        if let Some(output) = output.as_ref().and_then(Held::get) {
+            report_if_err(output, self.location());
+        }
+        drop(output);
         let header = self.task.header();
         header.unset(JOINED);
         drop(header.joiner.take().map(Held::new));
