@@ -113,6 +113,12 @@ pub fn cpu_time() -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
+/// What this thread has used of the processor.
+pub fn thread_time() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
 /// State, parent and process group of a process, if there is one: `('S', 1, 1)`.
 fn stat(pid: u32) -> Option<(char, u32, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -71,7 +71,7 @@ impl<F: Future> Embed<F> {
     /// A tree with `future` as its root, on this thread.
     ///
     /// # Errors
-    /// When the system has no descriptors left for a poller.
+    /// When the system has no descriptors left for a poller. `Unsupported` where the poller reports no edges: that of `poll(2)`, say.
     pub fn new(future: impl IntoFuture<IntoFuture = F>) -> io::Result<Self> {
         Ok(Self { tree: Embedded::new(future.into_future())? })
     }

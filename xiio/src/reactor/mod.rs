@@ -14,6 +14,13 @@
 //! may a stream forget that it is readable when a read was short ([`Source::clear_if_drained`]): the end of a stream that
 //! arrives together with its last data is no event of its own.
 //!
+//! Some pollers know no edges: that of `poll(2)`, and event ports. They report once, and a registration ends with its
+//! event. Just before each wait the reactor asks them for what somebody waits for (`ask_for_waited`), and that is the whole
+//! difference. Readiness is remembered as ever. Nothing else stays registered: `poll(2)` reports a closed other end
+//! unasked, each time, and the thread would not sleep. No foreign loop can watch such a poller. Urgent data that nobody
+//! fetches does keep the thread awake there while somebody waits to read: `polling` asks for it with the rest.
+//! A build with `--cfg polling_test_poll_backend` has the poller of `poll(2)` on Linux.
+//!
 //! Invariants: a registration is deleted before its descriptor is closed (a child between fork and exec still holds a
 //! copy, and would keep it reporting); events of unknown keys are ignored; registrations survive `ENOENT` and `EEXIST`,
 //! as a leaked waiter may have left one behind for a descriptor that was closed since.
@@ -73,8 +80,11 @@ impl Reactor {
     }
 
     /// The descriptor that becomes readable when there is something to do.
-    pub(crate) fn poller(&self) -> &Poller {
-        &self.poller
+    ///
+    /// # Errors
+    /// `Unsupported` where the poller reports no edges.
+    pub(crate) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        wait::descriptor(&self.poller)
     }
 
     /// Watches `fd` in a direction, together with whoever watches it already.
@@ -115,14 +125,31 @@ impl Reactor {
     /// who waits for what is ready. May return early.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut ready = self.ready.take();
+        let reports_once = self.waiting.borrow().reports_once(&self.poller);
+        if reports_once {
+            self.ask_for_waited(&mut ready);
+        }
+        let timeout = if ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         let waited = self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |report| {
             if let Some(Some(watched)) = self.watched.borrow().get(report.key) {
                 watched.set_ready(report, &mut ready);
+                if reports_once {
+                    source::withdraw(&self.poller, watched);
+                }
             }
         });
         wake_all(ready.drain(..));
         self.ready.set(ready);
         waited
+    }
+
+    /// Asks a poller that reports once. One that refuses leaves it to the operations to find out, and is asked again.
+    fn ask_for_waited(&self, ready: &mut Vec<Waker>) {
+        for watched in self.watched.borrow().iter().flatten() {
+            if source::ask_for_waited(&self.poller, watched).is_err() {
+                watched.set_ready(Report::of_anything(watched.key()), ready);
+            }
+        }
     }
 }
 
@@ -136,8 +163,7 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         let mut waiting = Vec::new();
         for watched in self.watched.get_mut().iter().flatten() {
-            let report = Report { key: watched.key(), is_readable: true, is_writable: true, is_plain_data: false };
-            watched.set_ready(report, &mut waiting);
+            watched.set_ready(Report::of_anything(watched.key()), &mut waiting);
         }
         wake_all(waiting);
     }

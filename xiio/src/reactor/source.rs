@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
@@ -11,7 +11,7 @@ use polling::{Event, PollMode, Poller};
 
 use super::wait::Report;
 #[cfg(target_os = "linux")]
-use super::wait::fast;
+use super::wait::{descriptor, fast};
 use super::{Direction, Reactor, key_of};
 use crate::slab::Slab;
 #[cfg(target_os = "linux")]
@@ -30,9 +30,9 @@ pub(super) struct Watched {
 
 /// Which events a registration asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interest {
-    Read,
-    Both,
+struct Interest {
+    read: bool,
+    write: bool,
 }
 
 /// One direction.
@@ -50,7 +50,7 @@ struct Side {
 
 impl Watched {
     pub(super) fn new(fd: RawFd) -> Self {
-        let (n_users, interest) = (Cell::new(0), Cell::new(Interest::Read));
+        let (n_users, interest) = (Cell::new(0), Cell::new(Interest::READ));
         let is_beside_tasks = Cell::new(false);
         Self { fd, n_users, interest, is_beside_tasks, read: Side::default(), write: Side::default() }
     }
@@ -61,10 +61,13 @@ impl Watched {
 
     /// What is asked for already, and this direction.
     fn interest_with(&self, direction: Direction) -> Interest {
-        match direction {
-            Direction::Read => self.interest.get(),
-            Direction::Write => Interest::Both,
-        }
+        let Interest { read, write } = self.interest.get();
+        Interest { read: read || direction == Direction::Read, write: write || direction == Direction::Write }
+    }
+
+    /// What somebody waits for and has not been woken for yet.
+    fn waited_for(&self) -> Interest {
+        Interest { read: self.read.wakes_somebody(), write: self.write.wakes_somebody() }
     }
 
     fn side(&self, direction: Direction) -> &Side {
@@ -90,6 +93,13 @@ impl Watched {
     }
 }
 
+impl Side {
+    /// Whether the next event will wake somebody.
+    fn wakes_somebody(&self) -> bool {
+        self.waiters.borrow().iter().any(|(_, waiter)| waiter.is_some())
+    }
+}
+
 /// Watches a descriptor; the last one to go ends the registration.
 pub(crate) struct Source {
     watched: Rc<Watched>,
@@ -112,9 +122,9 @@ impl Source {
         self.watched.is_beside_tasks.set(true);
     }
 
-    /// Whether events of this direction are asked for.
+    /// Whether whoever waits for this direction will hear of it, without asking for it.
     pub(crate) fn covers(&self, direction: Direction) -> bool {
-        direction == Direction::Read || self.watched.interest.get() == Interest::Both
+        direction == Direction::Read || self.watched.interest.get().write
     }
 
     pub(crate) fn is_ready(&self, direction: Direction) -> bool {
@@ -230,37 +240,68 @@ pub(super) fn rearm(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, dire
     Ok(())
 }
 
+/// For a poller that reports once: asks for what somebody waits for, and for nothing else.
+pub(super) fn ask_for_waited(poller: &Poller, watched: &Watched) -> io::Result<()> {
+    let waited_for = watched.waited_for();
+    if waited_for == watched.interest.get() {
+        return Ok(());
+    }
+    withdraw(poller, watched);
+    if waited_for == Interest::NOTHING {
+        return Ok(());
+    }
+    // SAFETY: whoever waits for the descriptor borrows or owns it. If it was leaked and closed meanwhile, the number names
+    // nothing or another descriptor: the call fails, or there is a spurious wake.
+    let fd = unsafe { BorrowedFd::borrow_raw(watched.fd) };
+    add(poller, fd, watched.key(), waited_for)?;
+    watched.interest.set(waited_for);
+    Ok(())
+}
+
+/// For a poller that reports once: ends a registration whose event has come, or for which nobody waits.
+///
+/// One that asks for nothing would not do: `poll(2)` reports unasked, and each time, that the other end is closed.
+pub(super) fn withdraw(poller: &Poller, watched: &Watched) {
+    deregister(poller, watched.fd);
+    watched.interest.set(Interest::NOTHING);
+}
+
 impl Interest {
+    const NOTHING: Self = Self { read: false, write: false };
+    const READ: Self = Self { read: true, write: false };
+
+    /// Edges cost nothing while nobody reads.
     #[cfg(target_os = "linux")]
     fn edges(self) -> u32 {
-        match self {
-            Self::Read => epoll::READ_EDGES,
-            Self::Both => epoll::BOTH_EDGES,
-        }
+        if self.write { epoll::BOTH_EDGES } else { epoll::READ_EDGES }
     }
 
     fn of(self, key: usize) -> Event {
-        Event::new(key, true, self == Self::Both)
+        Event::new(key, self.read, self.write)
     }
+}
+
+fn mode_of(poller: &Poller) -> PollMode {
+    if poller.supports_edge() { PollMode::Edge } else { PollMode::Oneshot }
 }
 
 fn add(poller: &Poller, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if fast::works() {
-        return epoll::add(poller.as_fd(), fd, key as u64, interest.edges());
+        return epoll::add(descriptor(poller)?, fd, key as u64, interest.edges());
     }
     // SAFETY: the contract is to delete the source before it is closed. `Source` does, as it is dropped before the
     // descriptor that it watches. One that is leaked leaves a registration that the kernel ends with the descriptor;
     // all that can come of it is an event for a place that is taken by another descriptor, which is a spurious wake.
-    unsafe { poller.add_with_mode(&fd, interest.of(key), PollMode::Edge) }
+    unsafe { poller.add_with_mode(&fd, interest.of(key), mode_of(poller)) }
 }
 
 fn modify(poller: &Poller, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if fast::works() {
-        return epoll::modify(poller.as_fd(), fd, key as u64, interest.edges());
+        return epoll::modify(descriptor(poller)?, fd, key as u64, interest.edges());
     }
-    poller.modify_with_mode(fd, interest.of(key), PollMode::Edge)
+    poller.modify_with_mode(fd, interest.of(key), mode_of(poller))
 }
 
 /// Ends a registration, if there still is one.

@@ -1,6 +1,9 @@
 //! The two ways to wait: on the poller's own descriptor, and through `Poller::wait`.
 
 use std::io;
+#[cfg(not(polling_test_poll_backend))]
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -17,8 +20,29 @@ pub(super) struct Report {
     pub(super) is_plain_data: bool,
 }
 
+impl Report {
+    /// Whoever waits is to try.
+    pub(super) fn of_anything(key: usize) -> Self {
+        Self { key, is_readable: true, is_writable: true, is_plain_data: false }
+    }
+}
+
 /// How many events one wait reports at most; the rest comes with the next.
 const MAX_EVENTS: usize = 256;
+
+/// The descriptor of a poller that reports edges: the one to wait on.
+///
+/// # Errors
+/// `Unsupported` of a poller that reports once. What that is asked for is known just before a wait of its own.
+pub(super) fn descriptor(poller: &Poller) -> io::Result<BorrowedFd<'_>> {
+    #[cfg(not(polling_test_poll_backend))]
+    if poller.supports_edge() {
+        return Ok(poller.as_fd());
+    }
+    debug_assert!(!poller.supports_edge(), "a poller of edges has a descriptor");
+    let advice = "no loop can watch this tree: the poller of this system reports no edges; use `xiio::run`";
+    Err(io::Error::new(io::ErrorKind::Unsupported, advice))
+}
 
 /// How this process waits.
 pub(super) enum Waiting {
@@ -35,8 +59,17 @@ impl Waiting {
             let (fast, notifier) = fast::Fast::new(poller)?;
             return Ok((Self::Fast(fast), notifier));
         }
-        let (portable, notifier) = portable::Portable::new(poller)?;
+        let (portable, notifier) = portable::Portable::new(poller);
         Ok((Self::Portable(portable), notifier))
+    }
+
+    /// Whether a registration ends with its event, and asks for nothing that nobody waits for.
+    pub(super) fn reports_once(&self, poller: &Poller) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Fast(_) => false,
+            Self::Portable(_) => !poller.supports_edge(),
+        }
     }
 
     pub(super) fn wait(
@@ -63,7 +96,7 @@ pub(super) mod fast {
 
     use polling::Poller;
 
-    use super::{MAX_EVENTS, Report};
+    use super::{MAX_EVENTS, Report, descriptor};
     use crate::sys::epoll::{self, Events};
     use crate::sys::eventfd::EventFd;
     use crate::sys::{Call, call};
@@ -80,7 +113,7 @@ pub(super) mod fast {
     impl Fast {
         pub(super) fn new(poller: &Poller) -> io::Result<(Self, Waker)> {
             let notifier = Arc::new(EventFd::new()?);
-            epoll::add(poller.as_fd(), notifier.as_fd(), NOTIFIER as u64, epoll::NOTIFIER_EDGES)?;
+            epoll::add(descriptor(poller)?, notifier.as_fd(), NOTIFIER as u64, epoll::NOTIFIER_EDGES)?;
             let waker = Waker::from(Arc::clone(&notifier));
             let events = Events::with_capacity(MAX_EVENTS);
             Ok((Self { events, _notifier: notifier }, waker))
@@ -92,7 +125,7 @@ pub(super) mod fast {
             timeout: Option<Duration>,
             on_event: &mut dyn FnMut(Report),
         ) -> io::Result<()> {
-            self.events.wait(poller.as_fd(), timeout)?;
+            self.events.wait(descriptor(poller)?, timeout)?;
             for event in self.events.iter() {
                 // Keys of `polling` itself and of the notifier are nobody's place.
                 let Ok(key) = usize::try_from(event.key) else { continue };
@@ -113,12 +146,9 @@ pub(super) mod fast {
 
     fn self_check() -> io::Result<bool> {
         let poller = call(Call::Make, Poller::new)?;
-        if !poller.supports_edge() {
-            return Ok(false);
-        }
         let (mut fast, notifier) = Fast::new(&poller)?;
         notifier.wake();
-        fast.events.wait(poller.as_fd(), Some(Duration::ZERO))?;
+        fast.events.wait(descriptor(&poller)?, Some(Duration::ZERO))?;
         let is_notified = fast.events.iter().any(|event| event.key == NOTIFIER as u64 && event.is_readable);
         Ok(is_notified)
     }
@@ -149,16 +179,10 @@ mod portable {
     }
 
     impl Portable {
-        pub(super) fn new(poller: &Arc<Poller>) -> io::Result<(Self, Waker)> {
-            if !poller.supports_edge() {
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "xiio needs edge-triggered polling, which this system lacks",
-                ));
-            }
+        pub(super) fn new(poller: &Arc<Poller>) -> (Self, Waker) {
             let capacity = NonZeroUsize::new(MAX_EVENTS).unwrap_or(NonZeroUsize::MIN);
             let events = Events::with_capacity(capacity);
-            Ok((Self { events }, Waker::from(Arc::new(Notifier(Arc::clone(poller))))))
+            (Self { events }, Waker::from(Arc::new(Notifier(Arc::clone(poller)))))
         }
 
         pub(super) fn wait(
@@ -170,7 +194,9 @@ mod portable {
             self.events.clear();
             poller.wait(&mut self.events, timeout)?;
             for event in self.events.iter() {
-                let is_broken = event.is_err().unwrap_or(false) || event.is_interrupt();
+                // `poll(2)` reports a descriptor that is closed as ready for nothing.
+                let is_closed = !event.readable && !event.writable;
+                let is_broken = event.is_err().unwrap_or(false) || event.is_interrupt() || is_closed;
                 let (is_readable, is_writable) = (event.readable || is_broken, event.writable || is_broken);
                 // `Poller` does not tell whether the other end has closed.
                 on_event(Report { key: event.key, is_readable, is_writable, is_plain_data: false });

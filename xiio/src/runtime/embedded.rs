@@ -6,7 +6,7 @@
 //! The runtime is the current one of its thread during its turns only, so several may live on one thread, beside tasks of
 //! the foreign loop.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,9 +40,10 @@ pub(crate) struct Embedded<F: Future> {
 
 impl<F: Future> Embedded<F> {
     /// # Errors
-    /// When the system gives no poller.
+    /// When the system gives no poller, or one that no other loop can watch.
     pub(crate) fn new(future: F) -> io::Result<Self> {
         let runtime = Rc::new(Runtime::new(&Config { is_embedded: true, ..Config::default() })?);
+        runtime.reactor.descriptor()?;
         let bridge = Arc::new(Bridge::default());
         let key = runtime.home.open(Waker::from(Arc::new(Notifier(Arc::clone(&bridge)))));
         let notified = Notified { runtime: Rc::clone(&runtime), key };
@@ -52,7 +53,7 @@ impl<F: Future> Embedded<F> {
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.runtime.reactor.poller().as_fd()
+        self.runtime.reactor.descriptor().unwrap_or_else(|_| unreachable!("`new` has asked for it"))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -176,7 +177,7 @@ impl<'a> Turning<'a> {
     /// Looks at the reactor and fires timers; `true` if there may be more to do now.
     fn look(&self) -> io::Result<bool> {
         let reactor = &self.runtime.reactor;
-        let has_events = sys::fd::is_ready(reactor.poller().as_fd(), Direction::Read)?;
+        let has_events = sys::fd::is_ready(reactor.descriptor()?, Direction::Read)?;
         if has_events {
             reactor.wait(Some(Duration::ZERO))?;
         }
