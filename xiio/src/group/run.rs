@@ -125,9 +125,16 @@ pub enum BodyEnd<X> {
     Fail(X),
 }
 
+#[cold]
+fn hire(n_workers: usize, limit: Option<usize>) -> Rc<Workforce> {
+    Rc::new(Workforce::new(n_workers, limit))
+}
+
 impl<'env> Group<'env> {
+    // Made where it is to lie: as the result of a call it would be copied there.
+    #[inline(always)]
     pub(super) fn new(options: GroupOptions) -> Self {
-        let workforce = options.workers.map(|n_workers| Rc::new(Workforce::new(n_workers, options.limit)));
+        let workforce = options.workers.map(|n_workers| hire(n_workers, options.limit));
         Self {
             anchor: Anchor::new(workforce.as_ref().map(|workforce| Arc::clone(workforce.crew()))),
             workforce: RefCell::new(workforce),
@@ -180,7 +187,13 @@ impl<'env> Group<'env> {
     }
 
     /// Whether jobs of the workers have not ended; if so, the group is woken when they have.
+    #[inline]
     fn awaits_workers(&self) -> bool {
+        self.workforce.borrow().is_some() && self.awaits_jobs()
+    }
+
+    #[cold]
+    fn awaits_jobs(&self) -> bool {
         self.workforce().is_some_and(|workforce| workforce.crew().awaits_end())
     }
 
