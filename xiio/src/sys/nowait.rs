@@ -18,6 +18,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
+use super::socket::fresh::NO_SIGNAL;
 use super::{Call, call, check_len, portion, retry};
 
 /// How a file is asked.
@@ -69,7 +70,7 @@ pub(crate) fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
     match Kind::of(fd)? {
         Kind::AlwaysReady => attempt(fd, || write_file(fd, buf)),
         Kind::Socket => attempt(fd, || {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let flags = libc::MSG_DONTWAIT | NO_SIGNAL;
             // SAFETY: the buffer may be read for its whole length.
             check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) })
         }),

@@ -146,6 +146,11 @@ fn errno() -> *mut c_int {
     unsafe {
         libc::__error()
     }
+    #[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+    // SAFETY: has no contract.
+    unsafe {
+        libc::__errno()
+    }
 }
 
 /// Who has heard of a signal.

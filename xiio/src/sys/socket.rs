@@ -2,13 +2,13 @@
 //!
 //! All of these repeat a call that a signal has interrupted, and none waits for a socket that is non-blocking.
 
+pub(crate) mod fresh;
 pub(crate) mod setup;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
@@ -45,11 +45,7 @@ pub(crate) fn stream(family: Family) -> io::Result<OwnedFd> {
         Family::Ip6 => libc::AF_INET6,
         Family::Unix => libc::AF_UNIX,
     };
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: takes its arguments by value and touches no memory of ours.
-    let fd = call(Call::Make, || check(unsafe { libc::socket(family, kind, 0) }))?;
-    // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    fresh::stream(family)
 }
 
 /// Begins to connect, or asks how it goes: `WouldBlock` until the connection is there. See `connect(2)`.
@@ -113,14 +109,7 @@ pub(crate) fn set_linger(fd: BorrowedFd<'_>, linger: Option<Duration>) -> io::Re
 /// Takes a client from a listener: non-blocking, and closed on exec.
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut addr = RawAddr::new();
-    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    let take = || {
-        // SAFETY: the storage has room for any address, and the call is told how much.
-        retry(|| check(unsafe { libc::accept4(fd.as_raw_fd(), addr.as_mut_ptr(), &raw mut addr.len, flags) }))
-    };
-    let client = call(Call::Make, take)?;
-    // SAFETY: a result that is no error is a fresh descriptor owned by no one else.
-    let client = unsafe { OwnedFd::from_raw_fd(client) };
+    let client = fresh::accept(fd, &mut addr)?;
     Ok((client, addr.to_ip()?))
 }
 
@@ -128,7 +117,7 @@ pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
 ///
 /// `accept(2)` passes on what the network has reported for a client that is in the queue.
 pub(crate) fn is_of_client(error: &io::Error) -> bool {
-    const OF_CLIENT: [libc::c_int; 9] = [
+    const OF_CLIENT: &[libc::c_int] = &[
         libc::ECONNABORTED,
         libc::EPERM,
         libc::EPROTO,
@@ -137,6 +126,7 @@ pub(crate) fn is_of_client(error: &io::Error) -> bool {
         libc::ENETUNREACH,
         libc::EHOSTDOWN,
         libc::EHOSTUNREACH,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
         libc::ENONET,
     ];
     error.raw_os_error().is_some_and(|code| OF_CLIENT.contains(&code))
@@ -172,7 +162,7 @@ pub(crate) fn recv_message(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> i
 
 /// `send(2)`; a stream that the other end has closed is an error and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    let (len, flags) = (portion(fd, buf.len()), libc::MSG_NOSIGNAL);
+    let (len, flags) = (portion(fd, buf.len()), fresh::NO_SIGNAL);
     // SAFETY: the buffer may be read for its whole length.
     retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }))
 }
@@ -205,7 +195,7 @@ fn send_message(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     message.msg_iov = bufs.as_ptr().cast_mut().cast();
     message.msg_iovlen = bufs.len().min(MAX_BUFFERS) as _;
     // SAFETY: the header lives and the buffers that it names may be read until the call returns.
-    retry(|| check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }))
+    retry(|| check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, fresh::NO_SIGNAL) }))
 }
 
 /// How many bytes the buffers hold that one call looks at.
@@ -251,48 +241,61 @@ impl RawAddr {
 
     fn from_ip(addr: &SocketAddr) -> Self {
         let mut raw = Self::new();
+        // Every field that is not named stays zero.
         match addr {
             SocketAddr::V4(addr) => {
-                raw.bytes.ip4 = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: addr.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(addr.ip().octets()) },
-                    sin_zero: [0; 8],
-                };
-                raw.len = len_of::<libc::sockaddr_in>();
+                raw.bytes.ip4.sin_family = libc::AF_INET as libc::sa_family_t;
+                raw.bytes.ip4.sin_port = addr.port().to_be();
+                raw.bytes.ip4.sin_addr.s_addr = u32::from_ne_bytes(addr.ip().octets());
+                raw.set_len(mem::size_of::<libc::sockaddr_in>());
             }
             SocketAddr::V6(addr) => {
-                raw.bytes.ip6 = libc::sockaddr_in6 {
-                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                    sin6_port: addr.port().to_be(),
-                    sin6_flowinfo: addr.flowinfo(),
-                    sin6_addr: libc::in6_addr { s6_addr: addr.ip().octets() },
-                    sin6_scope_id: addr.scope_id(),
-                };
-                raw.len = len_of::<libc::sockaddr_in6>();
+                raw.bytes.ip6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                raw.bytes.ip6.sin6_port = addr.port().to_be();
+                raw.bytes.ip6.sin6_flowinfo = addr.flowinfo();
+                raw.bytes.ip6.sin6_addr.s6_addr = addr.ip().octets();
+                raw.bytes.ip6.sin6_scope_id = addr.scope_id();
+                raw.set_len(mem::size_of::<libc::sockaddr_in6>());
             }
         }
         raw
     }
 
     fn from_unix(addr: &UnixAddr) -> io::Result<Self> {
-        let mut raw = Self::new();
-        let mut unix = libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
         // An abstract name follows a zero and ends where the length says, a path ends with a zero.
-        let (name, start, n_zeros) = match (addr.as_pathname(), addr.as_abstract_name()) {
+        let (name, start, n_zeros) = match (addr.as_pathname(), abstract_name(addr)) {
             (Some(path), _) => (path.as_os_str().as_bytes(), 0, 1),
             (None, Some(name)) => (name, 1, 1),
             (None, None) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no name")),
         };
+        // SAFETY: it is made of integers, for which zero is a value.
+        let mut unix: libc::sockaddr_un = unsafe { mem::zeroed() };
+        unix.sun_family = libc::AF_UNIX as libc::sa_family_t;
         let is_too_long = || io::Error::new(io::ErrorKind::InvalidInput, "the name of the address is too long");
         let places = unix.sun_path.get_mut(start..start + name.len()).ok_or_else(is_too_long)?;
         for (place, byte) in places.iter_mut().zip(name) {
             *place = byte.cast_signed() as libc::c_char;
         }
-        let len = mem::offset_of!(libc::sockaddr_un, sun_path) + name.len() + n_zeros;
-        raw.len = len as libc::socklen_t;
+        let mut raw = Self::new();
         raw.bytes.unix = unix;
+        raw.set_len(mem::offset_of!(libc::sockaddr_un, sun_path) + name.len() + n_zeros);
         Ok(raw)
+    }
+
+    /// How long the address is; the BSDs and Apple's systems want to read it in the address itself, too.
+    fn set_len(&mut self, len: usize) {
+        #[cfg(any(
+            target_vendor = "apple",
+            target_os = "freebsd",
+            target_os = "dragonfly",
+            target_os = "netbsd",
+            target_os = "openbsd"
+        ))]
+        {
+            // It fits: no address is longer than the 128 bytes of the storage.
+            self.bytes.any.ss_len = len as u8;
+        }
+        self.len = len as libc::socklen_t;
     }
 
     fn to_ip(&self) -> io::Result<SocketAddr> {
@@ -320,6 +323,20 @@ impl RawAddr {
     }
 }
 
+/// The name of an address that is no path, which Linux alone has.
+fn abstract_name(addr: &UnixAddr) -> Option<&[u8]> {
+    #[cfg(target_os = "android")]
+    use std::os::android::net::SocketAddrExt;
+    #[cfg(target_os = "linux")]
+    use std::os::linux::net::SocketAddrExt;
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let name = addr.as_abstract_name();
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let (name, _) = (None, addr);
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,8 +349,11 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_unix_address_is_as_long_as_its_name() {
+        use std::os::linux::net::SocketAddrExt;
+
         let path = UnixAddr::from_pathname("/a").unwrap();
         assert_eq!(RawAddr::from_unix(&path).unwrap().len, 2 + 2 + 1);
         let name = UnixAddr::from_abstract_name(b"abc").unwrap();
