@@ -151,6 +151,7 @@
 
 // On docs.rs each item says which feature brings it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports, reason = "`process` alone uses some of it"))]
 
 mod combine;
 mod condition;
