@@ -17,6 +17,7 @@ use super::handle::Handle;
 use super::home::Home;
 use super::set::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::error::Payload;
+use crate::report::Origin;
 use crate::sync::{Ordering, block_on, current, park};
 
 /// A set under a root, driven as the runtime drives it, but for the kernel: this thread parks instead.
@@ -81,7 +82,7 @@ impl Members for Alone {
 
     fn end_body(&mut self, _: Payload) {}
 
-    fn end_task(&mut self, _: Ended, _: &'static Location<'static>) -> Reaction {
+    fn end_task(&mut self, _: Ended, _: Origin) -> Reaction {
         Reaction::GoOn
     }
 
