@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use xiio::io::{Async, Read, Write};
 use xiio::{join, sleep, timeout};
-use xiio_tests::millis;
 use xiio_tests::os::thread_time;
+use xiio_tests::{millis, poll, poll_once};
 
 /// One that does not sleep uses all of it, or what other programs leave of it.
 const NAP: Duration = Duration::from_millis(400);
@@ -78,6 +78,21 @@ fn a_reader_is_told_of_the_end_after_data_that_came_before_it_waited() {
             sleep(millis(1)).await;
             drop(theirs);
         });
+    });
+}
+
+#[test]
+fn a_descriptor_that_is_closed_under_a_leaked_wait_wakes_nobody() {
+    xiio::run(async {
+        // The other tests of this process take lower numbers than the one that is closed.
+        let lower = Vec::from_iter((0..16).map(|_| pair()));
+        let (reader, _writer) = std::io::pipe().unwrap();
+        drop(lower);
+        let mut wait = Box::pin(xiio::readable(&reader));
+        assert!(poll_once(wait.as_mut()).await.is_pending());
+        poll::leak(wait);
+        drop(reader);
+        assert_sleeps().await;
     });
 }
 
