@@ -1,5 +1,7 @@
 //! What is going on: the live tree of tasks, and reports of what happened without a value to travel in.
 
+mod served;
+
 use std::fmt;
 use std::rc::Rc;
 
@@ -10,6 +12,7 @@ use crate::runtime::Runtime;
 
 pub use crate::drawing::{Kind, Node, State};
 pub use crate::report::{Report, ReportKind};
+pub(crate) use served::serve;
 
 /// A drawing of the tree of tasks under a runtime, as of one moment.
 ///

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
-use crate::runtime::{Config, block_on};
+use crate::inspect;
+use crate::runtime::{Config, Serve, block_on};
 use shutdown::{BlockOnUntil, Stop, block_on_until};
 
 /// Runs a future, and every task under it, to the end on this thread.
@@ -39,7 +40,13 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 /// `xiio.run` in the Python original.
 #[doc(alias("block_on"))]
 pub fn run<F: IntoFuture>(future: F) -> F::Output {
-    block_on(&Config::default(), future.into_future()).0
+    block_on(&Config { serve: serve_if_asked(), ..Config::default() }, future.into_future()).0
+}
+
+/// What `XIIO_INSPECT` asks for.
+fn serve_if_asked() -> Option<Serve> {
+    let is_asked = std::env::var_os("XIIO_INSPECT").is_some_and(|value| !value.is_empty() && value != "0");
+    is_asked.then_some(inspect::serve)
 }
 
 /// [`run`] with options.
@@ -205,6 +212,22 @@ impl Builder {
         self
     }
 
+    /// Lets other programs of this user look at the tree while it runs, with the command `xiio-inspect`.
+    ///
+    /// Opens a socket in `$XDG_RUNTIME_DIR/xiio`, or else in a directory of this user below that of temporary files. A thread answers
+    /// there, also while a task keeps the loop. The environment asks for the same with `XIIO_INSPECT=1`.
+    ///
+    /// Where it cannot be opened the program runs on, and standard error has a line about it.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(xiio::Builder::new().inspect().run(async { 7 }), 7);
+    /// ```
+    pub fn inspect(mut self) -> Self {
+        self.config.serve = Some(inspect::serve);
+        self
+    }
+
     /// Runs a future to its end, see [`run`].
     ///
     /// # Panics
@@ -232,7 +255,8 @@ impl Builder {
         }
     }
 
-    fn block_on_tree<T: Future>(self, tree: T) -> T::Output {
+    fn block_on_tree<T: Future>(mut self, tree: T) -> T::Output {
+        self.config.serve = self.config.serve.or_else(serve_if_asked);
         let Some(block_on_until) = self.block_on_until else { return block_on(&self.config, tree).0 };
         let mut output = None;
         block_on_until(&self.stop, &self.config, Box::pin(async { output = Some(tree.await) }));

@@ -64,6 +64,13 @@ fn write_number(name: &str, value: impl std::fmt::Display, text: &mut String) {
     let _ = write!(text, ",\"{name}\":{value}");
 }
 
+/// A string as JSON has it.
+pub(crate) fn string(value: &str) -> String {
+    let mut text = String::new();
+    write_string(value, &mut text);
+    text
+}
+
 fn write_string(value: &str, text: &mut String) {
     text.push('"');
     for c in value.chars() {

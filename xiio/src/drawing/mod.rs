@@ -3,6 +3,8 @@
 mod dot;
 mod json;
 
+pub(crate) use json::string as json_string;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::RawFd;

@@ -1,10 +1,17 @@
 //! How a runtime differs from the ordinary one: for tests, and for programs that want to be told of a deadlock.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::elsewhere::Requests;
 use crate::sys;
+use crate::task::busy::Watch;
 use crate::task::{budget, schedule, watch};
+
+/// Takes what others may ask of a runtime, and what it is busy with.
+pub(crate) type Serve = fn(Arc<Requests>, Arc<Watch>) -> Box<dyn Any>;
 
 /// What a runtime is started with.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) is_embedded: bool,
     /// A poll that takes longer is reported.
     pub(crate) slow_poll: Option<Duration>,
+    /// Lets other programs look at the tree. What it gives is dropped at the end.
+    pub(crate) serve: Option<Serve>,
 }
 
 impl Config {

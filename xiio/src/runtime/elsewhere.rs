@@ -1,4 +1,4 @@
-//! Timers that are moved where their runtime is not the current one: on another thread, or between the turns of a foreign
+//! What is wanted from elsewhere: drawings, and timers that are moved where their runtime is not the current one: on another thread, or between the turns of a foreign
 //! loop.
 //!
 //! A timer's key does not say which runtime it is of. So all are told, and the one that knows the key moves its timer.
@@ -7,26 +7,37 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::drawing::Drawing;
 use crate::sync::{AtomicBool, Mutex, Ordering, PoisonError, StaticMutex};
 use crate::timer::TimerKey;
 
 /// Of every runtime there is.
-static ALL: StaticMutex<Vec<Arc<Moves>>> = StaticMutex::new(Vec::new());
+static ALL: StaticMutex<Vec<Arc<Requests>>> = StaticMutex::new(Vec::new());
 
-/// What others want of the timers of one runtime.
-pub(super) struct Moves {
+/// What others want of a runtime.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) moves: Vec<(TimerKey, Instant)>,
+    pub(super) drawings: Vec<OnDrawnElsewhere>,
+}
+
+/// Gets the drawing of the tree, on the thread of the tree.
+type OnDrawnElsewhere = Box<dyn FnOnce(Drawing) + Send>;
+
+/// What others want of one runtime.
+pub(crate) struct Requests {
     is_any: AtomicBool,
-    wanted: Mutex<Vec<(TimerKey, Instant)>>,
+    wanted: Mutex<Wanted>,
     /// Ends the wait of the runtime's reactor.
     notifier: Waker,
 }
 
-impl Moves {
+impl Requests {
     /// Those of a new runtime, which has to [leave](Self::leave).
     pub(super) fn join(notifier: Waker) -> Arc<Self> {
-        let moves = Arc::new(Self { is_any: AtomicBool::new(false), wanted: Mutex::new(Vec::new()), notifier });
-        ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&moves));
-        moves
+        let requests = Arc::new(Self { is_any: AtomicBool::new(false), wanted: Mutex::default(), notifier });
+        ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&requests));
+        requests
     }
 
     pub(super) fn leave(self: &Arc<Self>) {
@@ -35,18 +46,23 @@ impl Moves {
 
     /// What was wanted since the last call.
     #[inline]
-    pub(super) fn take(&self) -> Vec<(TimerKey, Instant)> {
-        if self.is_any.load(Ordering::Acquire) { self.take_some() } else { Vec::new() }
+    pub(super) fn take(&self) -> Option<Wanted> {
+        if self.is_any.load(Ordering::Acquire) { Some(self.take_some()) } else { None }
     }
 
     #[cold]
-    fn take_some(&self) -> Vec<(TimerKey, Instant)> {
+    fn take_some(&self) -> Wanted {
         self.is_any.store(false, Ordering::Relaxed);
         std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn want(&self, key: TimerKey, at: Instant) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push((key, at));
+    /// Has the tree drawn at the end of this turn, if the runtime comes to it.
+    pub(crate) fn draw(&self, on_drawn: OnDrawnElsewhere) {
+        self.want(|wanted| wanted.drawings.push(on_drawn));
+    }
+
+    fn want(&self, add: impl FnOnce(&mut Wanted)) {
+        add(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
         self.is_any.store(true, Ordering::Release);
         self.notifier.wake_by_ref();
     }
@@ -56,5 +72,5 @@ impl Moves {
 #[cold]
 pub(super) fn move_timer(key: TimerKey, at: Instant) {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    all.iter().for_each(|moves| moves.want(key, at));
+    all.iter().for_each(|requests| requests.want(|wanted| wanted.moves.push((key, at))));
 }

@@ -10,12 +10,13 @@ mod leaf;
 mod lending;
 mod share;
 
-pub(crate) use config::Config;
+pub(crate) use config::{Config, Serve};
 pub(crate) use embedded::Embedded;
 pub(crate) use leaf::{poll_budgeted, poll_leaf};
 pub(crate) use lending::{Leave, TURN};
 pub(crate) use share::{UnderLimit, is_over_outside, may_begin};
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -32,12 +33,13 @@ use crate::error::Payload;
 use crate::reactor::Reactor;
 use crate::report::{going_on, wake_all};
 use crate::sys;
+use crate::task::busy::{self, Watch};
 use crate::task::watch::{self, Who};
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Dropper, Owner};
 use config::Clock;
-use elsewhere::Moves;
+pub(crate) use elsewhere::Requests;
 use lending::{Lenders, Lent, lend};
 
 /// What the futures of one run share: the reactor and the timers of their thread.
@@ -61,8 +63,8 @@ pub(crate) struct Runtime {
     /// When the turn began, if the clock was looked at since.
     turn_began: Cell<Option<Instant>>,
     n_turns: Cell<u32>,
-    /// What others want of the timers.
-    moves: Arc<Moves>,
+    /// What others want.
+    requests: Arc<Requests>,
     /// Who wants the tree drawn when the root is not being polled.
     drawings: RefCell<Vec<OnDrawn>>,
     lenders: Lenders,
@@ -83,7 +85,7 @@ impl Runtime {
         let now = clock.now();
         let timers = RefCell::new(Timers::new(now));
         let reactor = Rc::new(Reactor::new()?);
-        let moves = Moves::join(reactor.notifier());
+        let requests = Requests::join(reactor.notifier());
         Ok(Self {
             reactor,
             timers,
@@ -98,7 +100,7 @@ impl Runtime {
             now: Cell::new(now),
             turn_began: Cell::new(None),
             n_turns: Cell::new(0),
-            moves,
+            requests,
             drawings: RefCell::default(),
             lenders: Lenders::default(),
             allows_workers: config.allows_workers(),
@@ -298,8 +300,11 @@ impl Runtime {
     fn fire_timers(&self) {
         self.turn_began.set(None);
         self.n_turns.set(self.n_turns.get().wrapping_add(1));
-        for (key, at) in self.moves.take() {
-            self.timers.borrow_mut().move_to(key, at);
+        if let Some(wanted) = self.requests.take() {
+            wanted.drawings.into_iter().for_each(|on_drawn| self.request_drawing(on_drawn));
+            for (key, at) in wanted.moves {
+                self.timers.borrow_mut().move_to(key, at);
+            }
         }
         if self.timers.borrow().is_empty() {
             return;
@@ -367,7 +372,7 @@ pub(crate) struct Leftover {
 impl Drop for Runtime {
     /// Unlinks and wakes what is left behind: leaked, which is in vain, or to be polled again in another run.
     fn drop(&mut self) {
-        self.moves.leave();
+        self.requests.leave();
         wake_all(self.timers.get_mut().clear());
     }
 }
@@ -421,11 +426,31 @@ impl Drop for Entered<'_> {
 pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
     let runtime = Rc::new(Runtime::new(config).unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
     let _entered = Entered::new(&runtime, config);
+    let _served = config.serve.map(|serve| Served::begin(&runtime, serve));
     // Declared after the entry, so that destructors still find the runtime.
     let mut future = pin!(Some(future));
     match catch_unwind(AssertUnwindSafe(|| drive(&runtime, future.as_mut()))) {
         Ok(value) => (value, runtime.leftover()),
         Err(payload) => end_in_panic(future, payload),
+    }
+}
+
+/// Lets others look at a run while it lasts.
+struct Served {
+    _socket: Box<dyn Any>,
+}
+
+impl Served {
+    fn begin(runtime: &Runtime, serve: Serve) -> Self {
+        let watch = Arc::new(Watch::default());
+        busy::begin(Arc::clone(&watch));
+        Self { _socket: serve(Arc::clone(&runtime.requests), watch) }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        busy::end();
     }
 }
 
@@ -441,6 +466,7 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
     let mut owner = Owner::default();
     runtime.home.wake_root();
     loop {
+        busy::note_root(true);
         let mut polled = poll_turn(runtime, &mut owner, future.as_mut());
         if polled.is_pending() {
             polled = draw_root(runtime, &mut owner, future.as_mut());
@@ -455,6 +481,7 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
                 Lent::Nobody => {}
             }
         }
+        busy::note_root(false);
         match runtime.turn() {
             Ok(Turn::GoOn) => {}
             Ok(Turn::Deadlock) => {

@@ -44,8 +44,7 @@ impl<T> Handle<T> {
 
     /// Without its name once it has ended.
     pub(crate) fn origin(&self) -> Origin {
-        let name = with_core(self.task, |core| core.name_of(self.task)).flatten();
-        Origin { location: self.location(), name }
+        origin_of(self.task)
     }
 
     /// Names the task in reports and in the tree.
@@ -102,13 +101,19 @@ impl<T> Handle<T> {
 }
 
 /// Calls `look` with the set of a task that has not ended.
-fn with_core<R>(task: TaskRef, look: impl FnOnce(&Core) -> R) -> Option<R> {
+pub(super) fn with_core<R>(task: TaskRef, look: impl FnOnce(&Core) -> R) -> Option<R> {
     let header = task.header();
     if header.has(DONE) {
         return None;
     }
     // SAFETY: the task is not done, so its set is alive.
     Some(look(unsafe { header.core.get().as_ref() }))
+}
+
+/// What a report calls a task; without its name once it has ended.
+pub(super) fn origin_of(task: TaskRef) -> Origin {
+    let name = with_core(task, |core| core.name_of(task)).flatten();
+    Origin { location: task.header().location, name }
 }
 
 fn cancel(task: TaskRef) {

@@ -28,6 +28,7 @@
 
 mod block;
 pub(crate) mod budget;
+pub(crate) mod busy;
 mod handle;
 mod home;
 mod links;

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::block;
+use super::busy;
 use super::handle::Handle;
 use super::home::{Home, Listener};
 use super::links::{List, Queue};
@@ -103,6 +104,8 @@ pub(super) struct Core {
     is_seeded: bool,
     /// Polls that take long are reported.
     is_watched: bool,
+    /// Each poll is written down before, for who watches from another thread.
+    is_shown: bool,
     /// There is something to do before the next poll: a task is doomed, the last round is over, the order is drawn, or
     /// polls are watched.
     is_unusual: Cell<bool>,
@@ -146,15 +149,17 @@ enum LastRound {
 
 impl Core {
     fn new(limit: usize) -> Self {
+        let (is_seeded, is_watched, is_shown) = (schedule::is_seeded(), watch::is_on(), busy::is_on());
         Self {
             ready: Queue::default(),
             waiting: Queue::default(),
             tasks: List::default(),
             doomed: List::default(),
             limit,
-            is_seeded: schedule::is_seeded(),
-            is_watched: watch::is_on(),
-            is_unusual: Cell::new(schedule::is_seeded() || watch::is_on()),
+            is_seeded,
+            is_watched,
+            is_shown,
+            is_unusual: Cell::new(is_seeded || is_watched || is_shown),
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
             names: RefCell::default(),
@@ -176,6 +181,11 @@ impl Core {
     /// The depth of this set, if it is polling `task` right now.
     pub(super) fn depth_if_polling(&self, task: TaskRef) -> Option<u32> {
         (self.polling.get() == Some(task)).then(|| self.depth.get())
+    }
+
+    /// The task that polls this set.
+    pub(super) fn parent(&self) -> Option<TaskRef> {
+        self.parent.get()
     }
 
     pub(super) fn set_name(&self, task: TaskRef, name: Cow<'static, str>) {

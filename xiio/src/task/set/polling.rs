@@ -13,7 +13,7 @@ use crate::task::block::Step;
 use crate::task::home::Home;
 use crate::task::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
 use crate::task::watch::{self, Who};
-use crate::task::{budget, waker};
+use crate::task::{budget, busy, waker};
 use crate::unwind::{self, Frozen, Shift};
 
 /// How the loop over what is ready has ended.
@@ -148,7 +148,11 @@ impl Core {
         if self.is_seeded && self.last_round.get() == LastRound::None {
             self.ready.bring_one_forward();
         }
-        self.is_unusual.set(self.is_seeded || self.is_watched);
+        if self.is_shown {
+            // With nothing left to be polled here it goes on above.
+            busy::note_task(self.ready.first().or(self.parent.get()));
+        }
+        self.is_unusual.set(self.is_seeded || self.is_watched || self.is_shown);
         self.begin_watch();
     }
 

@@ -1,0 +1,198 @@
+//! The tree for other programs of the same user: a socket, and a thread that answers on it while its run lasts.
+
+use std::any::Any;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::drawing::{Drawing, json_string};
+use crate::runtime::Requests;
+use crate::sys::socket::{self, setup};
+use crate::sys::{self, user};
+use crate::task::busy::{Busy, Watch};
+
+/// How long the loop may take to draw, before it is said to be busy.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long who asks may take to read. The next one waits for it.
+const TIME_TO_READ: Duration = Duration::from_secs(2);
+
+/// Frames of a tree that is written are smaller than those in which it was polled, which had no more than that.
+const STACK: usize = 8 << 20;
+
+/// Tells the sockets of several runs in one process apart.
+static N_SERVED: AtomicU32 = AtomicU32::new(0);
+
+/// Opens the socket of a run; the result removes it.
+pub(crate) fn serve(requests: Arc<Requests>, watch: Arc<Watch>) -> Box<dyn Any> {
+    match Served::open(requests, watch) {
+        Ok(served) => Box::new(served),
+        Err(error) => {
+            // Not worth the end of a program that works otherwise.
+            let _ = writeln!(io::stderr(), "xiio: this program cannot be inspected: {error}");
+            Box::new(())
+        }
+    }
+}
+
+/// A socket that is answered, until this is dropped.
+struct Served {
+    path: PathBuf,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Served {
+    fn open(requests: Arc<Requests>, watch: Arc<Watch>) -> io::Result<Self> {
+        let directory = directory()?;
+        remove_stale(&directory);
+        let number = N_SERVED.fetch_add(1, Ordering::Relaxed);
+        let path = directory.join(format!("{}.{number}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen at {}: {error}", path.display())))?;
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let served = Self { path, has_ended: Arc::clone(&has_ended) };
+        fs::set_permissions(&served.path, Permissions::from_mode(0o600))?;
+        let answering = Answering { requests, watch, has_ended, started: sys::now() };
+        let thread = thread::Builder::new().name("xiio-inspect".into()).stack_size(STACK);
+        thread.spawn(move || answering.run(&listener))?;
+        Ok(served)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.has_ended.store(true, Ordering::Release);
+        // The thread waits in `accept`. It is not waited for: it may be busy with somebody who does not read.
+        drop(UnixStream::connect(&self.path));
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The directory of this user's sockets, which nobody else can change.
+fn directory() -> io::Result<PathBuf> {
+    let directory = match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => PathBuf::from(dir).join("xiio"),
+        None => std::env::temp_dir().join(format!("xiio-{}", user())),
+    };
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&directory).map_err(named)?;
+    if !found.is_dir() || found.uid() != user() || found.mode() & 0o077 != 0 {
+        let text = "expected a directory of this user with mode 0700, and no link; remove it";
+        return Err(named(io::Error::new(io::ErrorKind::PermissionDenied, text)));
+    }
+    Ok(directory)
+}
+
+/// Removes the sockets of processes that were killed.
+fn remove_stale(directory: &Path) {
+    if !Path::new("/proc/self").exists() {
+        // Who lives cannot be told.
+        return;
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.split_once('.')).and_then(|(pid, _)| pid.parse::<u32>().ok());
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        if is_socket && pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What the thread needs.
+struct Answering {
+    requests: Arc<Requests>,
+    watch: Arc<Watch>,
+    has_ended: Arc<AtomicBool>,
+    started: Instant,
+}
+
+impl Answering {
+    fn run(&self, listener: &UnixListener) {
+        for client in listener.incoming() {
+            if self.has_ended.load(Ordering::Acquire) {
+                return;
+            }
+            match client {
+                // Who does not read, or is somebody else, gets no answer.
+                Ok(client) => drop(self.answer(&client)),
+                // No descriptors are left, for example.
+                Err(_) => thread::sleep(PATIENCE),
+            }
+        }
+    }
+
+    /// One client after the other: a thousand cost no more than one at a time.
+    fn answer(&self, client: &UnixStream) -> io::Result<()> {
+        let uid = setup::peer(client.as_fd())?.uid;
+        if uid != user() && uid != 0 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        client.set_write_timeout(Some(TIME_TO_READ))?;
+        let text = self.text();
+        let mut left = text.as_bytes();
+        while !left.is_empty() {
+            // No signal comes of who has gone.
+            let n_sent = socket::send(client.as_fd(), left)?;
+            left = &left[n_sent..];
+        }
+        Ok(())
+    }
+
+    /// One line of JSON.
+    fn text(&self) -> String {
+        let mut text =
+            format!("{{\"version\":1,\"pid\":{},\"program\":{}", std::process::id(), json_string(&program()));
+        let age = sys::now().saturating_duration_since(self.started).as_millis();
+        text.push_str(&format!(",\"milliseconds_old\":{age}"));
+        match self.draw() {
+            Some(drawing) => text.push_str(&format!(",\"tree\":{}", drawing.to_json())),
+            None => text.push_str(&self.watch.busy().map(|busy| busy_text(&busy)).unwrap_or_default()),
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    /// `None` if the loop does not come to it.
+    fn draw(&self) -> Option<Drawing> {
+        let (sender, receiver) = sync_channel(1);
+        self.requests.draw(Box::new(move |drawing| drop(sender.send(drawing))));
+        receiver.recv_timeout(PATIENCE).ok()
+    }
+}
+
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What the loop is busy with.
+fn busy_text(busy: &Busy) -> String {
+    let since = sys::now().saturating_duration_since(busy.since).as_millis();
+    let mut text = format!(",\"busy\":{{\"milliseconds\":{since}");
+    if let Some(origin) = &busy.with {
+        text.push_str(&format!(
+            ",\"file\":{},\"line\":{}",
+            json_string(origin.location.file()),
+            origin.location.line()
+        ));
+        if let Some(name) = &origin.name {
+            text.push_str(&format!(",\"name\":{}", json_string(name)));
+        }
+    }
+    text.push('}');
+    text
+}
