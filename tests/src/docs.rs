@@ -12,6 +12,7 @@ pages! {
     cancellation = "docs/cancellation.md",
     cores = "docs/cores.md",
     tour = "docs/tour.md",
+    debugging = "docs/debugging.md",
     design = "docs/design.md",
     from_python = "docs/from_python.md",
     from_tokio = "docs/from_tokio.md",

@@ -1,0 +1,122 @@
+//! What a program has answered.
+
+use serde_json::Value;
+
+/// The only form there is so far.
+const VERSION: u64 = 1;
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) pid: u64,
+    pub(crate) program: String,
+    pub(crate) milliseconds_old: u64,
+    /// What keeps the loop, where it did not come to draw the tree.
+    pub(crate) busy: Option<Busy>,
+    /// `None` where it was not drawn.
+    pub(crate) tree: Option<Vec<Node>>,
+}
+
+/// What is being polled.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    pub(crate) milliseconds: u64,
+    pub(crate) name: Option<String>,
+    pub(crate) place: Option<Place>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) file: String,
+    pub(crate) line: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) kind: String,
+    pub(crate) state: String,
+    pub(crate) what: String,
+    pub(crate) name: Option<String>,
+    pub(crate) place: Option<Place>,
+    pub(crate) milliseconds_left: Option<u64>,
+    pub(crate) children: Vec<Node>,
+}
+
+impl Answer {
+    /// Expects nothing of what comes: it may be anybody's.
+    pub(crate) fn parse(line: &str) -> Result<Self, String> {
+        // The parser refuses what is nested deeper than 128 brackets.
+        let value: Value =
+            serde_json::from_str(line).map_err(|error| format!("the answer is no JSON that can be read: {error}"))?;
+        let version = number(&value, "version")?;
+        if version != VERSION {
+            return Err(format!("the program answers in version {version}, and this is for version {VERSION}"));
+        }
+        let tree = value.get("tree").map(nodes).transpose()?;
+        let busy = value.get("busy").map(|busy| {
+            Ok::<_, String>(Busy {
+                milliseconds: number(busy, "milliseconds")?,
+                name: text(busy, "name").ok(),
+                place: place(busy),
+            })
+        });
+        Ok(Self {
+            pid: number(&value, "pid")?,
+            program: text(&value, "program")?,
+            milliseconds_old: number(&value, "milliseconds_old")?,
+            busy: busy.transpose()?,
+            tree,
+        })
+    }
+}
+
+impl Node {
+    /// What is waited for in it: itself if nothing is.
+    pub(crate) fn leaves(&self) -> Vec<&Node> {
+        if self.children.is_empty() { vec![self] } else { self.children.iter().flat_map(Self::leaves).collect() }
+    }
+}
+
+fn nodes(value: &Value) -> Result<Vec<Node>, String> {
+    value.as_array().ok_or("expected an array of nodes")?.iter().map(node).collect()
+}
+
+fn node(value: &Value) -> Result<Node, String> {
+    Ok(Node {
+        kind: text(value, "kind")?,
+        state: text(value, "state")?,
+        what: text(value, "what")?,
+        name: text(value, "name").ok(),
+        place: place(value),
+        milliseconds_left: number(value, "milliseconds_left").ok(),
+        children: value.get("children").map(nodes).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn place(value: &Value) -> Option<Place> {
+    Some(Place { file: text(value, "file").ok()?, line: number(value, "line").ok()? })
+}
+
+fn text(value: &Value, field: &str) -> Result<String, String> {
+    let found = value.get(field).and_then(Value::as_str);
+    found.map(str::to_owned).ok_or_else(|| format!("expected a text in the field `{field}` of the answer"))
+}
+
+fn number(value: &Value, field: &str) -> Result<u64, String> {
+    let found = value.get(field).and_then(Value::as_u64);
+    found.ok_or_else(|| format!("expected a number in the field `{field}` of the answer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_answer_is_an_error_and_no_crash() {
+        let deep = format!("{{\"version\":1,\"tree\":{}", "[{\"children\":".repeat(100_000));
+        for line in ["", "{", "[]", "{}", "{\"version\":2}", "{\"version\":\"1\"}", &deep] {
+            assert!(Answer::parse(line).is_err(), "{line:.40}");
+        }
+        let wrong = r#"{"version":1,"pid":1,"program":"a","milliseconds_old":0,"tree":[{"kind":3}]}"#;
+        assert_eq!(Answer::parse(wrong).unwrap_err(), "expected a text in the field `kind` of the answer");
+    }
+}

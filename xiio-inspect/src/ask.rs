@@ -1,0 +1,96 @@
+//! The sockets of programs, and what comes from them.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// No answer is longer.
+const MAX_BYTES: usize = 256 << 20;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The directories of this user in which programs have their sockets.
+fn directories() -> Result<Vec<PathBuf>, String> {
+    let uid = fs::metadata("/proc/self").map_err(|error| format!("cannot tell who the user is: {error}"))?.uid();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let all =
+        [runtime.map(|dir| PathBuf::from(dir).join("xiio")), Some(std::env::temp_dir().join(format!("xiio-{uid}")))];
+    // In a directory that others can change a socket may be anybody's.
+    let is_ours = |dir: &PathBuf| {
+        fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0)
+    };
+    Ok(all.into_iter().flatten().filter(is_ours).collect())
+}
+
+/// The sockets there are, with the number of the process.
+fn sockets() -> Result<Vec<(u32, PathBuf)>, String> {
+    let mut found = Vec::new();
+    for directory in directories()? {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.split_once('.')).and_then(|(pid, _)| pid.parse().ok());
+            if let (Some(pid), Ok(true)) = (pid, entry.file_type().map(|kind| kind.is_socket())) {
+                found.push((pid, entry.path()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+pub(crate) fn pids() -> Result<Vec<u32>, String> {
+    let mut pids: Vec<u32> = sockets()?.into_iter().map(|(pid, _)| pid).collect();
+    pids.dedup();
+    pids.retain(|pid| Path::new(&format!("/proc/{pid}")).exists());
+    Ok(pids)
+}
+
+/// What each run in a process answers: a line of JSON.
+pub(crate) fn lines(pid: u32) -> Result<Vec<String>, String> {
+    let sockets: Vec<PathBuf> = sockets()?.into_iter().filter(|(of, _)| *of == pid).map(|(_, path)| path).collect();
+    if sockets.is_empty() {
+        return Err(format!(
+            "process {pid} has no socket: it must be a program of xiio, of this user, started with XIIO_INSPECT=1"
+        ));
+    }
+    sockets.iter().map(|path| line(path)).collect()
+}
+
+fn line(path: &Path) -> Result<String, String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let stream = UnixStream::connect(path).map_err(|error| named(&error))?;
+    let bytes = read(stream).map_err(|error| named(&error))?;
+    let text = String::from_utf8(bytes).map_err(|_| named(&"the answer is no text"))?;
+    if text.is_empty() {
+        return Err(named(&"the program ended, or gives this user no answer"));
+    }
+    if !text.ends_with('\n') {
+        return Err(named(&"the answer was cut off; the program may have ended"));
+    }
+    Ok(text)
+}
+
+/// All that comes, within bounds of size and time.
+fn read(mut stream: UnixStream) -> io::Result<Vec<u8>> {
+    let (end, mut bytes, mut part) = (Instant::now() + PATIENCE, Vec::new(), vec![0; 1 << 16]);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no whole answer within ten seconds"));
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) if bytes.len() + n > MAX_BYTES => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is longer than 256 MiB"));
+            }
+            Ok(n) => bytes.extend_from_slice(&part[..n]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

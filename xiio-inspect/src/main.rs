@@ -1,0 +1,132 @@
+//! Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`.
+
+mod answer;
+mod ask;
+mod text;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use answer::Answer;
+
+/// Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the programs of this user that can be looked at.
+    List,
+    /// Prints the tree of a program.
+    Tree(Tree),
+    /// Says in a few sentences what a program waits for, and who does not stop.
+    Why {
+        /// The number of the process.
+        pid: u32,
+    },
+    /// Prints the tree again and again.
+    Watch {
+        #[command(flatten)]
+        tree: Tree,
+        /// How many seconds lie between two looks.
+        #[arg(long, default_value_t = 1.0)]
+        every: f64,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Tree {
+    /// The number of the process.
+    pid: u32,
+    /// Prints each task, however many are alike.
+    #[arg(long)]
+    all: bool,
+    /// Prints what the program has answered, as JSON.
+    #[arg(long, conflicts_with = "dot")]
+    json: bool,
+    /// Prints the tree in the language of Graphviz.
+    #[arg(long)]
+    dot: bool,
+}
+
+impl Tree {
+    fn render(&self) -> Result<String, String> {
+        let mut text = String::new();
+        for line in ask::lines(self.pid)? {
+            if self.json {
+                // Its control characters are escaped, or the parser has refused it.
+                Answer::parse(&line)?;
+                text.push_str(&line);
+                continue;
+            }
+            let answer = Answer::parse(&line)?;
+            text.push_str(&if self.dot { text::dot(&answer) } else { text::tree(&answer, self.all) });
+        }
+        Ok(text)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xiio-inspect: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), String> {
+    match command {
+        Command::List => print(&list()?),
+        Command::Tree(tree) => print(&tree.render()?),
+        Command::Why { pid } => {
+            for line in ask::lines(*pid)? {
+                print(&text::why(&Answer::parse(&line)?))?;
+            }
+            Ok(())
+        }
+        Command::Watch { tree, every } => {
+            let pause = Duration::try_from_secs_f64(*every).map_err(|error| format!("--every {every}: {error}"))?;
+            loop {
+                // To the top left, and nothing below.
+                print(&format!("\x1b[H\x1b[2J{}", tree.render()?))?;
+                thread::sleep(pause);
+            }
+        }
+    }
+}
+
+/// A line for each program, also for those that do not answer.
+fn list() -> Result<String, String> {
+    let mut text = String::new();
+    for pid in ask::pids()? {
+        match ask::lines(pid)
+            .and_then(|lines| lines.iter().map(|line| Answer::parse(line)).collect::<Result<Vec<_>, _>>())
+        {
+            Ok(answers) => answers.iter().for_each(|answer| text.push_str(&text::head(answer))),
+            Err(error) => text.push_str(&format!("{pid} does not answer: {error}\n")),
+        }
+    }
+    Ok(if text.is_empty() {
+        "no program of this user can be inspected; start one with XIIO_INSPECT=1\n".into()
+    } else {
+        text
+    })
+}
+
+fn print(text: &str) -> Result<(), String> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        // Who reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.map_err(|error| format!("cannot write: {error}")),
+    }
+}

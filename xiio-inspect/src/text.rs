@@ -1,0 +1,240 @@
+//! An answer in words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::answer::{Answer, Node, Place};
+
+/// More tasks than this of one place that wait for the same are summed up.
+const MAX_ALIKE: usize = 10;
+
+/// Kinds of leaves that something outside of the program, or time, ends.
+const FROM_OUTSIDE: [&str; 4] = ["timer", "descriptor", "process", "thread"];
+
+/// The line about the program.
+pub(crate) fn head(answer: &Answer) -> String {
+    let age = Duration::from_millis(answer.milliseconds_old);
+    format!("{} {}, running for {age:?}\n", answer.pid, harmless(&answer.program))
+}
+
+/// The tree, as lines that are indented.
+pub(crate) fn tree(answer: &Answer, is_whole: bool) -> String {
+    let mut text = head(answer);
+    match &answer.tree {
+        Some(roots) => write_nodes(roots, 1, is_whole, &mut text),
+        None => writeln!(text, "  {}", busy(answer)).unwrap_or_default(),
+    }
+    text
+}
+
+fn write_nodes(nodes: &[Node], depth: usize, is_whole: bool, text: &mut String) {
+    let mut alike: BTreeMap<(Place, String), usize> = BTreeMap::new();
+    for key in nodes.iter().filter_map(key) {
+        *alike.entry(key).or_default() += 1;
+    }
+    let is_summed_up = |node: &Node| !is_whole && key(node).is_some_and(|key| alike[&key] > MAX_ALIKE);
+    for node in nodes.iter().filter(|node| !is_summed_up(node)) {
+        let _ = writeln!(text, "{:indent$}{}", "", line(node), indent = 2 * depth);
+        write_nodes(&node.children, depth + 1, is_whole, text);
+    }
+    if is_whole {
+        return;
+    }
+    for ((place, wait), n_tasks) in alike.iter().filter(|(_, n_tasks)| **n_tasks > MAX_ALIKE) {
+        let place = at(place);
+        let _ = writeln!(text, "{:indent$}{n_tasks} tasks spawned at {place}, {wait}", "", indent = 2 * depth);
+    }
+}
+
+/// What tasks that are alike have in common. None that cleans up is hidden among others.
+fn key(node: &Node) -> Option<(Place, String)> {
+    let place = node.place.clone().filter(|_| node.kind == "task" && node.state != "cleaning up")?;
+    Some((
+        place,
+        if node.state == "not started" { "not started".into() } else { format!("waiting for: {}", waits_for(node)) },
+    ))
+}
+
+/// What a task waits for, without numbers.
+fn waits_for(node: &Node) -> String {
+    let mut waits: Vec<String> = node.leaves().into_iter().map(wait).collect();
+    waits.sort();
+    waits.dedup();
+    waits.join(" and ")
+}
+
+fn wait(leaf: &Node) -> String {
+    if ["body", "task", "group"].contains(&&*leaf.kind) {
+        return "something that xiio does not know".into();
+    }
+    let is_number = |word: &&str| word.chars().all(|c| c.is_ascii_digit());
+    match &*leaf.kind {
+        "descriptor" => harmless(&leaf.what.split(' ').filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ")),
+        _ => harmless(&leaf.what),
+    }
+}
+
+fn line(node: &Node) -> String {
+    let mut text = match (&node.name, &*node.kind) {
+        (Some(name), "group") => format!("group `{}`", harmless(name)),
+        (Some(name), _) => format!("{} `{}`", harmless(&node.what), harmless(name)),
+        (None, _) => harmless(&node.what),
+    };
+    if node.state != "running" {
+        let _ = write!(text, " ({})", harmless(&node.state));
+    }
+    if let Some(left) = node.milliseconds_left {
+        let _ = write!(text, ", {:?} more", Duration::from_millis(left));
+    }
+    if let Some(place) = &node.place {
+        let _ = write!(text, ", {} at {}", if node.kind == "task" { "spawned" } else { "started" }, at(place));
+    }
+    text
+}
+
+/// What keeps the loop.
+fn busy(answer: &Answer) -> String {
+    let Some(busy) = &answer.busy else { return "It has not drawn its tree, and says nothing else.".into() };
+    let since = Duration::from_millis(busy.milliseconds);
+    let who = match (&busy.name, &busy.place) {
+        (Some(name), Some(place)) => format!("the task `{}`, spawned at {},", harmless(name), at(place)),
+        (_, Some(place)) => format!("the task spawned at {}", at(place)),
+        _ => "the root".into(),
+    };
+    format!("The loop is blocked: {who} has been running for {since:?} without an `await` that waits.")
+}
+
+/// What the program waits for, and who does not stop.
+pub(crate) fn why(answer: &Answer) -> String {
+    let mut text = head(answer);
+    let Some(roots) = &answer.tree else {
+        let _ = writeln!(text, "{}\nNothing else of this program goes on meanwhile.", busy(answer));
+        return text;
+    };
+    let mut tasks = Vec::new();
+    roots.iter().for_each(|root| waiting(root, &mut tasks));
+    if tasks.is_empty() {
+        // There is no group.
+        tasks.extend(roots);
+    }
+    let mut waits: BTreeMap<String, usize> = BTreeMap::new();
+    for task in &tasks {
+        *waits.entry(waits_for(task)).or_default() += 1;
+    }
+    let waits: Vec<String> =
+        waits.iter().map(|(wait, n)| if *n == 1 { wait.clone() } else { format!("{wait} ({n} times)") }).collect();
+    let _ = writeln!(text, "It waits for: {}.", waits.join("; "));
+    let is_hopeful = roots.iter().flat_map(Node::leaves).any(|leaf| FROM_OUTSIDE.contains(&&*leaf.kind));
+    let _ = match is_hopeful {
+        true => writeln!(text, "Time, a descriptor, a process or a thread may end some of that."),
+        false => {
+            let names: Vec<String> = tasks.iter().take(MAX_ALIKE).map(|task| line(task)).collect();
+            writeln!(
+                text,
+                "No timer, descriptor, process or thread will end that; these wait for each other or for code that xiio does not know: {}.",
+                names.join("; ")
+            )
+        }
+    };
+    let mut stopping = Vec::new();
+    roots.iter().for_each(|root| cleaning(root, &mut stopping));
+    let stopping: Vec<String> = stopping
+        .iter()
+        .take(MAX_ALIKE)
+        .map(|node| format!("{}, waiting for: {}", line(node), waits_for(node)))
+        .collect();
+    let _ = match stopping.is_empty() {
+        true => writeln!(text, "Nothing was cancelled that has not stopped."),
+        false => writeln!(text, "Cancelled and not stopped yet: {}.", stopping.join("; ")),
+    };
+    text
+}
+
+/// The innermost tasks and bodies, which wait for themselves and for no other.
+fn waiting<'a>(node: &'a Node, found: &mut Vec<&'a Node>) {
+    let before = found.len();
+    node.children.iter().for_each(|child| waiting(child, found));
+    if found.len() == before && ["task", "body"].contains(&&*node.kind) {
+        found.push(node);
+    }
+}
+
+/// The innermost tasks that clean up.
+fn cleaning<'a>(node: &'a Node, found: &mut Vec<&'a Node>) {
+    let before = found.len();
+    node.children.iter().for_each(|child| cleaning(child, found));
+    if found.len() == before && node.state == "cleaning up" && node.kind == "task" {
+        found.push(node);
+    }
+}
+
+/// The tree in the language of Graphviz.
+pub(crate) fn dot(answer: &Answer) -> String {
+    let mut text = String::from("digraph tree {\n    node [shape=box, fontname=monospace];\n");
+    let mut n_nodes = 0;
+    for root in answer.tree.iter().flatten() {
+        dot_node(root, None, &mut n_nodes, &mut text);
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn dot_node(node: &Node, parent: Option<usize>, n_nodes: &mut usize, text: &mut String) {
+    let index = *n_nodes;
+    *n_nodes += 1;
+    let label = line(node).replace('\\', "\\\\").replace('"', "\\\"");
+    let _ = writeln!(text, "    n{index} [label=\"{label}\"];");
+    if let Some(parent) = parent {
+        let _ = writeln!(text, "    n{parent} -> n{index};");
+    }
+    node.children.iter().for_each(|child| dot_node(child, Some(index), n_nodes, text));
+}
+
+fn at(place: &Place) -> String {
+    format!("{}:{}", harmless(&place.file), place.line)
+}
+
+/// Text of the program on a terminal: what that would obey is escaped.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(tree: &str) -> Answer {
+        Answer::parse(&format!(r#"{{"version":1,"pid":7,"program":"a\u001b","milliseconds_old":5,"tree":[{tree}]}}"#))
+            .unwrap()
+    }
+
+    #[test]
+    fn many_tasks_that_are_alike_are_one_line_unless_all_are_asked_for() {
+        let task = |fd: usize, name: &str| {
+            format!(
+                r#"{{"kind":"task","state":"running","what":"task","file":"server.rs","line":66{name},"children":[{{"kind":"descriptor","state":"running","what":"fd {fd} to be readable"}}]}}"#
+            )
+        };
+        let tasks: Vec<String> = (0..9988).map(|fd| task(fd, "")).collect();
+        let group =
+            format!(r#"{{"kind":"group","state":"running","what":"a group","children":[{}]}}"#, tasks.join(","));
+        let answer = answer(&group);
+        let text = tree(&answer, false);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.ends_with("    9988 tasks spawned at server.rs:66, waiting for: fd to be readable\n"), "{text}");
+        assert_eq!(tree(&answer, true).lines().count(), 2 + 2 * 9988);
+        assert!(why(&answer).contains("It waits for: fd to be readable (9988 times)."));
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        let hostile =
+            r#"{"kind":"task","state":"\u001b[31m","what":"a\nb","name":"\"\u001b]0;","file":"\u0007","line":1}"#;
+        let answer = answer(hostile);
+        for text in [tree(&answer, false), why(&answer), dot(&answer), head(&answer)] {
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        }
+        assert!(dot(&answer).contains("\\\""), "{}", dot(&answer));
+    }
+}

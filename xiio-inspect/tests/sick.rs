@@ -1,0 +1,124 @@
+//! Programs that are not well, and whether the tool names who is to blame.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, process, thread};
+
+/// A sick program, and a directory for its socket. Both go with this.
+struct Patient {
+    child: Child,
+    runtime_dir: PathBuf,
+}
+
+impl Patient {
+    fn new(example: &str) -> Self {
+        static N_MADE: AtomicU32 = AtomicU32::new(0);
+        let number = N_MADE.fetch_add(1, Ordering::Relaxed);
+        let runtime_dir = env::temp_dir().join(format!("xiio-sick-{}-{number}", process::id()));
+        fs::create_dir_all(&runtime_dir).unwrap();
+        // The examples are beside the tests, one level up.
+        let this = env::current_exe().unwrap();
+        let program = this.parent().unwrap().parent().unwrap().join("examples").join(example);
+        let child = Command::new(program)
+            .env("XIIO_INSPECT", "1")
+            .env("XDG_RUNTIME_DIR", &runtime_dir)
+            .spawn()
+            .expect("`cargo test` builds the examples");
+        Self { child, runtime_dir }
+    }
+
+    fn ask(&self, words: &[&str]) -> Output {
+        let pid = self.child.id().to_string();
+        let words = words.iter().map(|word| if *word == "PID" { &*pid } else { *word });
+        let tool = env!("CARGO_BIN_EXE_xiio-inspect");
+        Command::new(tool).args(words).env("XDG_RUNTIME_DIR", &self.runtime_dir).output().unwrap()
+    }
+
+    /// Asks until the answer has all of `parts`: a program that has just begun says something else at first.
+    fn assert_says(&self, words: &[&str], parts: &[&str]) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let output = self.ask(words);
+            let text = String::from_utf8(output.stdout).unwrap();
+            if parts.iter().all(|part| text.contains(part)) {
+                return;
+            }
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(Instant::now() < end, "expected {parts:?}, got\n{text}{error}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Patient {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.runtime_dir);
+    }
+}
+
+#[test]
+fn of_a_program_that_hangs_it_names_who_waits_for_each_other() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["why", "PID"], &["No timer, descriptor", "task `cook`", "task `waiter`"]);
+    patient
+        .assert_says(&["tree", "PID"], &["group `kitchen`", "task `cook`, spawned at xiio-inspect/examples/hangs.rs:"]);
+    patient.assert_says(&["tree", "PID", "--json"], &[r#""name":"cook""#]);
+    patient.assert_says(&["tree", "PID", "--dot"], &["digraph", "task `waiter`"]);
+    patient.assert_says(&["list"], &[" hangs, running for"]);
+}
+
+#[test]
+fn of_a_blocked_loop_it_names_the_task_that_blocks_it() {
+    let patient = Patient::new("blocks_the_loop");
+    patient.assert_says(
+        &["why", "PID"],
+        &["loop is blocked", "task `impolite`, spawned at xiio-inspect/examples/blocks_the_loop.rs:"],
+    );
+    patient.assert_says(&["tree", "PID"], &["loop is blocked", "`impolite`"]);
+}
+
+#[test]
+fn of_a_program_that_does_not_stop_it_names_whose_cleanup_lasts() {
+    let patient = Patient::new("will_not_stop");
+    let says = &[
+        "Cancelled and not stopped yet: task `clingy` (cleaning up), spawned at xiio-inspect/examples/will_not_stop.rs:",
+        "fd to be readable",
+    ];
+    patient.assert_says(&["why", "PID"], says);
+}
+
+#[test]
+fn a_socket_is_for_its_user_alone_and_goes_with_the_next_program() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    let directory = patient.runtime_dir.join("xiio");
+    let mode = |path: &PathBuf| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+    let socket = directory.join(format!("{}.0", patient.child.id()));
+    assert_eq!((mode(&directory), mode(&socket)), (0o700, 0o600));
+    // What a program leaves that was killed, the next one removes.
+    let stale = directory.join("4194304.0");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let tool = Command::new(env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/hangs"))
+        .env("XIIO_INSPECT", "1")
+        .env("XDG_RUNTIME_DIR", &patient.runtime_dir)
+        .spawn();
+    let _other = Patient { child: tool.unwrap(), runtime_dir: patient.runtime_dir.clone() };
+    let end = Instant::now() + Duration::from_secs(60);
+    while stale.exists() {
+        assert!(Instant::now() < end, "it is still there");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_process_without_a_socket_is_an_error_that_says_what_to_do() {
+    let patient = Patient::new("hangs");
+    let output = patient.ask(&["why", "1"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("started with XIIO_INSPECT=1"));
+}
