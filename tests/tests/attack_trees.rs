@@ -151,7 +151,6 @@ impl Tree {
         let released = Cell::new(false);
         let (released, fate) = (&released, fate.clone());
         let usage = async move |_: &mut ()| {
-            self.n_begun.set(self.n_begun.get() + 1);
             self.node(depth, fate.clone()).await;
             self.step(&fate);
         };
@@ -165,6 +164,8 @@ impl Tree {
             }
             assert!(!self.random.one_in(12), "a release");
         };
+        // From the call on, which is also the first poll, there is something to release.
+        self.n_begun.set(self.n_begun.get() + 1);
         bracket((), usage, release).await;
     }
 

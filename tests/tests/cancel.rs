@@ -587,7 +587,7 @@ fn a_task_that_awaits_its_own_cancellation_ends() {
 }
 
 #[test]
-fn a_task_that_cancels_itself_and_then_starts_things_starts_none_of_them() {
+fn a_task_that_cancels_itself_and_then_takes_something_releases_it_unused() {
     let trace = Trace::new();
     let reports = Reports::new();
     let slot = RefCell::new(None);
@@ -604,7 +604,7 @@ fn a_task_that_cancels_itself_and_then_starts_things_starts_none_of_them() {
             *slot.borrow_mut() = Some(task);
         });
     });
-    trace.assert(&["held before cleaned up"]);
+    trace.assert(&["released", "held before cleaned up"]);
     reports.assert_none();
 }
 
