@@ -3,12 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use xiio::{bracket, race, run, sleep, task_group, try_task_group, yield_now};
+use xiio::inspect::ReportKind;
+use xiio::{Failure, GroupError, bracket, race, run, shield, sleep, task_group, try_task_group, yield_now};
+use xiio_tests::poll::OnDrop;
+use xiio_tests::{LONG, Reports};
 
 #[test]
 fn tasks_on_workers_borrow_and_have_ended_with_the_block() {
@@ -60,7 +63,7 @@ fn several_threads_are_at_it() {
     let threads = Mutex::new(HashSet::new());
     run(async {
         task_group!(workers = 2, |tg| {
-            let barrier = std::sync::Barrier::new(2);
+            let barrier = Barrier::new(2);
             let barrier = &*Box::leak(Box::new(barrier));
             for _ in 0..2 {
                 tg.workers().spawn(async || {
@@ -252,5 +255,145 @@ fn handle_of_a_task_that_failed_knows_it_afterwards() {
         assert!(failed.is_err());
         let mut kept = kept.unwrap();
         assert!(kept.is_finished() && kept.take().is_none());
+    }
+}
+
+#[test]
+fn what_is_deferred_runs_after_the_tasks_on_workers() {
+    for workers in [0, 2, 8] {
+        let n_done = AtomicUsize::new(0);
+        let mut seen = None;
+        run(async {
+            task_group!(workers = workers, |tg| {
+                tg.defer(async { seen = Some(n_done.load(SeqCst)) });
+                for _ in 0..4 {
+                    tg.workers().spawn(async || {
+                        sleep(Duration::from_millis(1)).await;
+                        n_done.fetch_add(1, SeqCst);
+                    });
+                }
+            });
+        });
+        assert_eq!(seen, Some(4), "{workers}");
+    }
+}
+
+#[test]
+fn what_is_deferred_runs_after_the_cleanup_on_workers() {
+    for workers in [0, 2, 8] {
+        let (has_begun, is_released) = (AtomicBool::new(false), AtomicBool::new(false));
+        let mut seen = None;
+        let failed: Result<(), &str> = run(async {
+            try_task_group!(workers = workers, error = &str, |tg| {
+                tg.defer(async { seen = Some(is_released.load(SeqCst)) });
+                tg.workers().spawn(async || {
+                    let wait = async |(): &mut ()| {
+                        has_begun.store(true, SeqCst);
+                        sleep(LONG).await;
+                    };
+                    let release = async |()| {
+                        sleep(Duration::from_millis(5)).await;
+                        is_released.store(true, SeqCst);
+                    };
+                    bracket((), wait, release).await;
+                    Ok(())
+                });
+                while !has_begun.load(SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Err("failed")?;
+            })
+        });
+        assert_eq!((failed, seen), (Err("failed"), Some(true)), "{workers}");
+    }
+}
+
+#[test]
+fn a_grace_ends_cleanup_on_workers_and_has_dropped_it() {
+    for workers in [0, 2, 8] {
+        let reports = Reports::new();
+        let (is_cleaning, n_dropped) = (AtomicBool::new(false), AtomicUsize::new(0));
+        run(async {
+            let group = async {
+                task_group!(workers = workers, grace = Duration::from_millis(5), |tg| {
+                    tg.workers().spawn(async || {
+                        let _dropped = OnDrop(|| {
+                            n_dropped.fetch_add(1, SeqCst);
+                        });
+                        is_cleaning.store(true, SeqCst);
+                        shield(sleep(LONG)).await;
+                    });
+                });
+            };
+            race!(group, async {
+                while !is_cleaning.load(SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            assert_eq!(n_dropped.load(SeqCst), 1, "{workers}");
+        });
+        assert_eq!(reports.kinds().first(), Some(&ReportKind::GraceOver), "{:?}", reports.texts());
+    }
+}
+
+#[test]
+fn all_errors_of_tasks_on_workers_are_kept() {
+    for workers in [1, 2, 4].repeat(20) {
+        // As many at once as there are workers: nobody is cancelled before it fails.
+        let barrier = Barrier::new(workers);
+        let failed: Result<(), GroupError<usize>> = run(async {
+            try_task_group!(workers = workers, all_errors, error = usize, |tg| {
+                for number in 0..workers {
+                    let barrier = &barrier;
+                    tg.workers().spawn(async move || {
+                        barrier.wait();
+                        Err::<(), _>(number)
+                    });
+                }
+            })
+        });
+        let mut numbers: Vec<usize> = failed
+            .unwrap_err()
+            .into_failures()
+            .map(|failure| match failure {
+                Failure::Error(number) => number,
+                Failure::Panic(_) => unreachable!("nobody panics"),
+            })
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, Vec::from_iter(0..workers));
+    }
+}
+
+#[test]
+fn later_errors_of_tasks_on_workers_are_reported() {
+    for workers in [1, 2, 4] {
+        let reports = Reports::new();
+        let barrier = Barrier::new(workers);
+        let failed: Result<(), &str> = run(async {
+            try_task_group!(workers = workers, error = &str, |tg| {
+                for _ in 0..workers {
+                    tg.workers().spawn(async || {
+                        barrier.wait();
+                        Err::<(), _>("failed")
+                    });
+                }
+            })
+        });
+        assert_eq!(failed, Err("failed"));
+        assert_eq!(reports.kinds(), vec![ReportKind::LaterFailure; workers - 1], "{:?}", reports.texts());
+        assert!(reports.texts().iter().all(|text| text.contains("tests/cores.rs")), "{:?}", reports.texts());
+    }
+}
+
+#[test]
+fn an_error_with_which_the_last_task_ends_is_not_missed() {
+    for _ in 0..1000 {
+        let failed: Result<(), &str> = run(async {
+            try_task_group!(workers = 1, error = &str, |tg| {
+                tg.workers().spawn(async || Err::<(), _>("failed"));
+            })
+        });
+        assert_eq!(failed, Err("failed"));
     }
 }

@@ -177,9 +177,11 @@ impl<J> Team<J> {
         self.board().take_doomed()
     }
 
-    /// Whether any job is open. If one is, the bridge is woken when none is left.
+    /// Whether any job is open, or has failed and home has not heard of it. If so, the bridge is woken when there is news, or
+    /// no job is left.
     pub(crate) fn awaits_end(&self) -> bool {
-        self.board().awaits_end()
+        // In this order: a job tells its failure before it ends.
+        self.board().awaits_end() || !self.news().failures.is_empty()
     }
 
     /// Whether any job is open.
