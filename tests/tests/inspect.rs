@@ -121,8 +121,8 @@ fn a_drawing_lets_no_member_of_a_cancelled_group_go_on() {
 }
 
 #[test]
-fn what_a_group_begins_while_it_is_drawn_is_released() {
-    let n_released = Cell::new(0);
+fn a_group_that_is_reached_while_it_is_drawn_does_not_begin() {
+    let has_begun = Cell::new(false);
     run(async {
         let is_set = Promise::new();
         is_set.set(()).unwrap();
@@ -137,10 +137,8 @@ fn what_a_group_begins_while_it_is_drawn_is_released() {
                 for _ in 0..128 {
                     is_set.wait().await;
                 }
-                task_group!(|_inner| {
-                    bracket((), async |()| pending::<()>().await, async |()| n_released.set(n_released.get() + 1))
-                        .await;
-                });
+                // An executor in here would poll for ever what stays pending in a drawing.
+                task_group!(|_inner| has_begun.set(true));
             };
             task.replace(Some(tg.spawn(has_had_its_share)));
             yield_now().await;
@@ -148,7 +146,7 @@ fn what_a_group_begins_while_it_is_drawn_is_released() {
             tree().await;
         });
     });
-    assert_eq!(n_released.get(), 1);
+    assert!(!has_begun.get());
 }
 
 /// Runs a group whose deferred cleanup comes to its end, which is `end`, while it is drawn.

@@ -241,6 +241,7 @@ impl Core {
             }
         }
         if header.has(BODY) {
+            header.set(STARTED);
             self.poll_body(task, members);
         } else if header.has(DONE) {
             task.drop_set_ref();
@@ -352,8 +353,11 @@ impl Core {
     fn draw(&self, members: &mut dyn Members) -> Drained {
         let _depth = Descent::new(self);
         if let Some(body) = self.body.get().filter(|_| members.has_body()) {
-            unwind::inspecting(|drawing| drawing.enter(Node::new(Kind::Body, "the body")));
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_body(body, members))) {
+            // Nothing begins in a drawing: code that does so may count on being polled as usual.
+            let has_begun = body.header().has(STARTED);
+            let state = if has_begun { State::Running } else { State::NotStarted };
+            unwind::inspecting(|drawing| drawing.enter(Node::new(Kind::Body, "the body").in_state(state)));
+            if has_begun && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_body(body, members))) {
                 self.end_panicked(payload, members);
             }
             unwind::inspecting(Drawing::leave);
