@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::os::with_usual_signals;
+
 /// More than an example takes to answer on a machine that is busy with something else.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -17,7 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 pub fn example(name: &str) -> Command {
     let path = examples_dir().join(name);
     assert!(path.exists(), "{} is missing; build it with `cargo build --examples`", path.display());
-    Command::new(path)
+    with_usual_signals(Command::new(path))
 }
 
 /// Runs a program with `input` on its standard input, to its end.

@@ -86,6 +86,17 @@ pub fn start_with(command: &mut Command, signal: i32, state: Inherited) {
     unsafe { command.pre_exec(set_up) };
 }
 
+/// Lets the signals of a terminal end a command as usual, also where this test was started with them ignored.
+pub fn with_usual_signals(mut command: Command) -> Command {
+    let set_up = || {
+        [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM].map(|signal| set_handler(signal, libc::SIG_DFL));
+        Ok(())
+    };
+    // SAFETY: it makes system calls that are safe between `fork` and `exec`, and allocates nothing.
+    unsafe { command.pre_exec(set_up) };
+    command
+}
+
 /// Sets `errno`, raises a signal in this thread, which handles it at once, and gives `errno`.
 pub fn errno_after_raise(errno: i32, signal: i32) -> i32 {
     // SAFETY: the address of this thread's `errno`.
@@ -182,7 +193,7 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 /// This test program once more, to run one test that is marked `#[ignore]`, with its stdout piped.
 pub fn rerun(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = with_usual_signals(Command::new(std::env::current_exe().unwrap()));
     command.args(["--exact", test, "--ignored", "--nocapture"]).stdout(Stdio::piped());
     command
 }
