@@ -89,7 +89,9 @@ pub fn start_with(command: &mut Command, signal: i32, state: Inherited) {
 /// Lets the signals of a terminal end a command as usual, also where this test was started with them ignored.
 pub fn with_usual_signals(mut command: Command) -> Command {
     let set_up = || {
-        [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM].map(|signal| set_handler(signal, libc::SIG_DFL));
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM] {
+            set_handler(signal, libc::SIG_DFL);
+        }
         Ok(())
     };
     // SAFETY: it makes system calls that are safe between `fork` and `exec`, and allocates nothing.
