@@ -60,11 +60,9 @@ fn values_come_back_and_may_borrow() {
 
 #[test]
 fn several_threads_are_at_it() {
-    let threads = Mutex::new(HashSet::new());
+    let (threads, barrier) = (Mutex::new(HashSet::new()), Barrier::new(2));
     run(async {
         task_group!(workers = 2, |tg| {
-            let barrier = Barrier::new(2);
-            let barrier = &*Box::leak(Box::new(barrier));
             for _ in 0..2 {
                 tg.workers().spawn(async || {
                     barrier.wait();
