@@ -65,7 +65,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[xiio::main(cancel_on(SIGINT, SIGTERM), grace = Duration::from_secs(10), name = "pg")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match timeout(arguments.time, connect_and_move(&arguments)).await.map_err(Into::into).flatten() {
+    match timeout(arguments.time, connect_and_move(&arguments)).await.unwrap_or_else(|elapsed| Err(elapsed.into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pg: {error:#}");

@@ -34,7 +34,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let limit = Duration::from_secs(arguments.time);
-    match timeout(limit, with_tokio(fetch_all(&arguments.urls))).await.map_err(Into::into).flatten() {
+    match timeout(limit, with_tokio(fetch_all(&arguments.urls))).await.unwrap_or_else(|elapsed| Err(elapsed.into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("reqwest_get: {error:#}");
