@@ -6,6 +6,8 @@
 
 #[path = "../../xiio-macros/src/args.rs"]
 mod args;
+#[path = "../../xiio-macros/src/arms.rs"]
+mod arms;
 #[path = "../../xiio-macros/src/diagnostics.rs"]
 mod diagnostics;
 #[path = "../../xiio-macros/src/expand/mod.rs"]
@@ -116,6 +118,7 @@ fuzz_target!(|data: &[u8]| {
         let expansion = expand::group(surface, input.clone(), Names::outermost());
         syn::parse2::<syn::Expr>(expansion).expect("a group expands to an expression");
     }
+    syn::parse2::<syn::Expr>(expand::race(input.clone())).expect("a race expands to an expression");
     let function: TokenStream = "async fn main() { f()? }".parse().expect("a function");
     for surface in [Surface::Main, Surface::Test] {
         for (arguments, item) in [(input.clone(), function.clone()), (TokenStream::new(), input.clone())] {

@@ -60,6 +60,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_race_expands_to_an_expression_whatever_is_wrong_with_it() {
+        let sample: TokenStream =
+            "(a, mut b) | c @ &1 = f(), if x? => g(b), _ = h() => {} else => return".parse().unwrap();
+        for race in mutants(&sample).into_iter().chain([sample, "f(), g()".parse().unwrap()]) {
+            syn::parse2::<syn::Expr>(super::race(race)).unwrap();
+        }
+    }
+
     fn expand_group(of: Surface, tokens: TokenStream) -> TokenStream {
         group(of, tokens, Names::outermost())
     }
