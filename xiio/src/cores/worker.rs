@@ -29,9 +29,9 @@ pub(crate) fn is_recalled() -> bool {
     CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.is_recalled()))
 }
 
-/// The permit of the worker that runs on this thread.
+/// The permit of the worker that runs on this thread; none in the last destructors of any.
 pub(crate) fn current_permit() -> Option<Arc<Permit>> {
-    CURRENT.with(|current| current.borrow().clone())
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
 /// What a worker runs, from its start to its end.

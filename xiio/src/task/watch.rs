@@ -33,9 +33,11 @@ thread_local! {
 }
 
 /// Has each poll on this thread reported that takes longer, of the sets that are made from now on; `None` is none.
+///
+/// A run in the last destructors of a thread is not watched: there is nowhere left to write its polls down.
 pub(crate) fn set_limit(limit: Option<Duration>) {
-    LIMIT.set(limit);
-    FRAMES.take();
+    let is_possible = FRAMES.try_with(RefCell::take).is_ok();
+    LIMIT.set(limit.filter(|_| is_possible));
 }
 
 /// Whether anybody wants to know.
