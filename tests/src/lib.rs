@@ -7,7 +7,8 @@ pub mod example;
 pub mod os;
 pub mod poll;
 
-#[cfg(doctest)]
+// The pages show features as well.
+#[cfg(all(doctest, feature = "futures", feature = "tokio"))]
 mod docs;
 
 use std::cell::{Cell, RefCell};
