@@ -120,6 +120,19 @@ impl Wakers {
     }
 }
 
+/// A thread for each waker, which counts and then wakes.
+fn wake_from_threads(wakers: &Wakers, n_done: &Arc<AtomicUsize>) -> Vec<thread::JoinHandle<()>> {
+    let wakers = wakers.take().into_iter();
+    let threads = wakers.map(|waker| {
+        let n_done = Arc::clone(n_done);
+        thread::spawn(move || {
+            n_done.fetch_add(1, Ordering::Relaxed);
+            waker.wake();
+        })
+    });
+    threads.collect()
+}
+
 /// Does what the next run on this thread would do first: what was posted after the end is still in the inbox.
 fn take_late_posts(threads: Vec<thread::JoinHandle<()>>) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -134,14 +147,7 @@ fn what_came_before_a_wake_is_seen_by_the_poll_that_it_causes() {
         let root = Root::new();
         let task = root.spawn(wakers.wait_for(2, &n_done, 2));
         assert!(root.poll().is_pending());
-        let threads = wakers.take().into_iter().map(|waker| {
-            let n_done = Arc::clone(&n_done);
-            thread::spawn(move || {
-                n_done.fetch_add(1, Ordering::Relaxed);
-                waker.wake();
-            })
-        });
-        let threads = threads.collect();
+        let threads = wake_from_threads(&wakers, &n_done);
         root.run();
         drop((task, root));
         take_late_posts(threads);
@@ -202,14 +208,7 @@ fn foreign_executor_on_the_thread_of_a_home_hears_of_wakes() {
         let root = Root::new();
         let task = root.spawn(wakers.wait_for(2, &n_done, 2));
         assert!(root.poll().is_pending());
-        let threads = wakers.take().into_iter().map(|waker| {
-            let n_done = Arc::clone(&n_done);
-            thread::spawn(move || {
-                n_done.fetch_add(1, Ordering::Relaxed);
-                waker.wake();
-            })
-        });
-        let threads = threads.collect();
+        let threads = wake_from_threads(&wakers, &n_done);
         block_on(poll_fn(|cx| {
             budget::refill();
             if root.set.poll(cx, &mut Alone) == Polled::Done { Poll::Ready(()) } else { Poll::Pending }
