@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -31,11 +32,28 @@ fn arm<F: Future>(future: Pin<&mut F>) {
 
 /// Runs a scene and counts the reports of the kind.
 fn reported(kind: ReportKind, scene: impl Future<Output = ()>) -> usize {
-    let n_reports = std::rc::Rc::new(Cell::new(0));
-    let count = std::rc::Rc::clone(&n_reports);
+    let n_reports = Rc::new(Cell::new(0));
+    let count = Rc::clone(&n_reports);
     let _listening = listen(move |report| count.set(count.get() + usize::from(report.kind() == kind)));
     xiio::run(scene);
     n_reports.get()
+}
+
+/// What a bracket is held for, counted.
+async fn hold(n_held: &Cell<usize>) {
+    n_held.set(n_held.get() + 1);
+    pending::<()>().await;
+}
+
+/// Cancels `work` as soon as it holds so many brackets: a limit of time could be over before.
+async fn cancel_when_held(work: impl Future<Output = ()>, n_held: &Cell<usize>, n_brackets: usize) {
+    task_group!(|tg| {
+        let task = tg.spawn(work);
+        while n_held.get() < n_brackets {
+            xiio::yield_now().await;
+        }
+        task.cancel().await;
+    });
 }
 
 #[test]
@@ -110,8 +128,8 @@ fn panicking_waker_behind_the_inbox_leaves_the_other_tasks_alone() {
 /// The cancellation wakes every node of the scope; those in the combinator are reached only so.
 #[test]
 fn panicking_waker_of_a_bracket_leaves_the_other_cleanups_alone() {
-    let n_released = Cell::new(0);
-    let held = || bracket((), async |_| pending::<()>().await, async |()| n_released.set(n_released.get() + 1));
+    let (n_held, n_released) = (Cell::new(0), Cell::new(0));
+    let held = || bracket((), async |_| hold(&n_held).await, async |()| n_released.set(n_released.get() + 1));
     let scene = async {
         let work = async {
             let mut bad = pin!(held());
@@ -125,7 +143,7 @@ fn panicking_waker_of_a_bracket_leaves_the_other_cleanups_alone() {
             })
             .await;
         };
-        assert!(timeout(Duration::from_millis(5), work).await.is_err());
+        cancel_when_held(work, &n_held, 6).await;
     };
     reported(ReportKind::LaterFailure, scene);
     assert_eq!(n_released.get(), 5);
@@ -138,9 +156,11 @@ fn waker_that_frees_a_bracket_of_the_scope_it_is_woken_from() {
         static VICTIM: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>> = const { RefCell::new(None) };
     }
     let scene = async {
+        let n_held = Rc::new(Cell::new(0));
+        let held = |n_held: Rc<Cell<usize>>| bracket((), async move |_| hold(&n_held).await, async |()| ());
         let work = async {
-            VICTIM.set(Some(Box::pin(bracket((), async |_| pending::<()>().await, async |()| ()))));
-            let mut bad = pin!(bracket((), async |_| pending::<()>().await, async |()| ()));
+            VICTIM.set(Some(Box::pin(held(Rc::clone(&n_held)))));
+            let mut bad = pin!(held(Rc::clone(&n_held)));
             let freeing = Arc::new(poll::OnWake(|| drop(VICTIM.take())));
             let mut is_first = true;
             poll_fn(|cx| {
@@ -153,7 +173,7 @@ fn waker_that_frees_a_bracket_of_the_scope_it_is_woken_from() {
             })
             .await;
         };
-        assert!(timeout(Duration::from_millis(5), work).await.is_err());
+        cancel_when_held(work, &n_held, 2).await;
         assert!(VICTIM.take().is_none());
     };
     reported(ReportKind::LaterFailure, scene);
@@ -167,8 +187,8 @@ fn waker_that_drops_the_group_it_is_woken_for() {
     }
     for wake_by_handle in [true, false] {
         xiio::run(async move {
-            let slot = std::rc::Rc::new(RefCell::new((None, None)));
-            let inner = std::rc::Rc::clone(&slot);
+            let slot = Rc::new(RefCell::new((None, None)));
+            let inner = Rc::clone(&slot);
             GROUP.set(Some(Box::pin(async move {
                 task_group!(|tg| {
                     let inner = &inner;
@@ -224,8 +244,8 @@ fn waker_that_polls_the_group_it_is_woken_for() {
     xiio::run(async {
         let promise = Promise::new();
         let waited = promise.clone();
-        let slot = std::rc::Rc::new(RefCell::new(None));
-        let inner = std::rc::Rc::clone(&slot);
+        let slot = Rc::new(RefCell::new(None));
+        let inner = Rc::clone(&slot);
         GROUP.set(Some(Box::pin(async move {
             task_group!(|tg| {
                 *inner.borrow_mut() = Some(tg.spawn(pending::<()>()));
