@@ -446,8 +446,10 @@ fn random_tree(seed: u64, depth: u32, data: &Data) -> AnyFuture<'_> {
 
 #[test]
 fn random_trees_end() {
-    let n_trees = std::env::var("XIIO_TREES_WITH_WORKERS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
-    for seed in 0..n_trees {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let first = number("XIIO_FIRST_TREE_WITH_WORKERS").unwrap_or(0);
+    let n_trees = number("XIIO_TREES_WITH_WORKERS").unwrap_or(60);
+    for seed in first..first + n_trees {
         let data = Data::new(0);
         let ended = run(timeout(Duration::from_secs(60), random_tree(seed, 4, &data)));
         assert!(ended.is_ok(), "seed {seed}");

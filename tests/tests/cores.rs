@@ -2,16 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use xiio::inspect::ReportKind;
-use xiio::{Failure, GroupError, bracket, race, run, shield, sleep, task_group, try_task_group, yield_now};
+use xiio::process::Command;
+use xiio::{
+    Failure, GroupError, Promise, bracket, in_thread, join, race, run, shield, sleep, task_group, try_task_group,
+    yield_now,
+};
+use xiio_tests::os::is_running;
 use xiio_tests::poll::OnDrop;
-use xiio_tests::{LONG, Reports};
+use xiio_tests::{LONG, Reports, panic_text};
 
 #[test]
 fn tasks_on_workers_borrow_and_have_ended_with_the_block() {
@@ -393,5 +399,216 @@ fn an_error_with_which_the_last_task_ends_is_not_missed() {
             })
         });
         assert_eq!(failed, Err("failed"));
+    }
+}
+
+#[test]
+fn no_task_on_a_worker_starves() {
+    for workers in [0, 1, 2] {
+        let (is_over, n_turns) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let is_set = Promise::new();
+        is_set.set(()).unwrap();
+        run(async {
+            task_group!(workers = workers, |tg| {
+                for n in 0..4 {
+                    let (is_over, is_set) = (&is_over, is_set.clone());
+                    tg.workers().spawn(async move || {
+                        while !is_over.load(SeqCst) {
+                            // Always ready, one by giving way and one by having what it awaits.
+                            if n % 2 == 0 { yield_now().await } else { is_set.wait().await }
+                        }
+                    });
+                }
+                // Behind the others, on a worker and at home.
+                let patient = tg.workers().spawn(async || {
+                    for _ in 0..10 {
+                        yield_now().await;
+                        n_turns.fetch_add(1, SeqCst);
+                    }
+                });
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                patient.await;
+                is_over.store(true, SeqCst);
+            });
+        });
+        assert_eq!(n_turns.into_inner(), 10, "{workers}");
+    }
+}
+
+#[test]
+fn worker_that_holds_home_up_for_a_second_is_reported_with_the_place_of_its_task() {
+    let reports = Reports::new();
+    let (has_begun, line) = (AtomicBool::new(false), line!() + 4);
+    run(async {
+        let group = async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async || {
+                    has_begun.store(true, SeqCst);
+                    thread::sleep(Duration::from_millis(1500));
+                });
+            });
+        };
+        // Outside of the group, so it has to wait until the worker is out.
+        let outside = async {
+            while !has_begun.load(SeqCst) {
+                sleep(Duration::from_millis(1)).await;
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        join!(group, outside);
+    });
+    reports.assert_one(ReportKind::HeldUp, &[&format!("tests/cores.rs:{line}"), "for a second"]);
+}
+
+#[test]
+fn a_worker_that_is_long_in_a_poll_holds_nobody_up_inside_of_the_group() {
+    let (was_released, ends) = (AtomicBool::new(false), mpsc::channel());
+    run(async {
+        task_group!(workers = 1, |tg| {
+            let ((end, ending), was_released) = (ends, &was_released);
+            // In one poll, until home has come as far as it is to come.
+            tg.workers().spawn(async move || was_released.store(ending.recv().is_ok(), SeqCst));
+            let task = tg.spawn(async {
+                for _ in 0..10 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            task.await;
+            assert!(!was_released.load(SeqCst));
+            end.send(()).unwrap();
+        });
+    });
+    assert!(was_released.into_inner());
+}
+
+#[test]
+fn a_panic_in_a_cleanup_or_a_destructor_on_a_worker_is_the_groups() {
+    for workers in [0, 2] {
+        let text = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    let cleanup = async |()| panic!("in the cleanup");
+                    tg.workers().spawn(async move || bracket((), async |()| yield_now().await, cleanup).await);
+                    sleep(Duration::from_millis(5)).await;
+                });
+            });
+        });
+        assert_eq!(text, "in the cleanup", "{workers}");
+        let text = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    let bomb = OnDrop(|| panic!("in the destructor"));
+                    tg.workers().spawn(async move || {
+                        let _bomb = bomb;
+                        yield_now().await;
+                    });
+                });
+            });
+        });
+        assert_eq!(text, "in the destructor", "{workers}");
+    }
+}
+
+#[test]
+fn errors_and_panics_of_groups_in_tasks_of_workers_travel_through_them() {
+    for workers in [0, 2] {
+        let failed: Result<(), String> = run(async {
+            try_task_group!(workers = workers, |tg| {
+                tg.workers().spawn(async || -> Result<(), String> {
+                    try_task_group!(workers = 1, error = String, |tg| {
+                        tg.workers().spawn(async || Err::<(), _>("from far below".to_string()));
+                        tg.spawn(sleep_without_error());
+                    })
+                });
+            })
+        });
+        assert_eq!(failed, Err("from far below".to_string()));
+        let text = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    tg.workers().spawn(async || {
+                        task_group!(workers = 1, |tg| {
+                            tg.workers().spawn(async || panic!("from far below"));
+                            tg.spawn(sleep(LONG));
+                        });
+                    });
+                });
+            });
+        });
+        assert_eq!(text, "from far below");
+    }
+}
+
+async fn sleep_without_error() -> Result<(), String> {
+    sleep(LONG).await;
+    Ok(())
+}
+
+#[test]
+fn child_of_a_task_on_a_worker_is_stopped_with_it() {
+    for workers in [0, 2] {
+        let pids = Mutex::new(Vec::new());
+        let reports = Reports::new();
+        run(async {
+            let group = async {
+                task_group!(workers = workers, |tg| {
+                    for _ in 0..2 {
+                        tg.workers().spawn(async || {
+                            let mut sleeper = Command::new("sleep");
+                            let usage = async |child: &mut xiio::process::Child| {
+                                pids.lock().unwrap().push(child.id());
+                                child.wait().await.unwrap();
+                            };
+                            sleeper.arg("3600").stdin(Stdio::null()).scope(usage).await.unwrap();
+                        });
+                    }
+                });
+            };
+            race!(group, async {
+                while pids.lock().unwrap().len() < 2 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            // Who has cancelled has waited for their end, and they were reaped.
+            assert!(!pids.lock().unwrap().iter().any(|pid| is_running(*pid)), "{workers}");
+        });
+        reports.assert_none();
+    }
+}
+
+#[test]
+fn job_on_a_thread_of_a_task_on_a_worker_is_waited_for() {
+    for workers in [0, 2] {
+        let has_ended = AtomicBool::new(false);
+        run(async {
+            let (began, begins) = mpsc::channel();
+            let has_begun = AtomicBool::new(false);
+            let group = async {
+                task_group!(workers = workers, |tg| {
+                    tg.workers().spawn(async || {
+                        let job = in_thread(move || {
+                            began.send(()).unwrap();
+                            // It is told of its cancellation, and takes a while to end.
+                            while !xiio::thread::is_cancelled() {
+                                thread::sleep(Duration::from_millis(1));
+                            }
+                            thread::sleep(Duration::from_millis(20));
+                        });
+                        let _ended = OnDrop(|| has_ended.store(true, SeqCst));
+                        has_begun.store(true, SeqCst);
+                        let _ = job.await;
+                    });
+                });
+            };
+            race!(group, async {
+                while begins.try_recv().is_err() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                assert!(has_begun.load(SeqCst) && !has_ended.load(SeqCst));
+            });
+            assert!(has_ended.load(SeqCst), "{workers}");
+        });
     }
 }

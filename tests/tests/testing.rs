@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use xiio::signal::SIGUSR1;
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
 use xiio::{Promise, bracket, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::os::rerun;
+use xiio_tests::poll::OnDrop;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -83,6 +85,107 @@ fn same_seed_same_order_and_seeds_differ() {
     assert_eq!(order_with(3), order_with(3));
     let first = order_with(0);
     assert!((1..20).any(|seed| order_with(seed) != first));
+}
+
+/// The order in which tasks for workers come to their end.
+fn order_of_workers_with(seed: u64) -> Vec<usize> {
+    let order = std::sync::Mutex::new(Vec::new());
+    Tester::new().seed(seed).run(|| async {
+        task_group!(workers = 3, |tg| {
+            for task_idx in 0..8 {
+                let order = &order;
+                tg.workers().spawn(async move || {
+                    yield_now().await;
+                    order.lock().unwrap().push(task_idx);
+                });
+            }
+        });
+    });
+    order.into_inner().unwrap()
+}
+
+#[test]
+fn the_order_of_tasks_for_workers_is_drawn_from_the_seed() {
+    let first = order_of_workers_with(0);
+    assert_eq!(order_of_workers_with(0), first);
+    assert_eq!(order_of_workers_with(3), order_of_workers_with(3));
+    assert!((1..20).any(|seed| order_of_workers_with(seed) != first));
+}
+
+/// Whether a task that is spawned for a worker runs on this thread.
+async fn runs_at_home() -> bool {
+    task_group!(workers = 2, |tg| { tg.workers().spawn(async || thread::current().id()).await })
+        == thread::current().id()
+}
+
+#[test]
+fn a_test_has_workers_unless_it_is_to_be_repeated_exactly() {
+    Tester::new().run(|| async { assert!(!runs_at_home().await) });
+    Tester::new().seed(1).run(|| async { assert!(runs_at_home().await) });
+    Tester::new().virtual_time().run(|| async { assert!(runs_at_home().await) });
+    Tester::new().run(|| async {
+        pause();
+        assert!(runs_at_home().await);
+    });
+}
+
+#[xiio::test(virtual_time, seeds = 0..20)]
+async fn tasks_for_workers_sleep_in_virtual_time() {
+    let start = xiio::now();
+    let late = task_group!(workers = 2, timeout = 90 * MINUTE, |tg| {
+        for hours in 1..=8 {
+            tg.workers().spawn(async move || sleep(hours * 60 * MINUTE).await);
+        }
+    });
+    assert!(late.is_err());
+    assert_eq!(xiio::now() - start, 90 * MINUTE);
+}
+
+#[test]
+fn tasks_for_workers_are_cancelled_at_every_await() {
+    let n_open = Cell::new(0);
+    let body = || async {
+        // What is of the thread is captured by home only.
+        let open = AtomicI32::new(0);
+        let one = async |open: &AtomicI32| {
+            let begin = open.fetch_add(1, SeqCst);
+            let end = async |_| {
+                yield_now().await;
+                open.fetch_sub(1, SeqCst);
+            };
+            bracket(begin, async |_| sleep(MINUTE).await, end).await;
+        };
+        let check = OnDrop(|| n_open.set(n_open.get() + open.load(SeqCst)));
+        task_group!(workers = 2, |tg| {
+            for _ in 0..2 {
+                tg.workers().spawn(async || one(&open).await);
+            }
+        });
+        drop(check);
+    };
+    let n_awaits = cancel_everywhere_and(body, || assert_eq!(n_open.get(), 0, "left open"));
+    // Each task: before it begins, asleep, in its cleanup.
+    assert!(n_awaits >= 6, "{n_awaits}");
+}
+
+#[test]
+fn what_a_task_for_a_worker_leaves_open_is_found_at_the_await() {
+    let n_begun = AtomicUsize::new(0);
+    let text = panic_of(|| {
+        let body = || async {
+            task_group!(workers = 2, |tg| {
+                tg.workers().spawn(async || {
+                    n_begun.fetch_add(1, SeqCst);
+                    yield_now().await;
+                    n_begun.fetch_sub(1, SeqCst);
+                });
+            });
+        };
+        cancel_everywhere_and(body, || {
+            assert_eq!(n_begun.load(SeqCst), 0, "left open");
+        });
+    });
+    assert!(text.contains("left open") && text.contains("cancelled at await"), "{text}");
 }
 
 #[test]

@@ -136,9 +136,9 @@ impl Runtime {
         (self.home.is_current() && Home::lease() == self.lease).then_some(self.home)
     }
 
-    /// Whether groups have workers here. Where not, what they would do is done at home.
+    /// Whether a group that is made now has workers. Where not, what they would do is done at home.
     pub(crate) fn allows_workers(&self) -> bool {
-        self.allows_workers
+        self.allows_workers && !self.clock.is_virtual()
     }
 
     pub(crate) fn reactor(&self) -> &Rc<Reactor> {
