@@ -409,3 +409,20 @@ fn an_err_of_a_plain_group_that_nobody_takes_is_reported() {
         assert!(text.contains("later_failures.rs") && text.contains("Result<(), alloc::string::String>"), "{text}");
     }
 }
+
+#[test]
+fn an_err_of_a_bracket_that_is_cancelled_while_it_releases_is_reported() {
+    let reports = Reports::new();
+    let held = |usage: Result<u8, String>| bracket((), async move |()| usage, async |()| sleep(millis(5)).await);
+    run_virtually(async {
+        assert!(timeout(millis(2), held(Err("lost".into()))).await.is_err());
+        assert!(timeout(millis(2), held(Ok(1))).await.is_err());
+        assert!(timeout(millis(9), held(Err("given".into()))).await.unwrap().is_err());
+    });
+    assert_eq!(reports.kinds(), [ReportKind::ErrorUnheard], "{:?}", reports.texts());
+    assert!(
+        reports.texts()[0].contains("a `bracket`, made at tests/tests/later_failures.rs:"),
+        "{:?}",
+        reports.texts()
+    );
+}

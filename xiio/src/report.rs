@@ -66,7 +66,7 @@ pub enum ReportKind {
     StillStopping,
     /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
     ChildStopped,
-    /// A task of a plain group gave an `Err`, and nobody has taken its value.
+    /// A task of a plain group gave an `Err`, and nobody has taken its value; or the usage of a bracket, which was cancelled then.
     ErrorUnheard,
     /// A blocking job has waited for a second for a thread, as all of its pool are busy.
     NoThread,
@@ -246,25 +246,32 @@ impl fmt::Display for Origin {
 }
 
 /// Reports the value of a task that is dropped if it is an `Err`.
+#[inline]
+pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) {
+    report_err(value, |type_name| {
+        format!(
+            "a task, {}, ended with an `Err` that nobody has taken ({type_name}); await its handle, handle the error in \
+             the task, or take `try_task_group!`, whose failure it is",
+            Origin { location, name: None }
+        )
+    });
+}
+
+/// Reports a value that nobody is given if it is an `Err`; `text` is told its type.
 ///
 /// What type it is only its name tells, and which variant the text of its discriminant: there is no way to ask a type that is
 /// any for more. Should `std` write either otherwise, nothing is reported.
 #[inline]
-pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) {
+pub(crate) fn report_err<T>(value: &T, text: impl FnOnce(&str) -> String) {
     if size_of::<T>() > 0 && type_name::<T>().starts_with("core::result::Result<") {
-        report_result(discriminant(value), type_name::<T>(), location);
+        report_result(discriminant(value), || text(type_name::<T>()));
     }
 }
 
 #[cold]
-fn report_result(variant: impl fmt::Debug, type_name: &str, location: &'static Location<'static>) {
+fn report_result(variant: impl fmt::Debug, text: impl FnOnce() -> String) {
     if format!("{variant:?}") == "Discriminant(1)" {
-        let text = format!(
-            "a task, {}, ended with an `Err` that nobody has taken ({type_name}); await its handle, handle the error in \
-             the task, or take `try_task_group!`, whose failure it is",
-            Origin { location, name: None }
-        );
-        report(ReportKind::ErrorUnheard, text);
+        report(ReportKind::ErrorUnheard, text());
     }
 }
 

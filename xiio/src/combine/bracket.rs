@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use crate::drawing::{self, Kind};
 use crate::error::Payload;
-use crate::report::{Held, drop_safely, going_on, report_panic};
+use crate::report::{Held, drop_safely, going_on, report_err, report_panic};
 use crate::runtime::may_begin;
 use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
@@ -127,12 +127,28 @@ impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
             },
             Duty::Unwind => {
                 self.is_cancelled.set(true);
+                let (label, place) = (self.node.label(), self.node.place());
                 let Self { node, owner, work, .. } = self;
-                node.clean_up(cx, |cx| owner.poll_slot(work.as_mut(), cx).map(drop));
+                node.clean_up(cx, |cx| {
+                    owner.poll_slot(work.as_mut(), cx).map(|used| {
+                        used.flatten().inspect(|value| report_lost(value, label, place));
+                    })
+                });
                 Poll::Pending
             }
         }
     }
+}
+
+/// Reports the value of a usage that had ended when its bracket was cancelled if it is an `Err`.
+fn report_lost<T>(value: &T, label: &str, place: Option<&Location<'_>>) {
+    report_err(value, |type_name| {
+        let made = place.map_or(String::new(), |place| format!(", made at {place},"));
+        format!(
+            "a `{label}`{made} was cancelled while it released, and what it was used for had ended with an `Err` that nobody is \
+             given ({type_name}); handle the error in the usage"
+        )
+    });
 }
 
 /// Runs a future until it ends or `is_cancelled` is set; then it unwinds, and `None` comes back.

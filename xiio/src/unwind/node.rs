@@ -69,6 +69,11 @@ impl Node {
         self.label
     }
 
+    /// Where it was made, if it has a cleanup of its own.
+    pub(crate) fn place(&self) -> Option<&'static Location<'static>> {
+        self.place
+    }
+
     /// What to do in this poll. In the first one `may_begin` is asked whether its task may go on to something more; if not
     /// it begins in the next.
     ///
