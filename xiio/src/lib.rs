@@ -179,7 +179,7 @@ pub mod fs;
 pub mod inspect;
 pub mod io;
 pub mod net;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "macos"))]
 pub mod process;
 pub mod signal;
 pub mod testing;
@@ -202,7 +202,7 @@ pub use group::{
     TryWorkers, WorkerTask, Workers,
 };
 pub use io::{read, readable, writable, write, write_all};
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "macos"))]
 pub use process::run_process;
 pub use promise::{Promise, WaitPromise};
 pub use root::{Builder, run};

@@ -13,8 +13,8 @@ use super::running::{Running, StopPlan};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
 use crate::combine::bracket_of;
 use crate::error::explain;
-use crate::sys::parent::DeathSignal;
-use crate::sys::pidfd::{PidFd, own_group};
+use crate::sys::process::parent::DeathSignal;
+use crate::sys::process::{PidFd, own_group};
 use crate::sys::terminal::has_terminal;
 use crate::sys::{Call, call};
 use crate::unwind::Node;
@@ -211,7 +211,7 @@ impl Command {
     ///
     /// # Source
     /// `PR_SET_PDEATHSIG` in `prctl(2)`, which means the end of the thread that has started the child. A child stays on
-    /// that thread.
+    /// that thread. FreeBSD has `PROC_PDEATHSIG_CTL` in `procctl(2)`; macOS has nothing, and there the start fails with `ENOSYS`.
     pub fn dies_with_us(&mut self, dies: bool) -> &mut Self {
         self.dies_with_us = dies;
         self

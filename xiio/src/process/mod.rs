@@ -78,6 +78,21 @@
 //! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
 //! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and the child and its group
 //! are all whom a stop reaches. Whether a child is stopped is asked once a second while it is waited for (Linux 5.4). Linux 5.3 or later is needed; on an older kernel nothing is started.
+//!
+//! # Other systems
+//!
+//! Nobody has run this room on a system that is not Linux.
+//!
+//! | | Android | FreeBSD | macOS |
+//! |---|---|---|---|
+//! | what tells of the end | as Linux, from Android 12 on; before, `Unsupported` | a kqueue with one event for each child | as FreeBSD |
+//! | members of a group, descendants | `/proc`; those of the app alone are seen | `sysctl` with `KERN_PROC` | `proc_listpids` |
+//! | a signal to one process | to its descriptor | to its number, after a look whether it has ended | as FreeBSD |
+//! | [`Command::dies_with_us`] | as Linux | `PROC_PDEATHSIG_CTL`: when the process ends, not the thread | none: the start fails with `ENOSYS` |
+//! | Ctrl-C of the terminal | as Linux | as Linux | cannot be told from another `SIGINT`: a stop asks at once, the grace is counted from then |
+//!
+//! Where a signal goes to a number, another process may have it by then. For that the one meant has to end, to be reaped by its parent,
+//! and its number to come round, between two system calls.
 
 mod child;
 mod command;

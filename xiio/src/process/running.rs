@@ -15,7 +15,7 @@ use crate::io::Readiness;
 use crate::report::{ReportKind, report};
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
-use crate::sys::pidfd::{PidFd, leads_group, signal_group};
+use crate::sys::process::{PidFd, leads_group, signal_group};
 use crate::sys::signal::{last_key, name};
 use crate::time::Deadline;
 

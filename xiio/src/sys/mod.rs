@@ -9,10 +9,8 @@ pub(crate) mod eventfd;
 mod faults;
 pub(crate) mod fd;
 pub(crate) mod nowait;
-#[cfg(target_os = "linux")]
-pub(crate) mod parent;
-#[cfg(target_os = "linux")]
-pub(crate) mod pidfd;
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "macos"))]
+pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod terminal;

@@ -186,14 +186,20 @@ fn is_left_behind(signal: c_int) -> bool {
         && disposition(signal).is_ok_and(|now| now.sa_sigaction == own_handler())
 }
 
+/// What the kernel says of itself as the sender. Those of Apple do not say.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const FROM_KERNEL: Option<c_int> = Some(libc::SI_KERNEL);
+#[cfg(target_os = "freebsd")]
+const FROM_KERNEL: Option<c_int> = Some(0x10006);
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+const FROM_KERNEL: Option<c_int> = None;
+
 /// What a terminal sends comes from the kernel, what `kill(2)` sends from a process.
 fn note_key(signal: c_int, code: c_int) {
-    #[cfg(target_os = "linux")]
-    if code == libc::SI_KERNEL && matches!(signal, libc::SIGINT | libc::SIGQUIT) {
+    if Some(code) == FROM_KERNEL && matches!(signal, libc::SIGINT | libc::SIGQUIT) {
         KEY.store(signal.unsigned_abs(), SeqCst);
         KEY_AT.store(monotonic(), SeqCst);
     }
-    let _ = (signal, code);
 }
 
 /// The last signal of the terminal's keyboard that this process has caught, and how long ago.

@@ -1,4 +1,5 @@
-//! Children that are signalled when their parent ends. See `PR_SET_PDEATHSIG(2const)`.
+//! Children that are signalled when their parent ends. See `PR_SET_PDEATHSIG(2const)` on Linux, `PROC_PDEATHSIG_CTL` in
+//! `procctl(2)` on FreeBSD; macOS has nothing of that kind.
 
 use std::io;
 use std::os::unix::process::{CommandExt, parent_id};
@@ -8,9 +9,11 @@ use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use libc::c_int;
 
-use super::check;
+#[cfg(not(target_os = "macos"))]
+use crate::sys::check;
 
-/// The signal that the children of one command are sent when the thread ends that has started them.
+/// The signal that the children of one command are sent when the thread ends that has started them; on FreeBSD,
+/// when the process does.
 #[derive(Debug)]
 pub(crate) struct DeathSignal {
     /// 0 is none.
@@ -38,8 +41,27 @@ fn ask_for(signal: c_int, parent: u32) -> io::Result<()> {
     if signal == 0 {
         return Ok(());
     }
-    // SAFETY: takes numbers.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) })?;
+    ask_system(signal)?;
     // It may have ended before. A parent outside of our namespace has no number.
     if parent_id() == parent || parent_id() == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn ask_system(signal: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) })?;
+    Ok(())
+}
+
+#[cfg(target_os = "freebsd")]
+fn ask_system(mut signal: c_int) -> io::Result<()> {
+    // SAFETY: the request reads one `int`, which lives until the call returns; the process 0 is the one that calls.
+    check(unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_PDEATHSIG_CTL, (&raw mut signal).cast()) })?;
+    Ok(())
+}
+
+/// Allocates nothing, as nothing may after a fork.
+#[cfg(target_os = "macos")]
+fn ask_system(_: c_int) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
 }

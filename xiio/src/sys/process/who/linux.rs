@@ -1,0 +1,75 @@
+//! As `/proc` tells. See `proc_pid_stat(5)`, `proc_pid_status(5)`, `proc_pid_task(5)`.
+
+use std::fs;
+use std::io;
+
+use super::Entry;
+use crate::sys::{Call, call};
+
+/// `None` when it is gone, or somebody else's and hidden.
+pub(crate) fn is(pid: u32) -> io::Result<Option<Entry>> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The processes of a group that run.
+///
+/// # Errors
+/// When it cannot be found out: there are no descriptors left, say, or no `/proc`.
+pub(crate) fn in_group(group: u32) -> io::Result<Vec<u32>> {
+    let mut members = Vec::new();
+    for entry in call(Call::Make, || fs::read_dir("/proc"))? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if is(pid)?.is_some_and(|found| found.is_running && found.group == group) {
+            members.push(pid);
+        }
+    }
+    Ok(members)
+}
+
+/// The children of all threads of a process. Nobody where the kernel does not tell.
+pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect()
+}
+
+pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
+    let ignored = fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|text| {
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    ignored.is_some_and(|mask| mask.checked_shr(signal.unsigned_abs() - 1).is_some_and(|mask| mask & 1 == 1))
+}
+
+/// `pid (name) state parent group …`, where the name may hold anything, parentheses too.
+fn parse(text: &str) -> Option<Entry> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    let (parent, group) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(Entry { parent, group, is_running: !matches!(state, "Z" | "X" | "x") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, parse};
+
+    #[test]
+    fn name_may_hold_anything() {
+        let parse = |text| parse(text).unwrap();
+        assert_eq!(parse("12 (sh) S 1 34 34 0"), Entry { parent: 1, group: 34, is_running: true });
+        assert_eq!(parse("12 (a) Z 1 (2) 3)) Z 1 34 34 0"), Entry { parent: 1, group: 34, is_running: false });
+        assert_eq!(parse("12 (\n) ) R 1 7"), Entry { parent: 1, group: 7, is_running: true });
+    }
+
+    #[test]
+    fn what_is_cut_short_is_no_process() {
+        for text in ["", "12", "12 (sh", "12 (sh)", "12 (sh) S", "12 (sh) S 1", "12 (sh) S 1 x"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}
