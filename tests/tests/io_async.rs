@@ -73,8 +73,6 @@ fn what_does_not_block_is_never_registered() {
     assert!(xiio::run(file.read_to_end(&mut text)).unwrap() > 0);
 }
 
-// `poll(2)` watches any file.
-#[cfg(not(polling_test_poll_backend))]
 #[test]
 fn what_cannot_be_watched_is_an_error_with_its_number() {
     let file = Async::new(std::fs::File::open("/proc/self/cmdline").unwrap()).unwrap();

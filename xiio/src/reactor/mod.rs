@@ -19,6 +19,7 @@
 //! difference. Readiness is remembered as ever. Nothing else stays registered: `poll(2)` reports a closed other end
 //! unasked, each time, and the thread would not sleep. No foreign loop can watch such a poller. Urgent data that nobody
 //! fetches does keep the thread awake there while somebody waits to read: `polling` asks for it with the rest.
+//! A regular file, a directory or a disk is refused there, as epoll refuses it: it is reported each time, whatever its operations say.
 //! A build with `--cfg polling_test_poll_backend` has the poller of `poll(2)` on Linux.
 //!
 //! Invariants: a registration is deleted before its descriptor is closed (a child between fork and exec still holds a

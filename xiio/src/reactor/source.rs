@@ -16,6 +16,7 @@ use super::{Direction, Reactor, key_of};
 use crate::slab::Slab;
 #[cfg(target_os = "linux")]
 use crate::sys::epoll;
+use crate::sys::nowait::is_always_ready;
 
 /// What the reactor knows of a descriptor. Shared by all who watch it.
 pub(super) struct Watched {
@@ -221,6 +222,10 @@ impl Drop for Wait {
 /// Registers `fd` for a direction, or takes over a registration that was left behind.
 pub(super) fn register(poller: &Poller, fd: BorrowedFd<'_>, watched: &Watched, direction: Direction) -> io::Result<()> {
     let (key, interest) = (watched.key(), watched.interest_with(direction));
+    // As epoll does. It would report again and again what an operation on it finds to block.
+    if !poller.supports_edge() && is_always_ready(fd)? {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
     match add(poller, fd, key, interest) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(poller, fd, key, interest),
         result => result,

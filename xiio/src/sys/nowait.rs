@@ -44,6 +44,11 @@ impl Kind {
     }
 }
 
+/// Whether `poll(2)` calls the file ready whatever it is asked for.
+pub(crate) fn is_always_ready(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Kind::of(fd).map(|kind| matches!(kind, Kind::AlwaysReady))
+}
+
 /// Reads what is there. `WouldBlock` when there is nothing.
 pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     let len = portion(fd, buf.len());
