@@ -789,6 +789,28 @@ fn child_that_somebody_stops_is_spoken_of() {
 }
 
 #[test]
+fn child_that_is_stopped_is_spoken_of_to_who_waits_for_its_pipes() {
+    xiio::run(async {
+        for reads in [true, false] {
+            let told = xiio::Promise::new();
+            let tell = told.clone();
+            let _listening = xiio::inspect::listen(move |report| {
+                let _ = tell.set(report.kind());
+            });
+            let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            child.signal(SIGSTOP).unwrap();
+            let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+            let kind = xiio::race!(
+                _ = stdout.read(&mut [0]), if reads => unreachable!(),
+                _ = stdin.write_all(&[0; 1 << 20]), if !reads => unreachable!(),
+                kind = told.wait() => kind,
+            );
+            assert_eq!(kind, xiio::inspect::ReportKind::ChildStopped);
+        }
+    });
+}
+
+#[test]
 fn streams_of_a_child_may_be_crossed() {
     let output = rerun("program_that_crosses_the_streams_of_its_child").stderr(std::process::Stdio::piped()).output();
     let output = output.unwrap();

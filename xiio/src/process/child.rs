@@ -53,11 +53,11 @@ impl Child {
     /// The number of the process, and of its group if it leads one.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.running.id()
+        self.running.process().pid
     }
 
     pub(super) fn program(&self) -> &str {
-        self.running.program()
+        &self.running.process().program
     }
 
     /// Waits until the child has ended, and gives how. Its stdin is closed first, as in `std`.

@@ -380,9 +380,10 @@ impl Command {
         let program = self.inner.get_program().to_string_lossy().into_owned();
         let running = Running::new(child, plan, program)?;
         // An error from here on drops the child, which kills it.
-        let stdin = pipes.0.map(ChildStdin::new).transpose()?;
-        let stdout = pipes.1.map(ChildStdout::new).transpose()?;
-        let stderr = pipes.2.map(ChildStderr::new).transpose()?;
+        let process = running.process();
+        let stdin = pipes.0.map(|pipe| ChildStdin::new(pipe, process)).transpose()?;
+        let stdout = pipes.1.map(|pipe| ChildStdout::new(pipe, process)).transpose()?;
+        let stderr = pipes.2.map(|pipe| ChildStderr::new(pipe, process)).transpose()?;
         Ok(Child::new(running, stdin, stdout, stderr))
     }
 

@@ -52,7 +52,7 @@
 //! only after that. Who ignores that signal is not waited for. Of a program without `cancel_on` nothing is left to wait: its children end by the signal, or in
 //! their own time.
 //!
-//! A child that is stopped while it is waited for is a [report](crate::inspect::ReportKind::ChildStopped) within a second or
+//! A child that is stopped while it or one of its pipes is waited for is a [report](crate::inspect::ReportKind::ChildStopped) within a second or
 //! two. It says which signal has stopped it, and what to do. It is cancelled like any other.
 //!
 //! A `pre_exec` may call `setsid`. The child then has no terminal, and its group is signalled as a whole.
@@ -77,7 +77,8 @@
 //!
 //! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
 //! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and the child and its group
-//! are all whom a stop reaches. Whether a child is stopped is asked once a second while it is waited for (Linux 5.4). Linux 5.3 or later is needed; on an older kernel nothing is started.
+//! are all whom a stop reaches. Whether a child is stopped is asked once a second while it or a pipe
+//! is waited for (Linux 5.4); the traits of `futures-io` do not ask. Linux 5.3 or later is needed; on an older kernel nothing is started.
 //!
 //! # Other systems
 //!
@@ -103,6 +104,7 @@ mod orphans;
 mod run;
 mod running;
 mod stdio;
+mod stopped;
 
 pub use child::Child;
 pub use command::Command;

@@ -4,27 +4,24 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::family::Family;
+use super::stopped::{Look, Process};
 use super::{members, orphans};
 use crate::combine::timeout;
 use crate::drawing::{Kind, Node};
 use crate::io::Readiness;
-use crate::report::{ReportKind, report};
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
 use crate::sys::process::{PidFd, leads_group, signal_group};
-use crate::sys::signal::{last_key, name};
-use crate::time::Deadline;
+use crate::sys::signal::last_key;
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
 /// that cannot be killed itself.
 const AFTER_KILL: Duration = Duration::from_secs(1);
-
-/// How often it is asked whether a child that is waited for is stopped: nothing tells of that.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How a child is to be stopped.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +41,9 @@ pub(super) struct StopPlan {
 pub(super) struct Running {
     /// Is `None` only while it is dropped.
     child: Option<std::process::Child>,
-    pid: u32,
-    pidfd: PidFd,
+    process: Rc<Process>,
     status: Option<ExitStatus>,
     plan: StopPlan,
-    program: String,
 }
 
 impl Running {
@@ -56,7 +51,10 @@ impl Running {
     pub(super) fn new(mut child: std::process::Child, plan: StopPlan, program: String) -> io::Result<Self> {
         let pid = child.id();
         match PidFd::open(pid) {
-            Ok(pidfd) => Ok(Self { child: Some(child), pid, pidfd, status: None, plan, program }),
+            Ok(pidfd) => {
+                let process = Rc::new(Process::new(pid, pidfd, program));
+                Ok(Self { child: Some(child), process, status: None, plan })
+            }
             Err(error) => {
                 // If there is no such process any more, somebody else has reaped it.
                 if error.raw_os_error() != Some(libc::ESRCH) {
@@ -68,12 +66,8 @@ impl Running {
         }
     }
 
-    pub(super) fn id(&self) -> u32 {
-        self.pid
-    }
-
-    pub(super) fn program(&self) -> &str {
-        &self.program
+    pub(super) fn process(&self) -> &Rc<Process> {
+        &self.process
     }
 
     /// Signals the group and the child, or the child alone; nobody if it was reaped.
@@ -82,19 +76,19 @@ impl Running {
             Some(_) => Ok(()),
             None if self.plan.has_group || self.leads_group() => {
                 // Somebody else may have reaped it, the kernel for example, and then the number may be another's.
-                self.pidfd.send_signal(0)?;
-                let sent = signal_group(self.pid, signal);
+                self.process.pidfd.send_signal(0)?;
+                let sent = signal_group(self.process.pid, signal);
                 // One that has left the group would hear of nothing, and not even be killed.
-                if leads_group(self.pid) { sent } else { self.pidfd.send_signal(signal) }
+                if leads_group(self.process.pid) { sent } else { self.process.pidfd.send_signal(signal) }
             }
-            None => self.pidfd.send_signal(signal),
+            None => self.process.pidfd.send_signal(signal),
         }
     }
 
     /// Whether the child leads a group, whoever has made it do so.
     fn leads_group(&self) -> bool {
         // Its number is its own as long as it is a process.
-        self.pidfd.send_signal(0).is_ok() && leads_group(self.pid)
+        self.process.pidfd.send_signal(0).is_ok() && leads_group(self.process.pid)
     }
 
     /// Waits until the child has ended. It is not reaped.
@@ -103,34 +97,17 @@ impl Running {
             return Ok(());
         }
         let describe = || self.node("process");
-        let mut readiness = Readiness::new(self.pidfd.as_fd(), Direction::Read);
-        let (mut look, mut stopped_by) = (Deadline::after(LOOK), None);
-        let poll = |cx: &mut Context<'_>| {
-            while look.poll_elapsed(cx) {
-                self.look_if_stopped(&mut stopped_by);
-                look = Deadline::after(LOOK);
-            }
-            readiness.poll_now(cx)
-        };
+        let mut readiness = Readiness::new(self.process.pidfd.as_fd(), Direction::Read);
+        let mut look = Look::default();
+        self.process.forget_stop();
+        let poll = |cx: &mut Context<'_>| look.around(readiness.poll_now(cx), &self.process, cx);
         poll_with(&describe, poll).await
     }
 
     /// This process, or others of which only it is known, as what is waited for.
     fn node(&self, what: &str) -> Node {
-        Node::new(Kind::Process, format!("{what} `{}` ({}) to end", self.program, self.pid)).waits_for(self.pid)
-    }
-
-    /// Reports a child that has been stopped since the last look.
-    fn look_if_stopped(&self, before: &mut Option<i32>) {
-        let now = self.pidfd.stopped_by();
-        if let Some(signal) = now
-            && before.is_none()
-        {
-            let (program, pid) = (&self.program, self.pid);
-            let text = format!("process `{program}` ({pid}) is stopped by {}: {}", name(signal), advice(signal, pid));
-            report(ReportKind::ChildStopped, text);
-        }
-        *before = now;
+        Node::new(Kind::Process, format!("{what} `{}` ({}) to end", self.process.program, self.process.pid))
+            .waits_for(self.process.pid)
     }
 
     /// The status, if the child has ended.
@@ -160,7 +137,7 @@ impl Running {
             return;
         }
         self.plan.has_group |= self.leads_group();
-        let mut family = Family::of(self.pid);
+        let mut family = Family::of(self.process.pid);
         self.wait_for_those_who_heard_the_terminal(&family).await;
         family.freeze();
         let _ = self.signal(self.plan.signal);
@@ -193,14 +170,14 @@ impl Running {
         family.signal(libc::SIGKILL);
         if self.status.is_none() {
             let _ = self.signal(libc::SIGKILL);
-            let may_live_on = self.pidfd.send_signal(libc::SIGKILL).is_err();
+            let may_live_on = self.process.pidfd.send_signal(libc::SIGKILL).is_err();
             if timeout(may_live_on.then_some(AFTER_KILL), self.wait()).await.is_err() {
                 return;
             }
         } else if !self.members().is_ok_and(|members| members.is_empty()) {
             // They have kept the number of the group since its leader was reaped. So they have if it cannot be found out who
             // they are: there is somebody.
-            let _ = signal_group(self.pid, libc::SIGKILL);
+            let _ = signal_group(self.process.pid, libc::SIGKILL);
         }
         let all_ended = async { self.all_ended(family.processes()).await && self.group_ended().await };
         let _ = timeout(AFTER_KILL, all_ended).await;
@@ -233,8 +210,8 @@ impl Running {
 
     /// Who still runs of the group of a leader that was reaped. `/proc` is looked at only if there is anybody.
     fn members(&self) -> io::Result<Vec<PidFd>> {
-        if self.plan.has_group && signal_group(self.pid, 0).is_ok() {
-            members::running_members(self.pid)
+        if self.plan.has_group && signal_group(self.process.pid, 0).is_ok() {
+            members::running_members(self.process.pid)
         } else {
             Ok(Vec::new())
         }
@@ -244,7 +221,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.status.is_none() {
-            let mut family = Family::of(self.pid);
+            let mut family = Family::of(self.process.pid);
             family.freeze();
             family.signal(libc::SIGKILL);
             let _ = self.signal(libc::SIGKILL);
@@ -259,18 +236,4 @@ impl Drop for Running {
 
 async fn poll_with<T>(describe: &impl Fn() -> Node, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     poll_fn(|cx| poll_leaf(cx, describe, &mut poll)).await
-}
-
-/// Why a child is stopped, and what to do.
-fn advice(signal: i32, pid: u32) -> String {
-    match signal {
-        libc::SIGTTIN => {
-            "it reads the terminal from the background; `own_group(false)` leaves it in the foreground".into()
-        }
-        libc::SIGTTOU => {
-            "it writes to the terminal from the background, or sets it; `own_group(false)` leaves it in the foreground"
-                .into()
-        }
-        _ => format!("`kill -CONT {pid}` lets it go on"),
-    }
 }

@@ -1,10 +1,14 @@
 //! What the standard streams of a child are connected to, and our ends of its pipes.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
 
+use super::stopped::{Look, Process};
 use crate::io::{Async, Read, Write};
 use crate::sys;
 
@@ -127,25 +131,31 @@ stdio_from_descriptors!(OwnedFd, File, PipeReader, PipeWriter, UnixStream);
 #[derive(Debug)]
 pub struct ChildStdin {
     pipe: Async<PipeWriter>,
+    /// Whoever waits for the pipe waits for the process.
+    process: Weak<Process>,
 }
 
 /// A pipe from the stdout of a child.
 #[derive(Debug)]
 pub struct ChildStdout {
     pipe: Async<PipeReader>,
+    /// Whoever waits for the pipe waits for the process.
+    process: Weak<Process>,
 }
 
 /// A pipe from the stderr of a child.
 #[derive(Debug)]
 pub struct ChildStderr {
     pipe: Async<PipeReader>,
+    /// Whoever waits for the pipe waits for the process.
+    process: Weak<Process>,
 }
 
 macro_rules! pipe_ends {
     ($($end:ident of $std:ty),*) => {$(
         impl $end {
-            pub(super) fn new(pipe: $std) -> io::Result<Self> {
-                Ok(Self { pipe: Async::new(OwnedFd::from(pipe).into())? })
+            pub(super) fn new(pipe: $std, process: &Rc<Process>) -> io::Result<Self> {
+                Ok(Self { pipe: Async::new(OwnedFd::from(pipe).into())?, process: Rc::downgrade(process) })
             }
         }
 
@@ -178,11 +188,11 @@ macro_rules! readers {
         impl Read for $end {
             async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
                 // Not taken for drained when it was short: the child may write packets (`O_DIRECT`), and nothing tells.
-                (&self.pipe).read(buf).await
+                beside(&self.process, (&self.pipe).read(buf)).await
             }
 
             async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                (&self.pipe).read_vectored(bufs).await
+                beside(&self.process, (&self.pipe).read_vectored(bufs)).await
             }
         }
     )*};
@@ -200,10 +210,23 @@ crate::io::delegate!(write [] ChildStdin, this => &this.pipe);
 
 impl Write for ChildStdin {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&self.pipe).write(buf).await
+        beside(&self.process, (&self.pipe).write(buf)).await
     }
 
     async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&self.pipe).write_vectored(bufs).await
+        beside(&self.process, (&self.pipe).write_vectored(bufs)).await
     }
+}
+
+/// Moves data of a process, and looks meanwhile whether that is stopped.
+async fn beside<T>(process: &Weak<Process>, transfer: impl Future<Output = T>) -> T {
+    let (mut transfer, mut look) = (pin!(transfer), Look::default());
+    poll_fn(|cx| {
+        let polled = transfer.as_mut().poll(cx);
+        match process.upgrade() {
+            Some(process) => look.around(polled, &process, cx),
+            None => polled,
+        }
+    })
+    .await
 }
