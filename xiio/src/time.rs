@@ -112,6 +112,7 @@ impl Deadline {
         self.at = at;
     }
 
+    #[inline]
     fn unlink(&mut self) {
         if let Some(key) = self.key.take() {
             // A runtime that has ended has forgotten its timers.

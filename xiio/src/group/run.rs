@@ -62,6 +62,8 @@ pub(super) struct Group<'env> {
     /// An error is how a member ends the group, and no failure.
     has_winner: Cell<bool>,
     is_guarded: Cell<bool>,
+    /// It has, or had, what few groups have: deferred cleanups, workers, or a handle elsewhere.
+    is_special: Cell<bool>,
     /// What it is for who looks at the tree.
     what: Cell<&'static str>,
     options: RefCell<GroupOptions>,
@@ -145,6 +147,7 @@ impl<'env> Group<'env> {
             keeps_all: Cell::new(false),
             has_winner: Cell::new(false),
             is_guarded: Cell::new(false),
+            is_special: Cell::new(options.workers.is_some()),
             what: Cell::new(GROUP),
             options: RefCell::new(options),
             remote: RefCell::new(None),
@@ -189,7 +192,7 @@ impl<'env> Group<'env> {
     /// Whether jobs of the workers have not ended; if so, the group is woken when they have.
     #[inline]
     fn awaits_workers(&self) -> bool {
-        self.workforce.borrow().is_some() && self.awaits_jobs()
+        self.is_special.get() && self.awaits_jobs()
     }
 
     #[cold]
@@ -239,6 +242,7 @@ impl<'env> Group<'env> {
             let text = "a deferred cleanup was refused: its group has ended, and nothing would run it";
             return report(ReportKind::Refused, text.into());
         }
+        self.is_special.set(true);
         self.deferred.borrow_mut().push(Deferred { future: Box::pin(cleanup), location, is_due: true });
         self.set.notify_group();
     }
@@ -249,6 +253,7 @@ impl<'env> Group<'env> {
             ended.end();
             return ended;
         };
+        self.is_special.set(true);
         self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker)).clone()
     }
 
@@ -384,14 +389,11 @@ impl<'env> Group<'env> {
     /// Drops what is left, accepts nothing more, and frees all memory: nobody drops the group itself. Panics of
     /// destructors are reported.
     pub(super) fn close(&self) {
-        let panics = [self.set.close(), self.drop_deferred()];
-        if let Some(workforce) = self.workforce.take() {
-            drop(self.anchor.take());
-            workforce.close().into_iter().for_each(|failure| self.note_failure(failure));
-            self.tell_handles();
+        if let Some(payload) = self.set.close() {
+            self.report_destructor(payload);
         }
-        for payload in panics.into_iter().flatten() {
-            report_panic(&format!("a destructor in {} panicked", self.title()), payload);
+        if self.is_special.get() {
+            self.close_special();
         }
         if self.has_failed() {
             // Nobody has taken them: the group was dropped before its end.
@@ -399,15 +401,29 @@ impl<'env> Group<'env> {
                 self.report_later(cause, &member, DROPPED);
             }
         }
-        drop(self.options.take());
+        drop(self.options.borrow_mut().name.take());
+    }
+
+    /// [`Group::close`] for what few groups have.
+    #[cold]
+    fn close_special(&self) {
+        if let Some(payload) = self.drop_deferred() {
+            self.report_destructor(payload);
+        }
+        if let Some(workforce) = self.workforce.take() {
+            drop(self.anchor.take());
+            workforce.close().into_iter().for_each(|failure| self.note_failure(failure));
+            self.tell_handles();
+        }
         let remote = self.remote.take();
         remote.iter().flat_map(Remote::end).for_each(drop_safely);
     }
 
+    fn report_destructor(&self, payload: Payload) {
+        report_panic(&format!("a destructor in {} panicked", self.title()), payload);
+    }
+
     fn drop_deferred(&self) -> Option<Payload> {
-        if self.deferred.borrow().capacity() == 0 {
-            return None;
-        }
         let mut first = None;
         loop {
             let Some(cleanup) = self.deferred.borrow_mut().pop() else { break };
@@ -514,7 +530,9 @@ impl<B: Future, E: Ending<B::Output>> Body<'_, '_, B, E> {
 
 impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> bool {
-        self.group.take_jobs();
+        if self.group.is_special.get() {
+            self.group.take_jobs();
+        }
         // Once a member has failed the body is cancelled next; it might await the one that failed.
         if self.future.is_none() || (self.group.has_failed() && !self.is_cancelled) {
             return false;
@@ -580,6 +598,12 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         }
     }
 
+    /// Polls what is ready of the members. A function of its own: the one call that is often made has it inlined.
+    #[inline(never)]
+    fn poll_members(&mut self, cx: &mut Context<'_>) -> Polled {
+        self.group.set.poll(cx, &mut self.body)
+    }
+
     /// Cancels the body and the tasks that are there; those that are spawned from now on run.
     #[cold]
     fn cancel_members(&mut self) {
@@ -605,7 +629,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         if self.group.has_failed() && !self.is_cancelling && !self.waits_for_round(tasks) {
             self.cancel_members();
             // What had nothing to clean up is gone already; the rest answers when it is polled.
-            tasks = self.group.set.poll(cx, &mut self.body);
+            tasks = self.poll_members(cx);
         }
         if self.is_pending(tasks) { self.poll_grace(cx) } else { Poll::Ready(()) }
     }
@@ -677,16 +701,27 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         are_any
     }
 
+    /// Whether that was the last of a group that has nothing to do but its members.
+    #[inline]
+    fn has_simply_ended(&self, tasks: Polled) -> bool {
+        tasks == Polled::Done && !self.is_pending(tasks) && !self.group.is_special.get() && !self.group.has_failed()
+    }
+
     /// What comes after the tasks, until nothing is left. The deferred cleanups run last in first out, each to its end and beside
     /// the tasks that it spawns; the next one begins when these have ended, too.
     fn poll_rest(&mut self, mut tasks: Polled, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             while self.cut_off_late(cx) {
-                tasks = self.group.set.poll(cx, &mut self.body);
+                tasks = self.poll_members(cx);
             }
-            self.group.tend_workers();
+            let is_special = self.group.is_special.get();
+            if is_special {
+                self.group.tend_workers();
+            }
             let members = self.end_if_due(tasks, cx);
-            self.group.tell_handles();
+            if is_special {
+                self.group.tell_handles();
+            }
             if self.cleanup.is_none() {
                 ready!(members);
                 if self.group.set.is_empty() && !self.group.awaits_workers() && !self.begin_cleanup() {
@@ -697,7 +732,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
                 }
             }
             ready!(self.poll_cleanup(cx));
-            tasks = self.group.set.poll(cx, &mut self.body);
+            tasks = self.poll_members(cx);
         }
     }
 
@@ -738,7 +773,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     #[cold]
     fn draw(&mut self, cx: &mut Context<'_>) {
         unwind::inspecting(|tree| tree.enter(self.group.node()));
-        let _ = self.group.set.poll(cx, &mut self.body);
+        let _ = self.poll_members(cx);
         if let Some(workforce) = self.group.workforce() {
             workforce.draw();
         }
@@ -755,9 +790,12 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     }
 
     fn holds(&self) -> bool {
-        self.body.owner.holds()
-            || self.group.set.holds()
-            || self.cleanup.is_some()
+        self.body.owner.holds() || self.group.set.holds() || (self.group.is_special.get() && self.holds_special())
+    }
+
+    #[cold]
+    fn holds_special(&self) -> bool {
+        self.cleanup.is_some()
             || !self.group.deferred.borrow().is_empty()
             || self.group.workforce().is_some_and(|workforce| workforce.crew().has_open())
     }
@@ -794,7 +832,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             return Poll::Pending;
         }
         let under_limit = UnderLimit::new(self.deadline.instant().filter(|_| !self.is_cancelling));
-        let tasks = self.group.set.poll(cx, &mut self.body);
+        let tasks = self.poll_members(cx);
         drop(under_limit);
         self.go_on(tasks, cx)
     }
@@ -802,7 +840,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     /// Goes on where the tasks were polled.
     #[inline(never)]
     fn go_on(&mut self, tasks: Polled, cx: &mut Context<'_>) -> Poll<E::Output> {
-        if self.poll_rest(tasks, cx).is_pending() {
+        if !self.has_simply_ended(tasks) && self.poll_rest(tasks, cx).is_pending() {
             let holds = self.holds();
             self.node.hold(cx, holds);
             self.is_quiet = !holds
@@ -823,7 +861,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             let _ = self.group.note(Cause::ParentCancelled, Member::Outside);
             self.cancel_members();
         }
-        let tasks = self.group.set.poll(cx, &mut self.body);
+        let tasks = self.poll_members(cx);
         if self.poll_rest(tasks, cx).is_ready() {
             self.finish_unwinding();
         }

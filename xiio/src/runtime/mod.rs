@@ -514,13 +514,10 @@ fn end_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&
 fn poll_turn<F: Future>(runtime: &Runtime, owner: &mut Owner, mut future: Pin<&mut Option<F>>) -> Poll<F::Output> {
     budget::refill();
     loop {
-        if runtime.is_watched {
-            watch::begin(Who::Root, 0);
-        }
-        let polled = poll_root(runtime, owner, future.as_mut());
-        if runtime.is_watched {
-            watch::end(0);
-        }
+        let polled = match runtime.is_watched {
+            false => poll_root(runtime, owner, future.as_mut()),
+            true => watch::watched(Who::Root, || poll_root(runtime, owner, future.as_mut())),
+        };
         let goes_on = polled.is_pending() && runtime.home.is_root_woken() && runtime.drawings.borrow().is_empty();
         if !goes_on || !budget::take_poll() {
             return polled;

@@ -427,7 +427,12 @@ impl Home {
     /// The home that `waker` is the root's of.
     #[inline]
     pub(super) fn of_root_waker(waker: &Waker) -> Option<&'static Self> {
-        ptr::eq(waker.vtable(), &raw const ROOT).then(|| home_of(waker.data()))
+        Self::is_root_waker(waker).then(|| home_of(waker.data()))
+    }
+
+    #[inline]
+    pub(super) fn is_root_waker(waker: &Waker) -> bool {
+        ptr::eq(waker.vtable(), &raw const ROOT)
     }
 }
 

@@ -419,7 +419,7 @@ impl<'env> TaskSet<'env> {
 
     /// Polls the body and the tasks that are ready, until nothing is or the turn is over; but at least one, so that no set
     /// starves.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(&self, cx: &mut Context<'_>, members: &mut dyn Members) -> Polled {
         // SAFETY: as in `core`.
         unsafe { self.core_or_make().as_ref() }.poll(cx, members)

@@ -67,6 +67,15 @@ pub(crate) fn end(level: u32) {
     }
 }
 
+/// A poll that nothing that is watched is around.
+#[cold]
+pub(crate) fn watched<R>(who: Who, poll: impl FnOnce() -> R) -> R {
+    begin(who, 0);
+    let polled = poll();
+    end(0);
+    polled
+}
+
 fn report_slow(who: &Who, own: Duration) {
     let name = match who {
         Who::Body => {

@@ -10,7 +10,7 @@ use super::{Core, Ended, LastRound, Members, Polled};
 use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
 use crate::task::block::Step;
-use crate::task::home::Home;
+use crate::task::home::{Home, Listener};
 use crate::task::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
 use crate::task::watch::{self, Who};
 use crate::task::{budget, busy, waker};
@@ -33,7 +33,7 @@ thread_local! {
 }
 
 impl Core {
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll(&self, cx: &mut Context<'_>, members: &mut dyn Members) -> Polled {
         // Wakes from here on are found by this very loop.
         self.is_marked.set(true);
@@ -193,20 +193,13 @@ impl Core {
     fn replace_waker(&self, task: Option<TaskRef>, waker: &Waker) {
         // A task of another thread is woken as from any other thread.
         let task = task.filter(|task| task.header().is_at_home());
-        let is_foreign = task.is_none() && Home::of_root_waker(waker).is_none();
+        let is_foreign = task.is_none() && !Home::is_root_waker(waker);
         let before = self.waker.take();
         if before.as_ref().is_some_and(|before| before.will_wake(waker)) {
             self.waker.set(before);
         } else {
             self.listen(is_foreign.then_some(waker));
-            if let Some(task) = task {
-                task.clone_ref();
-            } else {
-                self.waker.set(Some(waker.clone()));
-            }
-            if let Some(parent) = self.parent.replace(task) {
-                parent.drop_ref();
-            }
+            self.keep_waker(task, waker);
             drop(before);
         }
         if is_foreign {
@@ -215,9 +208,29 @@ impl Core {
         }
     }
 
+    #[inline(never)]
+    fn keep_waker(&self, task: Option<TaskRef>, waker: &Waker) {
+        if let Some(task) = task {
+            task.clone_ref();
+        } else {
+            self.waker.set(Some(waker.clone()));
+        }
+        if let Some(parent) = self.parent.replace(task) {
+            parent.drop_ref();
+        }
+    }
+
     /// Has `waker` hear of what other threads post, and no other one of those that this set was polled with.
+    #[inline]
     fn listen(&self, waker: Option<&Waker>) {
         let before = self.listener.take();
+        if before.is_some() || waker.is_some() {
+            self.replace_listener(before, waker);
+        }
+    }
+
+    #[cold]
+    fn replace_listener(&self, before: Option<Listener>, waker: Option<&Waker>) {
         let is_kept = matches!((&before, waker), (Some(before), Some(waker)) if before.will_wake(waker));
         if is_kept {
             return self.listener.set(before);
