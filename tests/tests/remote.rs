@@ -9,8 +9,9 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use xiio::{Promise, Remote, bracket, in_thread, inspect, sleep, task_group, timeout, yield_now};
-use xiio_tests::{LONG, millis, run};
+use xiio::inspect::ReportKind;
+use xiio::{Promise, Remote, bracket, in_thread, inspect, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio_tests::{LONG, Reports, millis, panic_text, run};
 
 thread_local! {
     static EVENTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -258,4 +259,50 @@ fn limit_of_the_group_counts_for_jobs() {
         });
     });
     assert_eq!(EVENTS.take(), ["0 begins", "0 ends", "1 begins", "1 ends", "2 begins", "2 ends"]);
+}
+
+#[test]
+fn jobs_of_a_group_that_may_fail_run_and_leave_their_errors_to_a_report() {
+    let reports = Reports::new();
+    let n_run = Arc::new(AtomicUsize::new(0));
+    let ended: Result<(), &str> = run(async {
+        try_task_group!(error = &str, |tg| {
+            let (remote, counter) = (tg.remote(), Arc::clone(&n_run));
+            let count = move || counter.fetch_add(1, SeqCst);
+            in_thread(move || {
+                remote.spawn(move || async move { count() }).unwrap();
+                remote.spawn(|| async { Err::<(), _>("nobody hears of it") }).unwrap();
+            })
+            .await;
+        })
+    });
+    assert_eq!((ended, n_run.load(SeqCst)), (Ok(()), 1));
+    reports.assert_one(ReportKind::ErrorUnheard, &["tests/remote.rs"]);
+}
+
+#[test]
+fn panic_of_a_job_is_that_of_a_group_that_may_fail() {
+    let text = panic_text(|| {
+        run(async {
+            let _: Result<(), ()> = try_task_group!(error = (), |tg| {
+                tg.remote().spawn(|| async { panic!("in a job") }).unwrap();
+                sleep(LONG).await;
+            });
+        });
+    });
+    assert_eq!(text, "in a job");
+}
+
+#[test]
+fn remote_of_a_group_that_has_failed_refuses() {
+    let remote = run(async {
+        let mut kept = None;
+        let failed: Result<(), &str> = try_task_group!(error = &str, |tg| {
+            kept = Some(tg.remote());
+            Err("failed")?;
+        });
+        assert!(failed.is_err());
+        kept.unwrap()
+    });
+    assert!(remote.has_ended() && remote.spawn(|| async {}).is_err());
 }

@@ -10,6 +10,7 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use super::options::GroupOptions;
+use super::remote::Remote;
 use super::run::{Cause, Group};
 use super::task::Task;
 use super::workers::{SentErrors, TryWorkers};
@@ -181,6 +182,30 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     #[track_caller]
     pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
         self.group.defer(cleanup, Location::caller());
+    }
+
+    /// A handle that spawns into this group from anywhere, see [`Remote`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::{Promise, try_task_group};
+    ///
+    /// async fn first(texts: &'static [&'static str]) -> Result<u32, std::num::ParseIntError> {
+    ///     let parsed = Promise::new();
+    ///     try_task_group!(|tg| {
+    ///         let (remote, setter) = (tg.remote(), parsed.clone());
+    ///         std::thread::spawn(move || {
+    ///             // The error of a job is not the group's.
+    ///             remote.spawn(move || async move { setter.set(texts[0].parse()).unwrap() })
+    ///         });
+    ///         parsed.wait().await?
+    ///     })
+    /// }
+    /// assert_eq!(xiio::run(first(&["7"])), Ok(7));
+    /// ```
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.group.remote()
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::error::GroupEnded;
+use crate::report::report_if_err;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Spawns into a group from anywhere: from other threads, or from code that may not borrow. Of
@@ -16,8 +17,8 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 /// A clone is the same handle. It keeps neither the group nor its thread: the group ends as without it, and refuses what
 /// comes later.
 ///
-/// A `try_task_group!` has none: its tasks fail with an error that may stay on the thread. Put a `task_group!` into it, and let a
-/// job send what has become of it.
+/// That of a `try_task_group!` is the same: a panic of a job is the group's, and the value of a job is dropped, whatever it is. Let
+/// a job send what has become of it. An `Err` that it gives is reported.
 ///
 /// # Examples
 /// A thread hands in jobs, which run on the thread of the group:
@@ -90,7 +91,7 @@ impl Remote {
     ///
     /// `make` is called there, too, so only it has to be `Send`, and not the future. Otherwise the task is like any other of
     /// the group: cancelled with it, waited for, and a panic in it is the group's. Tasks begin in the order in which one
-    /// thread has handed them in.
+    /// thread has handed them in. The value of the future is dropped; an `Err` is reported.
     ///
     /// One that was handed in is dropped without a word where its group is dropped by foreign code, or leaked.
     ///
@@ -118,8 +119,9 @@ impl Remote {
         M: FnOnce() -> F + Send + 'static,
         F: Future + 'static,
     {
-        let make = Box::new(|| -> AnyFuture { Box::pin(async { drop(make().await) }) });
-        let job = Job { make, location: Location::caller() };
+        let location = Location::caller();
+        let run = async move |make: M| report_if_err(&make().await, location);
+        let job = Job { make: Box::new(move || -> AnyFuture { Box::pin(run(make)) }), location };
         let mut inbox = self.shared.lock();
         if inbox.has_ended {
             // `job` is code of the user, and dropped after the lock, in which order they were declared.
