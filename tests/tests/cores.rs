@@ -313,31 +313,169 @@ fn what_is_deferred_runs_after_the_cleanup_on_workers() {
 }
 
 #[test]
-fn a_grace_ends_cleanup_on_workers_and_has_dropped_it() {
+fn a_grace_ends_cleanup_on_workers_has_dropped_it_and_is_reported_once() {
     for workers in [0, 2, 8] {
         let reports = Reports::new();
-        let (is_cleaning, n_dropped) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let (n_cleaning, n_dropped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let line = line!() + 6;
         run(async {
             let group = async {
                 task_group!(workers = workers, grace = Duration::from_millis(5), |tg| {
-                    tg.workers().spawn(async || {
-                        let _dropped = OnDrop(|| {
-                            n_dropped.fetch_add(1, SeqCst);
+                    for _ in 0..3 {
+                        // Both have a cleanup of their own.
+                        tg.workers().spawn(async || {
+                            let _dropped = OnDrop(|| {
+                                n_dropped.fetch_add(1, SeqCst);
+                            });
+                            n_cleaning.fetch_add(1, SeqCst);
+                            bracket((), async |()| shield(sleep(LONG)).await, async |()| sleep(LONG).await).await;
                         });
-                        is_cleaning.store(true, SeqCst);
-                        shield(sleep(LONG)).await;
-                    });
+                    }
                 });
             };
             race!(group, async {
-                while !is_cleaning.load(SeqCst) {
+                while n_cleaning.load(SeqCst) < 3 {
                     sleep(Duration::from_millis(1)).await;
                 }
             });
-            assert_eq!(n_dropped.load(SeqCst), 1, "{workers}");
+            assert_eq!(n_dropped.load(SeqCst), 3, "{workers}");
         });
-        assert_eq!(reports.kinds().first(), Some(&ReportKind::GraceOver), "{:?}", reports.texts());
+        reports.assert_one(ReportKind::GraceOver, &[&format!("tests/cores.rs:{line}"), "shield", "cleaning up"]);
+        assert_eq!(reports.texts()[0].matches("spawned at").count(), 3, "{:?}", reports.texts());
     }
+}
+
+#[test]
+fn a_task_on_a_worker_that_is_cancelled_alone_has_the_grace_of_its_group() {
+    for workers in [0, 1, 2] {
+        for all in [false, true] {
+            let reports = Reports::new();
+            let (is_cleaning, n_dropped) = (AtomicBool::new(false), AtomicUsize::new(0));
+            let line = line!() + 7;
+            run(async {
+                task_group!(workers = workers, grace = Duration::from_millis(5), |tg| {
+                    let dropped = OnDrop(|| {
+                        n_dropped.fetch_add(1, SeqCst);
+                    });
+                    let is_cleaning = &is_cleaning;
+                    let task = tg.workers().spawn(async move || {
+                        let _dropped = dropped;
+                        is_cleaning.store(true, SeqCst);
+                        shield(sleep(LONG)).await;
+                    });
+                    let beside = Promise::new();
+                    let goes_on = tg.workers().spawn({
+                        let beside = beside.clone();
+                        async move || {
+                            if !all {
+                                beside.wait().await;
+                            }
+                            7
+                        }
+                    });
+                    while !is_cleaning.load(SeqCst) {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    if all {
+                        tg.cancel();
+                        assert!(task.outcome().await.is_err());
+                    } else {
+                        assert!(task.cancel().await.is_none());
+                    }
+                    assert_eq!(n_dropped.load(SeqCst), 1, "{workers}");
+                    // The others and the group are not concerned.
+                    beside.set(()).unwrap();
+                    assert_eq!(goes_on.outcome().await, Ok(7));
+                    assert_eq!(tg.workers().spawn(async || 7).await, 7);
+                });
+            });
+            reports.assert_one(ReportKind::GraceOver, &[&format!("tests/cores.rs:{line}"), "shield"]);
+        }
+    }
+}
+
+#[test]
+fn a_cleanup_on_a_worker_that_ends_within_the_grace_is_not_reported() {
+    let reports = Reports::new();
+    run(async {
+        task_group!(workers = 1, grace = LONG, |tg| {
+            let began = Promise::new();
+            let begins = began.clone();
+            let task = tg.workers().spawn(async move || {
+                let cleanup = async |()| sleep(Duration::from_millis(5)).await;
+                let usage = async |(): &mut ()| {
+                    begins.set(()).unwrap();
+                    sleep(LONG).await;
+                };
+                bracket((), usage, cleanup).await;
+            });
+            began.wait().await;
+            assert!(task.cancel().await.is_none());
+        });
+    });
+    reports.assert_none();
+}
+
+#[test]
+fn cleanup_on_a_worker_that_foreign_code_drops_is_reported_as_skipped() {
+    let reports = Reports::new();
+    let is_held = AtomicBool::new(false);
+    run(async {
+        let group = Box::pin(async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async || {
+                    let usage = async |(): &mut ()| {
+                        is_held.store(true, SeqCst);
+                        sleep(LONG).await;
+                    };
+                    bracket((), usage, async |()| ()).await;
+                });
+            });
+        });
+        let until_held = Box::pin(async {
+            while !is_held.load(SeqCst) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        drop(futures::future::select(group, until_held).await);
+    });
+    reports.assert_one(ReportKind::CleanupSkipped, &["a `bracket`", "tests/cores.rs", "by other code than xiio's"]);
+}
+
+#[test]
+fn an_error_of_one_of_each_worker_is_the_groups() {
+    for workers in [1, 2, 8] {
+        let sum: Result<usize, usize> = run(async {
+            try_task_group!(workers = workers, |tg| { tg.workers().each(async |n| Ok(n)).await.into_iter().sum() })
+        });
+        assert_eq!(sum, Ok((0..workers).sum()));
+        let failed: Result<(), usize> = run(async {
+            try_task_group!(workers = workers, |tg| {
+                let each = tg.workers().each(async |n| {
+                    if n + 1 == workers {
+                        return Err(n);
+                    }
+                    sleep(LONG).await;
+                    Ok(())
+                });
+                each.await;
+            })
+        });
+        assert_eq!(failed, Err(workers - 1));
+    }
+}
+
+#[test]
+fn slow_poll_on_a_worker_is_reported_to_home() {
+    let reports = Reports::new();
+    let line = line!() + 3;
+    xiio::Builder::new().slow_poll(Duration::from_millis(20)).run(async {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async || thread::sleep(Duration::from_millis(60)));
+            tg.workers().spawn(async || yield_now().await);
+        });
+    });
+    reports.assert_one(ReportKind::SlowPoll, &[&format!("tests/cores.rs:{line}"), "without giving way"]);
 }
 
 #[test]

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::future::{IntoFuture, pending};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use xiio::inspect::{Kind, Node, State, Tree, listen, tree};
 use xiio::process::run_process;
 use xiio::{
-    as_completed, bracket, branch, gather, in_thread, join, race, race_ok, readable, shield, sleep, task_group,
-    timeout, try_gather, try_join, yield_now,
+    Promise, as_completed, bracket, branch, gather, in_thread, join, race, race_ok, readable, shield, sleep,
+    task_group, timeout, try_gather, try_join, yield_now,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -206,4 +207,96 @@ async fn a_command_that_runs_is_called_run_process() {
     let (_, command) = tree.nodes().find(|(_, node)| node.what() == "run_process").unwrap();
     assert_eq!((command.kind(), command.name()), (Kind::Process, Some("sleep")), "{tree}");
     assert!(command.pid().is_some_and(|pid| pid > 1));
+}
+
+#[test]
+fn workers_are_drawn_with_their_tasks_in_the_tree_of_home() {
+    let (line, n_begun) = (line!() + 6, AtomicUsize::new(0));
+    let tree = xiio::run(async {
+        task_group!(name = "with workers", workers = 2, |tg| {
+            tg.spawn_named("at home", pending::<()>());
+            for _ in 0..4 {
+                let n_begun = &n_begun;
+                tg.workers().spawn(async move || {
+                    n_begun.fetch_add(1, SeqCst);
+                    bracket((), async |()| sleep(MINUTE).await, async |()| ()).await;
+                });
+            }
+            while n_begun.load(SeqCst) < 4 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            let tree = tree().await;
+            tg.cancel();
+            tree
+        })
+    });
+    let (_, group) = tree.nodes().find(|(_, node)| node.name() == Some("with workers")).unwrap();
+    let kinds: Vec<Kind> = group.children().iter().map(Node::kind).collect();
+    assert!(kinds.starts_with(&[Kind::Body, Kind::Task, Kind::Worker]), "{tree}");
+    let workers = group.children().iter().filter(|node| node.kind() == Kind::Worker);
+    let tasks: Vec<&Node> = workers.flat_map(Node::children).collect();
+    assert_eq!(tasks.len(), 4, "{tree}");
+    for task in tasks {
+        assert_eq!((task.kind(), task.state(), task.spawned_at().unwrap().line()), (Kind::Task, State::Running, line));
+        let timer = &task.children()[0].children()[0];
+        assert!(timer.kind() == Kind::Timer && timer.time_left().is_some_and(|left| left <= MINUTE), "{tree}");
+    }
+}
+
+#[test]
+fn workers_of_workers_are_drawn_and_each_asks_for_the_whole_of_its_thread() {
+    let n_begun = AtomicUsize::new(0);
+    let trees = xiio::run(async {
+        task_group!(workers = 1, |tg| {
+            let (n_begun, stop) = (&n_begun, Promise::new());
+            let stops = stop.clone();
+            let on_worker = tg.workers().spawn(async move || {
+                task_group!(name = "inner", workers = 1, |tg| {
+                    tg.workers().spawn(async move || {
+                        n_begun.fetch_add(1, SeqCst);
+                        stops.wait().await;
+                    });
+                    while n_begun.load(SeqCst) < 1 {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    let tree = tree().await;
+                    n_begun.fetch_add(1, SeqCst);
+                    tree
+                })
+            });
+            while n_begun.load(SeqCst) < 2 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            let at_home = tree().await;
+            stop.set(()).unwrap();
+            [at_home, on_worker.await]
+        })
+    });
+    let [at_home, on_worker] = trees;
+    let is_promise = |tree: &Tree| tree.nodes().any(|(_, node)| node.what().contains("a promise"));
+    let n_workers = |tree: &Tree| tree.nodes().filter(|(_, node)| node.kind() == Kind::Worker).count();
+    assert!(is_promise(&at_home) && n_workers(&at_home) == 2, "{at_home}");
+    assert!(is_promise(&on_worker) && n_workers(&on_worker) == 2, "{on_worker}");
+}
+
+#[test]
+fn a_drawing_comes_also_where_a_worker_is_long_in_a_poll() {
+    let tree = xiio::run(async {
+        task_group!(workers = 1, |tg| {
+            let (begin, begins) = std::sync::mpsc::channel();
+            tg.workers().spawn(async move || {
+                begin.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(700));
+                pending::<()>().await;
+            });
+            while begins.try_recv().is_err() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            let tree = tree().await;
+            tg.cancel();
+            tree
+        })
+    });
+    // With its task, if it has come to it in time.
+    assert!(only(&tree, Kind::Worker).what().starts_with("worker 0"), "{tree}");
 }

@@ -4,6 +4,9 @@
 
 use std::collections::VecDeque;
 
+use crate::drawing::Drawing;
+use crate::unwind::Dropper;
+
 /// Jobs that one worker takes at once. Enough that the lock does not show, few enough that another one has its share.
 const BATCH: usize = 16;
 
@@ -26,7 +29,8 @@ pub(super) struct Board<J> {
     called: Option<usize>,
     n_open: usize,
     is_closed: bool,
-    is_aborted: bool,
+    /// The workers drop what they have, in the name of this one.
+    aborted: Option<Dropper>,
     /// Home waits until nothing is open.
     is_end_awaited: bool,
 }
@@ -42,6 +46,16 @@ struct Desk<J> {
     /// What it has is to be cancelled.
     is_cancelled: bool,
     has_left: bool,
+    sight: Sight,
+}
+
+/// How far a worker is that is to draw its tasks.
+enum Sight {
+    NotWanted,
+    Wanted,
+    /// The worker knows.
+    Told,
+    Drawn(Drawing),
 }
 
 /// What a worker is told.
@@ -51,8 +65,10 @@ pub(crate) struct Orders {
     pub(super) is_cancelled: bool,
     /// There is nothing left to do, and nothing will come.
     pub(super) is_closed: bool,
-    /// Drop what you have.
-    pub(super) is_aborted: bool,
+    /// Drop what you have, in the name of this one.
+    pub(super) aborted: Option<Dropper>,
+    /// Draw what you have.
+    pub(super) is_to_draw: bool,
     /// Who is to be woken to look as well.
     pub(super) next: Option<usize>,
 }
@@ -78,7 +94,14 @@ pub(super) struct Added {
 
 impl<J> Board<J> {
     pub(super) fn new(n_workers: usize, limit: usize) -> Self {
-        let desk = |_| Desk { own: VecDeque::new(), n_live: 0, is_idle: true, is_cancelled: false, has_left: false };
+        let desk = |_| Desk {
+            own: VecDeque::new(),
+            n_live: 0,
+            is_idle: true,
+            is_cancelled: false,
+            has_left: false,
+            sight: Sight::NotWanted,
+        };
         Self {
             queue: VecDeque::new(),
             doomed: Vec::new(),
@@ -88,7 +111,7 @@ impl<J> Board<J> {
             called: None,
             n_open: 0,
             is_closed: false,
-            is_aborted: false,
+            aborted: None,
             is_end_awaited: false,
         }
     }
@@ -150,11 +173,15 @@ impl<J> Board<J> {
         jobs.extend(desk.own.drain(..));
         jobs.extend(self.queue.drain(..n_queued));
         let is_cancelled = std::mem::replace(&mut desk.is_cancelled, false);
+        let is_to_draw = matches!(desk.sight, Sight::Wanted);
+        if is_to_draw {
+            desk.sight = Sight::Told;
+        }
         if self.called == Some(worker) {
             self.called = None;
         }
         let next = self.call_if_needed();
-        Orders { is_cancelled, is_closed: self.is_closed, is_aborted: self.is_aborted, next }
+        Orders { is_cancelled, is_closed: self.is_closed, aborted: self.aborted, is_to_draw, next }
     }
 
     /// `n_ended` of the jobs of `worker` have ended, and are gone with all that they borrowed.
@@ -195,11 +222,6 @@ impl<J> Board<J> {
         self.n_open
     }
 
-    /// How many tasks each worker has that was started.
-    pub(super) fn n_live_each(&self) -> impl Iterator<Item = usize> {
-        self.desks[..self.n_started].iter().map(|desk| desk.n_live)
-    }
-
     fn n_live(&self) -> usize {
         self.desks.iter().map(|desk| desk.n_live).sum()
     }
@@ -210,10 +232,36 @@ impl<J> Board<J> {
         self.cancel();
     }
 
-    /// Has the workers drop what they have.
-    pub(super) fn abort(&mut self) {
+    /// Has the workers drop what they have, in the name of `dropper`.
+    pub(super) fn abort(&mut self, dropper: Dropper) {
         self.close();
-        self.is_aborted = true;
+        self.aborted = Some(dropper);
+    }
+
+    /// Has the workers draw their tasks. All are to be woken.
+    pub(super) fn want_drawings(&mut self) {
+        let there = self.desks[..self.n_started].iter_mut().filter(|desk| !desk.has_left);
+        there.for_each(|desk| desk.sight = Sight::Wanted);
+    }
+
+    /// `worker` has drawn its tasks; `true` if nobody else is still to do so.
+    pub(super) fn put_drawing(&mut self, worker: usize, drawing: Drawing) -> bool {
+        self.desks[worker].sight = Sight::Drawn(drawing);
+        self.have_drawn()
+    }
+
+    /// Whether no worker is still to draw its tasks.
+    pub(super) fn have_drawn(&self) -> bool {
+        !self.desks.iter().any(|desk| matches!(desk.sight, Sight::Wanted | Sight::Told))
+    }
+
+    /// What each worker has drawn that was started, or how many tasks it has if it has drawn nothing.
+    pub(super) fn take_drawings(&mut self) -> Vec<Result<Drawing, usize>> {
+        let take = |desk: &mut Desk<J>| match std::mem::replace(&mut desk.sight, Sight::NotWanted) {
+            Sight::Drawn(drawing) => Ok(drawing),
+            Sight::NotWanted | Sight::Wanted | Sight::Told => Err(desk.n_live),
+        };
+        self.desks[..self.n_started].iter_mut().map(take).collect()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -224,6 +272,9 @@ impl<J> Board<J> {
     pub(super) fn leave(&mut self, worker: usize) -> Settled {
         let desk = &mut self.desks[worker];
         desk.has_left = true;
+        if matches!(desk.sight, Sight::Wanted | Sight::Told) {
+            desk.sight = Sight::NotWanted;
+        }
         self.doomed.extend(desk.own.drain(..));
         let n_lost = desk.n_live;
         if self.called == Some(worker) {

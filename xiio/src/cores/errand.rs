@@ -19,10 +19,10 @@ pub(crate) trait Job: Send {
 }
 
 /// What the tasks of one thread leave for who polls them.
-#[derive(Default)]
 pub(crate) struct Notes {
-    /// The worker, if this is one.
-    worker: Option<(Arc<Crew>, Arc<Permit>)>,
+    crew: Arc<Crew>,
+    /// That of the worker, if this is one.
+    permit: Option<Arc<Permit>>,
     /// Tasks that have ended. The futures are gone when the poll of the set is over.
     pub(crate) n_ended: Cell<usize>,
     /// A task has left an error with those of its group, and not with its set.
@@ -30,19 +30,27 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn of_worker(crew: Arc<Crew>, permit: Arc<Permit>) -> Self {
-        Self { worker: Some((crew, permit)), ..Self::default() }
+    pub(crate) fn of_home(crew: Arc<Crew>) -> Self {
+        Self { crew, permit: None, n_ended: Cell::new(0), has_failed: Cell::new(false) }
     }
 
-    /// The team whose home has to hear of a failure; none at home.
-    pub(crate) fn crew(&self) -> Option<&Arc<Crew>> {
-        self.worker.as_ref().map(|(crew, _)| crew)
+    pub(super) fn of_worker(crew: Arc<Crew>, permit: Arc<Permit>) -> Self {
+        Self { permit: Some(permit), ..Self::of_home(crew) }
+    }
+
+    pub(crate) fn crew(&self) -> &Arc<Crew> {
+        &self.crew
+    }
+
+    /// Whether this is a worker, so that home has to be told of a failure.
+    pub(crate) fn is_of_worker(&self) -> bool {
+        self.permit.is_some()
     }
 
     /// A task is polled that was spawned there.
     #[inline]
     pub(crate) fn note_place(&self, location: &'static Location<'static>) {
-        if let Some((_, permit)) = &self.worker {
+        if let Some(permit) = &self.permit {
             permit.note_place(location);
         }
     }

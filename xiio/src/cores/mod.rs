@@ -32,6 +32,8 @@
 //! | home, which grants | a worker that has asked | its root |
 //! | whoever adds a job | the worker that is called | its root |
 //! | a worker (a failure, a report, the last job) | the group | its [`Bridge`] |
+//! | home, for which the tree is to be drawn | the workers, to draw their tasks | their roots |
+//! | the last worker that has drawn | home's loop, which draws the rest | `Home::nudge` |
 //! | home, which recalls | a worker that sleeps inside, as it lends itself | `Home::nudge` |
 //! | a worker that has left, or ended | home, which waits for it | `unpark` |
 //!

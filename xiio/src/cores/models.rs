@@ -11,6 +11,7 @@ use super::permit::Permit;
 use super::team::Team;
 use crate::sync::{current, park};
 use crate::task::Home;
+use crate::unwind::Dropper;
 
 /// What the tasks of a group borrow, and the group's team. A job is the place of what it borrows.
 struct Group {
@@ -52,7 +53,7 @@ impl Drop for Loop {
 impl Group {
     fn new(n_workers: usize, n_jobs: usize) -> Arc<Self> {
         let borrowed = (0..n_jobs).map(|_| UnsafeCell::new(())).collect();
-        let group = Arc::new(Self { team: Team::new(n_workers, usize::MAX), borrowed });
+        let group = Arc::new(Self { team: Team::new(n_workers, usize::MAX, None), borrowed });
         (0..n_jobs).for_each(|job| assert!(group.team.add(None, job).is_ok()));
         group
     }
@@ -151,7 +152,7 @@ fn group_that_is_dropped_has_its_workers_out() {
         let group = Group::new(1, 1);
         let threads = group.start();
         // SAFETY: a model has no tasks.
-        unsafe { group.team.abort() };
+        unsafe { group.team.abort(Dropper::Foreign) };
         group.use_all();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });

@@ -65,6 +65,11 @@ impl Permit {
         unsafe { self.place.load(Ordering::Relaxed).as_ref() }
     }
 
+    /// Has the lender look around.
+    pub(crate) fn nudge_lender(&self) {
+        self.lender.nudge();
+    }
+
     /// Wakes the lender from its wait for the worker.
     pub(crate) fn unpark_lender(&self) {
         self.lender_thread.unpark();

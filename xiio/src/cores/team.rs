@@ -9,10 +9,12 @@ use super::board::{Added, Board, Orders, Settled};
 use super::bridge::Bridge;
 use super::errand::Notice;
 use super::permit::{Permit, SOON};
+use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::{Origin, Report, ReportKind, report};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, park};
 use crate::sys;
+use crate::unwind::Dropper;
 
 /// A worker that does not come out for so long is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +28,10 @@ pub(crate) struct Team<J> {
     news: Mutex<News>,
     bridge: Arc<Bridge>,
     keeps_all: AtomicBool,
+    /// How long a task may clean up that was cancelled alone.
+    grace: Option<Duration>,
+    /// The whole group is cancelled, and has one grace for all.
+    is_ending: AtomicBool,
 }
 
 /// What has happened on the workers.
@@ -47,8 +53,8 @@ pub(crate) struct Failure {
 
 impl<J> Team<J> {
     /// A team of this thread. With no workers its jobs are for home.
-    /// `limit` is how many jobs the workers may have at once.
-    pub(crate) fn new(n_workers: usize, limit: usize) -> Self {
+    /// `limit` is how many jobs the workers may have at once, `grace` how long a task may clean up that was cancelled alone.
+    pub(crate) fn new(n_workers: usize, limit: usize, grace: Option<Duration>) -> Self {
         // At home the set of the group sees to it.
         let limit = if n_workers == 0 { usize::MAX } else { limit };
         Self {
@@ -57,6 +63,8 @@ impl<J> Team<J> {
             news: Mutex::default(),
             bridge: Arc::new(Bridge::new()),
             keeps_all: AtomicBool::new(false),
+            grace,
+            is_ending: AtomicBool::new(false),
         }
     }
 
@@ -93,6 +101,20 @@ impl<J> Team<J> {
 
     pub(super) fn keeps_all(&self) -> bool {
         self.keeps_all.load(Ordering::Relaxed)
+    }
+
+    /// How long a task may clean up that was cancelled alone.
+    pub(crate) fn grace(&self) -> Option<Duration> {
+        self.grace
+    }
+
+    /// The whole group is cancelled: what its grace cuts off is home's affair from now on.
+    pub(crate) fn begin_end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
     }
 
     /// Adds a job, for one worker or for any; gives it back when the team has ended.
@@ -193,9 +215,27 @@ impl<J> Team<J> {
         self.board().n_started()
     }
 
-    /// How many tasks each worker has that was started.
-    pub(crate) fn n_live_each(&self) -> Vec<usize> {
-        self.board().n_live_each().collect()
+    /// Has the workers draw their tasks, each when it comes to it.
+    pub(crate) fn want_drawings(&self) {
+        self.board().want_drawings();
+        self.wake_all();
+    }
+
+    /// `worker` has drawn its tasks.
+    pub(crate) fn put_drawing(&self, worker: usize, drawing: Drawing) {
+        if self.board().put_drawing(worker, drawing) {
+            self.permits[worker].nudge_lender();
+        }
+    }
+
+    /// Whether no worker is still to draw its tasks.
+    pub(crate) fn have_drawn(&self) -> bool {
+        self.board().have_drawn()
+    }
+
+    /// What each worker has drawn that was started, or how many tasks it has if it has drawn nothing.
+    pub(crate) fn take_drawings(&self) -> Vec<Result<Drawing, usize>> {
+        self.board().take_drawings()
     }
 
     /// Ends a team of which no job is open: its workers borrow nothing any more, so they leave when they come to it.
@@ -254,12 +294,12 @@ impl<J> Team<J> {
         window
     }
 
-    /// Has every worker drop what it has, and waits for that.
+    /// Has every worker drop what it has in the name of `dropper`, and waits for that.
     ///
     /// # Safety
     /// This thread is inside the poll of the team's group, or inside its end.
-    pub(crate) unsafe fn abort(&self) {
-        self.board().abort();
+    pub(crate) unsafe fn abort(&self, dropper: Dropper) {
+        self.board().abort(dropper);
         // SAFETY: the caller's contract is this one's; it is dropped below.
         let _window = unsafe { self.open() };
         self.wake_all();

@@ -17,7 +17,7 @@ use crate::error::Payload;
 use crate::report::{Origin, report_panic};
 use crate::sync::thread_local;
 use crate::task::{Ended, Home, Members, Reaction, TaskSet, budget};
-use crate::unwind;
+use crate::unwind::{self, Dropper};
 
 thread_local! {
     /// The permit of the worker that runs on this thread.
@@ -45,22 +45,30 @@ pub(crate) struct Worker {
     notes: Rc<Notes>,
     /// Empty between polls; its memory is kept.
     errands: Vec<Errand>,
+    draw: Draw,
 }
+
+/// Has the tree of a worker drawn, of this number, and put on the board.
+pub(crate) type Draw = fn(&Arc<Crew>, usize);
 
 impl Worker {
     /// The worker of this number, on its thread.
-    pub(crate) fn new(crew: Arc<Crew>, worker: usize) -> Self {
+    pub(crate) fn new(crew: Arc<Crew>, worker: usize, draw: Draw) -> Self {
         let permit = crew.permit(worker);
         permit.attach();
         CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(permit)));
         budget::set_interrupt(Some(is_recalled));
         let notes = Rc::new(Notes::of_worker(Arc::clone(&crew), Arc::clone(permit)));
-        Self { worker, tasks: ManuallyDrop::new(TaskSet::new(usize::MAX)), notes, errands: Vec::new(), crew }
+        Self { worker, tasks: ManuallyDrop::new(TaskSet::new(usize::MAX)), notes, errands: Vec::new(), draw, crew }
     }
 
     /// Does what there is to do. Called while the permit is held.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let orders = self.crew.take(self.worker, &mut self.errands);
+        if let Some(dropper) = orders.aborted {
+            debug_assert!(self.errands.is_empty(), "what had not begun is home's to drop");
+            return self.abandon(dropper, cx);
+        }
         if orders.is_cancelled {
             self.tasks.doom_all();
         }
@@ -69,16 +77,29 @@ impl Worker {
             // dropped under the permit only, by the invariant.
             unsafe { errand.start(&self.tasks, &self.notes) };
         }
-        if orders.is_closed && (orders.is_aborted || self.tasks.is_empty()) {
+        if orders.is_closed && self.tasks.is_empty() {
             return self.end();
         }
-        let mut members = Crowd { crew: &self.crew };
-        {
-            let _around = unwind::draw_around(|| Node::new(Kind::Worker, format!("worker {}", self.worker)));
-            let _ = self.tasks.poll(cx, &mut members);
+        if orders.is_to_draw {
+            (self.draw)(&self.crew, self.worker);
         }
+        self.poll_tasks(cx);
         self.settle(cx);
         Poll::Pending
+    }
+
+    fn poll_tasks(&self, cx: &mut Context<'_>) {
+        let _around = unwind::draw_around(|| Node::new(Kind::Worker, format!("worker {}", self.worker)));
+        let _ = self.tasks.poll(cx, &mut Crowd { crew: &self.crew });
+    }
+
+    /// Drops all that is left. What a grace cuts off is drawn before, for home's report.
+    fn abandon(&mut self, dropper: Dropper, cx: &mut Context<'_>) -> Poll<()> {
+        if dropper == Dropper::Grace && !unwind::is_inspecting() && !self.tasks.is_empty() {
+            let drawing = unwind::inspect(|| self.poll_tasks(cx));
+            self.crew.put_drawing(self.worker, drawing);
+        }
+        unwind::dropping(dropper, || self.end())
     }
 
     /// Tells how far it is. The poll of the set is over, so nothing is left of the tasks that have ended.

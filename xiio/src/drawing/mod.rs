@@ -301,6 +301,14 @@ impl Drawing {
         self.roots.append(&mut other.roots);
     }
 
+    /// Puts what was drawn elsewhere into what is being drawn right now, or else below the last root.
+    pub(crate) fn graft(&mut self, mut other: Self) {
+        match self.open.last_mut().or(self.roots.last_mut()) {
+            Some(parent) => parent.children.append(&mut other.roots),
+            None => self.append(other),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }

@@ -4,30 +4,34 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cores::{Crew, Failure, News, Notes, Worker};
-use crate::drawing::{Kind, Node};
+use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
 use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
 use crate::runtime::{Config, Runtime, block_on};
 use crate::sync::Builder;
 use crate::sys;
-use crate::task::TaskSet;
-use crate::unwind;
+use crate::task::{TaskSet, watch};
+use crate::unwind::{self, Dropper};
 
 /// The workers of a group. Everything here is called by the poll of the group or by its end, which is what makes it sound.
 pub(super) struct Workforce {
     crew: Arc<Crew>,
     /// Of the tasks that run at home, where there are no workers.
     notes: Rc<Notes>,
+    /// A poll that takes longer is reported on the workers, too.
+    slow_poll: Option<Duration>,
 }
 
 impl Workforce {
     /// Threads are started when there are jobs for them.
-    pub(super) fn new(n_workers: usize, limit: Option<usize>) -> Self {
+    pub(super) fn new(n_workers: usize, limit: Option<usize>, grace: Option<Duration>) -> Self {
         let allows_workers = Runtime::try_with(Runtime::allows_workers).unwrap_or(true);
         let n_workers = if allows_workers { n_workers } else { 0 };
-        Self { crew: Arc::new(Crew::new(n_workers, limit.unwrap_or(usize::MAX))), notes: Rc::default() }
+        let crew = Arc::new(Crew::new(n_workers, limit.unwrap_or(usize::MAX), grace));
+        Self { notes: Rc::new(Notes::of_home(Arc::clone(&crew))), crew, slow_poll: watch::limit() }
     }
 
     pub(super) fn crew(&self) -> &Arc<Crew> {
@@ -39,12 +43,24 @@ impl Workforce {
         if self.crew.is_at_home() {
             self.start_at_home(set);
         } else {
-            self.crew.start_workers().for_each(|worker| start(&self.crew, worker));
+            self.crew.start_workers().for_each(|worker| self.start(worker));
         }
         self.discard_doomed();
         let mut news = self.crew.take_news();
         std::mem::take(&mut news.reports).iter().for_each(deliver);
         news
+    }
+
+    /// Starts the thread of a worker. That none is to be had is a failure of the group.
+    fn start(&self, worker: usize) {
+        let (crew, slow_poll) = (Arc::clone(&self.crew), self.slow_poll);
+        let start =
+            || Builder::new().name(format!("xiio-worker-{worker}")).spawn(move || work(&crew, worker, slow_poll));
+        if let Err(error) = sys::call(sys::Call::Make, start) {
+            let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
+            fail(&self.crew, Box::new(text));
+            self.crew.leave(worker);
+        }
     }
 
     fn start_at_home(&self, set: &TaskSet<'_>) {
@@ -75,18 +91,26 @@ impl Workforce {
         }
     }
 
-    /// Describes the workers, as far as home knows.
-    pub(super) fn draw(&self) {
-        for (worker, n_tasks) in self.crew.n_live_each().into_iter().enumerate() {
-            let text = format!("worker {worker}, {n_tasks} task(s)");
-            unwind::inspecting(|tree| tree.leaf(Node::new(Kind::Worker, text)));
+    /// What the workers have drawn, or else what home knows of them.
+    pub(super) fn take_drawings(&self) -> Drawing {
+        let mut workers = Drawing::default();
+        for (worker, drawn) in self.crew.take_drawings().into_iter().enumerate() {
+            match drawn {
+                Ok(drawing) => workers.append(drawing),
+                Err(0) => {}
+                Err(n_tasks) => {
+                    let text = format!("worker {worker}, which was in a poll, {n_tasks} task(s)");
+                    workers.leaf(Node::new(Kind::Worker, text));
+                }
+            }
         }
+        workers
     }
 
-    /// Has the workers drop what they have, and waits for that.
-    pub(super) fn abandon(&self) {
+    /// Has the workers drop what they have in the name of `dropper`, and waits for that.
+    pub(super) fn abandon(&self, dropper: Dropper) {
         // SAFETY: this is the poll or the end of the group.
-        unsafe { self.crew.abort() };
+        unsafe { self.crew.abort(dropper) };
         self.settle_at_home();
         self.discard_doomed();
     }
@@ -101,7 +125,7 @@ impl Workforce {
     /// Ends the workers; what is left of their tasks is dropped first. Gives the failures that nobody has heard of.
     pub(super) fn close(&self) -> Vec<Failure> {
         if self.crew.has_open() && !self.crew.is_at_home() {
-            self.abandon();
+            self.abandon(unwind::dropper());
         } else {
             self.crew.close();
             self.discard_doomed();
@@ -112,30 +136,26 @@ impl Workforce {
     }
 }
 
-/// Starts the thread of a worker. That none is to be had is a failure of the group.
-fn start(crew: &Arc<Crew>, worker: usize) {
-    let of_thread = Arc::clone(crew);
-    let start = || Builder::new().name(format!("xiio-worker-{worker}")).spawn(move || work(&of_thread, worker));
-    if let Err(error) = sys::call(sys::Call::Make, start) {
-        let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
-        fail(crew, Box::new(text));
-        crew.leave(worker);
-    }
-}
-
 fn fail(crew: &Crew, panic: Payload) {
     crew.tell(|news| news.failures.push(Failure { panic: Some(panic), origin: None, notice: None }));
 }
 
 /// The thread of a worker.
-fn work(crew: &Arc<Crew>, worker: usize) {
+fn work(crew: &Arc<Crew>, worker: usize, slow_poll: Option<Duration>) {
     let to_home = Arc::clone(crew);
     let listener: Listener = Rc::new(move |report| to_home.tell(|news| news.reports.push(report.clone())));
     add_listener(Rc::clone(&listener));
-    let run = || block_on(&Config::default(), Worker::new(Arc::clone(crew), worker));
+    let config = Config { slow_poll, ..Config::default() };
+    let run = || block_on(&config, Worker::new(Arc::clone(crew), worker, draw));
     if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
         fail(crew, payload);
     }
     remove_listener(&listener);
     crew.leave(worker);
+}
+
+/// Has the tree of this worker drawn, groups with workers of their own included, and put on the board.
+fn draw(crew: &Arc<Crew>, worker: usize) {
+    let crew = Arc::clone(crew);
+    Runtime::with(|runtime| runtime.request_drawing(Box::new(move |drawing| crew.put_drawing(worker, drawing))));
 }

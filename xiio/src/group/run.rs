@@ -128,15 +128,15 @@ pub enum BodyEnd<X> {
 }
 
 #[cold]
-fn hire(n_workers: usize, limit: Option<usize>) -> Rc<Workforce> {
-    Rc::new(Workforce::new(n_workers, limit))
+fn hire(n_workers: usize, options: &GroupOptions) -> Rc<Workforce> {
+    Rc::new(Workforce::new(n_workers, options.limit, options.grace))
 }
 
 impl<'env> Group<'env> {
     // Made where it is to lie: as the result of a call it would be copied there.
     #[inline(always)]
     pub(super) fn new(options: GroupOptions) -> Self {
-        let workforce = options.workers.map(|n_workers| hire(n_workers, options.limit));
+        let workforce = options.workers.map(|n_workers| hire(n_workers, &options));
         Self {
             anchor: Anchor::new(workforce.as_ref().map(|workforce| Arc::clone(workforce.crew()))),
             workforce: RefCell::new(workforce),
@@ -611,6 +611,9 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             return;
         }
         self.grace.reset(self.group.end_of_grace());
+        if let Some(workforce) = self.group.workforce() {
+            workforce.crew().begin_end();
+        }
         self.group.cancel();
         self.body.cancel();
     }
@@ -750,8 +753,11 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     #[cold]
     fn abandon(&mut self, cx: &mut Context<'_>) {
         self.grace.reset(None);
-        let rest = unwind::inspect(|| self.draw(cx));
-        self.group.report_cut_off(&rest);
+        let group = self.group;
+        let mut rest = unwind::inspect(|| {
+            let _around = unwind::draw_around(|| group.node());
+            self.draw_home(cx);
+        });
         let panics = unwind::dropping(Dropper::Grace, || {
             self.body.abandon();
             let cleanup = self.cleanup.take();
@@ -765,18 +771,27 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             self.fail(Cause::Panic(payload), Member::Destructor);
         }
         if let Some(workforce) = self.group.workforce() {
-            workforce.abandon();
+            // After home's own, which a worker may wait for. Each draws what it drops.
+            workforce.abandon(Dropper::Grace);
+            rest.graft(workforce.take_drawings());
+        }
+        self.group.report_cut_off(&rest);
+    }
+
+    /// Describes the members.
+    #[cold]
+    fn draw(&mut self, cx: &mut Context<'_>) {
+        let group = self.group;
+        let _around = unwind::draw_around(|| group.node());
+        self.draw_home(cx);
+        if let Some(workforce) = group.workforce() {
+            unwind::inspecting(|tree| tree.graft(workforce.take_drawings()));
         }
     }
 
-    /// Describes the members, by a poll in inspecting mode.
-    #[cold]
-    fn draw(&mut self, cx: &mut Context<'_>) {
-        unwind::inspecting(|tree| tree.enter(self.group.node()));
+    /// Describes the members of this thread, by a poll in inspecting mode.
+    fn draw_home(&mut self, cx: &mut Context<'_>) {
         let _ = self.poll_members(cx);
-        if let Some(workforce) = self.group.workforce() {
-            workforce.draw();
-        }
         if let Some((cleanup, _)) = &self.cleanup {
             unwind::inspecting(|tree| tree.enter(cleanup.node()));
             // It may end by this poll, as a member may. What comes after it begins in the next one.
@@ -786,7 +801,6 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         for cleanup in self.group.deferred.borrow().iter().rev() {
             unwind::inspecting(|tree| tree.leaf(cleanup.node().in_state(State::NotStarted)));
         }
-        unwind::inspecting(Drawing::leave);
     }
 
     fn holds(&self) -> bool {

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,12 +13,14 @@ use std::task::{Context, Poll};
 
 use super::slot::{Slot, WorkerTask};
 use crate::cores::{Crew, Ends, Errand, Failure, Job, Notes, Notice};
+use crate::drawing::{self, Kind, State};
 use crate::error::Payload;
 use crate::pin::Pinned;
 use crate::report::{Origin, ReportKind, going_on, report};
 use crate::sync::{Mutex, PoisonError};
 use crate::task::TaskSet;
-use crate::unwind::{Duty, Node, Owner};
+use crate::time::{Deadline, now};
+use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
 /// Where a group's handles find its workers, while there are any.
 #[derive(Default)]
@@ -115,22 +118,24 @@ impl<'env> Workers<'env> {
         F: AsyncFn(usize) -> T + Send + Sync + 'env,
         T: Send + 'env,
     {
-        let location = Location::caller();
+        outputs(self.each_at(function, Some, Location::caller()))
+    }
+
+    /// The tasks of [`Workers::each`]. `judge` is as for [`Workers::spawn_at`].
+    fn each_at<F, O, T, J>(&self, function: F, judge: J, location: &'static Location<'static>) -> Vec<WorkerTask<T>>
+    where
+        F: AsyncFn(usize) -> O + Send + Sync + 'env,
+        J: FnOnce(O) -> Option<T> + Clone + Send + 'env,
+        T: Send + 'env,
+        O: 'env,
+    {
         let function = Arc::new(function);
         let n_workers = self.anchor.crew().map_or(0, |crew| crew.n_workers());
-        let tasks: Vec<_> = (0..n_workers)
-            .map(|worker| {
-                let function = Arc::clone(&function);
-                self.spawn_at(Some(worker), async move || function(worker).await, Some, location)
-            })
-            .collect();
-        async {
-            let mut outputs = Vec::with_capacity(tasks.len());
-            for task in tasks {
-                outputs.push(task.await);
-            }
-            outputs
-        }
+        let spawn = |worker| {
+            let function = Arc::clone(&function);
+            self.spawn_at(Some(worker), async move || function(worker).await, judge.clone(), location)
+        };
+        (0..n_workers).map(spawn).collect()
     }
 
     /// [`Workers::spawn`] in the name of somebody further up, and for one worker if it says so.
@@ -201,18 +206,56 @@ impl<'env, E: Send + 'env> TryWorkers<'env, E> {
         self.spawn_at(function, Location::caller())
     }
 
+    /// Runs `function` once on each worker, as [`Workers::each`] does. An `Err` from it is the group's.
+    ///
+    /// # Panics
+    /// As [`Workers::each`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::try_task_group;
+    ///
+    /// async fn lengths(texts: &[&str]) -> Result<Vec<u32>, std::num::ParseIntError> {
+    ///     try_task_group!(workers = 2, |tg| {
+    ///         tg.workers().each(async |n| texts[n].parse::<u32>()).await
+    ///     })
+    /// }
+    /// assert_eq!(xiio::run(lengths(&["1", "2"])), Ok(vec![1, 2]));
+    /// assert!(xiio::run(lengths(&["1", "two"])).is_err());
+    /// ```
+    #[track_caller]
+    pub fn each<F, T>(&self, function: F) -> impl Future<Output = Vec<T>> + use<F, T, E>
+    where
+        F: AsyncFn(usize) -> Result<T, E> + Send + Sync + 'env,
+        T: Send + 'env,
+    {
+        outputs(self.workers.each_at(function, self.judge(), Location::caller()))
+    }
+
     /// [`TryWorkers::spawn`] in the name of somebody further up.
     pub(crate) fn spawn_at<F, T>(&self, function: F, location: &'static Location<'static>) -> WorkerTask<T>
     where
         F: AsyncFnOnce() -> Result<T, E> + Send + 'env,
         T: Send + 'env,
     {
-        let errors = self.errors;
-        let judge = move |result: Result<T, E>| {
-            result.map_err(|error| errors.lock().unwrap_or_else(PoisonError::into_inner).push_back(error)).ok()
-        };
-        self.workers.spawn_at(None, function, judge, location)
+        self.workers.spawn_at(None, function, self.judge(), location)
     }
+
+    /// Makes the value of a task of what its function gave, and puts an error with those of the group.
+    fn judge<T>(&self) -> impl FnOnce(Result<T, E>) -> Option<T> + Clone + Send + use<'env, T, E> {
+        let errors = self.errors;
+        move |result| {
+            result.map_err(|error| errors.lock().unwrap_or_else(PoisonError::into_inner).push_back(error)).ok()
+        }
+    }
+}
+
+async fn outputs<T>(tasks: Vec<WorkerTask<T>>) -> Vec<T> {
+    let mut outputs = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        outputs.push(task.await);
+    }
+    outputs
 }
 
 impl<E> Clone for TryWorkers<'_, E> {
@@ -234,6 +277,9 @@ impl<E> fmt::Debug for TryWorkers<'_, E> {
         f.debug_struct("TryWorkers").finish_non_exhaustive()
     }
 }
+
+/// What a task on a worker is called in texts.
+const LABEL: &str = "task on a worker";
 
 /// A job that has not begun.
 struct Order<F, O, J, T> {
@@ -272,9 +318,10 @@ where
         let state = Running {
             judge: Some(judge),
             owner: Owner::default(),
-            node: Node::new("task on a worker"),
+            node: Node::new(LABEL),
             has_begun: false,
             is_cancelled: false,
+            grace: Deadline::at(None),
             location,
             ticket,
             notes: Rc::clone(notes),
@@ -292,6 +339,8 @@ struct Running<J, T> {
     node: Node,
     has_begun: bool,
     is_cancelled: bool,
+    /// How long it may clean up, since it was cancelled alone.
+    grace: Deadline,
     location: &'static Location<'static>,
     ticket: Ticket<T>,
     notes: Rc<Notes>,
@@ -314,7 +363,43 @@ impl<J, T: Send> Running<J, T> {
         };
         if is_asked && !std::mem::replace(&mut self.is_cancelled, true) {
             self.owner.cancel_slot(slot);
+            self.begin_grace();
         }
+    }
+
+    fn begin_grace(&mut self) {
+        self.grace.reset(self.notes.crew().grace().and_then(|grace| now().checked_add(grace)));
+    }
+
+    /// Polls the future on. One that was cancelled alone is dropped when its grace is over.
+    fn go_on<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let polled = self.owner.poll_slot(slot.as_mut(), cx);
+        // Where the whole group is cancelled home has one grace for all.
+        let is_late = polled.is_pending()
+            && self.grace.poll_elapsed(cx)
+            && !self.notes.crew().is_ending()
+            && !unwind::is_inspecting();
+        if is_late { self.cut_off(slot, cx) } else { polled }
+    }
+
+    #[cold]
+    fn cut_off<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let origin = Origin { location: self.location, name: None };
+        let node = drawing::Node::new(Kind::Task, "task").made_at(self.location).in_state(State::CleaningUp);
+        let mut polled = Poll::Pending;
+        let rest = unwind::inspect(|| {
+            let _around = unwind::draw_around(|| node);
+            polled = self.owner.poll_slot(slot.as_mut(), cx);
+        });
+        // It may have ended by being drawn.
+        if polled.is_pending() {
+            let text =
+                format!("the grace of a task on a worker, {origin}, is over; dropped while cleaning up:\n{rest}");
+            report(ReportKind::GraceOver, text);
+            unwind::dropping(Dropper::Grace, || slot.set(None));
+            polled = Poll::Ready(None);
+        }
+        polled
     }
 
     /// `Ready` says whether the task has not failed.
@@ -323,21 +408,33 @@ impl<J, T: Send> Running<J, T> {
         J: FnOnce(F::Output) -> Option<T>,
     {
         self.obey(slot.as_mut(), cx);
-        let Some(crew) = self.notes.crew().map(Arc::clone) else {
+        if !self.notes.is_of_worker() {
             // At home a panic is the set's to catch.
-            return self.owner.poll_slot(slot, cx).map(|output| self.finish(output));
-        };
-        match catch_unwind(AssertUnwindSafe(|| {
-            self.owner.poll_slot(slot.as_mut(), cx).map(|output| self.finish(output))
-        })) {
-            Ok(Poll::Ready(false)) => self.tell(&crew, None),
+            return self.go_on(slot, cx).map(|output| self.finish(output));
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.go_on(slot.as_mut(), cx).map(|output| self.finish(output)))) {
+            Ok(Poll::Ready(false)) => self.tell(None),
             Ok(polled) => return polled,
             Err(payload) => {
                 going_on("a destructor panicked", || slot.set(None));
-                self.tell(&crew, Some(payload));
+                self.tell(Some(payload));
             }
         }
         Poll::Ready(false)
+    }
+
+    /// Cleans up, since the set cancels the task.
+    fn unwind<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) {
+        // At home the set sees to the grace.
+        if self.notes.is_of_worker() && self.grace.instant().is_none() {
+            self.begin_grace();
+        }
+        let mut node = mem::replace(&mut self.node, Node::new(LABEL));
+        node.clean_up(cx, |cx| {
+            self.owner.cancel_slot(slot.as_mut());
+            self.go_on(slot, cx).map(drop)
+        });
+        self.node = node;
     }
 
     /// Hands the output to the handle; `false` if the task has failed. Without an output it was cancelled.
@@ -357,7 +454,7 @@ impl<J, T: Send> Running<J, T> {
     }
 
     /// Tells home of a failure, and leaves it to home to tell the handle.
-    fn tell(&mut self, crew: &Crew, panic: Option<Payload>)
+    fn tell(&mut self, panic: Option<Payload>)
     where
         T: Send,
     {
@@ -366,7 +463,7 @@ impl<J, T: Send> Running<J, T> {
         let notice = unsafe { Notice::new(Arc::clone(&self.ticket.slot) as Arc<dyn Ends + '_>) };
         let failure =
             Failure { panic, origin: Some(Origin { location: self.location, name: None }), notice: Some(notice) };
-        crew.tell(|news| news.failures.push(failure));
+        self.notes.crew().tell(|news| news.failures.push(failure));
     }
 }
 
@@ -390,12 +487,7 @@ where
                 polled
             }
             Duty::Unwind => {
-                let Running { node, owner, .. } = running;
-                node.clean_up(cx, |cx| {
-                    let mut slot = slot;
-                    owner.cancel_slot(slot.as_mut());
-                    owner.poll_slot(slot, cx).map(drop)
-                });
+                running.unwind(slot, cx);
                 Poll::Pending
             }
         }

@@ -16,6 +16,7 @@ use std::{io, mem};
 use super::{Runtime, poll_root};
 use crate::cores::{self, Crew};
 use crate::report::waking;
+use crate::sys;
 use crate::task::{budget, is_awaited_above};
 use crate::unwind::{self, Owner};
 
@@ -30,6 +31,9 @@ pub(crate) const TURN: Duration = Duration::from_millis(1);
 /// very poll, before the group was polled, and wait for that to return.
 const FIRST_STAY: Duration = Duration::from_millis(1);
 const LONGEST_STAY: Duration = Duration::from_millis(64);
+
+/// How long a drawing of the tree waits for what the workers have to draw: one may be in a long poll.
+const SITTING: Duration = Duration::from_millis(200);
 
 /// A group with workers that is polled on this thread.
 struct Lender {
@@ -49,6 +53,8 @@ pub(super) struct Lenders {
     asked_since: Cell<Option<Instant>>,
     /// How long the next one lingers at most, beyond the first stay.
     patience: Cell<Duration>,
+    /// Since when the workers are to draw their tasks.
+    drawn_since: Cell<Option<Instant>>,
 }
 
 struct Named {
@@ -80,6 +86,22 @@ impl Lenders {
 
     fn is_asked(&self) -> bool {
         self.list.borrow().iter().any(|lender| lender.crew.is_wanted())
+    }
+
+    /// Whether the workers have drawn their tasks for a drawing of the tree, or have had the time to. The first call asks them to.
+    pub(super) fn have_drawn(&self) -> bool {
+        let list = self.list.borrow();
+        let since = self.drawn_since.get().unwrap_or_else(|| {
+            list.iter().for_each(|lender| lender.crew.want_drawings());
+            sys::now()
+        });
+        self.drawn_since.set(Some(since));
+        list.iter().all(|lender| lender.crew.have_drawn()) || sys::now().saturating_duration_since(since) >= SITTING
+    }
+
+    /// The tree has been drawn.
+    pub(super) fn end_drawing(&self) {
+        self.drawn_since.set(None);
     }
 
     /// The next one whose workers ask, or else the next one. It goes to the end of the list.
@@ -157,7 +179,7 @@ impl Runtime {
             || is_awaited_above()
             || unwind::is_frozen()
             || cores::is_recalled()
-            || !self.drawings.borrow().is_empty()
+            || self.is_drawing_due()
     }
 
     /// Waits in place of the loop, until something happens or the time is over.
@@ -178,7 +200,7 @@ impl Runtime {
 
     /// Whether to lend now, and until when if there is more to do.
     fn is_lending_due(&self) -> Option<Option<Instant>> {
-        let is_idle = !self.home.is_root_woken() && self.drawings.borrow().is_empty();
+        let is_idle = !self.home.is_root_woken() && !self.is_drawing_due();
         if is_idle {
             self.lenders.asked_since.set(None);
             return Some(None);

@@ -28,6 +28,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cores;
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::reactor::Reactor;
@@ -226,14 +227,25 @@ impl Runtime {
         self.drawings.borrow_mut().push(on_drawn);
     }
 
+    /// Whether somebody wants the tree drawn, and workers have drawn their part of it or have had the time to.
+    fn is_drawing_due(&self) -> bool {
+        !self.drawings.borrow().is_empty() && self.lenders.have_drawn()
+    }
+
     /// Draws the tree for those who have asked, by a poll of the root.
     fn draw<T>(&self, poll_root: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let drawings = self.drawings.take();
-        if drawings.is_empty() {
+        if !self.is_drawing_due() {
             return Poll::Pending;
         }
+        cores::take_refusal();
         let mut polled = Poll::Pending;
         let drawing = inspect_root(|| polled = poll_root());
+        if polled.is_pending() && cores::take_refusal() {
+            // A worker without its permit has seen nothing.
+            return Poll::Pending;
+        }
+        self.lenders.end_drawing();
+        let drawings = self.drawings.take();
         drawings.into_iter().for_each(|on_drawn| on_drawn(drawing.clone()));
         polled
     }

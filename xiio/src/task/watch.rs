@@ -40,9 +40,14 @@ pub(crate) fn set_limit(limit: Option<Duration>) {
     LIMIT.set(limit.filter(|_| is_possible));
 }
 
+/// What takes longer is reported, of polls on this thread.
+pub(crate) fn limit() -> Option<Duration> {
+    LIMIT.get()
+}
+
 /// Whether anybody wants to know.
 pub(crate) fn is_on() -> bool {
-    LIMIT.get().is_some()
+    limit().is_some()
 }
 
 /// A poll begins.

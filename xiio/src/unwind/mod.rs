@@ -41,5 +41,5 @@ pub(crate) use current::{
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
 pub(crate) use reached::Reached;
-pub(crate) use skipped::{Dropper, dropping, report_skipped};
+pub(crate) use skipped::{Dropper, dropper, dropping, report_skipped};
 pub(crate) use whole::Whole;

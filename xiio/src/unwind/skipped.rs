@@ -6,7 +6,7 @@ use std::panic::Location;
 use crate::report::{ReportKind, report};
 
 /// Who drops futures on this thread.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dropper {
     /// Nobody that is known: code of others.
     Foreign,
@@ -20,6 +20,14 @@ pub(crate) enum Dropper {
 
 thread_local! {
     static DROPPER: Cell<Dropper> = const { Cell::new(Dropper::Foreign) };
+}
+
+/// Who drops futures on this thread right now: for another thread that drops in its name.
+pub(crate) fn dropper() -> Dropper {
+    match DROPPER.get() {
+        Dropper::Foreign if std::thread::panicking() => Dropper::Panic,
+        dropper => dropper,
+    }
 }
 
 /// Drops in the name of `dropper`: what is cut off by `drop` knows why.
