@@ -3,7 +3,8 @@
 //! Shows: hyper over xiio's streams, clock and groups; a task for each client and each request, so a
 //! client that leaves cancels what it asked for; limits for the size
 //! of a body, for the time of a request and for the time a client may take to say what it wants (a slow loris is cut off);
-//! Ctrl-C or SIGTERM ends the listening at once, running requests are answered first.
+//! Ctrl-C or SIGTERM ends the listening at once, running requests are answered first. With `--workers 2` the clients are served by two
+//! threads, and still borrow what `main` has.
 //!
 //! ```text
 //! $ cargo run --release --example http_server &
@@ -21,6 +22,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -56,6 +58,9 @@ struct Arguments {
     /// Bytes that a body may have
     #[arg(long, default_value_t = 65_536)]
     body_limit: usize,
+    /// Threads that serve clients; with 0 the one that takes them does
+    #[arg(long, default_value_t = 0)]
+    workers: usize,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -81,14 +86,19 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut signals = signal::subscribe(&[signal::SIGINT, signal::SIGTERM])?;
     println!("listening on {}", listener.local_addr()?);
     let stopping = &Promise::new();
-    task_group!(name = "clients", |clients| {
+    task_group!(name = "clients", workers = arguments.workers, |clients| {
+        let workers = clients.workers();
         let mut incoming = listener.incoming();
         loop {
             race!(
                 client = incoming.next() => match client {
-                    Some(Ok(stream)) => {
-                        clients.spawn(serve_client(stream, arguments, stopping));
-                    }
+                    // A socket of a tree stays on its thread, so it goes to a worker as one of `std`.
+                    Some(Ok(stream)) => match net::TcpStream::try_from(stream) {
+                        Ok(stream) => {
+                            workers.spawn(async move || serve_client(stream, arguments, stopping).await);
+                        }
+                        Err(error) => eprintln!("cannot hand a client on: {error}"),
+                    },
                     Some(Err(error)) => eprintln!("cannot take a client: {error}"),
                     None => break,
                 },
@@ -104,7 +114,11 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
 }
 
 /// Serves one client, whatever its language. What goes wrong is its own affair.
-async fn serve_client(stream: TcpStream, arguments: &Arguments, stopping: &Promise<()>) {
+async fn serve_client(stream: net::TcpStream, arguments: &Arguments, stopping: &Promise<()>) {
+    let stream = match TcpStream::try_from(stream) {
+        Ok(stream) => stream,
+        Err(error) => return eprintln!("a client: {error}"),
+    };
     let is_http2 = race!(
         said = timeout(arguments.head_time, speaks_http2(&stream)) => match said {
             Ok(Ok(is_http2)) => is_http2,

@@ -372,3 +372,61 @@ fn the_first_fetch_of_reqwest_that_fails_cancels_the_others_and_so_does_the_limi
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "reqwest_get: time limit is over\n");
     assert!(start.elapsed() < LONG);
 }
+
+/// A server of two workers beside the one that takes clients, and one without any: the tasks at home.
+fn each_number_of_workers(test: impl Fn(&[&str])) {
+    for workers in ["0", "1", "2"] {
+        test(&["--workers", workers, PATIENT[0], PATIENT[1], PATIENT[2], PATIENT[3]]);
+    }
+}
+
+#[test]
+fn clients_are_served_on_workers() {
+    each_number_of_workers(|arguments| {
+        let server = serve(arguments);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| probe(&server)));
+            }
+        });
+        let answer = answer_to(&server, "POST /echo HTTP/1.0\r\ncontent-length: 4\r\n\r\ntext");
+        assert!(answer.ends_with("text"), "{answer}");
+    });
+}
+
+#[test]
+fn one_signal_ends_all_workers_when_what_runs_there_is_answered() {
+    each_number_of_workers(|arguments| {
+        let mut server = serve(arguments);
+        let idle = [server.connect(), server.connect(), server.connect()];
+        let mut asking: Vec<_> = (0..4).map(|_| server.connect()).collect();
+        for stream in &mut asking {
+            stream.write_all(b"GET /sleep?400 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        }
+        (0..4).for_each(|_| probe(&server));
+        server.terminate();
+        for mut stream in asking {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("slept\n"), "{answer}");
+        }
+        assert!(server.child.wait().unwrap().success());
+        drop(idle);
+    });
+}
+
+#[test]
+fn request_on_a_worker_of_a_client_that_has_gone_keeps_nobody() {
+    each_number_of_workers(|arguments| {
+        let mut server = serve(arguments);
+        for _ in 0..4 {
+            let mut stream = server.connect();
+            stream.write_all(b"GET /sleep?3600000 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            probe(&server);
+        }
+        let start = Instant::now();
+        server.terminate();
+        assert!(server.child.wait().unwrap().success());
+        assert!(start.elapsed() < LONG);
+    });
+}
