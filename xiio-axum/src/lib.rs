@@ -2,7 +2,7 @@
 //!
 //! axum is written for tokio, where a handler is dropped when its client leaves, and has to be `Send` as it may move between
 //! threads. Here a request is a task: a client that leaves cancels it, its brackets release, and the server waits for that. All
-//! of it is on one thread, so a handler may hold what is not `Send`: a group, a bracket, a child process.
+//! of it is on the thread of its connection, so a handler may hold what is not `Send`: a group, a bracket, a child process.
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,6 +45,7 @@
 //! | for | take |
 //! |---|---|
 //! | a server | [`serve`], with a graceful end; [`serve_connection`] where you accept yourself, after TLS say |
+//! | a server on several threads, each with a router of its own | [`serve_on`] |
 //! | handlers that are not `Send` | [`local`] |
 //! | anything else that is asked to be `Send`: extractors, streams of a body, state that is an `Rc` | [`here`] |
 //! | a job that outlives its request | the extractor [`Jobs`] |
@@ -80,6 +81,6 @@ pub mod ws;
 
 pub use self::jobs::{Jobs, Stopping};
 pub use self::local::{Local, LocalHandler, here, local};
-pub use self::serve::{Listener, Serve, serve, serve_connection};
+pub use self::serve::{Handover, Listener, Serve, serve, serve_connection, serve_on};
 pub use self::time::{KeepAlive, TimeLimit, TimeLimited, keep_alive};
 pub use send_wrapper::SendWrapper;

@@ -6,12 +6,15 @@ use std::future::{IntoFuture, pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::StreamExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::server::conn::auto;
@@ -58,6 +61,48 @@ impl Listener for UnixListener {
     }
 }
 
+/// A listener whose clients may be served on other threads, by [`serve_on`].
+pub trait Handover: Listener {
+    /// A client on its way.
+    type Sent: Send + 'static;
+
+    /// Takes a client from this thread.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn give(client: Self::Stream) -> io::Result<Self::Sent>;
+
+    /// Takes a client to this thread.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn take(client: Self::Sent) -> io::Result<Self::Stream>;
+}
+
+impl Handover for TcpListener {
+    type Sent = std::net::TcpStream;
+
+    fn give(client: TcpStream) -> io::Result<Self::Sent> {
+        client.try_into()
+    }
+
+    fn take(client: Self::Sent) -> io::Result<TcpStream> {
+        client.try_into()
+    }
+}
+
+impl Handover for UnixListener {
+    type Sent = std::os::unix::net::UnixStream;
+
+    fn give(client: UnixStream) -> io::Result<Self::Sent> {
+        client.try_into()
+    }
+
+    fn take(client: Self::Sent) -> io::Result<UnixStream> {
+        client.try_into()
+    }
+}
+
 /// Serves `router` to the clients of `listener`, over HTTP/1 and HTTP/2, until it is cancelled or [`Serve::until`] comes.
 ///
 /// Each connection is a task, and each request one of its own: see [`RequestTasks`]. A client that cannot be taken is told
@@ -92,28 +137,211 @@ impl Listener for UnixListener {
 /// # std::io::Result::Ok(())
 /// ```
 pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
-    Serve {
-        listener,
-        router,
-        until: Box::pin(pending()),
-        grace: None,
-        patience: PATIENCE,
-        on_error: Box::new(|error| eprintln!("cannot take a client: {error}")),
-    }
+    Serve::new(listener, |source, limits| {
+        Box::pin(async move {
+            let receive = async |take: &mut dyn FnMut(L::Stream, ())| {
+                let take = |client| {
+                    take(client, ());
+                    Ok(())
+                };
+                source.each(&limits.stopping, take).await;
+            };
+            serve_clients(router, &limits, receive).await;
+        })
+    })
 }
 
-/// A server, of [`serve`]. It runs when it is awaited.
+/// [`serve`] with so many workers: threads that serve the clients, each with a router of its own, which `router` makes there.
+///
+/// This thread takes the clients and hands each to the worker that has the fewest. There it stays, with its requests, so
+/// handlers, streams and state need be `Send` no more than with [`serve`]; what all workers share is what `router` captures.
+/// [`Jobs`](crate::Jobs) run on the worker of their request. All end together: [`Serve::until`] and [`Serve::grace`] are those of the whole.
+///
+/// The server is a group with workers of `xiio`: it belongs near the root of the program. With `workers = 0`, in a loop of
+/// tokio's, and in a test with virtual time or seeds all clients are served on this thread.
+///
+/// # Panics
+/// When `router` does, or the thread of a worker cannot be started.
+///
+/// # Cancellation
+/// As with [`serve`].
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use std::sync::Arc;
+/// use axum::{Router, routing::get};
+/// use xiio::io::{Read, Write};
+/// use xiio::net::{TcpListener, TcpStream};
+/// use xiio::{Promise, task_group};
+/// use xiio_axum::{local, serve_on};
+///
+/// let answer = xiio::run(async {
+///     let n_requests = Arc::new(AtomicUsize::new(0));
+///     let router = || {
+///         // Of the server, and of this worker.
+///         let (n_requests, greeting) = (Arc::clone(&n_requests), Rc::new("hello"));
+///         let greet = async move || {
+///             n_requests.fetch_add(1, Ordering::Relaxed);
+///             greeting.to_string()
+///         };
+///         Router::new().route("/", get(local(greet)))
+///     };
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let stop = Promise::new();
+///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+///     task_group!(|tg| {
+///         tg.spawn(serve_on(2, &listener, router).until(stop.wait()).into_future());
+///         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+///         let mut answer = String::new();
+///         client.read_to_string(&mut answer).await?;
+///         stop.set(()).unwrap();
+///         std::io::Result::Ok(answer)
+///     })
+/// })?;
+/// assert!(answer.ends_with("hello"));
+/// # use std::future::IntoFuture;
+/// # std::io::Result::Ok(())
+/// ```
+pub fn serve_on<'a, L: Handover>(
+    workers: usize,
+    listener: &'a L,
+    router: impl Fn() -> Router + Send + Sync + 'a,
+) -> Serve<'a, L> {
+    Serve::new(listener, move |source, limits| Box::pin(serve_on_workers(workers, router, source, limits)))
+}
+
+/// A server, of [`serve`] or [`serve_on`]. It runs when it is awaited.
 #[must_use = "nothing is served before this is awaited"]
 pub struct Serve<'a, L> {
     listener: &'a L,
-    router: Router,
+    run: Box<dyn FnOnce(Source<'a, L>, Limits) -> AnyFuture<'a> + 'a>,
     until: AnyFuture<'a>,
     grace: Option<Duration>,
     patience: Duration,
     on_error: Box<dyn FnMut(io::Error) + 'a>,
 }
 
+/// Where clients come from, and until when.
+struct Source<'a, L> {
+    listener: &'a L,
+    until: AnyFuture<'a>,
+    on_error: Box<dyn FnMut(io::Error) + 'a>,
+}
+
+impl<L: Listener> Source<'_, L> {
+    /// Gives each client to `take`, until the server is to end; then `stopping` is set.
+    async fn each(self, stopping: &Promise<()>, mut take: impl FnMut(L::Stream) -> io::Result<()>) {
+        let Self { listener, until, mut on_error } = self;
+        let take = |client: io::Result<L::Stream>| client.and_then(&mut take).unwrap_or_else(&mut on_error);
+        race!(() = until => {}, () = listener.each(take) => {});
+        let _ = stopping.set(());
+    }
+}
+
+/// What holds for all connections of a server.
+#[derive(Clone)]
+struct Limits {
+    stopping: Promise<()>,
+    patience: Duration,
+}
+
+/// Serves the clients that `clients` gives, on this thread, until it ends; and then until all of them have left. What comes with a
+/// client is dropped when it has left.
+async fn serve_clients<S, W>(router: Router, limits: &Limits, clients: impl AsyncFnOnce(&mut dyn FnMut(S, W)))
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    W: 'static,
+{
+    task_group!(name = "jobs", |jobs| {
+        let server = Server { jobs: jobs.remote(), stopping: limits.stopping.clone() };
+        task_group!(name = "connections", |connections| {
+            let mut take = |stream, with| {
+                let (router, server) = (router.clone(), server.clone());
+                connections.spawn(async move {
+                    let _with = with;
+                    // The panic hook has told.
+                    drop(catch_panic(connection(stream, router, server, limits.patience)).await);
+                });
+            };
+            clients(&mut take).await;
+        });
+    });
+}
+
+/// A client, and what counts it.
+type Sent<T> = (T, Arc<()>);
+
+/// The way of clients to one worker.
+struct Line<T> {
+    sender: UnboundedSender<Sent<T>>,
+    /// Until the worker begins.
+    receiver: Mutex<Option<UnboundedReceiver<Sent<T>>>>,
+    /// As many others have it as there are clients, here and on the worker.
+    count: Arc<()>,
+}
+
+impl<T> Line<T> {
+    fn new() -> Self {
+        let (sender, receiver) = mpsc::unbounded();
+        Self { sender, receiver: Mutex::new(Some(receiver)), count: Arc::new(()) }
+    }
+
+    fn send(&self, client: T) -> io::Result<()> {
+        let sent = self.sender.unbounded_send((client, Arc::clone(&self.count)));
+        sent.map_err(|_| io::Error::other("the worker has ended that was to serve it"))
+    }
+
+    fn take_receiver(&self) -> Option<UnboundedReceiver<Sent<T>>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+async fn serve_on_workers<L: Handover>(
+    workers: usize,
+    router: impl Fn() -> Router + Send + Sync,
+    source: Source<'_, L>,
+    limits: Limits,
+) {
+    let lines: Vec<Line<L::Sent>> = (0..workers.max(1)).map(|_| Line::new()).collect();
+    task_group!(name = "server", workers = workers, |tg| {
+        let (lines, limits, router) = (&lines, &limits, &router);
+        let served = tg.workers().each(async move |worker| {
+            let Some(mut clients) = lines[worker].take_receiver() else { return };
+            let receive = async |take: &mut dyn FnMut(L::Stream, Arc<()>)| {
+                while let Some((client, count)) = clients.next().await {
+                    match L::take(client) {
+                        Ok(stream) => take(stream, count),
+                        Err(error) => eprintln!("cannot take a client: {error}"),
+                    }
+                }
+            };
+            serve_clients(router(), limits, receive).await;
+        });
+        let hand_on = |client| {
+            let shortest = lines.iter().min_by_key(|line| Arc::strong_count(&line.count));
+            let client = L::give(client)?;
+            shortest.map_or(Ok(()), |line| line.send(client))
+        };
+        source.each(&limits.stopping, hand_on).await;
+        lines.iter().for_each(|line| line.sender.close_channel());
+        served.await;
+    });
+}
+
 impl<'a, L: Listener> Serve<'a, L> {
+    fn new(listener: &'a L, run: impl FnOnce(Source<'a, L>, Limits) -> AnyFuture<'a> + 'a) -> Self {
+        Self {
+            listener,
+            run: Box::new(run),
+            until: Box::pin(pending()),
+            grace: None,
+            patience: PATIENCE,
+            on_error: Box::new(|error| eprintln!("cannot take a client: {error}")),
+        }
+    }
+
     /// Ends the server in good order when `stop` ends.
     ///
     /// No more clients are taken, and the running requests are answered. WebSockets are cancelled at once, with their
@@ -144,27 +372,9 @@ impl<'a, L: Listener> Serve<'a, L> {
     }
 
     async fn run(self) {
-        let Self { listener, router, until, grace, patience, mut on_error } = self;
+        let Self { listener, run, until, grace, patience, on_error } = self;
         let stopping = Promise::new();
-        let served = async {
-            task_group!(name = "jobs", |jobs| {
-                let server = Server { jobs: jobs.remote(), stopping: stopping.clone() };
-                task_group!(name = "connections", |connections| {
-                    let take = |client: io::Result<L::Stream>| match client {
-                        Ok(stream) => {
-                            let (router, server) = (router.clone(), server.clone());
-                            connections.spawn(async move {
-                                // The panic hook has told.
-                                drop(catch_panic(connection(stream, router, server, patience)).await);
-                            });
-                        }
-                        Err(error) => on_error(error),
-                    };
-                    race!(() = until => {}, () = listener.each(take) => {});
-                    let _ = stopping.set(());
-                });
-            });
-        };
+        let served = run(Source { listener, until, on_error }, Limits { stopping: stopping.clone(), patience });
         let Some(grace) = grace else { return served.await };
         let is_over = async {
             stopping.wait().await;

@@ -2,9 +2,13 @@
 #![allow(missing_docs)]
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::{IntoFuture, pending};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,8 +25,8 @@ use xiio::inspect::ReportKind;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream, UnixStream};
 use xiio::{Promise, bracket, sleep, task_group, timeout};
-use xiio_axum::{Jobs, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection};
-use xiio_tests::{LONG, Reports, millis, run, run_virtually};
+use xiio_axum::{Jobs, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on};
+use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
 
 /// Serves `router` while `talk` runs, and ends in good order then.
 async fn with_server(router: Router, talk: impl AsyncFnOnce(SocketAddr)) {
@@ -363,4 +367,158 @@ fn server_in_a_tree_on_tokio_cleans_up_as_well() {
         drop(client);
         wait_until(|| counts[1].get() == 1).await;
     })));
+}
+
+/// Serves on so many workers while `talk` runs, and ends in good order then.
+async fn with_workers(workers: usize, router: impl Fn() -> Router + Send + Sync, talk: impl AsyncFnOnce(SocketAddr)) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let stop = async {
+        talk(addr).await;
+    };
+    serve_on(workers, &listener, router).until(stop).await;
+}
+
+/// Counts of what has begun, and of what has released.
+type Counts = Arc<[AtomicUsize; 2]>;
+
+/// A router with a handler, and a job, that hold a bracket for ever, and one that says which thread it is on.
+fn holding_router(counts: &Counts) -> Router {
+    // Of the worker.
+    let alone = Rc::new(thread::current().id());
+    let hold = {
+        let counts = Arc::clone(counts);
+        async move || {
+            let usage = async |_: &mut ()| {
+                counts[0].fetch_add(1, SeqCst);
+                sleep(LONG).await;
+            };
+            let release = async |()| {
+                sleep(millis(1)).await;
+                counts[1].fetch_add(1, SeqCst);
+            };
+            bracket((), usage, release).await;
+        }
+    };
+    let job = hold.clone();
+    let start = async move |jobs: Jobs| {
+        let job = job.clone();
+        jobs.spawn(async move { job().await }).unwrap();
+    };
+    let thread = async move || {
+        xiio::yield_now().await;
+        assert_eq!(*alone, thread::current().id());
+        format!("{alone:?}")
+    };
+    Router::new().route("/hold", get(local(hold))).route("/job", get(local(start))).route("/thread", get(local(thread)))
+}
+
+#[test]
+fn clients_are_dealt_out_to_workers_with_routers_of_their_own() {
+    for workers in [0, 1, 2, 3] {
+        let (counts, n_routers) = (Counts::default(), AtomicUsize::new(0));
+        let router = || {
+            n_routers.fetch_add(1, SeqCst);
+            holding_router(&counts)
+        };
+        run(with_workers(workers, router, async |addr| {
+            let mut of_threads: BTreeMap<String, usize> = BTreeMap::new();
+            let mut clients = Vec::new();
+            for _ in 0..12 {
+                let mut client = TcpStream::connect(addr).await.unwrap();
+                client.write_all(b"GET /thread HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+                let mut answer = Vec::new();
+                while !answer.ends_with(b")") {
+                    let mut buf = [0; 512];
+                    let n = client.read(&mut buf).await.unwrap();
+                    assert!(n > 0, "hung up on");
+                    answer.extend_from_slice(&buf[..n]);
+                }
+                let answer = String::from_utf8(answer).unwrap();
+                *of_threads.entry(answer.rsplit("\r\n").next().unwrap().to_owned()).or_default() += 1;
+                // It stays, so the next one goes to somebody else.
+                clients.push(client);
+            }
+            let n_threads = workers.max(1);
+            assert_eq!(of_threads.len(), n_threads, "{of_threads:?}");
+            assert!(of_threads.values().all(|n| *n == 12 / n_threads), "{of_threads:?}");
+        }));
+        assert_eq!(n_routers.into_inner(), workers.max(1));
+    }
+}
+
+#[test]
+fn client_of_a_worker_that_leaves_gets_its_handler_cleaned_up() {
+    for workers in [0, 2] {
+        let counts = Counts::default();
+        run(with_workers(
+            workers,
+            || holding_router(&counts),
+            async |addr| {
+                let clients = [ask(addr, "GET", "/hold", "").await, ask(addr, "GET", "/hold", "").await];
+                wait_until(|| counts[0].load(SeqCst) == 2).await;
+                assert_eq!(counts[1].load(SeqCst), 0);
+                drop(clients);
+                wait_until(|| counts[1].load(SeqCst) == 2).await;
+            },
+        ));
+    }
+}
+
+#[test]
+fn graceful_end_answers_what_runs_on_workers() {
+    for workers in [0, 2] {
+        let n_begun = AtomicUsize::new(0);
+        let slow = async |State(n_begun): State<Arc<AtomicUsize>>| {
+            n_begun.fetch_add(1, SeqCst);
+            sleep(millis(50)).await;
+            "answered"
+        };
+        let n_begun = Arc::new(n_begun);
+        let router = || Router::new().route("/slow", get(local(slow))).with_state(Arc::clone(&n_begun));
+        run(async {
+            let mut clients = Vec::new();
+            with_workers(workers, router, async |addr| {
+                for _ in 0..4 {
+                    clients.push(ask(addr, "GET", "/slow", "").await);
+                }
+                wait_until(|| n_begun.load(SeqCst) == 4).await;
+            })
+            .await;
+            for mut client in clients {
+                let mut text = String::new();
+                client.read_to_string(&mut text).await.unwrap();
+                assert!(text.ends_with("answered"), "{text}");
+            }
+        });
+    }
+}
+
+#[test]
+fn grace_cancels_what_is_left_on_workers_with_its_cleanup() {
+    for workers in [0, 2] {
+        let counts = Counts::default();
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let kept = RefCell::new(Vec::new());
+            let stop = async {
+                for path in ["/hold", "/hold", "/job", "/job"] {
+                    let client = ask(addr, "GET", path, "").await;
+                    kept.borrow_mut().push(client);
+                }
+                wait_until(|| counts[0].load(SeqCst) == 4).await;
+            };
+            serve_on(workers, &listener, || holding_router(&counts)).until(stop).grace(millis(50)).await;
+            assert_eq!(counts[1].load(SeqCst), 4, "{workers}");
+        });
+    }
+}
+
+#[test]
+fn router_that_cannot_be_made_ends_the_server() {
+    let text = panic_text(|| {
+        run(with_workers(2, || panic!("no router"), async |_| sleep(LONG).await));
+    });
+    assert_eq!(text, "no router");
 }
