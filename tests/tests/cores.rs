@@ -750,3 +750,23 @@ fn job_on_a_thread_of_a_task_on_a_worker_is_waited_for() {
         });
     }
 }
+
+#[test]
+fn an_err_of_a_plain_groups_task_on_a_worker_that_nobody_takes_is_reported() {
+    for workers in [0, 2] {
+        let reports = Reports::new();
+        run(async {
+            task_group!(workers = workers, |tg| {
+                let kept = tg.workers().spawn(async || Err::<(), _>("dropped with its handle"));
+                while !kept.is_finished() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                drop(kept);
+                assert_eq!(tg.workers().spawn(async || Err::<(), _>("taken")).await, Err("taken"));
+                tg.workers().spawn(async || Err::<(), _>("nobody hears of it"));
+            });
+        });
+        assert_eq!(reports.kinds(), [ReportKind::ErrorUnheard; 2], "{workers}: {:?}", reports.texts());
+        assert!(reports.texts().iter().all(|text| text.contains("tests/cores.rs")), "{:?}", reports.texts());
+    }
+}

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::cores::Ends;
 use crate::error::Cancelled;
-use crate::report::{Origin, waking};
+use crate::report::{Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +17,8 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 /// is locked.
 pub(super) struct Slot<T> {
     state: Mutex<State<T>>,
+    /// Where the task was spawned.
+    location: &'static Location<'static>,
 }
 
 struct State<T> {
@@ -32,11 +34,11 @@ struct State<T> {
 }
 
 impl<T> Slot<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(location: &'static Location<'static>) -> Self {
         let (joiner, runner) = (None, None);
         let (has_ended, was_taken, is_cancelled, has_handle) = (false, false, false, true);
         let state = State { output: None, has_ended, was_taken, is_cancelled, has_handle, joiner, runner };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), location }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -68,7 +70,14 @@ impl<T> Slot<T> {
         if let Some(joiner) = joiner {
             waking(|| joiner.wake());
         }
-        drop(refused);
+        self.drop_unheard(refused);
+    }
+
+    /// Drops an output that nobody has taken.
+    fn drop_unheard(&self, output: Option<T>) {
+        if let Some(output) = output {
+            report_if_err(&output, self.location);
+        }
     }
 
     /// The task has ended, unless it has told so before.
@@ -111,9 +120,10 @@ impl<T> Slot<T> {
     fn let_go(&self) {
         let mut state = self.lock();
         state.has_handle = false;
-        let left = (state.output.take(), state.joiner.take());
+        let (output, joiner) = (state.output.take(), state.joiner.take());
         drop(state);
-        drop(left);
+        drop(joiner);
+        self.drop_unheard(output);
     }
 }
 
@@ -147,12 +157,11 @@ impl<T: Send> Ends for Slot<T> {
 /// ```
 pub struct WorkerTask<T> {
     slot: Arc<Slot<T>>,
-    location: &'static Location<'static>,
 }
 
 impl<T> WorkerTask<T> {
-    pub(super) fn new(slot: Arc<Slot<T>>, location: &'static Location<'static>) -> Self {
-        Self { slot, location }
+    pub(super) fn new(slot: Arc<Slot<T>>) -> Self {
+        Self { slot }
     }
 
     /// Cancels the task, at once when called; the future waits until it has cleaned up.
@@ -215,7 +224,7 @@ impl<T> WorkerTask<T> {
     }
 
     fn origin(&self) -> Origin {
-        Origin { location: self.location, name: None }
+        Origin { location: self.slot.location, name: None }
     }
 
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
@@ -249,6 +258,6 @@ impl<T> Future for WorkerTask<T> {
 impl<T> fmt::Debug for WorkerTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_finished = self.is_finished();
-        f.debug_struct("WorkerTask").field("location", &self.location).field("is_finished", &is_finished).finish()
+        f.debug_struct("WorkerTask").field("location", &self.slot.location).field("is_finished", &is_finished).finish()
     }
 }

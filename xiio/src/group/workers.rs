@@ -71,7 +71,8 @@ impl<'env> Workers<'env> {
     /// Adds a task that runs on a worker. Whoever is idle takes it; once it has begun it stays there.
     ///
     /// The closure is called on the worker, so only it has to be `Send`, not its future. It may borrow what was declared
-    /// before the block. The group waits for the task as for any other, cancels it, and fails with its panic.
+    /// before the block. The group waits for the task as for any other, cancels it, and fails with its panic. An `Err` that it
+    /// ends with is a value like any other here; one that nobody takes is reported.
     ///
     /// # Examples
     /// ```
@@ -153,8 +154,8 @@ impl<'env> Workers<'env> {
         T: Send + 'env,
         O: 'env,
     {
-        let slot = Arc::new(Slot::new());
-        let task = WorkerTask::new(Arc::clone(&slot), location);
+        let slot = Arc::new(Slot::new(location));
+        let task = WorkerTask::new(Arc::clone(&slot));
         let order =
             Order { function, judge, ticket: Ticket { slot, is_for_home: false }, location, _output: PhantomData };
         let errand = Errand::new(Box::new(order));
