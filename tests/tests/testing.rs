@@ -1,6 +1,7 @@
 //! Tests of tests: virtual time, seeds, cancellation at every await, deadlocks, leaks.
 
 use std::cell::{Cell, RefCell};
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
@@ -9,9 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::lock::Mutex;
+use xiio::io::{Read, Write};
+use xiio::net::{TcpListener, TcpStream};
 use xiio::signal::SIGUSR1;
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
-use xiio::{Promise, bracket, shield, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio::{Promise, bracket, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::os::rerun;
 use xiio_tests::poll::OnDrop;
 
@@ -57,6 +60,47 @@ async fn virtual_time_stands_still_while_a_task_is_busy() {
 async fn virtual_limit_around_a_descriptor_passes_as_outside() {
     let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
     assert!(timeout(Duration::from_millis(10), xiio::readable(&a)).await.is_err());
+}
+
+#[xiio::test(virtual_time, loopback)]
+async fn virtual_time_jumps_beside_a_server_and_its_client() {
+    let (real_start, start) = (Instant::now(), xiio::now());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    race!(
+        _ = async {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut byte = [0];
+            while client.read(&mut byte).await.unwrap() == 1 {
+                sleep(MINUTE).await;
+                client.write_all(&byte).await.unwrap();
+            }
+            pending::<()>().await;
+        } => unreachable!("the server goes on"),
+        () = async {
+            let mut server = TcpStream::connect(addr).await.unwrap();
+            for sent in 0..3 {
+                let mut got = [0];
+                server.write_all(&[sent]).await.unwrap();
+                server.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, [sent]);
+            }
+        } => {}
+    );
+    // Whatever the sockets have taken comes on top.
+    assert!((3 * MINUTE..4 * MINUTE).contains(&(xiio::now() - start)));
+    assert!(real_start.elapsed() < MINUTE);
+}
+
+#[xiio::test(virtual_time, loopback)]
+async fn virtual_time_passes_as_outside_beside_a_pipe_even_with_loopback() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let start = Instant::now();
+    let limit = Duration::from_millis(50);
+    let late = timeout(limit, async { xiio::join!(xiio::readable(&reader), xiio::readable(&socket)) }).await;
+    assert!(late.is_err());
+    assert!(start.elapsed() >= limit);
 }
 
 #[test]

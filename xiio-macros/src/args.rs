@@ -103,6 +103,7 @@ const KNOWN: &[Known] = &[
     known("impatience", Shape::Value("Duration"), Surface::MAIN),
     known("impatient_on", Shape::List, Surface::MAIN),
     known("virtual_time", Shape::Flag, Surface::TEST),
+    known("loopback", Shape::Flag, Surface::TEST),
     known("patience", Shape::Value("Duration"), Surface::TEST),
     known("seed", Shape::Value("u64"), Surface::TEST),
     known("seeds", Shape::Value("0..100"), Surface::TEST),

@@ -96,6 +96,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | option | meaning |
 /// |---|---|
 /// | `virtual_time` | the clock jumps to the next timer whenever all tasks wait |
+/// | `loopback` | with `virtual_time`: it jumps also while sockets of this machine are waited for, of which the test has both ends |
 /// | `patience = Duration` | how long a thread that the runtime does not know of has to wake a task, where nothing else can; else two seconds |
 /// | `seed = u64` | shuffles the order in which tasks run, reproducibly |
 /// | `seeds = Range<u64>` | runs the test once for each seed |

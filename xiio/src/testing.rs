@@ -192,7 +192,8 @@ impl Tester {
     /// Lets the clock ([`xiio::now`](crate::now)) stand still while any task has something to do, and jump to the next deadline
     /// when all wait.
     ///
-    /// While a descriptor, a process or a thread of the pool is waited for, time passes as it does outside.
+    /// While a descriptor, a process or a thread of the pool is waited for, time passes as it does outside; but see
+    /// [`Tester::loopback`].
     ///
     /// # Examples
     /// ```
@@ -205,6 +206,31 @@ impl Tester {
     /// ```
     pub fn virtual_time(mut self) -> Self {
         self.config.has_virtual_time = true;
+        self
+    }
+
+    /// Lets virtual time jump also while sockets of this machine are waited for: Unix sockets, and those bound to a loopback
+    /// address. So a server and its clients can be tested together, with the timers of both.
+    ///
+    /// Both ends of all these sockets have to be in the test. Before each jump it waits for ten milliseconds whether anything comes. What
+    /// another program sends later than that, or the kernel delivers later, finds that time has passed.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use xiio::net::TcpListener;
+    /// use xiio::testing::Tester;
+    ///
+    /// let start = Instant::now();
+    /// Tester::new().virtual_time().loopback().run(|| async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    ///     let nobody = xiio::timeout(Duration::from_secs(3600), listener.accept()).await;
+    ///     assert!(nobody.is_err());
+    /// });
+    /// assert!(start.elapsed() < Duration::from_secs(60));
+    /// ```
+    pub fn loopback(mut self) -> Self {
+        self.config.is_loopback = true;
         self
     }
 

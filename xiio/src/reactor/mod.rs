@@ -80,6 +80,16 @@ impl Reactor {
         self.watched.borrow().iter().flatten().any(|watched| watched.has_waiters())
     }
 
+    /// Whether all that tasks wait for are sockets of this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.watched
+            .borrow()
+            .iter()
+            .flatten()
+            .filter(|watched| watched.has_waiters())
+            .all(|watched| watched.is_loopback())
+    }
+
     /// The descriptor that becomes readable when there is something to do.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use crate::slab::Slab;
 #[cfg(target_os = "linux")]
 use crate::sys::epoll;
 use crate::sys::nowait::is_always_ready;
+use crate::sys::socket::is_loopback;
 
 /// What the reactor knows of a descriptor. Shared by all who watch it.
 pub(super) struct Watched {
@@ -81,6 +82,11 @@ impl Watched {
     /// Whether a task waits for it.
     pub(super) fn has_waiters(&self) -> bool {
         !self.is_beside_tasks.get() && [&self.read, &self.write].iter().any(|side| !side.waiters.borrow().is_empty())
+    }
+
+    /// Whether it is a socket of this machine alone.
+    pub(super) fn is_loopback(&self) -> bool {
+        is_loopback(self.fd)
     }
 
     /// Notes an event; the wakers to be woken are put into `wakers`.

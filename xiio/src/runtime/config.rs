@@ -18,6 +18,8 @@ pub(crate) type Serve = fn(Arc<Requests>, Arc<Watch>) -> Box<dyn Any>;
 pub(crate) struct Config {
     /// The clock stands still while there is something to do, and jumps when there is not.
     pub(crate) has_virtual_time: bool,
+    /// It jumps beside sockets of this machine, too: both of their ends are in this program.
+    pub(crate) is_loopback: bool,
     /// Time may become virtual on the way.
     pub(crate) is_test: bool,
     /// The order of ready tasks is drawn from it.

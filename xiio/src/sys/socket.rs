@@ -8,7 +8,7 @@ pub(crate) mod setup;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
@@ -80,6 +80,18 @@ pub(crate) fn is_byte_stream(fd: BorrowedFd<'_>) -> bool {
         check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut kind).cast(), &raw mut len) })
     });
     asked.is_ok() && kind == libc::SOCK_STREAM
+}
+
+/// Whether it is a socket of this machine alone: a Unix socket, or one that is bound to a loopback address.
+pub(crate) fn is_loopback(fd: RawFd) -> bool {
+    let mut addr = RawAddr::new();
+    let asked = call(Call::Look, || {
+        // SAFETY: the storage has room for any address, and the call is told how much.
+        check(unsafe { libc::getsockname(fd, addr.as_mut_ptr(), &raw mut addr.len) })
+    });
+    // SAFETY: whatever the family, it is written, or zero as it was made.
+    let family = libc::c_int::from(unsafe { addr.bytes.any.ss_family });
+    asked.is_ok() && (family == libc::AF_UNIX || addr.to_ip().is_ok_and(|addr| addr.ip().is_loopback()))
 }
 
 /// How many connections may wait to be accepted; `std` asks for 128.
