@@ -1,5 +1,6 @@
 //! What is going on: the live tree of tasks, and reports of what happened without a value to travel in.
 
+mod recorded;
 mod served;
 
 use std::fmt;
@@ -12,6 +13,8 @@ use crate::runtime::Runtime;
 
 pub use crate::drawing::{Kind, Node, State};
 pub use crate::report::{Report, ReportKind};
+pub use recorded::{Recording, record};
+pub(crate) use recorded::{is_asked as is_recording_asked, save};
 pub(crate) use served::serve;
 
 /// A drawing of the tree of tasks under a runtime, as of one moment.

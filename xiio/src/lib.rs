@@ -163,6 +163,7 @@ mod group;
 mod pin;
 mod promise;
 mod reactor;
+mod recording;
 mod report;
 mod root;
 mod runtime;

@@ -14,6 +14,7 @@ use std::task::Waker;
 
 use crate::drawing::Harmless;
 use crate::error::{Payload, panic_text};
+use crate::recording;
 
 /// Something that went wrong and could not be anybody's value.
 ///
@@ -133,6 +134,7 @@ pub(crate) fn deliver(report: &Report) {
 }
 
 fn hand_on(report: &Report, is_traced: bool) {
+    recording::reported(&report.kind, &report.text);
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(report))));
     if matches!(told, Some(Ok(()))) || is_traced && told.is_none() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::inspect;
-use crate::runtime::{Config, Serve, block_on};
+use crate::runtime::{Config, Save, Serve, block_on};
 use shutdown::{BlockOnUntil, Stop, block_on_until};
 
 /// Runs a future, and every task under it, to the end on this thread.
@@ -40,13 +40,18 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 /// `xiio.run` in the Python original.
 #[doc(alias("block_on"))]
 pub fn run<F: IntoFuture>(future: F) -> F::Output {
-    block_on(&Config { serve: serve_if_asked(), ..Config::default() }, future.into_future()).0
+    block_on(&Config { serve: serve_if_asked(), save: save_if_asked(), ..Config::default() }, future.into_future()).0
 }
 
 /// What `XIIO_INSPECT` asks for.
 fn serve_if_asked() -> Option<Serve> {
     let is_asked = std::env::var_os("XIIO_INSPECT").is_some_and(|value| !value.is_empty() && value != "0");
     is_asked.then_some(inspect::serve)
+}
+
+/// What `XIIO_RECORD` asks for.
+fn save_if_asked() -> Option<Save> {
+    inspect::is_recording_asked().then_some(inspect::save)
 }
 
 /// [`run`] with options.
@@ -257,6 +262,7 @@ impl Builder {
 
     fn block_on_tree<T: Future>(mut self, tree: T) -> T::Output {
         self.config.serve = self.config.serve.or_else(serve_if_asked);
+        self.config.save = save_if_asked();
         let Some(block_on_until) = self.block_on_until else { return block_on(&self.config, tree).0 };
         let mut output = None;
         block_on_until(&self.stop, &self.config, Box::pin(async { output = Some(tree.await) }));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::drawing::{self, Kind};
 use crate::error::Elapsed;
 use crate::pin::Pinned;
+use crate::recording;
 use crate::runtime::{UnderLimit, may_begin};
 use crate::time::{Deadline, now};
 use crate::unwind::{self, BRANCH, Duty, Node, Owner};
@@ -164,6 +165,9 @@ impl TimeLimit {
                 Poll::Pending if self.deadline.is_left_to_outer(&mut self.left_in, cx) => return Poll::Pending,
                 Poll::Pending => {
                     self.is_over = true;
+                    if recording::is_on() {
+                        recording::cancelled(None, "a limit of time in it was over");
+                    }
                     self.owner.cancel_slot(slot.as_mut());
                 }
             }

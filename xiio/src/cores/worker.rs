@@ -145,6 +145,10 @@ struct Crowd<'a> {
 }
 
 impl Members for Crowd<'_> {
+    fn node(&self) -> Node {
+        Node::new(Kind::Worker, "a worker")
+    }
+
     fn poll_body(&mut self, _: &mut Context<'_>) -> bool {
         true
     }

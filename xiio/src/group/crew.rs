@@ -13,7 +13,7 @@ use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
 use crate::runtime::{Config, Runtime, block_on};
 use crate::sync::Builder;
 use crate::sys;
-use crate::task::{TaskSet, watch};
+use crate::task::{TaskSet, polls};
 use crate::unwind::{self, Dropper};
 
 /// The workers of a group. Everything here is called by the poll of the group or by its end, which is what makes it sound.
@@ -31,7 +31,7 @@ impl Workforce {
         let allows_workers = Runtime::try_with(Runtime::allows_workers).unwrap_or(true);
         let n_workers = if allows_workers { n_workers } else { 0 };
         let crew = Arc::new(Crew::new(n_workers, limit.unwrap_or(usize::MAX), grace));
-        Self { notes: Rc::new(Notes::of_home(Arc::clone(&crew))), crew, slow_poll: watch::limit() }
+        Self { notes: Rc::new(Notes::of_home(Arc::clone(&crew))), crew, slow_poll: polls::limit() }
     }
 
     pub(super) fn crew(&self) -> &Arc<Crew> {

@@ -91,6 +91,19 @@ pub(super) enum Cause {
     ParentCancelled,
 }
 
+impl Cause {
+    /// In words, for a recording.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Error | Self::SentError => "a member failed",
+            Self::Panic(_) => "a member panicked",
+            Self::Elapsed => "its time was over",
+            Self::BodyExit => "its body was left",
+            Self::ParentCancelled => "what is around it was cancelled",
+        }
+    }
+}
+
 /// Whose failure it is, for reports.
 #[derive(Clone)]
 pub(super) enum Member {
@@ -175,6 +188,9 @@ impl<'env> Group<'env> {
     }
 
     pub(super) fn cancel(&self) {
+        if !self.has_failed() {
+            self.set.note_cancelled("asked for");
+        }
         self.set.doom_all();
         if let Some(workforce) = self.workforce() {
             workforce.crew().cancel();
@@ -338,6 +354,9 @@ impl<'env> Group<'env> {
     /// Notes a failure; says what it means for the tasks.
     fn note(&self, cause: Cause, member: Member) -> Reaction {
         let is_first = !self.has_failed();
+        if is_first {
+            self.set.note_cancelled(cause.as_str());
+        }
         // A panic is thrown, whatever came before it, unless that was one.
         let is_thrown = matches!(cause, Cause::Panic(_)) && !self.has_panicked();
         if is_first || is_thrown || self.keeps_all.get() {
@@ -550,6 +569,10 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
 
     fn has_body(&self) -> bool {
         self.future.is_some()
+    }
+
+    fn node(&self) -> drawing::Node {
+        self.group.node()
     }
 
     fn end_body(&mut self, payload: Payload) {

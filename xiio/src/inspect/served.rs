@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,15 +14,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::drawing::{Drawing, json_string};
+use crate::recording::{Busy, Recorder, program};
 use crate::runtime::Requests;
 use crate::sys::socket::{self, setup};
 use crate::sys::{self, user};
-use crate::task::busy::{Busy, Watch};
 
 /// How long the loop may take to draw, before it is said to be busy.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long who asks may take to read. The next one waits for it.
+/// No request has more bytes.
+const MAX_REQUEST: usize = 64;
+
+/// How long who asks may take to ask, and to read. The next one waits for it.
 const TIME_TO_READ: Duration = Duration::from_secs(2);
 
 /// Frames of a tree that is written are smaller than those in which it was polled, which had no more than that.
@@ -32,8 +35,8 @@ const STACK: usize = 8 << 20;
 static N_SERVED: AtomicU32 = AtomicU32::new(0);
 
 /// Opens the socket of a run; the result removes it.
-pub(crate) fn serve(requests: Arc<Requests>, watch: Arc<Watch>) -> Box<dyn Any> {
-    match Served::open(requests, watch) {
+pub(crate) fn serve(requests: Arc<Requests>, recorder: Arc<Recorder>) -> Box<dyn Any> {
+    match Served::open(requests, recorder) {
         Ok(served) => Box::new(served),
         Err(error) => {
             // Not worth the end of a program that works otherwise.
@@ -50,7 +53,7 @@ struct Served {
 }
 
 impl Served {
-    fn open(requests: Arc<Requests>, watch: Arc<Watch>) -> io::Result<Self> {
+    fn open(requests: Arc<Requests>, recorder: Arc<Recorder>) -> io::Result<Self> {
         let directory = directory()?;
         remove_stale(&directory);
         let number = N_SERVED.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +64,7 @@ impl Served {
         let has_ended = Arc::new(AtomicBool::new(false));
         let served = Self { path, has_ended: Arc::clone(&has_ended) };
         fs::set_permissions(&served.path, Permissions::from_mode(0o600))?;
-        let answering = Answering { requests, watch, has_ended, started: sys::now() };
+        let answering = Answering { requests, recorder, has_ended, started: sys::now() };
         let thread = thread::Builder::new().name("xiio-inspect".into()).stack_size(STACK);
         thread.spawn(move || answering.run(&listener))?;
         Ok(served)
@@ -112,10 +115,29 @@ fn remove_stale(directory: &Path) {
     }
 }
 
+/// What somebody may ask for.
+enum Request {
+    /// Said by silence.
+    Tree,
+    Recording,
+}
+
+/// What a client asks for, who says it in one word or closes its side.
+fn request(mut client: &UnixStream) -> io::Result<Request> {
+    client.set_read_timeout(Some(TIME_TO_READ))?;
+    let mut word = [0; MAX_REQUEST];
+    let n_bytes = client.read(&mut word)?;
+    match &word[..n_bytes] {
+        b"" => Ok(Request::Tree),
+        b"recording" => Ok(Request::Recording),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// What the thread needs.
 struct Answering {
     requests: Arc<Requests>,
-    watch: Arc<Watch>,
+    recorder: Arc<Recorder>,
     has_ended: Arc<AtomicBool>,
     started: Instant,
 }
@@ -142,7 +164,10 @@ impl Answering {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         client.set_write_timeout(Some(TIME_TO_READ))?;
-        let text = self.text();
+        let text = match request(client)? {
+            Request::Tree => self.text(),
+            Request::Recording => self.recorder.trace(None),
+        };
         let mut left = text.as_bytes();
         while !left.is_empty() {
             // No signal comes of who has gone.
@@ -160,7 +185,7 @@ impl Answering {
         text.push_str(&format!(",\"milliseconds_old\":{age}"));
         match self.draw() {
             Some(drawing) => text.push_str(&format!(",\"tree\":{}", drawing.to_json())),
-            None => text.push_str(&self.watch.busy().map(|busy| busy_text(&busy)).unwrap_or_default()),
+            None => text.push_str(&self.recorder.busy().map(|busy| busy_text(&busy)).unwrap_or_default()),
         }
         text.push_str("}\n");
         text
@@ -174,22 +199,13 @@ impl Answering {
     }
 }
 
-fn program() -> String {
-    let path = std::env::current_exe().unwrap_or_default();
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// What the loop is busy with.
 fn busy_text(busy: &Busy) -> String {
     let since = sys::now().saturating_duration_since(busy.since).as_millis();
     let mut text = format!(",\"busy\":{{\"milliseconds\":{since}");
-    if let Some(origin) = &busy.with {
-        text.push_str(&format!(
-            ",\"file\":{},\"line\":{}",
-            json_string(origin.location.file()),
-            origin.location.line()
-        ));
-        if let Some(name) = &origin.name {
+    if let Some((place, name)) = &busy.task {
+        text.push_str(&format!(",\"file\":{},\"line\":{}", json_string(place.file()), place.line()));
+        if let Some(name) = name {
             text.push_str(&format!(",\"name\":{}", json_string(name)));
         }
     }

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::elsewhere::Requests;
+use crate::recording::Recorder;
 use crate::sys;
-use crate::task::busy::Watch;
-use crate::task::{budget, schedule, watch};
+use crate::task::{budget, polls, schedule};
 
-/// Takes what others may ask of a runtime, and what it is busy with.
-pub(crate) type Serve = fn(Arc<Requests>, Arc<Watch>) -> Box<dyn Any>;
+/// Takes what others may ask of a runtime, and its recording.
+pub(crate) type Serve = fn(Arc<Requests>, Arc<Recorder>) -> Box<dyn Any>;
+
+/// Takes the recording of a run. What it gives is dropped when all has ended.
+pub(crate) type Save = fn(Arc<Recorder>) -> Box<dyn Any>;
 
 /// What a runtime is started with.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) slow_poll: Option<Duration>,
     /// Lets other programs look at the tree. What it gives is dropped at the end.
     pub(crate) serve: Option<Serve>,
+    /// Keeps the recording of the run.
+    pub(crate) save: Option<Save>,
 }
 
 impl Config {
@@ -55,7 +60,7 @@ impl Config {
     pub(super) fn apply(&self) {
         schedule::set_seed(self.seed);
         budget::set_single_step(self.is_single_step);
-        watch::set_limit(self.slow_poll);
+        polls::set_limit(self.slow_poll);
     }
 }
 

@@ -10,7 +10,7 @@ mod leaf;
 mod lending;
 mod share;
 
-pub(crate) use config::{Config, Serve};
+pub(crate) use config::{Config, Save, Serve};
 pub(crate) use embedded::Embedded;
 pub(crate) use leaf::{poll_budgeted, poll_leaf};
 pub(crate) use lending::{Leave, TURN};
@@ -32,10 +32,10 @@ use crate::cores;
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::reactor::Reactor;
+use crate::recording::{self, Recorder};
 use crate::report::{going_on, wake_all};
 use crate::sys;
-use crate::task::busy::{self, Watch};
-use crate::task::watch::{self, Who};
+use crate::task::polls;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Dropper, Owner};
@@ -62,8 +62,8 @@ pub(crate) struct Runtime {
     /// Who has virtual time pass, whatever is waited for.
     n_advancing: Rc<Cell<usize>>,
     is_test: bool,
-    /// Polls that take long are reported.
-    is_watched: bool,
+    /// Somebody wants to know of each poll.
+    is_noted: bool,
     /// The clock when it was last looked at; saves most futures another look.
     now: Cell<Instant>,
     /// When the turn began, if the clock was looked at since.
@@ -103,7 +103,7 @@ impl Runtime {
             n_outside: Rc::default(),
             n_advancing: Rc::default(),
             is_test: config.is_test,
-            is_watched: config.slow_poll.is_some(),
+            is_noted: config.slow_poll.is_some() || recording::is_on(),
             now: Cell::new(now),
             turn_began: Cell::new(None),
             n_turns: Cell::new(0),
@@ -263,6 +263,7 @@ impl Runtime {
     /// Looks at the reactor and fires timers; waits for either if there is nothing else to do.
     fn turn(&self) -> io::Result<Turn> {
         // What is in the inbox keeps the thread awake, and is taken below.
+        recording::set_source("a descriptor");
         let turn = if self.home.fall_asleep() {
             let waited = self.wait();
             self.home.wake_up();
@@ -271,8 +272,11 @@ impl Runtime {
             self.reactor.wait(Some(Duration::ZERO))?;
             Turn::GoOn
         };
+        recording::set_source("another thread");
         self.home.take_inbox();
+        recording::set_source("a timer");
         self.fire_timers();
+        recording::set_source("the loop");
         if self.home.is_root_woken() { Ok(Turn::GoOn) } else { Ok(turn) }
     }
 
@@ -447,9 +451,12 @@ impl Drop for Entered<'_> {
 /// # Panics
 /// When a runtime runs on this thread already, and when the system gives it no poller.
 pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
+    // Ends last, so that it has the end of all.
+    let recorded = Recorded::begin(config);
     let runtime = Rc::new(Runtime::new(config).unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
     let _entered = Entered::new(&runtime, config);
-    let _served = config.serve.map(|serve| Served::begin(&runtime, serve));
+    let _served =
+        config.serve.zip(recorded.recorder).map(|(serve, recorder)| serve(Arc::clone(&runtime.requests), recorder));
     // Declared after the entry, so that destructors still find the runtime.
     let mut future = pin!(Some(future));
     match catch_unwind(AssertUnwindSafe(|| drive(&runtime, future.as_mut()))) {
@@ -458,22 +465,19 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
     }
 }
 
-/// Lets others look at a run while it lasts.
-struct Served {
-    _socket: Box<dyn Any>,
+/// The recording of a run that is recorded for itself, or for others who look at it.
+struct Recorded {
+    recorder: Option<Arc<Recorder>>,
+    _on: Option<recording::On>,
+    _saved: Option<Box<dyn Any>>,
 }
 
-impl Served {
-    fn begin(runtime: &Runtime, serve: Serve) -> Self {
-        let watch = Arc::new(Watch::default());
-        busy::begin(Arc::clone(&watch));
-        Self { _socket: serve(Arc::clone(&runtime.requests), watch) }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        busy::end();
+impl Recorded {
+    fn begin(config: &Config) -> Self {
+        let is_wanted = config.serve.is_some() || config.save.is_some();
+        let recorder = is_wanted.then(|| recording::current().unwrap_or_else(|| Recorder::new(recording::CAPACITY)));
+        let saved = config.save.zip(recorder.clone()).map(|(save, recorder)| save(recorder));
+        Self { _on: recorder.clone().map(recording::begin), recorder, _saved: saved }
     }
 }
 
@@ -489,7 +493,6 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
     let mut owner = Owner::default();
     runtime.home.wake_root();
     loop {
-        busy::note_root(true);
         let mut polled = poll_turn(runtime, &mut owner, future.as_mut());
         if polled.is_pending() {
             polled = draw_root(runtime, &mut owner, future.as_mut());
@@ -504,7 +507,6 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
                 Lent::Nobody => {}
             }
         }
-        busy::note_root(false);
         match runtime.turn() {
             Ok(Turn::GoOn) => {}
             Ok(Turn::Deadlock) => {
@@ -537,9 +539,9 @@ fn end_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&
 fn poll_turn<F: Future>(runtime: &Runtime, owner: &mut Owner, mut future: Pin<&mut Option<F>>) -> Poll<F::Output> {
     budget::refill();
     loop {
-        let polled = match runtime.is_watched {
+        let polled = match runtime.is_noted {
             false => poll_root(runtime, owner, future.as_mut()),
-            true => watch::watched(Who::Root, || poll_root(runtime, owner, future.as_mut())),
+            true => polls::of_root(|| poll_root(runtime, owner, future.as_mut())),
         };
         let goes_on = polled.is_pending() && runtime.home.is_root_woken() && runtime.drawings.borrow().is_empty();
         if !goes_on || !budget::take_poll() {
@@ -574,6 +576,9 @@ fn inspect_root(poll: impl FnOnce()) -> Drawing {
 fn draw_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
     runtime.draw(|| {
         runtime.home.wake_root();
-        poll_root(runtime, owner, future)
+        match runtime.is_noted {
+            false => poll_root(runtime, owner, future),
+            true => polls::of_root(|| poll_root(runtime, owner, future)),
+        }
     })
 }

@@ -28,18 +28,17 @@
 
 mod block;
 pub(crate) mod budget;
-pub(crate) mod busy;
 mod handle;
 mod home;
 mod links;
 #[cfg(all(test, loom))]
 mod models;
+pub(crate) mod polls;
 mod pool;
 mod refs;
 pub(crate) mod schedule;
 mod set;
 mod waker;
-pub(crate) mod watch;
 
 pub(crate) use handle::{Canceller as CancellerRef, Handle};
 pub(crate) use home::Home;

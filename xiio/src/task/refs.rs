@@ -55,6 +55,9 @@ pub(super) const TAKEN: u16 = 1 << 13;
 /// It has a name, which its set keeps.
 pub(super) const NAMED: u16 = 1 << 14;
 
+/// A recording has it: its wakes and its end are noted there.
+pub(super) const RECORDED: u16 = 1 << 15;
+
 /// What a task is besides its future.
 #[repr(C)]
 pub(super) struct Header {
@@ -194,6 +197,11 @@ impl TaskRef {
     #[inline]
     pub(super) fn as_ptr(self) -> NonNull<Header> {
         self.0
+    }
+
+    /// What a recording knows it by.
+    pub(super) fn key(self) -> usize {
+        self.0.addr().get()
     }
 
     #[inline]

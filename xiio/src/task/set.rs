@@ -16,16 +16,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::block;
-use super::busy;
 use super::handle::Handle;
 use super::home::{Home, Listener};
 use super::links::{List, Queue};
-use super::refs::{BODY, DONE, DOOMED, Header, NAMED, PLACED, QUEUED, TaskRef};
+use super::polls;
+use super::refs::{BODY, DONE, DOOMED, Header, NAMED, PLACED, QUEUED, RECORDED, TaskRef};
 use super::schedule;
 use super::waker;
-use super::watch;
-use crate::drawing::Drawing;
+use crate::drawing::{Drawing, Node};
 use crate::error::Payload;
+use crate::recording;
 use crate::report::{Origin, report_panic};
 use crate::unwind;
 
@@ -37,6 +37,17 @@ pub(crate) enum Ended {
     Cancelled,
     /// It, its destructors or its cleanup panicked.
     Panicked(Payload),
+}
+
+impl Ended {
+    /// In words, for a recording.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Failed => "a failure",
+            Self::Cancelled => "cancelled",
+            Self::Panicked(_) => "a panic",
+        }
+    }
 }
 
 /// What the end of a task means for its siblings.
@@ -69,6 +80,9 @@ pub(crate) trait Members {
     /// Whether the body has not ended.
     fn has_body(&self) -> bool;
 
+    /// The group, as it is drawn.
+    fn node(&self) -> Node;
+
     /// The poll of the body has panicked.
     fn end_body(&mut self, payload: Payload);
 
@@ -98,16 +112,18 @@ pub(super) struct Core {
     /// To be cancelled at the next poll.
     doomed: List,
     limit: usize,
+    /// A new task is looked at before it is ready: there is a limit, or a recording.
+    has_gate: bool,
     /// Counted only where there is a limit.
     n_running: Cell<usize>,
     /// The order of polls is drawn from a seed.
     is_seeded: bool,
-    /// Polls that take long are reported.
-    is_watched: bool,
-    /// Each poll is written down before, for who watches from another thread.
-    is_shown: bool,
+    /// Somebody wants to know of each poll.
+    is_noted: bool,
+    /// What happens to the members is recorded.
+    is_recorded: bool,
     /// There is something to do before the next poll: a task is doomed, the last round is over, the order is drawn, or
-    /// polls are watched.
+    /// polls are noted.
     is_unusual: Cell<bool>,
     n_holding: Cell<usize>,
     /// Of the tasks that have the flag `NAMED`.
@@ -149,17 +165,19 @@ enum LastRound {
 
 impl Core {
     fn new(limit: usize) -> Self {
-        let (is_seeded, is_watched, is_shown) = (schedule::is_seeded(), watch::is_on(), busy::is_on());
+        let (is_seeded, is_recorded) = (schedule::is_seeded(), recording::is_on());
+        let is_noted = is_recorded || polls::limit().is_some();
         Self {
             ready: Queue::default(),
             waiting: Queue::default(),
             tasks: List::default(),
             doomed: List::default(),
             limit,
+            has_gate: limit != usize::MAX || is_recorded,
             is_seeded,
-            is_watched,
-            is_shown,
-            is_unusual: Cell::new(is_seeded || is_watched || is_shown),
+            is_noted,
+            is_recorded,
+            is_unusual: Cell::new(is_seeded || is_noted),
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
             names: RefCell::default(),
@@ -183,14 +201,12 @@ impl Core {
         (self.polling.get() == Some(task)).then(|| self.depth.get())
     }
 
-    /// The task that polls this set.
-    pub(super) fn parent(&self) -> Option<TaskRef> {
-        self.parent.get()
-    }
-
     pub(super) fn set_name(&self, task: TaskRef, name: Cow<'static, str>) {
         task.header().set(NAMED);
         self.names.borrow_mut().insert(task.as_ptr(), name);
+        if task.header().has(RECORDED) {
+            recording::described(task.key(), &self.node_of(task));
+        }
     }
 
     pub(super) fn name_of(&self, task: TaskRef) -> Option<Cow<'static, str>> {
@@ -249,7 +265,7 @@ impl Core {
     #[inline(never)]
     fn wake_parent(&self) {
         if let Some(parent) = self.climb() {
-            waker::wake_at_home(parent);
+            waker::wake_ancestors(parent);
         }
     }
 
@@ -257,6 +273,9 @@ impl Core {
     pub(super) fn doom_one(&self, task: TaskRef) {
         if task.header().has(DOOMED) {
             return;
+        }
+        if task.header().has(RECORDED) {
+            recording::cancelled(Some(task.key()), "asked for");
         }
         task.header().set(DOOMED);
         self.tasks.remove(task);
@@ -274,6 +293,9 @@ impl Core {
         if self.polling.get().is_some_and(|task| !task.header().has(DOOMED | DONE | BODY)) {
             unwind::freeze(self.depth.get());
         }
+        if self.is_recorded {
+            self.tasks.iter().for_each(|task| recording::cancelled(Some(task.key()), "with its group"));
+        }
         while let Some(task) = self.tasks.pop_front() {
             task.header().set(DOOMED);
             self.doomed.push_back(task);
@@ -288,7 +310,7 @@ impl Core {
     fn accept(&self, task: TaskRef) {
         self.tasks.push_back(task);
         task.header().set(QUEUED);
-        if self.limit != usize::MAX && !self.take_place(task) {
+        if self.has_gate && !self.pass_gate(task) {
             return;
         }
         self.ready.push(task);
@@ -297,6 +319,14 @@ impl Core {
 
     /// Whether a new task may run at once; if not, it waits for a place.
     #[cold]
+    fn pass_gate(&self, task: TaskRef) -> bool {
+        if let Some(body) = self.body.get().filter(|_| self.is_recorded) {
+            task.header().set(RECORDED);
+            recording::spawned(task.key(), body.key(), || self.node_of(task));
+        }
+        self.limit == usize::MAX || self.take_place(task)
+    }
+
     fn take_place(&self, task: TaskRef) -> bool {
         let has_place = self.n_running.get() < self.limit;
         if has_place {
@@ -354,9 +384,9 @@ impl<'env> TaskSet<'env> {
     fn make_core(&self) -> NonNull<Core> {
         debug_assert!(!self.is_closed.get(), "nobody would free it");
         let (body, core) = block::allocate_core(Core::new(self.limit));
-        body.header().set(BODY | QUEUED);
         // SAFETY: it was made right now, and the set has it until it is closed.
         let core_ref = unsafe { core.as_ref() };
+        body.header().set(BODY | QUEUED | if core_ref.is_recorded { RECORDED } else { 0 });
         core_ref.body.set(Some(body));
         core_ref.ready.push(body);
         self.core.set(Some(core));
@@ -401,6 +431,13 @@ impl<'env> TaskSet<'env> {
     /// Whether a task has something to clean up.
     pub(crate) fn holds(&self) -> bool {
         self.core().is_some_and(|core| core.n_holding.get() > 0)
+    }
+
+    /// Notes in a recording that the group is cancelled.
+    pub(crate) fn note_cancelled(&self, why: &'static str) {
+        if let Some(body) = self.core().filter(|core| core.is_recorded).and_then(|core| core.body.get()) {
+            recording::cancelled(Some(body.key()), why);
+        }
     }
 
     /// Cancels the tasks that are there now, at the next poll. Safe to call from a task of the set.
@@ -473,9 +510,13 @@ impl<'env> TaskSet<'env> {
     pub(crate) fn close(&self) -> Option<Payload> {
         self.is_closed.set(true);
         let core = self.core()?;
+        let end = if core.is_recorded && !core.is_empty() { "dropped" } else { "ended" };
         let panic = core.clear();
         let (body, parent, waker) = (core.body.take()?, core.parent.take(), core.waker.take());
         let listener = core.listener.take();
+        if body.header().has(RECORDED) {
+            recording::ended(body.key(), end);
+        }
         self.core.set(None);
         // SAFETY: it is out of the set now, no task is left to point to it, and no reference to it is used any more.
         // Wakers of the body do nothing from now on.

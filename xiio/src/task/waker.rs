@@ -4,7 +4,8 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::refs::{DONE, QUEUED, TaskRef};
+use super::refs::{DONE, QUEUED, RECORDED, TaskRef};
+use crate::recording;
 use crate::sync::Ordering;
 
 static TASK: RawWakerVTable = RawWakerVTable::new(
@@ -65,27 +66,41 @@ fn wake(task: TaskRef) {
 /// Puts a task into its set's ready queue, and whoever polls that set into theirs, up to the root.
 #[inline]
 pub(super) fn wake_at_home(task: TaskRef) {
+    if task.header().has(QUEUED | DONE | RECORDED) {
+        return wake_noted(task);
+    }
     if let Some(parent) = enqueue(task) {
         wake_ancestors(parent);
     }
 }
 
-/// A loop and not a recursion: groups may be nested deeper than the stack.
+/// [`wake_at_home`] of a task that is recorded, or needs no wake.
 #[cold]
-fn wake_ancestors(mut task: TaskRef) {
-    while let Some(parent) = enqueue(task) {
-        task = parent;
+fn wake_noted(task: TaskRef) {
+    if !task.header().has(QUEUED | DONE) {
+        recording::woken(task.key());
+        wake_ancestors(task);
     }
 }
 
-/// Puts a task into its set's ready queue; gives the task one level up if that has to be woken for it.
+/// Puts a task into its queue for something that has happened below it, and so on up to the root.
+///
+/// A loop and not a recursion: groups may be nested deeper than the stack.
+#[cold]
+pub(super) fn wake_ancestors(mut task: TaskRef) {
+    while !task.header().has(QUEUED | DONE) {
+        match enqueue(task) {
+            Some(parent) => task = parent,
+            None => return,
+        }
+    }
+}
+
+/// Puts a task that is not there into its set's ready queue; gives the task one level up if that has to be woken for it.
 #[inline]
 fn enqueue(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
-    debug_assert!(header.is_at_home());
-    if header.has(QUEUED | DONE) {
-        return None;
-    }
+    debug_assert!(header.is_at_home() && !header.has(QUEUED | DONE));
     header.set(QUEUED);
     // SAFETY: the task is not done, so its set is alive: a set retires every task before it is freed, and one that is
     // leaked is there for ever.

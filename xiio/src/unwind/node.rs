@@ -8,6 +8,7 @@ use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usua
 use super::scope::{Left, Progress, Scope};
 use super::skipped::report_skipped;
 use crate::error::Payload;
+use crate::recording;
 use crate::report::{drop_safely, waking};
 
 /// The label of what makes an owner of a branch of a foreign combinator, and does nothing else.
@@ -132,6 +133,7 @@ impl Node {
             return Duty::Wait;
         }
         self.stage = Stage::Unwinding;
+        recording::cleanup(self.label, self.place, false);
         self.join(cx.waker());
         Duty::Unwind
     }
@@ -195,6 +197,7 @@ impl Node {
     /// The cleanup has ended.
     pub(crate) fn finish(&mut self) {
         self.stage = Stage::Finished;
+        recording::cleanup(self.label, self.place, true);
         self.is_due = false;
         self.advance(Progress::Finished);
     }

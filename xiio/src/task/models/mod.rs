@@ -16,6 +16,7 @@ use super::budget;
 use super::handle::Handle;
 use super::home::Home;
 use super::set::{Ended, Members, Polled, Reaction, TaskSet};
+use crate::drawing::{Kind, Node};
 use crate::error::Payload;
 use crate::report::Origin;
 use crate::sync::{Ordering, block_on, current, park};
@@ -72,6 +73,10 @@ impl<'env> Root<'env> {
 struct Alone;
 
 impl Members for Alone {
+    fn node(&self) -> Node {
+        Node::new(Kind::Group, "a model")
+    }
+
     fn poll_body(&mut self, _: &mut Context<'_>) -> bool {
         false
     }

@@ -7,16 +7,18 @@ use std::time::Instant;
 use super::{Core, Ended, LastRound, Members, Reaction};
 use crate::drawing::Drawing;
 use crate::error::Payload;
+use crate::recording;
 use crate::report::{Origin, report_panic};
-use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, NAMED, PLACED, QUEUED, STARTED, TaskRef};
+use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, NAMED, PLACED, QUEUED, RECORDED, STARTED, TaskRef};
 use crate::task::waker;
 use crate::unwind::{self, Cancel, Dropper, Owner};
 
 impl Core {
     pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
         while let Some(task) = self.doomed.first() {
-            let is_plain =
-                !task.header().has(HOLDS | JOINED | NAMED) && self.limit == usize::MAX && owner_of(task).is_plain();
+            let is_plain = !task.header().has(HOLDS | JOINED | NAMED | RECORDED)
+                && self.limit == usize::MAX
+                && owner_of(task).is_plain();
             if is_plain {
                 self.drop_plain(task, members);
             } else {
@@ -117,7 +119,8 @@ impl Core {
     #[inline]
     pub(super) fn retire_unnoticed(&self, task: TaskRef) -> bool {
         let header = task.header();
-        let is_plain = !header.has(HOLDS | DOOMED | QUEUED | JOINED | PLACED | NAMED) && owner_of(task).is_plain();
+        let is_plain =
+            !header.has(HOLDS | DOOMED | QUEUED | JOINED | PLACED | NAMED | RECORDED) && owner_of(task).is_plain();
         if is_plain {
             self.tasks.remove(task);
             task.drop_set_ref();
@@ -128,6 +131,9 @@ impl Core {
     /// Takes a task out whose future is gone, and tells who cares.
     #[cold]
     pub(super) fn retire(&self, task: TaskRef, ended: Option<Ended>, members: &mut dyn Members) {
+        if task.header().has(RECORDED) {
+            recording::ended(task.key(), ended.as_ref().map_or("a value", Ended::as_str));
+        }
         let origin = self.take_origin(task);
         let joiner = self.take_out(task);
         if let Some(ended) = ended {
@@ -204,6 +210,9 @@ impl Core {
                 Err(payload) if first.is_none() => first = Some(payload),
                 Err(payload) => report_task_panic(payload, &origin),
                 Ok(()) => {}
+            }
+            if task.header().has(RECORDED) {
+                recording::ended(task.key(), "dropped");
             }
             let joiner = self.take_out(task);
             wake_joiner(joiner, &origin);

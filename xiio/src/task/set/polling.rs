@@ -11,9 +11,9 @@ use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
+use crate::task::polls::{self, Who};
 use crate::task::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
-use crate::task::watch::{self, Who};
-use crate::task::{budget, busy, waker};
+use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
 /// How the loop over what is ready has ended.
@@ -87,7 +87,7 @@ impl Core {
             if self.is_unusual.get() {
                 self.attend(members);
                 if self.is_stopped() {
-                    return self.interrupt();
+                    return self.interrupt(false);
                 }
             }
             let Some(task) = self.ready.first() else {
@@ -100,7 +100,7 @@ impl Core {
                     continue;
                 }
                 self.polling.set(None);
-                return self.interrupt();
+                return self.interrupt(false);
             }
             self.ready.pop_first(task);
             if task.header().start() {
@@ -109,7 +109,7 @@ impl Core {
                 self.poll_special(task, members);
             }
             if !unwind::is_plain() && self.is_stopped() {
-                return self.interrupt();
+                return self.interrupt(true);
             }
         }
     }
@@ -139,7 +139,7 @@ impl Core {
     #[cold]
     fn attend(&self, members: &mut dyn Members) {
         self.polling.set(None);
-        self.end_watch();
+        self.end_noting(true);
         if self.last_round.get() == LastRound::Over {
             self.doom_all();
         }
@@ -148,31 +148,31 @@ impl Core {
         if self.is_seeded && self.last_round.get() == LastRound::None {
             self.ready.bring_one_forward();
         }
-        if self.is_shown {
-            // With nothing left to be polled here it goes on above.
-            busy::note_task(self.ready.first().or(self.parent.get()));
+        self.is_unusual.set(self.is_seeded || self.is_noted);
+        if self.is_noted {
+            self.begin_noting(members);
         }
-        self.is_unusual.set(self.is_seeded || self.is_watched || self.is_shown);
-        self.begin_watch();
     }
 
+    /// Stops in the middle, behind a poll or before it.
     #[cold]
-    fn interrupt(&self) -> Drained {
-        self.end_watch();
+    fn interrupt(&self, was_polled: bool) -> Drained {
+        self.end_noting(was_polled);
         Drained::Interrupted
     }
 
-    /// Watches the poll that comes next, until the next time that this set attends or is interrupted.
-    fn begin_watch(&self) {
-        let Some(next) = self.ready.first().filter(|_| self.is_watched) else { return };
+    /// Notes the poll that comes next, until the next time that this set attends or is interrupted.
+    fn begin_noting(&self, members: &dyn Members) {
+        let Some(next) = self.ready.first().filter(|next| !next.header().has(DONE)) else { return };
+        let is_body = next.header().has(BODY);
         let task = || Who::Task { origin: self.origin_of(next), type_name: next.header().vtable.type_name };
-        let who = if next.header().has(BODY) { Who::Body } else { task() };
-        watch::begin(who, self.level());
+        let who = || if is_body { Who::Body } else { task() };
+        polls::begin(self.level(), who, next.key(), || if is_body { members.node() } else { self.node_of(next) });
     }
 
-    fn end_watch(&self) {
-        if self.is_watched {
-            watch::end(self.level());
+    fn end_noting(&self, was_polled: bool) {
+        if self.is_noted {
+            polls::end(self.level(), was_polled);
         }
     }
 
@@ -334,7 +334,7 @@ impl Core {
     /// Ends the member whose poll has panicked.
     #[cold]
     fn end_panicked(&self, payload: Payload, members: &mut dyn Members) {
-        self.end_watch();
+        self.end_noting(true);
         let Some(task) = self.polling.take() else {
             // No member's doing, so not for the group to keep.
             resume_unwind(payload)
@@ -397,6 +397,13 @@ impl Core {
         self.draw_member(task, members);
     }
 
+    /// What a task is, and no more.
+    pub(super) fn node_of(&self, task: TaskRef) -> Node {
+        let header = task.header();
+        let node = Node::new(Kind::Task, "task").named(self.name_of(task)).made_at(header.location);
+        node.of_type((header.vtable.type_name)())
+    }
+
     fn draw_member(&self, task: TaskRef, members: &mut dyn Members) {
         let header = task.header();
         if self.is_stopped() || header.has(DONE) {
@@ -407,12 +414,7 @@ impl Core {
             (true, true) => State::CleaningUp,
             (true, false) => State::Running,
         };
-        let type_name = (header.vtable.type_name)();
-        let node = Node::new(Kind::Task, "task")
-            .in_state(state)
-            .named(self.name_of(task))
-            .made_at(header.location)
-            .of_type(type_name);
+        let node = self.node_of(task).in_state(state);
         unwind::inspecting(|drawing| drawing.enter(node));
         if header.has(STARTED)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))

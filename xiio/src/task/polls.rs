@@ -1,10 +1,13 @@
-//! How long a poll takes, where somebody wants to know: one that keeps all others waiting is reported.
+//! The polls of a thread, each inside the one before: one that keeps all others waiting is reported, and each is recorded, where somebody wants
+//! to know.
 //!
-//! Polls are nested, and each has its own time only: that of the polls inside, which are watched as well, is not counted twice.
+//! Each has its own time only: that of the polls inside is not counted twice.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
+use crate::drawing::Node;
+use crate::recording;
 use crate::report::{Origin, ReportKind, report};
 use crate::sys;
 
@@ -18,12 +21,14 @@ pub(crate) enum Who {
 
 /// A poll that is under way.
 struct Frame {
-    who: Who,
+    /// There if slow polls are reported.
+    who: Option<Who>,
     /// How many are around it: one that has not been ended is ended by the next at its level.
     level: u32,
     began: Instant,
     /// What the polls inside of it have taken.
     inside: Duration,
+    is_recorded: bool,
 }
 
 thread_local! {
@@ -45,39 +50,47 @@ pub(crate) fn limit() -> Option<Duration> {
     LIMIT.get()
 }
 
-/// Whether anybody wants to know.
-pub(crate) fn is_on() -> bool {
-    limit().is_some()
+/// A poll begins of the member with the key, which `describe` draws.
+#[cold]
+pub(crate) fn begin(level: u32, who: impl FnOnce() -> Who, key: usize, describe: impl FnOnce() -> Node) {
+    let (now, is_recorded) = (sys::now(), recording::is_on());
+    if is_recorded {
+        recording::poll_began(key, now, describe);
+    }
+    let who = LIMIT.get().map(|_| who());
+    let frame = Frame { who, level, began: now, inside: Duration::ZERO, is_recorded };
+    let is_kept = FRAMES.try_with(|frames| frames.borrow_mut().push(frame)).is_ok();
+    if is_recorded && !is_kept {
+        recording::poll_ended(now, false);
+    }
 }
 
-/// A poll begins.
+/// The poll at this level is over, if there is one; or it did not come to one.
 #[cold]
-pub(crate) fn begin(who: Who, level: u32) {
-    let frame = Frame { who, level, began: sys::now(), inside: Duration::ZERO };
-    FRAMES.with_borrow_mut(|frames| frames.push(frame));
-}
-
-/// The poll at this level is over, if there is one.
-#[cold]
-pub(crate) fn end(level: u32) {
-    let now = sys::now();
-    let pop = |frames: &mut Vec<Frame>| frames.pop_if(|frame| frame.level >= level);
-    while let Some(frame) = FRAMES.with_borrow_mut(pop) {
+pub(crate) fn end(level: u32, was_polled: bool) {
+    let pop = |frames: &RefCell<Vec<Frame>>| frames.borrow_mut().pop_if(|frame| frame.level >= level);
+    let mut ended_at = None;
+    while let Some(frame) = FRAMES.try_with(pop).ok().flatten() {
+        let now = *ended_at.get_or_insert_with(sys::now);
+        if frame.is_recorded {
+            recording::poll_ended(now, was_polled);
+        }
+        let Some(who) = frame.who else { continue };
         let took = now.saturating_duration_since(frame.began);
         let own = took.saturating_sub(frame.inside);
         FRAMES.with_borrow_mut(|frames| frames.last_mut().into_iter().for_each(|outer| outer.inside += took));
         if LIMIT.get().is_some_and(|limit| own > limit) {
-            report_slow(&frame.who, own);
+            report_slow(&who, own);
         }
     }
 }
 
-/// A poll that nothing that is watched is around.
+/// A poll of the root.
 #[cold]
-pub(crate) fn watched<R>(who: Who, poll: impl FnOnce() -> R) -> R {
-    begin(who, 0);
+pub(crate) fn of_root<R>(poll: impl FnOnce() -> R) -> R {
+    begin(0, || Who::Root, recording::ROOT, recording::root);
     let polled = poll();
-    end(0);
+    end(0, true);
     polled
 }
 
@@ -85,7 +98,7 @@ fn report_slow(who: &Who, own: Duration) {
     let name = match who {
         Who::Body => {
             let around = FRAMES.with_borrow(|frames| {
-                let mut around = frames.iter().rev().map(|frame| &frame.who);
+                let mut around = frames.iter().rev().filter_map(|frame| frame.who.as_ref());
                 around.find(|who| !matches!(who, Who::Body)).map_or_else(|| name(&Who::Root), name)
             });
             format!("the body of a group in {around}")

@@ -1,0 +1,314 @@
+//! Recordings: what happened to whom and when, for the program itself, and in a file.
+
+use std::fs;
+use std::future::pending;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use xiio::inspect::record;
+use xiio::{Promise, bracket, readable, sleep, task_group, timeout, yield_now};
+use xiio_tests::os::rerun;
+use xiio_tests::{assert_panics, millis, run};
+
+/// A trace, with what the tests look at.
+struct Trace {
+    trace: Value,
+}
+
+impl Trace {
+    fn parse(text: &str) -> Self {
+        Self { trace: serde_json::from_str(text).expect("a recording is JSON") }
+    }
+
+    fn events(&self) -> &[Value] {
+        self.trace["traceEvents"].as_array().expect("there are events")
+    }
+
+    /// The number of the only member with this name.
+    fn number(&self, name: &str) -> u64 {
+        let has_name = |event: &&Value| event["cat"] == "life" && event["args"]["name"] == name;
+        let found: Vec<&Value> = self.events().iter().filter(has_name).collect();
+        assert_eq!(found.len(), 1, "`{name}` in {found:?}");
+        found[0]["tid"].as_u64().unwrap()
+    }
+
+    fn life(&self, name: &str) -> &Value {
+        let number = self.number(name);
+        self.events().iter().find(|event| event["cat"] == "life" && event["tid"] == number).unwrap()
+    }
+
+    /// What happened to a member, in words, in the order of time.
+    fn story(&self, name: &str) -> Vec<String> {
+        let number = self.number(name);
+        let mut story: Vec<(f64, String)> = Vec::new();
+        for event in self.events() {
+            let (of, args) = (event["tid"].as_u64().unwrap(), &event["args"]);
+            let text = match (event["ph"].as_str().unwrap(), event["cat"].as_str().unwrap_or_default()) {
+                ("X", "poll") if of == number => "poll".into(),
+                ("s", "wake") if args["to"] == number => format!("woken by {}", args["how"].as_str().unwrap()),
+                ("i", "cancel") if of == number => format!("cancelled, {}", args["why"].as_str().unwrap()),
+                ("b", "cleanup") if of == number => format!("cleanup of {}", event["name"].as_str().unwrap()),
+                ("e", "cleanup") if of == number => format!("end of {}", event["name"].as_str().unwrap()),
+                ("i", "report") if of == number => format!("report {}", args["kind"].as_str().unwrap()),
+                _ => continue,
+            };
+            story.push((event["ts"].as_f64().unwrap(), text));
+        }
+        story.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        story.into_iter().map(|(_, text)| text).collect()
+    }
+}
+
+#[test]
+fn the_life_of_a_task_is_in_order_from_its_spawn_to_its_end() {
+    let recording = record(1000);
+    let line = line!() + 3;
+    run(async {
+        task_group!(name = "workers", |tg| {
+            let clingy = tg.spawn_named(
+                "clingy",
+                bracket((), async |()| pending::<()>().await, async |()| sleep(millis(2)).await),
+            );
+            tg.spawn_named("quick", async {
+                yield_now().await;
+            });
+            sleep(millis(1)).await;
+            clingy.cancel().await;
+        });
+    });
+    let trace = Trace::parse(&recording.to_json());
+    let life = trace.life("clingy");
+    assert_eq!(life["args"]["file"], file!());
+    assert_eq!(life["args"]["line"], line);
+    assert_eq!(life["args"]["parent"], trace.number("workers"));
+    assert_eq!((&life["args"]["end"], &life["args"]["begun"]), (&Value::from("cancelled"), &Value::from(true)));
+    assert_eq!(
+        trace.story("clingy"),
+        [
+            "poll",
+            "cancelled, asked for",
+            "woken by a task",
+            "poll",
+            "cleanup of bracket",
+            "woken by a timer",
+            "poll",
+            "end of bracket"
+        ]
+    );
+    assert_eq!(trace.story("quick"), ["poll", "woken by a task", "poll"]);
+    assert_eq!(trace.life("quick")["args"]["end"], "a value");
+    let root =
+        trace.events().iter().find(|event| event["cat"] == "life" && event["args"]["what"] == "the root").unwrap();
+    assert_eq!(trace.life("workers")["args"]["parent"], root["tid"]);
+    assert!(trace.events().iter().any(|event| event["cat"] == "poll" && event["tid"] == root["tid"]));
+}
+
+#[test]
+fn a_wake_says_who_it_came_from() {
+    let recording = record(1000);
+    let (reader, writer) = std::io::pipe().unwrap();
+    run(async {
+        let (set_here, set_elsewhere) = (Promise::new(), Promise::new());
+        task_group!(|tg| {
+            tg.spawn_named("of a task", set_here.clone().wait());
+            tg.spawn_named("of a thread", set_elsewhere.clone().wait());
+            tg.spawn_named("of a descriptor", readable(&reader));
+            tg.spawn_named("setter", async {
+                yield_now().await;
+                let _ = set_here.set(());
+            });
+            yield_now().await;
+            let setting = std::thread::spawn(move || {
+                let _ = set_elsewhere.set(());
+                drop(writer);
+            });
+            sleep(millis(1)).await;
+            setting.join().unwrap();
+        });
+    });
+    let trace = Trace::parse(&recording.to_json());
+    assert_eq!(trace.story("of a task"), ["poll", "woken by a task", "poll"]);
+    assert_eq!(trace.story("of a thread"), ["poll", "woken by another thread", "poll"]);
+    assert_eq!(trace.story("of a descriptor"), ["poll", "woken by a descriptor", "poll"]);
+    let arrow = trace.events().iter().find(|event| event["args"]["to"] == trace.number("of a task")).unwrap();
+    assert_eq!(arrow["tid"], trace.number("setter"), "it comes from the one who set the promise");
+    let head = trace.events().iter().find(|event| event["ph"] == "f" && event["id"] == arrow["id"]).unwrap();
+    assert_eq!(head["tid"], trace.number("of a task"));
+}
+
+#[test]
+fn a_cancellation_says_why_and_goes_down_the_tree() {
+    let recording = record(1000);
+    run(async {
+        let late = task_group!(name = "outer", timeout = millis(1), |tg| {
+            tg.spawn_named("parent", async {
+                task_group!(name = "inner", |tg| {
+                    tg.spawn_named(
+                        "child",
+                        bracket((), async |()| pending::<()>().await, async |()| yield_now().await),
+                    );
+                });
+            });
+            tg.spawn_named("plain", async {
+                task_group!(name = "dropped", |tg| {
+                    tg.spawn_named("grandchild", pending::<()>());
+                });
+            });
+            tg.spawn_named("limited", async {
+                let cleaned = bracket((), async |()| pending::<()>().await, async |()| ());
+                let _ = timeout(Duration::ZERO, cleaned).await;
+            });
+        });
+        assert!(late.is_err());
+        let _: Result<(), ()> = xiio::try_task_group!(name = "failing", error = (), |tg| {
+            tg.spawn_named("failed", async { Err::<(), ()>(()) });
+            tg.spawn_named("sibling", async {
+                pending::<()>().await;
+                Ok(())
+            });
+        });
+    });
+    let trace = Trace::parse(&recording.to_json());
+    let why = |name: &str| trace.story(name).into_iter().find(|text| text.starts_with("cancelled")).unwrap_or_default();
+    assert_eq!(why("outer"), "cancelled, its time was over");
+    assert_eq!(why("parent"), "cancelled, with its group");
+    assert_eq!(why("inner"), "cancelled, what is around it was cancelled");
+    assert_eq!(why("child"), "cancelled, with its group");
+    assert_eq!(why("limited"), "cancelled, a limit of time in it was over");
+    assert_eq!(why("failing"), "cancelled, a member failed");
+    assert_eq!(why("plain"), "cancelled, with its group");
+    assert_eq!(why("grandchild"), "", "what has nothing to clean up is dropped with all that is in it");
+    assert_eq!(trace.life("grandchild")["args"]["end"], "dropped");
+    assert_eq!(trace.life("dropped")["args"]["end"], "dropped");
+    assert_eq!(trace.life("failed")["args"]["end"], "a failure");
+    assert_eq!(trace.life("sibling")["args"]["end"], "cancelled");
+    assert_eq!(trace.life("limited")["args"]["end"], "a value", "its limit was not its end");
+}
+
+#[test]
+fn a_ring_keeps_the_newest_events_and_who_lives() {
+    let recording = record(100);
+    run(async {
+        task_group!(name = "long", |tg| {
+            tg.spawn_named("patient", pending::<()>());
+            for _ in 0..1000 {
+                tg.spawn(async {}).await;
+            }
+            tg.spawn_named("last", yield_now()).await;
+            let trace = Trace::parse(&recording.to_json());
+            assert!(trace.trace["otherData"]["lost"].as_u64().unwrap() > 1000);
+            let n_events = trace.events().iter().filter(|event| event["ph"] != "M" && event["cat"] != "life").count();
+            assert!(
+                n_events < 300,
+                "{n_events} events, which are at most two for a wake and three for one of the loop's"
+            );
+            assert_eq!(trace.life("patient")["args"]["parent"], trace.number("long"));
+            assert_eq!(trace.story("last").len(), 3);
+            tg.cancel();
+        });
+    });
+}
+
+#[test]
+fn a_name_with_html_and_control_characters_injects_nothing() {
+    const NAME: &str = "</script><img src=x onerror=alert(1)>\"\\\u{0}\u{1b}[31m\u{2028}<!--";
+    let recording = record(1000);
+    run(async {
+        task_group!(|tg| {
+            tg.spawn_named(NAME, yield_now());
+        });
+    });
+    let json = recording.to_json();
+    assert_eq!(Trace::parse(&json).life(NAME)["args"]["name"], NAME);
+    assert!(!json.contains(['\u{1b}', '\u{0}', '<']), "{json}");
+}
+
+#[test]
+fn what_is_not_recorded_any_more_is_left_out() {
+    let recording = record(1000);
+    let inner = record(1000);
+    run(async { task_group!(|tg| tg.spawn_named("inner", yield_now()).await) });
+    let inner_trace = inner.to_json();
+    drop(inner);
+    run(async { task_group!(|tg| tg.spawn_named("outer", yield_now()).await) });
+    let trace = recording.to_json();
+    drop(recording);
+    run(async { task_group!(|tg| tg.spawn_named("nobody's", yield_now()).await) });
+    assert!(inner_trace.contains("inner") && !inner_trace.contains("outer"));
+    assert!(trace.contains("outer") && !trace.contains("inner"));
+}
+
+#[test]
+fn a_panic_in_a_recorded_task_is_its_end() {
+    let recording = record(1000);
+    assert_panics(&["on purpose"], || {
+        run(async {
+            task_group!(|tg| {
+                tg.spawn_named("panicking", async { panic!("on purpose") });
+                tg.spawn_named("sibling", pending::<()>());
+            });
+        });
+    });
+    let trace = Trace::parse(&recording.to_json());
+    assert_eq!(trace.life("panicking")["args"]["end"], "a panic");
+    assert_eq!(trace.life("sibling")["args"]["end"], "cancelled");
+}
+
+/// A directory of its own, which goes with this.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("xiio-recording-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_environment_has_each_run_written_also_one_that_panics() {
+    let directory = Directory::new("environment");
+    let file = directory.0.join("%p.json");
+    let child = rerun("two_runs_of_which_one_panics").env("XIIO_RECORD", &file).spawn().unwrap();
+    let first = directory.0.join(format!("{}.json", child.id()));
+    let second = directory.0.join(format!("{}.json.1", child.id()));
+    assert!(child.wait_with_output().unwrap().status.success());
+    let trace = Trace::parse(&fs::read_to_string(first).unwrap());
+    assert_eq!(trace.life("first")["args"]["end"], "a value");
+    let trace = Trace::parse(&fs::read_to_string(second).unwrap());
+    assert_eq!(trace.life("second")["args"]["end"], "dropped", "with its run, by the deadlock");
+}
+
+#[test]
+#[ignore = "started by a test, with a variable"]
+fn two_runs_of_which_one_panics() {
+    xiio::run(async { task_group!(|tg| tg.spawn_named("first", yield_now()).await) });
+    let deadlocked = xiio::Builder::new().detect_deadlock(millis(1));
+    assert_panics(&["deadlock"], || {
+        deadlocked.run(async { task_group!(|tg| tg.spawn_named("second", pending::<()>()).await) });
+    });
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_a_line_on_standard_error() {
+    let directory = Directory::new("unwritable");
+    let mut command = rerun("one_run");
+    command.env("XIIO_RECORD", directory.0.join("missing/file")).stderr(std::process::Stdio::piped());
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("xiio: cannot write the recording"), "{error}");
+}
+
+#[test]
+#[ignore = "started by a test, with a variable"]
+fn one_run() {
+    xiio::run(yield_now());
+}

@@ -1,0 +1,88 @@
+//! Recordings: asked for by the program, or by `XIIO_RECORD`.
+
+use std::any::Any;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::recording::{self, On, Recorder};
+
+/// Names the file of a recording.
+const VARIABLE: &str = "XIIO_RECORD";
+
+/// Tells the recordings of several runs in one process apart.
+static N_SAVED: AtomicU32 = AtomicU32::new(0);
+
+/// Records what the groups do that begin on this thread from now on, and the newest `capacity` events of it, until the result is dropped.
+///
+/// An event takes about 60 bytes. Events are: a task is spawned, polled, woken (and by whom), cancelled (and why), and ends; a cleanup begins and ends;
+/// a report. Tasks on the workers of a group are not recorded. Of several recordings on one thread the newest gets the events.
+///
+/// The environment asks for the same with `XIIO_RECORD=FILE`. That file is written when `run` ends, also by a panic or a deadlock; `%p` in its name
+/// stands for the number of the process, and a later run of the same process adds its own number to the name.
+///
+/// # Examples
+/// ```
+/// let recording = xiio::inspect::record(10_000);
+/// xiio::run(async {
+///     xiio::task_group!(|tg| {
+///         tg.spawn_named("worker", xiio::yield_now());
+///     });
+/// });
+/// assert!(recording.to_json().contains("worker"));
+/// ```
+pub fn record(capacity: usize) -> Recording {
+    let recorder = Recorder::new(capacity);
+    Recording { _on: recording::begin(Arc::clone(&recorder)), recorder }
+}
+
+/// What has happened since [`record`] was called.
+#[must_use = "the recording ends when this is dropped"]
+pub struct Recording {
+    recorder: Arc<Recorder>,
+    _on: On,
+}
+
+impl Recording {
+    /// The recording so far, as a trace of Chrome's, which Perfetto reads.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.recorder.trace(None)
+    }
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording").finish_non_exhaustive()
+    }
+}
+
+/// Whether the environment asks for a recording of each run.
+pub(crate) fn is_asked() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty())
+}
+
+/// Has a recording written when the result is dropped.
+pub(crate) fn save(recorder: Arc<Recorder>) -> Box<dyn Any> {
+    let name = std::env::var(VARIABLE).unwrap_or_default().replace("%p", &std::process::id().to_string());
+    let number = N_SAVED.fetch_add(1, Ordering::Relaxed);
+    let name = if number == 0 { name } else { format!("{name}.{number}") };
+    Box::new(Saved { recorder, path: name.into() })
+}
+
+struct Saved {
+    recorder: Arc<Recorder>,
+    path: PathBuf,
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(&self.path, self.recorder.trace(None)) {
+            let path = self.path.display();
+            let _ = writeln!(io::stderr(), "xiio: cannot write the recording {path}: {error}");
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! What has happened to the tasks of a thread: the newest events, in a ring.
+//!
+//! An event has a fixed size. Texts are kept once, and of who lives there is one entry; so a recording does not grow with the time that it lasts.
+//! Nothing is written where nobody records: each function here asks one byte of the thread first, and those who call them have asked a flag before.
+//!
+//! Who is recorded has a key, the address of its header, until it ends. Another one may have the same key later, and has a number of its own.
+
+mod trace;
+
+pub(crate) use trace::program;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::drawing::{Kind, Node};
+use crate::sync::{Mutex, PoisonError};
+use crate::sys;
+
+/// How many events are kept where nobody says how many.
+pub(crate) const CAPACITY: usize = 1 << 17;
+
+/// More different texts than these are not kept.
+const MAX_TEXTS: usize = 1 << 14;
+
+/// Texts are cut off behind so many characters.
+const MAX_CHARS: usize = 2000;
+
+/// The key of the root, which has no header.
+pub(crate) const ROOT: usize = 0;
+
+/// The number of nobody: the loop.
+const NOBODY: u32 = 0;
+
+/// The text of a member that nobody has described yet.
+const UNKNOWN: u32 = 0;
+
+/// The text of those for which there is no room.
+const NOT_KEPT: u32 = 1;
+
+/// The root, as it is drawn.
+pub(crate) fn root() -> Node {
+    Node::new(Kind::Body, "the root")
+}
+
+/// Keeps what happens, for whichever thread asks.
+pub(crate) struct Recorder {
+    started: Instant,
+    ring: Mutex<Ring>,
+}
+
+/// Who is recorded: a task, the body of a group, or the root.
+#[derive(Clone, Copy)]
+struct Member {
+    number: u32,
+    parent: u32,
+    /// What it is, among the texts.
+    text: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Event {
+    at: Duration,
+    member: Member,
+    happened: Happened,
+}
+
+#[derive(Clone, Copy)]
+enum Happened {
+    Spawned,
+    /// A poll has ended.
+    Polled {
+        took: Duration,
+    },
+    /// Put into the queue, by a member or by the loop.
+    Woken {
+        by: u32,
+        how: &'static str,
+    },
+    Cancelled {
+        by: u32,
+        why: &'static str,
+    },
+    /// A cleanup of a cancelled future: what it is, among the texts.
+    CleanupBegan {
+        text: u32,
+    },
+    CleanupEnded {
+        text: u32,
+    },
+    Ended {
+        how: &'static str,
+    },
+    Reported {
+        text: u32,
+    },
+}
+
+/// What is said of a member, a cleanup or a report, once for all that say the same.
+#[derive(Clone)]
+struct Text {
+    kind: &'static str,
+    what: String,
+    name: Option<String>,
+    place: Option<&'static Location<'static>>,
+    type_name: Option<&'static str>,
+}
+
+/// What tells texts apart. A place and a type are told by their address.
+#[derive(PartialEq, Eq, Hash)]
+struct TextKey {
+    kind: &'static str,
+    what: String,
+    name: Option<String>,
+    place: usize,
+    type_name: usize,
+}
+
+/// A poll that is under way.
+#[derive(Clone, Copy)]
+struct Open {
+    member: Member,
+    began: Duration,
+}
+
+struct Ring {
+    capacity: usize,
+    events: Vec<Event>,
+    /// Where the next one goes once the ring is full.
+    next: usize,
+    n_lost: u64,
+    n_members: u32,
+    live: HashMap<usize, Member, BuildHasherDefault<Spread>>,
+    /// Each inside of the one before.
+    open: Vec<Open>,
+    /// When a poll began or ended last.
+    turned_at: Duration,
+    /// What the loop is at when nobody is polled.
+    source: &'static str,
+    texts: Vec<Text>,
+    text_keys: HashMap<TextKey, u32, BuildHasherDefault<Spread>>,
+    /// The texts of tasks without a name, by the addresses of place and type.
+    spots: HashMap<(usize, usize), u32, BuildHasherDefault<Spread>>,
+}
+
+/// Spreads addresses and short texts over a table. They are no stranger's choice.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+thread_local! {
+    static IS_ON: Cell<bool> = const { Cell::new(false) };
+    // `ManuallyDrop`: it is asked also where the thread ends. It is empty when nobody records.
+    static CURRENT: ManuallyDrop<RefCell<Option<Arc<Recorder>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+}
+
+/// Whether this thread is recorded.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    IS_ON.get()
+}
+
+/// The recorder of this thread.
+pub(crate) fn current() -> Option<Arc<Recorder>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// Records this thread until the result is dropped. Then the recorder before this one goes on, if there was one.
+#[must_use = "the recording ends when this is dropped"]
+pub(crate) fn begin(recorder: Arc<Recorder>) -> On {
+    IS_ON.set(true);
+    On { before: CURRENT.with(|current| current.replace(Some(recorder))), _not_send: PhantomData }
+}
+
+/// See [`begin`].
+pub(crate) struct On {
+    before: Option<Arc<Recorder>>,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Drop for On {
+    fn drop(&mut self) {
+        IS_ON.set(self.before.is_some());
+        CURRENT.with(|current| current.replace(self.before.take()));
+    }
+}
+
+/// Calls `note` with the ring of this thread and the time, if this thread is recorded. No code of the user runs in it.
+#[cold]
+fn noting(note: impl FnOnce(&mut Ring, Duration)) {
+    CURRENT.with(|current| {
+        if let Some(recorder) = &*current.borrow() {
+            let at = recorder.time_of(sys::now());
+            recorder.with_ring(|ring| note(ring, at));
+        }
+    });
+}
+
+/// A task was spawned into the group that `group` is the key of.
+pub(crate) fn spawned(task: usize, group: usize, describe: impl FnOnce() -> Node) {
+    noting(|ring, at| {
+        let parent = ring.member(group, at, || None).number;
+        ring.add(task, at, parent, Some(&describe()));
+    });
+}
+
+/// A task has a name now.
+pub(crate) fn described(task: usize, node: &Node) {
+    noting(|ring, _| {
+        let text = ring.text_of_node(node);
+        if let Some(member) = ring.live.get_mut(&task) {
+            member.text = text;
+        }
+    });
+}
+
+/// A poll begins, inside of the one that is under way.
+pub(crate) fn poll_began(key: usize, now: Instant, describe: impl FnOnce() -> Node) {
+    CURRENT.with(|current| {
+        let Some(recorder) = &*current.borrow() else { return };
+        let at = recorder.time_of(now);
+        recorder.with_ring(|ring| {
+            let member = ring.member(key, at, || Some(describe()));
+            ring.open.push(Open { member, began: at });
+            ring.turned_at = at;
+        });
+    });
+}
+
+/// The innermost poll has ended; if it was none after all, it is forgotten.
+pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
+    CURRENT.with(|current| {
+        let Some(recorder) = &*current.borrow() else { return };
+        let at = recorder.time_of(now);
+        recorder.with_ring(|ring| {
+            ring.turned_at = at;
+            if let Some(Open { member, began }) = ring.open.pop().filter(|_| was_polled) {
+                ring.push(began, member, Happened::Polled { took: at.saturating_sub(began) });
+            }
+        });
+    });
+}
+
+/// Wakes from here on are the loop's, for what `source` says, unless a member is polled.
+#[inline]
+pub(crate) fn set_source(source: &'static str) {
+    if is_on() {
+        noting(|ring, _| ring.source = source);
+    }
+}
+
+/// A member was put into the queue, by whoever is polled now.
+pub(crate) fn woken(key: usize) {
+    noting(|ring, at| {
+        let Some(member) = ring.live.get(&key).copied() else { return };
+        let (by, how) = match ring.open.last() {
+            Some(open) => (open.member.number, "a task"),
+            None => (NOBODY, ring.source),
+        };
+        ring.push(at, member, Happened::Woken { by, how });
+    });
+}
+
+/// A member was cancelled, by whoever is polled now; `None` is that one itself, or a part of it.
+pub(crate) fn cancelled(key: Option<usize>, why: &'static str) {
+    noting(|ring, at| {
+        let by = ring.polled();
+        let member = key.map_or(Some(by), |key| ring.live.get(&key).copied());
+        if let Some(member) = member {
+            ring.push(at, member, Happened::Cancelled { by: by.number, why });
+        }
+    });
+}
+
+/// A cleanup of whoever is polled now has begun, or has ended.
+#[inline]
+pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'static>>, has_ended: bool) {
+    if is_on() {
+        noting(|ring, at| {
+            let member = ring.polled();
+            let text = ring.text(Text { kind: "cleanup", what: label.into(), name: None, place, type_name: None });
+            let happened = if has_ended { Happened::CleanupEnded { text } } else { Happened::CleanupBegan { text } };
+            ring.push(at, member, happened);
+        });
+    }
+}
+
+/// A member has ended.
+pub(crate) fn ended(key: usize, how: &'static str) {
+    noting(|ring, at| {
+        if let Some(member) = ring.live.remove(&key) {
+            ring.push(at, member, Happened::Ended { how });
+        }
+    });
+}
+
+/// Something was reported, in the poll of whoever is polled now.
+pub(crate) fn reported(kind: &dyn std::fmt::Debug, what: &str) {
+    if is_on() {
+        noting(|ring, at| {
+            let (member, name) = (ring.polled(), Some(format!("{kind:?}")));
+            let what = what.chars().take(MAX_CHARS).collect();
+            let text = ring.text(Text { kind: "report", what, name, place: None, type_name: None });
+            ring.push(at, member, Happened::Reported { text });
+        });
+    }
+}
+
+/// The innermost poll that is under way.
+pub(crate) struct Busy {
+    /// Since a poll began or ended last.
+    pub(crate) since: Instant,
+    /// Of the task that is polled, or whose future has the group that is; `None` is the root.
+    pub(crate) task: Option<(&'static Location<'static>, Option<String>)>,
+}
+
+impl Recorder {
+    /// One that keeps so many events.
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        let mut ring = Ring {
+            capacity: capacity.max(1),
+            events: Vec::new(),
+            next: 0,
+            n_lost: 0,
+            n_members: 0,
+            live: HashMap::default(),
+            open: Vec::new(),
+            turned_at: Duration::ZERO,
+            source: "the loop",
+            texts: Vec::new(),
+            text_keys: HashMap::default(),
+            spots: HashMap::default(),
+        };
+        for what in ["not described", "more than are kept"] {
+            ring.text(Text { kind: "unknown", what: what.into(), name: None, place: None, type_name: None });
+        }
+        ring.add(ROOT, Duration::ZERO, NOBODY, Some(&root()));
+        Arc::new(Self { started: sys::now(), ring: Mutex::new(ring) })
+    }
+
+    fn time_of(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    fn with_ring<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> R {
+        look(&mut self.ring.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is being polled; `None` while the loop waits.
+    pub(crate) fn busy(&self) -> Option<Busy> {
+        self.with_ring(|ring| {
+            ring.open.last()?;
+            let texts = ring.open.iter().rev().map(|open| &ring.texts[open.member.text as usize]);
+            let mut tasks = texts.filter_map(|text| Some((text.place?, text.name.clone())));
+            Some(Busy { since: self.started + ring.turned_at, task: tasks.next() })
+        })
+    }
+
+    /// The recording so far, in the format of Chrome's traces, which Perfetto reads. `note` says what it is of.
+    pub(crate) fn trace(&self, note: Option<&str>) -> String {
+        let now = self.time_of(sys::now());
+        // Written outside of the lock: the thread that is recorded goes on meanwhile.
+        let kept = self.with_ring(|ring| trace::Kept::of(ring, now));
+        kept.write(note)
+    }
+}
+
+impl Ring {
+    #[inline]
+    fn push(&mut self, at: Duration, member: Member, happened: Happened) {
+        let event = Event { at, member, happened };
+        if self.events.len() < self.capacity {
+            return self.events.push(event);
+        }
+        self.events[self.next] = event;
+        self.next = if self.next + 1 == self.capacity { 0 } else { self.next + 1 };
+        self.n_lost += 1;
+    }
+
+    /// Whoever is polled now: the root where nobody is.
+    fn polled(&self) -> Member {
+        match self.open.last() {
+            Some(open) => open.member,
+            None => self.live[&ROOT],
+        }
+    }
+
+    /// The member with a key. One that is new is in whoever is polled.
+    #[inline]
+    fn member(&mut self, key: usize, at: Duration, describe: impl FnOnce() -> Option<Node>) -> Member {
+        match self.live.get(&key) {
+            Some(member) if member.text != UNKNOWN => *member,
+            _ => self.describe(key, at, describe().as_ref()),
+        }
+    }
+
+    #[cold]
+    fn describe(&mut self, key: usize, at: Duration, node: Option<&Node>) -> Member {
+        let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
+        if let Some(member) = self.live.get_mut(&key) {
+            member.text = text;
+            return *member;
+        }
+        let parent = self.open.last().map_or(NOBODY, |open| open.member.number);
+        self.add(key, at, parent, node)
+    }
+
+    fn add(&mut self, key: usize, at: Duration, parent: u32, node: Option<&Node>) -> Member {
+        self.n_members = self.n_members.wrapping_add(1);
+        let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
+        let member = Member { number: self.n_members, parent, text };
+        self.live.insert(key, member);
+        self.push(at, member, Happened::Spawned);
+        member
+    }
+
+    fn text_of_node(&mut self, node: &Node) -> u32 {
+        // Most tasks have no name, and texts need not be made to find theirs.
+        let spot = node.spawned_at().zip(node.type_name()).filter(|_| node.name().is_none());
+        let spot = spot.map(|(place, type_name)| (std::ptr::from_ref(place).addr(), type_name.as_ptr().addr()));
+        if let Some(index) = spot.and_then(|spot| self.spots.get(&spot)) {
+            return *index;
+        }
+        let cut = |text: &str| text.chars().take(MAX_CHARS).collect();
+        let index = self.text(Text {
+            kind: node.kind().as_str(),
+            what: cut(node.what()),
+            name: node.name().map(cut),
+            place: node.spawned_at(),
+            type_name: node.type_name(),
+        });
+        spot.map(|spot| self.spots.insert(spot, index));
+        index
+    }
+
+    /// Where a text is, put there if it is new.
+    fn text(&mut self, text: Text) -> u32 {
+        let Text { kind, what, name, place, type_name } = text.clone();
+        let address = |place: Option<*const u8>| place.map_or(0, <*const u8>::addr);
+        let place = address(place.map(|place| std::ptr::from_ref(place).cast()));
+        let key = TextKey { kind, what, name, place, type_name: address(type_name.map(str::as_ptr)) };
+        if let Some(index) = self.text_keys.get(&key) {
+            return *index;
+        }
+        let Some(index) = u32::try_from(self.texts.len()).ok().filter(|_| self.texts.len() < MAX_TEXTS) else {
+            return NOT_KEPT;
+        };
+        self.texts.push(text);
+        self.text_keys.insert(key, index);
+        index
+    }
+}
