@@ -1,7 +1,8 @@
 //! The sockets of programs, and what comes from them.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -49,21 +50,38 @@ pub(crate) fn pids() -> Result<Vec<u32>, String> {
     Ok(pids)
 }
 
-/// What each run in a process answers: a line of JSON.
-pub(crate) fn lines(pid: u32) -> Result<Vec<String>, String> {
+/// What a program is asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Request {
+    Tree,
+    Recording,
+}
+
+impl Request {
+    fn word(self) -> &'static [u8] {
+        match self {
+            Self::Tree => b"",
+            Self::Recording => b"recording",
+        }
+    }
+}
+
+/// What each run in a process answers: JSON.
+pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<String>, String> {
     let sockets: Vec<PathBuf> = sockets()?.into_iter().filter(|(of, _)| *of == pid).map(|(_, path)| path).collect();
     if sockets.is_empty() {
         return Err(format!(
             "process {pid} has no socket: it must be a program of xiio, of this user, started with XIIO_INSPECT=1"
         ));
     }
-    sockets.iter().map(|path| line(path)).collect()
+    sockets.iter().map(|path| answer(path, request)).collect()
 }
 
-fn line(path: &Path) -> Result<String, String> {
+fn answer(path: &Path, request: Request) -> Result<String, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let stream = UnixStream::connect(path).map_err(|error| named(&error))?;
-    let bytes = read(stream).map_err(|error| named(&error))?;
+    let mut stream = UnixStream::connect(path).map_err(|error| named(&error))?;
+    let asked = stream.write_all(request.word()).and_then(|()| stream.shutdown(Shutdown::Write));
+    let bytes = asked.and_then(|()| read(stream)).map_err(|error| named(&error))?;
     let text = String::from_utf8(bytes).map_err(|_| named(&"the answer is no text"))?;
     if text.is_empty() {
         return Err(named(&"the program ended, or gives this user no answer"));

@@ -1,10 +1,12 @@
-//! Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`.
+//! Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`, and at recordings.
 
 mod answer;
 mod ask;
 mod text;
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use answer::Answer;
+use ask::Request;
 
 /// Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`.
 #[derive(Debug, Parser)]
@@ -31,6 +34,13 @@ enum Command {
     Why {
         /// The number of the process.
         pid: u32,
+    },
+    /// Writes down what a program has done last, as a trace that Perfetto reads.
+    Record {
+        /// The number of the process.
+        pid: u32,
+        /// The file to write. A second run in the process has its number behind the name.
+        file: PathBuf,
     },
     /// Prints the tree again and again.
     Watch {
@@ -60,7 +70,7 @@ struct Tree {
 impl Tree {
     fn render(&self) -> Result<String, String> {
         let mut text = String::new();
-        for line in ask::lines(self.pid)? {
+        for line in ask::answers(self.pid, Request::Tree)? {
             if self.json {
                 // Its control characters are escaped, or the parser has refused it.
                 Answer::parse(&line)?;
@@ -89,11 +99,12 @@ fn run(command: &Command) -> Result<(), String> {
         Command::List => print(&list()?),
         Command::Tree(tree) => print(&tree.render()?),
         Command::Why { pid } => {
-            for line in ask::lines(*pid)? {
+            for line in ask::answers(*pid, Request::Tree)? {
                 print(&text::why(&Answer::parse(&line)?))?;
             }
             Ok(())
         }
+        Command::Record { pid, file } => record(*pid, file),
         Command::Watch { tree, every } => {
             let pause = Duration::try_from_secs_f64(*every).map_err(|error| format!("--every {every}: {error}"))?;
             loop {
@@ -105,11 +116,29 @@ fn run(command: &Command) -> Result<(), String> {
     }
 }
 
+/// A file for each run in a program.
+fn record(pid: u32, file: &Path) -> Result<(), String> {
+    for (number, trace) in ask::answers(pid, Request::Recording)?.into_iter().enumerate() {
+        let mut name = file.as_os_str().to_owned();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        write(Path::new(&name), &trace)?;
+    }
+    Ok(())
+}
+
+/// Writes a file, and says so.
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    print(&format!("{}\n", file.display()))
+}
+
 /// A line for each program, also for those that do not answer.
 fn list() -> Result<String, String> {
     let mut text = String::new();
     for pid in ask::pids()? {
-        match ask::lines(pid)
+        match ask::answers(pid, Request::Tree)
             .and_then(|lines| lines.iter().map(|line| Answer::parse(line)).collect::<Result<Vec<_>, _>>())
         {
             Ok(answers) => answers.iter().for_each(|answer| text.push_str(&text::head(answer))),

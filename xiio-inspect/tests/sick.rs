@@ -93,6 +93,20 @@ fn of_a_program_that_does_not_stop_it_names_whose_cleanup_lasts() {
 }
 
 #[test]
+fn what_a_program_has_done_last_is_written_down_also_when_it_blocks() {
+    let patient = Patient::new("blocks_the_loop");
+    patient.assert_says(&["why", "PID"], &["loop is blocked"]);
+    let file = patient.runtime_dir.join("recording.json");
+    patient.assert_says(&["record", "PID", file.to_str().unwrap()], &["recording.json"]);
+    let trace: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let life = events.iter().find(|event| event["args"]["name"] == "impolite").unwrap();
+    let polls = events.iter().filter(|event| event["cat"] == "poll" && event["tid"] == life["tid"]);
+    let longest = polls.map(|event| event["dur"].as_f64().unwrap()).fold(0.0, f64::max);
+    assert!(longest > 500_000.0, "the poll that goes on has taken {longest} microseconds");
+}
+
+#[test]
 fn a_socket_is_for_its_user_alone_and_goes_with_the_next_program() {
     let patient = Patient::new("hangs");
     patient.assert_says(&["list"], &["hangs"]);
