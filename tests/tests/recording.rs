@@ -1,4 +1,4 @@
-//! Recordings: what happened to whom and when, for the program itself, and in a file.
+//! Recordings: what happened to whom and when, for the program itself, in a file, and as a page.
 
 use std::fs;
 use std::future::pending;
@@ -222,6 +222,11 @@ fn a_name_with_html_and_control_characters_injects_nothing() {
     let json = recording.to_json();
     assert_eq!(Trace::parse(&json).life(NAME)["args"]["name"], NAME);
     assert!(!json.contains(['\u{1b}', '\u{0}', '<']), "{json}");
+    let page = recording.to_html();
+    assert!(!page.contains("<img"), "the name is in the page as it is");
+    // The page has its own two scripts and no more.
+    assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (2, 2));
+    assert!(!page.contains("http:") && !page.contains("https:"), "the page refers to something outside");
 }
 
 #[test]

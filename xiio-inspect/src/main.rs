@@ -3,6 +3,7 @@
 mod answer;
 mod ask;
 mod text;
+mod view;
 
 use std::fs;
 use std::io::{self, Write};
@@ -35,12 +36,20 @@ enum Command {
         /// The number of the process.
         pid: u32,
     },
-    /// Writes down what a program has done last, as a trace that Perfetto reads.
+    /// Writes down what a program has done last, as a trace that `view` and Perfetto read.
     Record {
         /// The number of the process.
         pid: u32,
         /// The file to write. A second run in the process has its number behind the name.
         file: PathBuf,
+    },
+    /// Makes a page of a recording, for a browser.
+    View {
+        /// What `record`, `XIIO_RECORD` or the program has written.
+        file: PathBuf,
+        /// The page: that file with the ending `html` if it is not given.
+        #[arg(short, long)]
+        out: Option<PathBuf>,
     },
     /// Prints the tree again and again.
     Watch {
@@ -105,6 +114,10 @@ fn run(command: &Command) -> Result<(), String> {
             Ok(())
         }
         Command::Record { pid, file } => record(*pid, file),
+        Command::View { file, out } => {
+            let out = out.clone().unwrap_or_else(|| file.with_extension("html"));
+            write(&out, &view::page(file)?)
+        }
         Command::Watch { tree, every } => {
             let pause = Duration::try_from_secs_f64(*every).map_err(|error| format!("--every {every}: {error}"))?;
             loop {

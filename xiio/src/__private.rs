@@ -16,6 +16,11 @@ pub fn try_task_group<'env, E>(options: GroupOptions) -> TryTaskGroup<'env, E> {
     crate::group::new_try_group(options)
 }
 
+/// The page that shows a recording, for the command `xiio-inspect`.
+pub fn recording_page(trace: &str) -> String {
+    crate::recording::page(trace)
+}
+
 pub fn guard<'a>(tg: &'a TaskGroup<'a>) -> Guard<'a> {
     Guard::new(tg)
 }

@@ -47,10 +47,16 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// The recording so far, as a trace of Chrome's, which Perfetto reads.
+    /// The recording so far, as a trace of Chrome's, which Perfetto and `xiio-inspect view` read.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.recorder.trace(None)
+    }
+
+    /// The recording so far, as a page that needs nothing but a browser.
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        recording::page(&self.to_json())
     }
 }
 

@@ -5,8 +5,10 @@
 //!
 //! Who is recorded has a key, the address of its header, until it ends. Another one may have the same key later, and has a number of its own.
 
+mod page;
 mod trace;
 
+pub(crate) use page::page;
 pub(crate) use trace::program;
 
 use std::cell::{Cell, RefCell};

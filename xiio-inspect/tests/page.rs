@@ -1,0 +1,404 @@
+//! The page of a recording in a browser: by keys, by clicks, and with what hostile recordings have in them.
+//!
+//! Where there is no Chromium these tests say so and pass.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use std::{env, process, thread};
+
+use serde_json::{Value, json};
+use xiio::inspect::record;
+use xiio::{Promise, bracket, sleep, task_group, timeout, yield_now};
+
+/// More than a browser takes on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Chromium with one page, driven over a pair of pipes. The protocol is that of its developer tools.
+struct Browser {
+    child: Child,
+    directory: PathBuf,
+    requests: File,
+    answers: Receiver<Value>,
+    session: Value,
+    n_sent: u64,
+    /// What the page has asked the network for, or complained of.
+    noted: Vec<Value>,
+}
+
+impl Browser {
+    /// `None` where there is none.
+    fn start() -> Option<Self> {
+        static N_STARTED: AtomicU32 = AtomicU32::new(0);
+        let names = ["chromium", "chromium-browser", "google-chrome"];
+        let paths = env::split_paths(&env::var_os("PATH")?).collect::<Vec<_>>();
+        let found =
+            names.iter().flat_map(|name| paths.iter().map(move |path| path.join(name))).find(|path| path.exists());
+        let Some(program) = found else {
+            eprintln!("SKIPPED: there is no Chromium here, so the page was opened by nobody");
+            return None;
+        };
+        let number = N_STARTED.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("xiio-page-{}-{number}", process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (to, from) = (directory.join("to"), directory.join("from"));
+        assert!(Command::new("mkfifo").args([&to, &from]).status().unwrap().success());
+        // It reads from descriptor 3 and writes to 4.
+        let script = r#"exec "$0" --headless --no-sandbox --disable-gpu --no-first-run --remote-debugging-pipe "--user-data-dir=$1" about:blank 3<"$2" 4>"$3""#;
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).args([&program, &directory.join("profile"), &to, &from]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let requests = OpenOptions::new().write(true).open(&to).unwrap();
+        let answers = read_from(&from);
+        let mut browser =
+            Self { child, directory, requests, answers, session: Value::Null, n_sent: 0, noted: Vec::new() };
+        let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }));
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        browser.session = browser.call("Target.attachToTarget", &attach)["sessionId"].clone();
+        let screen = json!({ "width": 1280, "height": 760, "deviceScaleFactor": 1, "mobile": false });
+        browser.call("Emulation.setDeviceMetricsOverride", &screen);
+        for domain in ["Page.enable", "Runtime.enable", "Network.enable"] {
+            browser.call(domain, &json!({}));
+        }
+        Some(browser)
+    }
+
+    fn call(&mut self, method: &str, params: &Value) -> Value {
+        self.n_sent += 1;
+        let mut message = json!({ "id": self.n_sent, "method": method, "params": params });
+        if !self.session.is_null() {
+            message["sessionId"] = self.session.clone();
+        }
+        self.requests.write_all(message.to_string().as_bytes()).unwrap();
+        self.requests.write_all(b"\0").unwrap();
+        loop {
+            let answer =
+                self.answers.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no answer to {method}: {error}"));
+            if answer["id"] == self.n_sent {
+                assert!(answer.get("error").is_none(), "{method}: {answer}");
+                return answer["result"].clone();
+            }
+            let of = answer["method"].as_str().unwrap_or_default();
+            if ["Network.requestWillBeSent", "Runtime.exceptionThrown", "Page.javascriptDialogOpening"].contains(&of) {
+                self.noted.push(answer);
+            }
+        }
+    }
+
+    /// Opens the page that `xiio-inspect view` makes of a recording.
+    fn open(&mut self, trace: &str) {
+        let file = self.directory.join("recording.json");
+        fs::write(&file, trace).unwrap();
+        let tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect")).arg("view").arg(&file).output().unwrap();
+        assert!(tool.status.success(), "{}", String::from_utf8_lossy(&tool.stderr));
+        let page = file.with_extension("html");
+        self.noted.clear();
+        self.call("Page.navigate", &json!({ "url": format!("file://{}", page.display()) }));
+        self.wait_until("document.body?.dataset.ready ?? ''", |ready| !ready.is_empty());
+    }
+
+    fn evaluate(&mut self, script: &str) -> String {
+        let result = self.call("Runtime.evaluate", &json!({ "expression": format!("String({script})") }));
+        result["result"]["value"].as_str().unwrap_or_else(|| panic!("{script}: {result}")).to_owned()
+    }
+
+    fn text(&mut self, id: &str) -> String {
+        self.evaluate(&format!("document.getElementById('{id}').textContent"))
+    }
+
+    /// Frames come when they come.
+    #[track_caller]
+    fn wait_until(&mut self, script: &str, is_there: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let value = self.evaluate(script);
+            if is_there(&value) {
+                return value;
+            }
+            assert!(Instant::now() < end, "waited in vain, {script} is {value}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn press(&mut self, key: &str) {
+        let text = if key.chars().count() == 1 { key } else { "" };
+        for kind in ["keyDown", "keyUp"] {
+            let text = if kind == "keyDown" { text } else { "" };
+            self.call("Input.dispatchKeyEvent", &json!({ "type": kind, "key": key, "text": text }));
+        }
+    }
+
+    /// A point within an element, in parts of its size.
+    fn click(&mut self, element: &str, across: f64, down: f64) {
+        let script = format!(
+            "(() => {{ const box = document.querySelector('{element}').getBoundingClientRect(); \
+             return (box.left + box.width * {across}) + ' ' + (box.top + box.height * {down}); }})()"
+        );
+        let place = self.evaluate(&script);
+        let (x, y) = place.split_once(' ').unwrap();
+        let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", &event);
+        }
+    }
+
+    /// Nothing was thrown, nobody was asked, and nothing came over the network.
+    fn assert_quiet(&mut self) {
+        self.evaluate("1");
+        let is_own = |note: &Value| {
+            note["params"]["request"]["url"]
+                .as_str()
+                .is_some_and(|url| url.starts_with("file://") && url.ends_with("recording.html"))
+        };
+        let noted: Vec<&Value> = self.noted.iter().filter(|note| !is_own(note)).collect();
+        assert!(noted.is_empty(), "{noted:?}");
+    }
+
+    /// A picture, where one is asked for by `XIIO_PICTURES=DIRECTORY`.
+    fn picture(&mut self, name: &str) {
+        let Some(directory) = env::var_os("XIIO_PICTURES") else { return };
+        self.evaluate("getComputedStyle(document.body).color");
+        thread::sleep(Duration::from_millis(200));
+        let picture = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
+        let file = Path::new(&directory).join(format!("{name}.png.base64"));
+        fs::write(file, picture["data"].as_str().unwrap()).unwrap();
+    }
+
+    fn prefer(&mut self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.call("Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Messages end in a zero.
+fn read_from(pipe: &Path) -> Receiver<Value> {
+    let (sender, receiver) = channel();
+    let pipe = pipe.to_owned();
+    thread::spawn(move || {
+        let messages = BufReader::new(File::open(pipe).unwrap()).split(0);
+        for message in messages.map_while(Result::ok) {
+            let message = serde_json::from_slice(&message).expect("the browser writes JSON");
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A server with connections, of which two clean up, until its time is over.
+fn busy_server() -> String {
+    let recording = record(100_000);
+    xiio::run(async {
+        let loaded = Promise::new();
+        let late = task_group!(name = "server", timeout = millis(90), |tg| {
+            tg.spawn_named("accept", async {
+                loop {
+                    sleep(millis(4)).await;
+                }
+            });
+            for number in 0..4 {
+                tg.spawn_named(format!("connection {number}"), async move {
+                    sleep(millis(5 * number)).await;
+                    bracket((), async |()| serve(number).await, async |()| sleep(millis(3 + number)).await).await;
+                });
+            }
+            tg.spawn_named("cache", async {
+                sleep(millis(20)).await;
+                let _ = loaded.set(());
+                std::future::pending::<()>().await;
+            });
+            tg.spawn_named("reader", async {
+                loaded.clone().wait().await;
+                thread::sleep(millis(6));
+            });
+        });
+        assert!(late.is_err());
+    });
+    recording.to_json()
+}
+
+async fn serve(number: u64) {
+    let limited = async {
+        task_group!(name = "requests", |tg| {
+            for request in 0..3 {
+                tg.spawn(async move {
+                    loop {
+                        sleep(millis(3 + request)).await;
+                    }
+                });
+            }
+            tg.spawn_named(
+                "flush",
+                bracket((), async |()| sleep(millis(500)).await, async |()| sleep(millis(8)).await),
+            );
+        });
+    };
+    let _ = timeout(millis(30 + 2 * number), limited).await;
+    sleep(millis(500)).await;
+}
+
+#[test]
+fn the_tree_follows_the_cursor_and_a_cancellation_is_followed_to_its_end() {
+    let Some(mut browser) = Browser::start() else { return };
+    browser.prefer("light");
+    browser.open(&busy_server());
+    assert_eq!(browser.evaluate("document.body.dataset.ready"), "yes");
+    assert!(browser.text("summary").contains("events"), "{}", browser.text("summary"));
+    // The tree, at the beginning and where the time of the whole is over.
+    browser.press("Home");
+    browser.wait_until("document.getElementById('tree').textContent", |tree| !tree.contains("connection 1"));
+    browser.click("#timeline", 0.6, 0.01);
+    browser.wait_until("document.getElementById('tree').textContent", |tree| {
+        tree.contains("connection 1") && tree.contains("waits")
+    });
+    let before = browser.text("cursor-time");
+    browser.press("ArrowRight");
+    browser.wait_until("document.getElementById('cursor-time').textContent", |time| time != before);
+    // Search, by keys alone.
+    browser.press("/");
+    assert_eq!(browser.evaluate("document.activeElement.id"), "search");
+    browser.call("Input.insertText", &json!({ "text": "reader" }));
+    browser.press("Enter");
+    browser.wait_until("document.getElementById('matches').textContent", |matches| matches == "1 of 1");
+    let detail = browser.text("detail");
+    assert!(detail.contains("reader") && detail.contains("page.rs:"), "{detail}");
+    assert!(detail.contains("woken by") && detail.contains("cache"), "who has set the promise: {detail}");
+    browser.press("Escape");
+    // The cancellation of the whole: from its cause to the last cleanup, which takes six milliseconds.
+    let n_cancellations: usize = browser.text("n-cancellations").parse().unwrap();
+    assert_eq!(n_cancellations, 5, "four limits of time, and that of the server");
+    for _ in 0..n_cancellations {
+        browser.press("c");
+    }
+    let detail = browser.text("detail");
+    assert!(detail.contains("group server, its time was over"), "{detail}");
+    let (cleaned, ended) = (detail.find("cleanup of bracket"), detail.rfind("ended: cancelled"));
+    assert!(cleaned.is_some() && cleaned < ended, "{detail}");
+    let cost = browser.evaluate("document.querySelector('#cancellations .chosen .cost').textContent");
+    let milliseconds: f64 = cost.strip_suffix(" ms").unwrap_or_else(|| panic!("{cost}")).parse().unwrap();
+    assert!((6.0..500.0).contains(&milliseconds), "{cost}");
+    browser.picture("recording-cancellation");
+    browser.press("Escape");
+    browser.press("0");
+    browser.click("#timeline", 0.55, 0.35);
+    assert!(!browser.text("status").is_empty());
+    browser.prefer("dark");
+    browser.picture("recording-dark");
+    let dark = browser.evaluate("getComputedStyle(document.body).backgroundColor");
+    browser.prefer("light");
+    assert_ne!(browser.evaluate("getComputedStyle(document.body).backgroundColor"), dark);
+    browser.assert_quiet();
+}
+
+#[test]
+fn each_control_is_reached_by_the_tabulator() {
+    let Some(mut browser) = Browser::start() else { return };
+    browser.open(&busy_server());
+    let mut reached = Vec::new();
+    for _ in 0..12 {
+        browser.press("Tab");
+        reached.push(browser.evaluate("document.activeElement.id"));
+    }
+    let wanted = ["search", "zoom-out", "zoom-in", "fit", "show-help", "rows", "tree"];
+    let order: Vec<&str> = reached.iter().map(|id| &**id).filter(|id| wanted.contains(id)).collect();
+    assert_eq!(order, wanted);
+    browser.press("?");
+    assert_eq!(browser.evaluate("document.getElementById('help').open"), "true");
+    browser.assert_quiet();
+}
+
+#[test]
+fn names_are_shown_and_do_nothing() {
+    const NAME: &str = "</script><img src=x onerror=alert(1)><b>\u{1b}[31m\u{202e}\u{0}";
+    let Some(mut browser) = Browser::start() else { return };
+    let recording = record(1000);
+    xiio::run(async { task_group!(|tg| tg.spawn_named(NAME, yield_now()).await) });
+    browser.open(&recording.to_json());
+    browser.press("ArrowDown");
+    browser.press("/");
+    browser.call("Input.insertText", &json!({ "text": "onerror" }));
+    browser.press("Enter");
+    let detail = browser.text("detail");
+    assert!(detail.contains("</script><img src=x onerror=alert(1)><b>␛[31m\\u{202e}␀"), "{detail}");
+    assert_eq!(browser.evaluate("document.images.length + document.querySelectorAll('b b, #detail b').length"), "0");
+    browser.assert_quiet();
+}
+
+#[test]
+fn a_recording_of_which_nothing_fits_together_is_shown_as_it_is() {
+    let Some(mut browser) = Browser::start() else { return };
+    let life = |number: u64, parent: u64| json!({ "ph": "X", "pid": 1, "tid": number, "cat": "life", "name": "x", "ts": 1, "dur": 5, "args": { "kind": {}, "name": [], "parent": parent } });
+    let of = |phase: &str, category: &str, number: u64| json!({ "ph": phase, "pid": 1, "tid": number, "cat": category, "name": "x", "ts": 1e9, "dur": 1e300, "id": 7 });
+    let mut events = vec![life(1, 2), life(2, 1), life(3, 3), life(3, 9), life(4, 4_000_000_000)];
+    for (phase, category) in [
+        ("X", "poll"),
+        ("s", "wake"),
+        ("f", "wake"),
+        ("b", "cleanup"),
+        ("e", "cleanup"),
+        ("i", "cancel"),
+        ("i", "report"),
+        ("X", "nonsense"),
+    ] {
+        events.extend([of(phase, category, 1), of(phase, category, 77)]);
+    }
+    let trace =
+        json!({ "traceEvents": events, "otherData": { "xiio_recording": 1, "lost": "many", "note": ["no", "text"] } });
+    browser.open(&trace.to_string());
+    assert_eq!(browser.evaluate("document.body.dataset.ready"), "yes");
+    for key in ["ArrowDown", "ArrowDown", "ArrowRight", "c", "+", "-", "0", "End", "n", "Escape"] {
+        browser.press(key);
+    }
+    browser.assert_quiet();
+}
+
+#[test]
+fn a_hundred_thousand_events_are_drawn_within_frames() {
+    let Some(mut browser) = Browser::start() else { return };
+    let recording = record(120_000);
+    xiio::run(async {
+        task_group!(|tg| {
+            for _ in 0..200 {
+                tg.spawn(async {
+                    for _ in 0..300 {
+                        yield_now().await;
+                    }
+                });
+            }
+        });
+    });
+    browser.open(&recording.to_json());
+    let summary = browser.text("summary");
+    assert!(summary.contains(" · 11") && summary.contains(" events"), "more than 110,000 of them: {summary}");
+    let mut slowest: f64 = 0.0;
+    for key in ["0", "ArrowRight", "ArrowDown", "+", "+", "ArrowRight", "-", "-"] {
+        browser.evaluate("document.body.dataset.frame = ''");
+        browser.press(key);
+        browser.evaluate("window.dispatchEvent(new Event('resize'))");
+        browser.press("ArrowLeft");
+        let frame = browser.wait_until("document.body.dataset.frame", |frame| !frame.is_empty());
+        slowest = slowest.max(frame.parse().unwrap());
+    }
+    // A fluid frame has 16; a machine that is busy with something else gets more.
+    assert!(slowest < 100.0, "a frame took {slowest} ms");
+    eprintln!("the slowest frame took {slowest} ms");
+    browser.assert_quiet();
+}
