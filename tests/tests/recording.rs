@@ -317,3 +317,97 @@ fn a_recording_that_cannot_be_written_is_a_line_on_standard_error() {
 fn one_run() {
     xiio::run(yield_now());
 }
+
+/// Runs a test that fails; gives what is in the page that it has left, and the note on it.
+fn left_by(test: &str) -> (Trace, String) {
+    let output = rerun(test).stderr(std::process::Stdio::piped()).output().unwrap();
+    assert!(!output.status.success(), "`{test}` has not failed");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let path = said.lines().find_map(|line| line.strip_prefix("what the tasks of this test have done is in "));
+    let path = PathBuf::from(path.unwrap_or_else(|| panic!("no path in {said}")));
+    assert!(path.ends_with(format!("xiio/recording.{test}.html")), "{}", path.display());
+    let page = fs::read_to_string(&path).unwrap();
+    fs::remove_file(path).unwrap();
+    let (_, trace) = page.split_once("<script id=\"trace\" type=\"application/json\">").unwrap();
+    let trace = Trace::parse(trace.split_once("</script>").unwrap().0);
+    let note = trace.trace["otherData"]["note"].as_str().unwrap().to_owned();
+    (trace, note)
+}
+
+#[test]
+fn a_test_that_fails_leaves_a_page_that_names_what_broke_it() {
+    let (trace, note) = left_by("hangs");
+    assert!(note.starts_with("deadlock: every task waits") && note.contains("`forgotten`"), "{note}");
+    trace.number("forgotten");
+    let (trace, note) = left_by("fails_with_an_err");
+    assert_eq!(note, "the test gave an `Err`");
+    trace.number("innocent");
+    let (_, note) = left_by("fails_with_one_of_the_seeds");
+    assert_eq!(note, "failed with seed 3; repeat it with `seed = 3`\nthe order is wrong");
+    let (trace, note) = left_by("leaks_where_it_is_cancelled");
+    assert!(
+        note.starts_with("cancelled at await 3: it is open still\n") && note.contains("task `the transaction`"),
+        "{note}"
+    );
+    let by_test = |event: &&Value| event["args"]["why"] == "the test cancels it here";
+    assert_eq!(trace.events().iter().filter(by_test).count(), 1);
+}
+
+#[test]
+fn a_test_that_does_not_fail_leaves_nothing() {
+    let output = rerun("does_not_fail").stderr(std::process::Stdio::piped()).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("have done"), "{said}");
+}
+
+#[xiio::test(patience = Duration::from_millis(1))]
+#[ignore = "started by a test, fails"]
+async fn hangs() {
+    task_group!(|tg| {
+        tg.spawn_named("forgotten", pending::<()>());
+    });
+}
+
+#[xiio::test]
+#[ignore = "started by a test, fails"]
+async fn fails_with_an_err() -> Result<(), String> {
+    task_group!(|tg| tg.spawn_named("innocent", yield_now()).await);
+    Err("on purpose".into())
+}
+
+#[xiio::test]
+#[ignore = "started by a test"]
+async fn does_not_fail() -> Result<(), String> {
+    yield_now().await;
+    Ok(())
+}
+
+#[test]
+#[ignore = "started by a test, fails"]
+fn fails_with_one_of_the_seeds() {
+    let n_runs = std::cell::Cell::new(0);
+    xiio::testing::Tester::new().seeds(1..9).run(|| async {
+        n_runs.set(n_runs.get() + 1);
+        yield_now().await;
+        assert!(n_runs.get() < 3, "the order is wrong");
+    });
+}
+
+#[test]
+#[ignore = "started by a test, fails"]
+fn leaks_where_it_is_cancelled() {
+    let is_open = std::cell::Cell::new(false);
+    let transaction = || async {
+        task_group!(|tg| {
+            tg.spawn_named("the transaction", async {
+                yield_now().await;
+                is_open.set(true);
+                yield_now().await;
+                is_open.set(false);
+            });
+        });
+    };
+    let check = || assert!(!is_open.replace(false), "it is open still");
+    xiio::testing::cancel_everywhere_and(transaction, check);
+}

@@ -134,7 +134,7 @@ pub(crate) fn deliver(report: &Report) {
 }
 
 fn hand_on(report: &Report, is_traced: bool) {
-    recording::reported(&report.kind, &report.text);
+    recording::reported(|| format!("{:?}", report.kind), &report.text);
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(report))));
     if matches!(told, Some(Ok(()))) || is_traced && told.is_none() {
@@ -260,21 +260,25 @@ pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) 
 }
 
 /// Reports a value that nobody is given if it is an `Err`; `text` is told its type.
-///
-/// What type it is only its name tells, and which variant the text of its discriminant: there is no way to ask a type that is
-/// any for more. Should `std` write either otherwise, nothing is reported.
 #[inline]
 pub(crate) fn report_err<T>(value: &T, text: impl FnOnce(&str) -> String) {
-    if size_of::<T>() > 0 && type_name::<T>().starts_with("core::result::Result<") {
-        report_result(discriminant(value), || text(type_name::<T>()));
+    if is_err(value) {
+        report(ReportKind::ErrorUnheard, text(type_name::<T>()));
     }
 }
 
+/// Whether a value is an `Err`.
+///
+/// What type it is only its name tells, and which variant the text of its discriminant: there is no way to ask a type that is
+/// any for more. Should `std` write either otherwise, no value is one.
+#[inline]
+pub(crate) fn is_err<T>(value: &T) -> bool {
+    size_of::<T>() > 0 && type_name::<T>().starts_with("core::result::Result<") && is_second(discriminant(value))
+}
+
 #[cold]
-fn report_result(variant: impl fmt::Debug, text: impl FnOnce() -> String) {
-    if format!("{variant:?}") == "Discriminant(1)" {
-        report(ReportKind::ErrorUnheard, text());
-    }
+fn is_second(variant: impl fmt::Debug) -> bool {
+    format!("{variant:?}") == "Discriminant(1)"
 }
 
 #[cfg(all(test, feature = "tracing"))]

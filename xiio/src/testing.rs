@@ -16,6 +16,7 @@
 //! ```
 
 mod everywhere;
+mod left;
 mod resources;
 
 pub use everywhere::{cancel_everywhere, cancel_everywhere_and};
@@ -29,7 +30,9 @@ use std::pin::pin;
 use std::process::{ExitCode, Termination};
 use std::time::{Duration, Instant};
 
+use crate::error::panic_text;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
+use crate::report::is_err;
 use crate::runtime::{Config, Leftover, Runtime, block_on};
 use crate::{inspect, sleep, sleep_until};
 
@@ -100,6 +103,9 @@ const SLOW_POLL: Duration = Duration::from_secs(1);
 /// A body in which nothing can wake any task fails with the tree of tasks after two seconds. One fails as well that leaves
 /// a timer or a watched descriptor behind, and where no other test runs beside it also an open file or a child process,
 /// see [`Resources`].
+///
+/// What the tasks do is recorded. A test that fails leaves the recording as a page, `xiio/NAME.html` in the target directory of Cargo, and prints
+/// the path. The page names the seed, or the await at which the test was cancelled.
 ///
 /// # Examples
 /// ```
@@ -316,11 +322,31 @@ impl Tester {
         })
     }
 
+    /// A fault with what repeats it.
+    fn with_seed(&self, fault: &str) -> String {
+        match self.config.seed {
+            Some(seed) => format!("failed with seed {seed}; repeat it with `seed = {seed}`\n{fault}"),
+            None => fault.into(),
+        }
+    }
+
     fn run_once<T, F: Future<Output = T>>(&self, body: &impl Fn() -> F) -> T {
         let before = Resources::now();
-        let (value, leftover) = block_on(&self.config, limited(self.options.clone(), self.limit, body()));
-        assert_nothing_left(leftover);
-        before.check_unchanged().unwrap_or_else(|what| panic!("the test left something behind: {what}"));
+        let run = || {
+            let (value, leftover) = block_on(&self.config, limited(self.options.clone(), self.limit, body()));
+            assert_nothing_left(leftover);
+            before.check_unchanged().unwrap_or_else(|what| panic!("the test left something behind: {what}"));
+            value
+        };
+        let (ran, recorder) = left::recorded(|| catch_unwind(AssertUnwindSafe(run)));
+        let fault = match &ran {
+            Ok(value) => is_err(value).then_some("the test gave an `Err`"),
+            Err(panic) => Some(panic_text(&**panic)),
+        };
+        if let Some(fault) = fault {
+            left::leave(&recorder, body, &self.with_seed(fault));
+        }
+        let value = ran.unwrap_or_else(|panic| resume_unwind(panic));
         if self.cancels_everywhere {
             everywhere::cancel_at_each_await(&self.config, body, &mut || ());
         }

@@ -322,10 +322,10 @@ pub(crate) fn ended(key: usize, how: &'static str) {
 }
 
 /// Something was reported, in the poll of whoever is polled now.
-pub(crate) fn reported(kind: &dyn std::fmt::Debug, what: &str) {
+pub(crate) fn reported(kind: impl FnOnce() -> String, what: &str) {
     if is_on() {
         noting(|ring, at| {
-            let (member, name) = (ring.polled(), Some(format!("{kind:?}")));
+            let (member, name) = (ring.polled(), Some(kind()));
             let what = what.chars().take(MAX_CHARS).collect();
             let text = ring.text(Text { kind: "report", what, name, place: None, type_name: None });
             ring.push(at, member, Happened::Reported { text });

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use crate::cores;
 use crate::drawing::Drawing;
-use crate::error::Payload;
+use crate::error::{Payload, panic_text};
 use crate::reactor::Reactor;
 use crate::recording::{self, Recorder};
 use crate::report::{going_on, wake_all};
@@ -484,6 +484,7 @@ impl Recorded {
 /// Drops a root that has panicked, and goes on with its panic.
 #[cold]
 fn end_in_panic<F>(mut root: Pin<&mut Option<F>>, payload: Payload) -> ! {
+    recording::reported(|| "Panic".into(), panic_text(&*payload));
     // Not in the middle of an unwinding, where a destructor that panics as well would abort.
     unwind::dropping(Dropper::Run, || going_on("a destructor panicked", || root.set(None)));
     resume_unwind(payload)

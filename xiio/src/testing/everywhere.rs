@@ -6,12 +6,15 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
+use super::left;
 use super::resources::Resources;
 use crate::drawing::Drawing;
 use crate::error::panic_text;
 use crate::inspect::{self, ReportKind};
+use crate::recording::{self, Recorder};
 use crate::runtime::{Config, Leftover, block_on};
 use crate::unwind::{self, Owner};
 
@@ -24,7 +27,8 @@ use crate::unwind::{self, Owner};
 /// Gives the number of awaits at which it was cancelled.
 ///
 /// # Panics
-/// When a run panics or leaves something behind; the text has the await that broke it, as the tree of tasks was there.
+/// When a run panics or leaves something behind; the text has the await that broke it, as the tree of tasks was there. The
+/// recording of that run is left as a page, see [`Tester`](super::Tester).
 ///
 /// # Examples
 /// ```
@@ -80,7 +84,11 @@ pub(super) fn cancel_at_each_await<F: Future>(
         match judge(&config, body, check, at_await) {
             Ok(Reached::End) => return at_await,
             Ok(Reached::Await) => at_await += 1,
-            Err(fault) => panic!("cancelled at await {at_await}: {fault}\n{}", draw_at(&config, body, at_await)),
+            Err((fault, recorder)) => {
+                let fault = format!("cancelled at await {at_await}: {fault}\n{}", draw_at(&config, body, at_await));
+                left::leave(&recorder, body, &fault);
+                panic!("{fault}");
+            }
         }
     }
 }
@@ -95,6 +103,16 @@ enum Reached {
 
 /// Runs once, cancelled at an await, and says what is wrong afterwards.
 fn judge<F: Future>(
+    config: &Config,
+    body: &impl Fn() -> F,
+    check: &mut dyn FnMut(),
+    at_await: usize,
+) -> Result<Reached, (String, Arc<Recorder>)> {
+    let (reached, recorder) = left::recorded(|| judge_run(config, body, check, at_await));
+    reached.map_err(|fault| (fault, recorder))
+}
+
+fn judge_run<F: Future>(
     config: &Config,
     body: &impl Fn() -> F,
     check: &mut dyn FnMut(),
@@ -143,6 +161,7 @@ async fn cancel_at<F: Future>(future: F, at_await: usize, drawing: Option<&RefCe
         loop {
             if n_awaits == at_await && !is_cancelled {
                 is_cancelled = true;
+                recording::cancelled(None, "the test cancels it here");
                 if let Some(drawing) = drawing {
                     *drawing.borrow_mut() = unwind::inspect(|| drop(owner.poll_slot(slot.as_mut(), cx)));
                 }

@@ -781,7 +781,20 @@
   readColors();
   listCancellations();
   choose(-1);
-  // A test that has failed is looked at from its end.
-  moveTo(other.note === undefined ? end / 2 : end);
+  begin();
+
+  /** A failure is looked at where it happened: a cancellation by a test, the first panic of a task, or that of the whole. */
+  function begin() {
+    const byTest = cancellations.findIndex(({ why }) => why.startsWith("the test"));
+    const panicked = order.filter((index) => members[index].how === "a panic").sort((one, other) => members[one].to - members[other].to)[0];
+    const panic = reports.list.find(({ kind }) => kind === "Panic");
+    if (byTest >= 0) return chooseCancellation(byTest);
+    if (panicked !== undefined) {
+      choose(panicked);
+      reveal(panicked);
+      return moveTo(members[panicked].to);
+    }
+    moveTo(panic !== undefined ? panic.at : other.note === undefined ? end / 2 : end);
+  }
   document.body.dataset.ready = "yes";
 })();

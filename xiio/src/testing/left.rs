@@ -1,0 +1,65 @@
+//! What a failed test leaves: a page with what its tasks have done.
+
+use std::any::type_name_of_val;
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::recording::{self, Recorder};
+
+/// So many events of a test are kept.
+const CAPACITY: usize = 1 << 15;
+
+/// The name of a file is no longer.
+const MAX_NAME: usize = 120;
+
+/// Runs one try of a test, which is recorded.
+pub(super) fn recorded<T>(run: impl FnOnce() -> T) -> (T, Arc<Recorder>) {
+    let recorder = Recorder::new(CAPACITY);
+    let on = recording::begin(Arc::clone(&recorder));
+    let value = run();
+    drop(on);
+    (value, recorder)
+}
+
+/// Writes the page of a try that has failed, and prints where. `body` is what the test runs, which tells its name; `fault` is on the page.
+pub(super) fn leave<F>(recorder: &Recorder, body: &F, fault: &str) {
+    let page = recording::page(&recorder.trace(Some(fault)));
+    let file = target().join("xiio").join(name_of(type_name_of_val(body)) + ".html");
+    match write(&file, &page) {
+        Ok(()) => eprintln!("what the tasks of this test have done is in {}", file.display()),
+        Err(error) => eprintln!("cannot write what the tasks of this test have done to {}: {error}", file.display()),
+    }
+}
+
+fn write(file: &Path, page: &str) -> io::Result<()> {
+    file.parent().map_or(Ok(()), fs::create_dir_all)?;
+    fs::write(file, page)
+}
+
+/// The directory in which Cargo builds: the one around this program that it has marked.
+fn target() -> PathBuf {
+    let program = env::current_exe().unwrap_or_default();
+    let marked = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+    marked.map_or_else(|| "target".into(), Path::to_path_buf)
+}
+
+/// `crate::module::test::{{closure}}` to `crate.module.test`.
+fn name_of(body: &str) -> String {
+    let path = body.split("::{{closure}}").next().unwrap_or(body).replace("::", ".");
+    path.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(MAX_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_that_of_the_function_and_leads_nowhere_else() {
+        assert_eq!(name_of("shop::tests::orders::{{closure}}::{{closure}}"), "shop.tests.orders");
+        assert_eq!(name_of("<shop::Body<'_> as core::Fn>::call"), "_shop.Body____as_core.Fn_.call");
+        assert_eq!(name_of("../etc/passwd"), ".._etc_passwd");
+    }
+}
