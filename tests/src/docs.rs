@@ -16,6 +16,7 @@ pages! {
     design = "docs/design.md",
     from_python = "docs/from_python.md",
     from_tokio = "docs/from_tokio.md",
+    send = "docs/send.md",
     testing = "docs/testing.md",
     unsafe_code = "docs/unsafe.md",
 }
