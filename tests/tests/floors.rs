@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["recording"],
     &["report"],
     &["unwind", "timer", "reactor"],
+    &["local"],
     &["task"],
     &["cores"],
     &["runtime"],

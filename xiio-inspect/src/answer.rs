@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) what: String,
     pub(crate) name: Option<String>,
     pub(crate) place: Option<Place>,
+    /// Values that tell a task apart from others of its place.
+    pub(crate) locals: Vec<(String, String)>,
     pub(crate) milliseconds_left: Option<u64>,
     pub(crate) children: Vec<Node>,
 }
@@ -87,9 +89,15 @@ fn node(value: &Value) -> Result<Node, String> {
         what: text(value, "what")?,
         name: text(value, "name").ok(),
         place: place(value),
+        locals: locals(value),
         milliseconds_left: number(value, "milliseconds_left").ok(),
         children: value.get("children").map(nodes).transpose()?.unwrap_or_default(),
     })
+}
+
+fn locals(value: &Value) -> Vec<(String, String)> {
+    let all = value.get("locals").and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn place(value: &Value) -> Option<Place> {

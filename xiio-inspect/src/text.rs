@@ -90,6 +90,9 @@ fn line(node: &Node) -> String {
     if let Some(place) = &node.place {
         let _ = write!(text, ", {} at {}", if node.kind == "task" { "spawned" } else { "started" }, at(place));
     }
+    for (name, value) in &node.locals {
+        let _ = write!(text, ", {} = {}", harmless(name), harmless(value));
+    }
     text
 }
 
@@ -229,8 +232,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {
-        let hostile =
-            r#"{"kind":"task","state":"\u001b[31m","what":"a\nb","name":"\"\u001b]0;","file":"\u0007","line":1}"#;
+        let hostile = r#"{"kind":"task","state":"\u001b[31m","what":"a\nb","name":"\"\u001b]0;","file":"\u0007","line":1,"locals":{"\u001b":"\u001b[31m"}}"#;
         let answer = answer(hostile);
         for text in [tree(&answer, false), why(&answer), dot(&answer), head(&answer)] {
             assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");

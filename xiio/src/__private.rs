@@ -4,6 +4,7 @@
 pub use crate::combine::__private::{Either, Join, Racer, Racers, TryJoin, no_racer_left, race_all, racer};
 pub use crate::flow::{Branch, Fallible, Hint, branch, failed};
 pub use crate::group::{GroupOptions, Guard, Leave, TaskGroup, TryGuard, TryTaskGroup, lend};
+pub use crate::local::{PackAtHome, Packer};
 pub use crate::root::FromElapsed;
 pub use crate::testing::Tester as TestRoot;
 pub use xiio_macros::{race, task_group, try_task_group};

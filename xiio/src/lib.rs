@@ -46,6 +46,7 @@
 //! | channels, locks, streams | those of other crates, such as `async-channel`, `async-lock` and `futures`; [`cooperative`] in a loop over them; what has `next` is a `Stream` (feature `futures-core`) |
 //! | bytes in memory, between two tasks | [`io::duplex`] |
 //! | to live inside a foreign loop | [`compat`] |
+//! | a value that goes with a task and its children | [`local!`] |
 //! | to see what goes on | [`inspect`] |
 //! | to test with virtual time | [`testing`] |
 //!
@@ -160,6 +161,7 @@ mod drawing;
 mod error;
 mod flow;
 mod group;
+mod local;
 mod pin;
 mod promise;
 mod reactor;
@@ -203,6 +205,7 @@ pub use group::{
     TryWorkers, WorkerTask, Workers,
 };
 pub use io::{read, readable, writable, write, write_all};
+pub use local::{AccessError, LocalKey, LocalScope};
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "macos"))]
 pub use process::run_process;
 pub use promise::{Promise, WaitPromise};

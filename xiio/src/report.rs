@@ -236,6 +236,15 @@ pub(crate) fn remove_listener(listener: &Listener) {
 pub(crate) struct Origin {
     pub(crate) location: &'static Location<'static>,
     pub(crate) name: Option<Cow<'static, str>>,
+    /// What tells it apart from others of its place: values of `local!` that are shown.
+    pub(crate) locals: Vec<(&'static str, String)>,
+}
+
+impl Origin {
+    /// Of a task without a name.
+    pub(crate) fn at(location: &'static Location<'static>) -> Self {
+        Self { location, name: None, locals: Vec::new() }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -243,7 +252,8 @@ impl fmt::Display for Origin {
         if let Some(name) = &self.name {
             write!(f, "`{}`, ", Harmless(name))?;
         }
-        write!(f, "spawned at {}:{}", self.location.file(), self.location.line())
+        write!(f, "spawned at {}:{}", self.location.file(), self.location.line())?;
+        self.locals.iter().try_for_each(|(name, value)| write!(f, ", {name} = {}", Harmless(value)))
     }
 }
 
@@ -254,7 +264,7 @@ pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) 
         format!(
             "a task, {}, ended with an `Err` that nobody has taken ({type_name}); await its handle, handle the error in \
              the task, or take `try_task_group!`, whose failure it is",
-            Origin { location, name: None }
+            Origin::at(location)
         )
     });
 }

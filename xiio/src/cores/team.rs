@@ -361,9 +361,7 @@ impl Late {
 
 /// Tells of a worker that does not come out of its poll.
 fn report_long(permit: &Permit) {
-    let task = permit
-        .place()
-        .map_or_else(|| "a worker".into(), |location| format!("a task {}", Origin { location, name: None }));
+    let task = permit.place().map_or_else(|| "a worker".into(), |location| format!("a task {}", Origin::at(location)));
     report(
         ReportKind::HeldUp,
         format!(

@@ -39,6 +39,16 @@ fn write_node(node: &Node, text: &mut String) {
         write_number("line", location.line(), text);
         write_number("column", location.column(), text);
     }
+    if !node.locals.is_empty() {
+        text.push_str(",\"locals\":{");
+        for (index, (name, value)) in node.locals.iter().enumerate() {
+            text.push_str(if index > 0 { "," } else { "" });
+            write_string(name, text);
+            text.push(':');
+            write_string(value, text);
+        }
+        text.push('}');
+    }
     if let Some(left) = node.time_left {
         write_number("milliseconds_left", left.as_millis(), text);
     }

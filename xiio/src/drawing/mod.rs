@@ -22,6 +22,7 @@ pub struct Node {
     name: Option<Cow<'static, str>>,
     type_name: Option<&'static str>,
     spawned_at: Option<&'static Location<'static>>,
+    locals: Vec<(&'static str, String)>,
     time_left: Option<Duration>,
     fd: Option<RawFd>,
     pid: Option<u32>,
@@ -48,6 +49,8 @@ pub enum Kind {
     Bracket,
     /// A `shield`.
     Shield,
+    /// A value of [`local!`](crate::local!) that is shown, for what is in it.
+    Local,
     /// A child process that is waited for.
     Process,
     /// A job on a thread.
@@ -75,6 +78,7 @@ impl Kind {
             Self::Branch => "branch",
             Self::Bracket => "bracket",
             Self::Shield => "shield",
+            Self::Local => "local",
             Self::Process => "process",
             Self::Thread => "thread",
             Self::Worker => "worker",
@@ -119,6 +123,7 @@ impl Node {
             name: None,
             type_name: None,
             spawned_at: None,
+            locals: Vec::new(),
             time_left: None,
             fd: None,
             pid: None,
@@ -140,6 +145,10 @@ impl Node {
 
     pub(crate) fn made_at(self, location: &'static Location<'static>) -> Self {
         Self { spawned_at: Some(location), ..self }
+    }
+
+    pub(crate) fn with_locals(self, locals: Vec<(&'static str, String)>) -> Self {
+        Self { locals, ..self }
     }
 
     pub(crate) fn has_left(self, time_left: Option<Duration>) -> Self {
@@ -198,6 +207,12 @@ impl Node {
         self.spawned_at
     }
 
+    /// The values that a task was spawned with and that what is around it has not: those of keys that are shown, see
+    /// [`local!`](crate::local!).
+    pub fn locals(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.locals.iter().map(|(name, value)| (*name, &**value))
+    }
+
     /// How long it has still to wait at the most, when it was drawn.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
@@ -243,6 +258,9 @@ impl fmt::Display for Node {
                 _ => "started",
             };
             write!(f, ", {verb} at {}:{}", location.file(), location.line())?;
+        }
+        for (name, value) in &self.locals {
+            write!(f, ", {name} = {}", Harmless(value))?;
         }
         Ok(())
     }

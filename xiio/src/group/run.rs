@@ -177,7 +177,7 @@ impl<'env> Group<'env> {
             Ok(handle) => Task::new(Some(handle)),
             Err(future) => {
                 drop(future);
-                let origin = Origin { location, name: None };
+                let origin = Origin::at(location);
                 report(
                     ReportKind::Refused,
                     format!("a task {origin} was refused: its group has ended; spawn it before, or into another group"),

@@ -224,7 +224,7 @@ impl<T> WorkerTask<T> {
     }
 
     fn origin(&self) -> Origin {
-        Origin { location: self.slot.location, name: None }
+        Origin::at(self.slot.location)
     }
 
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {

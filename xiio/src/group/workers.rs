@@ -15,6 +15,7 @@ use super::slot::{Slot, WorkerTask};
 use crate::cores::{Crew, Ends, Errand, Failure, Job, Notes, Notice};
 use crate::drawing::{self, Kind, State};
 use crate::error::Payload;
+use crate::local::{self, SentLocals};
 use crate::pin::Pinned;
 use crate::report::{Origin, ReportKind, going_on, report};
 use crate::sync::{Mutex, PoisonError};
@@ -156,8 +157,8 @@ impl<'env> Workers<'env> {
     {
         let slot = Arc::new(Slot::new(location));
         let task = WorkerTask::new(Arc::clone(&slot));
-        let order =
-            Order { function, judge, ticket: Ticket { slot, is_for_home: false }, location, _output: PhantomData };
+        let ticket = Ticket { slot, is_for_home: false };
+        let order = Order { function, judge, ticket, location, locals: local::sent(), _output: PhantomData };
         let errand = Errand::new(Box::new(order));
         let refused = match self.anchor.crew() {
             Some(crew) => crew.add(worker, errand).err(),
@@ -166,7 +167,7 @@ impl<'env> Workers<'env> {
         if let Some(errand) = refused {
             // SAFETY: it was made by this very call, from what the caller has handed in; so what it borrows is alive.
             unsafe { errand.discard() };
-            let place = Origin { location, name: None };
+            let place = Origin::at(location);
             let text = format!("a task on a worker {place} was refused: its group has ended, or has no worker left");
             report(ReportKind::Refused, text);
         }
@@ -288,6 +289,8 @@ struct Order<F, O, J, T> {
     judge: J,
     ticket: Ticket<T>,
     location: &'static Location<'static>,
+    /// What the task inherits.
+    locals: Option<SentLocals>,
     _output: PhantomData<fn() -> O>,
 }
 
@@ -315,7 +318,7 @@ where
     where
         Self: 'set,
     {
-        let Self { function, judge, ticket, location, .. } = *self;
+        let Self { function, judge, ticket, location, locals, .. } = *self;
         let state = Running {
             judge: Some(judge),
             owner: Owner::default(),
@@ -328,6 +331,7 @@ where
             notes: Rc::clone(notes),
         };
         let finish = |is_success: bool| is_success.then_some(());
+        let _entered = locals.as_ref().map(SentLocals::enter);
         // The set of a worker is open while it starts errands, and so is that of a group which takes its own.
         drop(set.insert(Pinned::new(async move { function().await }, state), finish, location));
     }
@@ -385,7 +389,7 @@ impl<J, T: Send> Running<J, T> {
 
     #[cold]
     fn cut_off<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let origin = Origin { location: self.location, name: None };
+        let origin = Origin::at(self.location);
         let node = drawing::Node::new(Kind::Task, "task").made_at(self.location).in_state(State::CleaningUp);
         let mut polled = Poll::Pending;
         let rest = unwind::inspect(|| {
@@ -462,8 +466,7 @@ impl<J, T: Send> Running<J, T> {
         self.ticket.is_for_home = true;
         // SAFETY: the task has failed, so it gives no output.
         let notice = unsafe { Notice::new(Arc::clone(&self.ticket.slot) as Arc<dyn Ends + '_>) };
-        let failure =
-            Failure { panic, origin: Some(Origin { location: self.location, name: None }), notice: Some(notice) };
+        let failure = Failure { panic, origin: Some(Origin::at(self.location)), notice: Some(notice) };
         self.notes.crew().tell(|news| news.failures.push(failure));
     }
 }

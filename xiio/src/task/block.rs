@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use super::home::Home;
 use super::pool;
-use super::refs::{DONE, FAILED, HANDLE, Header, OUTPUT, TaskRef};
+use super::refs::{DONE, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
 use crate::report::{Held, report_if_err};
 use crate::unwind::{Owner, Whole};
@@ -233,7 +233,7 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         // The drop of the future may panic.
         let mut finished = Held::new(value.map(finish));
         if matches!(finished.get(), Some(Some(None))) {
-            task.header().set(FAILED);
+            task.header().has_failed.set(true);
         } else if is_late {
             drop(finished.take());
         }

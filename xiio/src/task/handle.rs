@@ -113,7 +113,7 @@ pub(super) fn with_core<R>(task: TaskRef, look: impl FnOnce(&Core) -> R) -> Opti
 /// What a report calls a task; without its name once it has ended.
 pub(super) fn origin_of(task: TaskRef) -> Origin {
     let name = with_core(task, |core| core.name_of(task)).flatten();
-    Origin { location: task.header().location, name }
+    Origin { name, ..Origin::at(task.header().location) }
 }
 
 fn cancel(task: TaskRef) {

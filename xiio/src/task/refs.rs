@@ -46,8 +46,8 @@ pub(super) const BODY: u16 = 1 << 10;
 /// The last one to be polled before the rest is cancelled. In the ready queue.
 pub(super) const LAST: u16 = 1 << 11;
 
-/// It has failed by itself. Set before its future is dropped, as that may panic as well.
-pub(super) const FAILED: u16 = 1 << 12;
+/// It has values of `local!`, which its set keeps: what is current when it is polled.
+pub(super) const LOCALS: u16 = 1 << 12;
 
 /// The handle has given the output away.
 pub(super) const TAKEN: u16 = 1 << 13;
@@ -76,6 +76,8 @@ pub(super) struct Header {
     /// The thread that all cells in here belong to.
     pub(super) tenant: Tenant,
     flags: Cell<u16>,
+    /// It has failed by itself. Set before its future is dropped, as that may panic as well.
+    pub(super) has_failed: Cell<bool>,
     /// Set while the task is in the home's inbox; whoever sets it posts it.
     pub(super) is_posted: AtomicBool,
     /// References counted on the home thread: the set, the handle, wakers. May be negative, wakers wander.
@@ -112,6 +114,7 @@ impl Header {
             location,
             tenant,
             flags: Cell::new(HANDLE),
+            has_failed: Cell::new(false),
             is_posted: AtomicBool::new(false),
             local: Cell::new(2),
             shared: AtomicI32::new(0),
@@ -137,7 +140,7 @@ impl Header {
     #[inline]
     pub(super) fn start(&self) -> bool {
         let flags = self.flags.get();
-        let is_task = flags & (DONE | BODY | LAST) == 0;
+        let is_task = flags & (DONE | BODY | LAST | LOCALS) == 0;
         if is_task {
             self.flags.set(flags & !QUEUED | STARTED);
         }

@@ -20,11 +20,12 @@ use super::handle::Handle;
 use super::home::{Home, Listener};
 use super::links::{List, Queue};
 use super::polls;
-use super::refs::{BODY, DONE, DOOMED, Header, NAMED, PLACED, QUEUED, RECORDED, TaskRef};
+use super::refs::{BODY, DONE, DOOMED, Header, LOCALS, NAMED, PLACED, QUEUED, RECORDED, TaskRef};
 use super::schedule;
 use super::waker;
 use crate::drawing::{Drawing, Node};
 use crate::error::Payload;
+use crate::local::{self, Locals};
 use crate::recording;
 use crate::report::{Origin, report_panic};
 use crate::unwind;
@@ -128,6 +129,8 @@ pub(super) struct Core {
     n_holding: Cell<usize>,
     /// Of the tasks that have the flag `NAMED`.
     names: RefCell<BTreeMap<NonNull<Header>, Cow<'static, str>>>,
+    /// Of the tasks that have the flag `LOCALS`.
+    locals: RefCell<BTreeMap<NonNull<Header>, Locals>>,
     /// Tasks that clean up, until when they may, the first one first. Counted.
     cleaning: RefCell<VecDeque<(Instant, TaskRef)>>,
     /// More has happened since the last poll than that tasks wait: the group has to look at all that it looks at.
@@ -181,6 +184,7 @@ impl Core {
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
             names: RefCell::default(),
+            locals: RefCell::default(),
             cleaning: RefCell::default(),
             is_eventful: Cell::new(true),
             is_granted: Cell::new(false),
@@ -213,17 +217,40 @@ impl Core {
         if task.header().has(NAMED) { self.names.borrow().get(&task.as_ptr()).cloned() } else { None }
     }
 
+    /// Has a new task keep what it inherits.
+    #[cold]
+    fn keep_locals(&self, task: TaskRef) {
+        let Some(locals) = local::inherited() else { return };
+        task.header().set(LOCALS);
+        self.locals.borrow_mut().insert(task.as_ptr(), locals);
+    }
+
+    /// What is current while a task is polled or dropped, if that is not what is current around it.
+    fn locals_of(&self, task: TaskRef) -> Option<Locals> {
+        if task.header().has(LOCALS) { self.locals.borrow().get(&task.as_ptr()).cloned() } else { None }
+    }
+
+    /// Forgets what a task has kept that ends. Values are code of the user.
+    #[must_use = "values must be dropped when the step is complete"]
+    fn take_locals(&self, task: TaskRef) -> Option<Locals> {
+        if !task.header().has(LOCALS) {
+            return None;
+        }
+        task.header().unset(LOCALS);
+        self.locals.borrow_mut().remove(&task.as_ptr())
+    }
+
     /// Forgets the name of a task that ends, and gives what a report calls it.
     fn take_origin(&self, task: TaskRef) -> Origin {
         let is_named = task.header().has(NAMED);
         let name = if is_named { self.names.borrow_mut().remove(&task.as_ptr()) } else { None };
         task.header().unset(NAMED);
-        Origin { location: task.header().location, name }
+        Origin { name, ..Origin::at(task.header().location) }
     }
 
     /// What a report calls a task.
     fn origin_of(&self, task: TaskRef) -> Origin {
-        Origin { location: task.header().location, name: self.name_of(task) }
+        Origin { name: self.name_of(task), ..Origin::at(task.header().location) }
     }
 
     /// Notes that there is something to do; gives the task that polls this set if it is to be woken for it.
@@ -308,6 +335,9 @@ impl Core {
 
     #[inline]
     fn accept(&self, task: TaskRef) {
+        if local::is_any() {
+            self.keep_locals(task);
+        }
         self.tasks.push_back(task);
         task.header().set(QUEUED);
         if self.has_gate && !self.pass_gate(task) {

@@ -8,6 +8,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
+use crate::local::{self, SentLocals};
 use crate::report::{Held, drop_safely, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -16,6 +17,8 @@ type Outcome<T> = Result<T, Box<dyn Any + Send>>;
 /// A function to be run on a thread, then what came of it.
 pub(super) struct Job<F, T> {
     state: Mutex<State<F, T>>,
+    /// What is current while it runs.
+    locals: Option<SentLocals>,
     is_cancelled: AtomicBool,
     /// Set before it is left behind: its thread does not count for its pool any more.
     is_left: AtomicBool,
@@ -50,7 +53,7 @@ pub(super) trait Work: Send + Sync {
 impl<F, T> Job<F, T> {
     pub(super) fn new(function: F) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
-        Self { state, is_cancelled: AtomicBool::new(false), is_left: AtomicBool::new(false) }
+        Self { state, locals: local::sent(), is_cancelled: AtomicBool::new(false), is_left: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -127,6 +130,7 @@ where
         let Stage::Queued(_) = state.stage else { return false };
         let Stage::Queued(function) = mem::replace(&mut state.stage, Stage::Running) else { unreachable!() };
         drop(state);
+        let _entered = self.locals.as_ref().map(SentLocals::enter);
         self.finish(catch_unwind(AssertUnwindSafe(function)))
     }
 

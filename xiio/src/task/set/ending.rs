@@ -7,16 +7,19 @@ use std::time::Instant;
 use super::{Core, Ended, LastRound, Members, Reaction};
 use crate::drawing::Drawing;
 use crate::error::Payload;
+use crate::local::{self, Locals};
 use crate::recording;
 use crate::report::{Origin, report_panic};
-use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, JOINED, LAST, NAMED, PLACED, QUEUED, RECORDED, STARTED, TaskRef};
-use crate::task::waker;
+use crate::task::refs::{
+    BODY, DONE, DOOMED, HOLDS, JOINED, LAST, LOCALS, NAMED, PLACED, QUEUED, RECORDED, STARTED, TaskRef,
+};
+use crate::task::{handle, waker};
 use crate::unwind::{self, Cancel, Dropper, Owner};
 
 impl Core {
     pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
         while let Some(task) = self.doomed.first() {
-            let is_plain = !task.header().has(HOLDS | JOINED | NAMED | RECORDED)
+            let is_plain = !task.header().has(HOLDS | JOINED | LOCALS | NAMED | RECORDED)
                 && self.limit == usize::MAX
                 && owner_of(task).is_plain();
             if is_plain {
@@ -119,8 +122,8 @@ impl Core {
     #[inline]
     pub(super) fn retire_unnoticed(&self, task: TaskRef) -> bool {
         let header = task.header();
-        let is_plain =
-            !header.has(HOLDS | DOOMED | QUEUED | JOINED | PLACED | NAMED | RECORDED) && owner_of(task).is_plain();
+        let is_plain = !header.has(HOLDS | DOOMED | QUEUED | JOINED | LOCALS | PLACED | NAMED | RECORDED)
+            && owner_of(task).is_plain();
         if is_plain {
             self.tasks.remove(task);
             task.drop_set_ref();
@@ -135,9 +138,13 @@ impl Core {
             recording::ended(task.key(), ended.as_ref().map_or("a value", Ended::as_str));
         }
         let origin = self.take_origin(task);
+        // Dropped last.
+        let locals = self.take_locals(task);
         let joiner = self.take_out(task);
         if let Some(ended) = ended {
-            self.react(&members.end_task(ended, origin.clone()));
+            let shown = locals.as_ref().filter(|_| !matches!(ended, Ended::Cancelled)).map(Locals::shown);
+            let origin = Origin { locals: shown.unwrap_or_default(), ..origin.clone() };
+            self.react(&members.end_task(ended, origin));
         }
         if self.limit != usize::MAX {
             self.start_waiting();
@@ -206,7 +213,9 @@ impl Core {
         let mut first = None;
         while let Some(task) = self.doomed.first().or_else(|| self.tasks.first()) {
             let origin = self.take_origin(task);
-            match drop_future(task) {
+            let dropped = drop_future(task);
+            let _locals = self.take_locals(task);
+            match dropped {
                 Err(payload) if first.is_none() => first = Some(payload),
                 Err(payload) => report_task_panic(payload, &origin),
                 Ok(()) => {}
@@ -249,6 +258,8 @@ fn keep_unless_done(task: TaskRef) -> bool {
 
 /// Drops the future of a task that is not done.
 fn drop_future(task: TaskRef) -> Result<(), Payload> {
+    let locals = handle::with_core(task, |core| core.locals_of(task)).flatten();
+    let _entered = locals.map(local::enter);
     // SAFETY: called by the poll or the drop of the task's own set, not from inside the task's poll, for a task that is
     // in a list and so is not done.
     catch_unwind(AssertUnwindSafe(|| unsafe { (task.header().vtable.drop_future)(task.as_ptr()) }))

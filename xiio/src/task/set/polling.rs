@@ -9,10 +9,11 @@ use super::ending::{drop_if_present, owner_of};
 use super::{Core, Ended, LastRound, Members, Polled};
 use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
+use crate::local;
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
 use crate::task::polls::{self, Who};
-use crate::task::refs::{BODY, DONE, DOOMED, FAILED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
+use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
@@ -260,8 +261,14 @@ impl Core {
             task.drop_set_ref();
         } else {
             header.set(STARTED);
-            self.poll_task(task, members);
+            self.poll_with_locals(task, members);
         }
+    }
+
+    /// Polls a task that is not done, with what it has kept.
+    fn poll_with_locals(&self, task: TaskRef, members: &mut dyn Members) {
+        let _entered = self.locals_of(task).map(local::enter);
+        self.poll_task(task, members);
     }
 
     /// Polls the body, for which `body` stands. A panic goes through; `end_panicked` does what is left to do then.
@@ -352,7 +359,7 @@ impl Core {
     /// Takes a task out that has panicked, perhaps after it had failed otherwise.
     #[cold]
     fn retire_panicked(&self, task: TaskRef, payload: Payload, members: &mut dyn Members) {
-        if task.header().has(FAILED) {
+        if task.header().has_failed.get() {
             self.react(&members.end_task(Ended::Failed, self.origin_of(task)));
         }
         self.retire(task, Some(Ended::Panicked(payload)), members);
@@ -414,10 +421,11 @@ impl Core {
             (true, true) => State::CleaningUp,
             (true, false) => State::Running,
         };
-        let node = self.node_of(task).in_state(state);
+        let locals = self.locals_of(task).map(|locals| locals.shown_beside_current()).unwrap_or_default();
+        let node = self.node_of(task).in_state(state).with_locals(locals);
         unwind::inspecting(|drawing| drawing.enter(node));
         if header.has(STARTED)
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_task(task, members)))
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_with_locals(task, members)))
         {
             self.end_panicked(payload, members);
         }
