@@ -1,14 +1,14 @@
 //! Programs that are told to stop: each runs in a process of its own, and the parent looks how it ends.
 
 use std::cell::Cell;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use xiio::signal::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
-use xiio::{bracket, shield, sleep, task_group};
+use xiio::signal::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGWINCH};
+use xiio::{bracket, shield, sleep, task_group, yield_now};
 use xiio_tests::os::{Inherited, errno_after_raise, rerun, send, send_self, start_until, start_with};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -419,4 +419,78 @@ fn program_whose_destructor_panics() {
         let _bomb = Bomb;
         ready_and_wait().await;
     });
+}
+
+/// Starts a program of this file, sends it SIGQUIT when it is ready, and gives what it says on standard error up to `last`.
+fn tree_of(test: &str, last: &str) -> Vec<String> {
+    let (mut child, _output) = start_until(rerun(test).stderr(Stdio::piped()), "ready");
+    assert!(send(child.id(), SIGQUIT));
+    let mut lines = Vec::new();
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+    while lines.last().is_none_or(|line: &String| !line.contains(last)) {
+        lines.push(errors.next().expect("the program goes on").unwrap());
+    }
+    // It goes on, and what was asked of the signal is done again.
+    assert!(send(child.id(), SIGQUIT));
+    assert!(errors.any(|line| line.unwrap().contains(last)));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(SIGKILL));
+    lines
+}
+
+#[test]
+fn the_tree_is_printed_at_each_signal_that_was_named_for_it() {
+    let lines = tree_of("program_with_a_tree", "sleep, ");
+    assert!(lines[0].ends_with(" at SIGQUIT:") && lines[0].starts_with("xiio: the tree of process "), "{lines:?}");
+    let said = |what: &str| lines.iter().any(|line| line.contains(what));
+    assert!(said("group `server`") && said("task `sleeper`, spawned at "), "{lines:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_a_tree() {
+    #[xiio::main(tree_on(SIGQUIT))]
+    async fn main() {
+        task_group!(name = "server", |tg| {
+            tg.spawn_named("sleeper", async {
+                yield_now().await;
+                ready_and_wait().await;
+            });
+        });
+    }
+    main();
+}
+
+#[test]
+fn a_loop_that_is_blocked_says_so_at_the_signal_and_prints_its_tree_later() {
+    let lines = tree_of("program_that_blocks_for_a_while", "sleep, ");
+    assert!(lines[0].contains("comes when the loop does: a task keeps it"), "{lines:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_blocks_for_a_while() {
+    xiio::Builder::new().tree_on(&[SIGQUIT]).run(async {
+        task_group!(|tg| {
+            tg.spawn(async {
+                say("ready");
+                std::thread::sleep(Duration::from_secs(3));
+                sleep(LONG).await;
+            });
+        });
+    });
+}
+
+#[test]
+fn without_its_run_a_signal_of_the_tree_does_what_it_did_before() {
+    let end = run_program("program_after_a_tree", &[("ready", SIGQUIT)]);
+    assert_eq!(end.status.signal(), Some(SIGQUIT), "{}", end.errors);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_after_a_tree() {
+    assert_eq!(xiio::Builder::new().tree_on(&[SIGQUIT]).run(async { 7 }), 7);
+    say("ready");
+    std::thread::sleep(LONG);
 }

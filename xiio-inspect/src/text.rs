@@ -1,7 +1,7 @@
 //! An answer in words.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::answer::{Answer, Node, Place};
@@ -29,10 +29,7 @@ pub(crate) fn tree(answer: &Answer, is_whole: bool) -> String {
 }
 
 fn write_nodes(nodes: &[Node], depth: usize, is_whole: bool, text: &mut String) {
-    let mut alike: BTreeMap<(Place, String), usize> = BTreeMap::new();
-    for key in nodes.iter().filter_map(key) {
-        *alike.entry(key).or_default() += 1;
-    }
+    let alike = alike(nodes);
     let is_summed_up = |node: &Node| !is_whole && key(node).is_some_and(|key| alike[&key] > MAX_ALIKE);
     for node in nodes.iter().filter(|node| !is_summed_up(node)) {
         let _ = writeln!(text, "{:indent$}{}", "", line(node), indent = 2 * depth);
@@ -45,6 +42,15 @@ fn write_nodes(nodes: &[Node], depth: usize, is_whole: bool, text: &mut String) 
         let place = at(place);
         let _ = writeln!(text, "{:indent$}{n_tasks} tasks spawned at {place}, {wait}", "", indent = 2 * depth);
     }
+}
+
+/// How many tasks are of one place and wait for the same.
+fn alike(nodes: &[Node]) -> BTreeMap<(Place, String), usize> {
+    let mut alike = BTreeMap::new();
+    for key in nodes.iter().filter_map(key) {
+        *alike.entry(key).or_default() += 1;
+    }
+    alike
 }
 
 /// What tasks that are alike have in common. None that cleans up is hidden among others.
@@ -108,6 +114,29 @@ fn busy(answer: &Answer) -> String {
     format!("The loop is blocked: {who} has been running for {since:?} without an `await` that waits.")
 }
 
+/// Many tasks of one group that are alike.
+struct Crowd<'a> {
+    n_tasks: usize,
+    place: Place,
+    wait: String,
+    group: &'a Node,
+}
+
+impl fmt::Display for Crowd<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { n_tasks, place, wait, group } = self;
+        write!(f, "{n_tasks} tasks of {}, spawned at {}, {wait}", line(group), at(place))
+    }
+}
+
+/// The largest crowd below a node, if there is one that is worth a word.
+fn largest_crowd(node: &Node) -> Option<Crowd<'_>> {
+    let alike = alike(&node.children).into_iter().max_by_key(|(_, n_tasks)| *n_tasks);
+    let own = alike.filter(|(_, n_tasks)| *n_tasks > MAX_ALIKE);
+    let own = own.map(|((place, wait), n_tasks)| Crowd { n_tasks, place, wait, group: node });
+    node.children.iter().filter_map(largest_crowd).chain(own).max_by_key(|crowd| crowd.n_tasks)
+}
+
 /// What the program waits for, and who does not stop.
 pub(crate) fn why(answer: &Answer) -> String {
     let mut text = head(answer);
@@ -128,6 +157,9 @@ pub(crate) fn why(answer: &Answer) -> String {
     let waits: Vec<String> =
         waits.iter().map(|(wait, n)| if *n == 1 { wait.clone() } else { format!("{wait} ({n} times)") }).collect();
     let _ = writeln!(text, "It waits for: {}.", waits.join("; "));
+    if let Some(crowd) = roots.iter().filter_map(largest_crowd).max_by_key(|crowd| crowd.n_tasks) {
+        let _ = writeln!(text, "The most of one place: {crowd}.");
+    }
     let is_hopeful = roots.iter().flat_map(Node::leaves).any(|leaf| FROM_OUTSIDE.contains(&&*leaf.kind));
     let _ = match is_hopeful {
         true => writeln!(text, "Time, a descriptor, a process or a thread may end some of that."),

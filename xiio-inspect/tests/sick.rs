@@ -15,6 +15,10 @@ struct Patient {
 
 impl Patient {
     fn new(example: &str) -> Self {
+        Self::start(example, |program| program.env("XIIO_INSPECT", "1"))
+    }
+
+    fn start(example: &str, prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         static N_MADE: AtomicU32 = AtomicU32::new(0);
         let number = N_MADE.fetch_add(1, Ordering::Relaxed);
         let runtime_dir = env::temp_dir().join(format!("xiio-sick-{}-{number}", process::id()));
@@ -22,11 +26,9 @@ impl Patient {
         // The examples are beside the tests, one level up.
         let this = env::current_exe().unwrap();
         let program = this.parent().unwrap().parent().unwrap().join("examples").join(example);
-        let child = Command::new(program)
-            .env("XIIO_INSPECT", "1")
-            .env("XDG_RUNTIME_DIR", &runtime_dir)
-            .spawn()
-            .expect("`cargo test` builds the examples");
+        let mut program = Command::new(program);
+        let child = prepare(program.env("XDG_RUNTIME_DIR", &runtime_dir)).spawn();
+        let child = child.expect("`cargo test` builds the examples");
         Self { child, runtime_dir }
     }
 
@@ -104,6 +106,15 @@ fn what_a_program_has_done_last_is_written_down_also_when_it_blocks() {
     let polls = events.iter().filter(|event| event["cat"] == "poll" && event["tid"] == life["tid"]);
     let longest = polls.map(|event| event["dur"].as_f64().unwrap()).fold(0.0, f64::max);
     assert!(longest > 500_000.0, "the poll that goes on has taken {longest} microseconds");
+}
+
+#[test]
+fn of_a_program_that_leaks_tasks_it_names_their_place_and_their_group() {
+    // The attribute has asked for the socket.
+    let patient = Patient::start("leaks_tasks", |program| program.env_remove("XIIO_INSPECT"));
+    let place = "spawned at xiio-inspect/examples/leaks_tasks.rs:12, waiting for: a promise";
+    patient.assert_says(&["why", "PID"], &["The most of one place: ", " tasks of group `sessions`, ", place]);
+    patient.assert_says(&["tree", "PID"], &[" tasks spawned at xiio-inspect/examples/leaks_tasks.rs:12"]);
 }
 
 #[test]

@@ -102,6 +102,8 @@ const KNOWN: &[Known] = &[
     known("cancel_on", Shape::List, Surface::MAIN),
     known("impatience", Shape::Value("Duration"), Surface::MAIN),
     known("impatient_on", Shape::List, Surface::MAIN),
+    known("inspect", Shape::Flag, Surface::MAIN),
+    known("tree_on", Shape::List, Surface::MAIN),
     known("virtual_time", Shape::Flag, Surface::TEST),
     known("loopback", Shape::Flag, Surface::TEST),
     known("patience", Shape::Value("Duration"), Surface::TEST),

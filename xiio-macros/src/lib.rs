@@ -53,6 +53,8 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal |
 /// | `impatience = Duration` | how long after the first of them another one kills at once: a second by default, `None` is never |
 /// | `impatient_on(SIGINT, SIGQUIT, …)` | which of them do: these two by default |
+/// | `inspect` | lets `xiio-inspect` look at the tree, as `XIIO_INSPECT=1` in the environment does |
+/// | `tree_on(SIGQUIT, …)` | prints the tree on standard error when one of these signals comes, and goes on |
 ///
 /// `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGQUIT`, `SIGUSR1` and `SIGUSR2` need no import; any other
 /// signal is an expression of type `i32`.
@@ -91,7 +93,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Options
 ///
-/// Those of `#[xiio::main]` but `cancel_on`, `impatience` and `impatient_on`, with a second for `slow_poll`, and
+/// Those of `#[xiio::main]` but `cancel_on`, `impatience`, `impatient_on`, `inspect` and `tree_on`, with a second for `slow_poll`, and
 ///
 /// | option | meaning |
 /// |---|---|

@@ -1,5 +1,6 @@
 //! The root of a tree: `run`, and what the attribute macros put around a function.
 
+mod printing;
 mod shutdown;
 
 use std::borrow::Cow;
@@ -230,6 +231,31 @@ impl Builder {
     /// ```
     pub fn inspect(mut self) -> Self {
         self.config.serve = Some(inspect::serve);
+        self
+    }
+
+    /// Prints the tree on standard error each time that one of `signals` comes, and goes on.
+    ///
+    /// A thread waits for them, and says so if a task keeps the loop from drawing. Until a signal comes the loop is not concerned. One that is
+    /// ignored at the start stays ignored.
+    ///
+    /// `SIGQUIT` is the custom. A terminal sends it at Ctrl-\\, but to child processes as well, which mostly end by it; `kill -QUIT PID` sends it
+    /// to one process.
+    ///
+    /// # Panics
+    /// `run` panics for a signal that cannot be caught (see [`signal::subscribe`](crate::signal::subscribe)), and when there are no
+    /// descriptors left, or no thread.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::signal::SIGQUIT;
+    ///
+    /// assert_eq!(xiio::Builder::new().tree_on(&[SIGQUIT]).run(async { 7 }), 7);
+    /// ```
+    pub fn tree_on(mut self, signals: &[i32]) -> Self {
+        let before = self.config.print_on.take().map(|(_, signals)| signals).unwrap_or_default();
+        let all = [&before, signals].concat();
+        self.config.print_on = (!all.is_empty()).then_some((printing::print_on, all));
         self
     }
 

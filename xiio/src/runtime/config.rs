@@ -16,6 +16,9 @@ pub(crate) type Serve = fn(Arc<Requests>, Arc<Recorder>) -> Box<dyn Any>;
 /// Takes the recording of a run. What it gives is dropped when all has ended.
 pub(crate) type Save = fn(Arc<Recorder>) -> Box<dyn Any>;
 
+/// Prints the tree when one of the signals comes. What it gives is dropped at the end.
+pub(crate) type PrintOn = fn(&[i32], Arc<Requests>) -> Box<dyn Any>;
+
 /// What a runtime is started with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
@@ -40,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) serve: Option<Serve>,
     /// Keeps the recording of the run.
     pub(crate) save: Option<Save>,
+    /// At which signals the tree is printed.
+    pub(crate) print_on: Option<(PrintOn, Vec<i32>)>,
 }
 
 impl Config {

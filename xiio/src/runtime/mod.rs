@@ -455,6 +455,7 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
     let recorded = Recorded::begin(config);
     let runtime = Rc::new(Runtime::new(config).unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
     let _entered = Entered::new(&runtime, config);
+    let _printing = config.print_on.as_ref().map(|(print, signals)| print(signals, Arc::clone(&runtime.requests)));
     let _served =
         config.serve.zip(recorded.recorder).map(|(serve, recorder)| serve(Arc::clone(&runtime.requests), recorder));
     // Declared after the entry, so that destructors still find the runtime.

@@ -1,0 +1,96 @@
+//! The tree on standard error when a signal comes: a thread that waits for it while a run lasts.
+//!
+//! A thread and no task: it can say that the loop is blocked. It costs the loop nothing until a signal comes.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::drawing::Drawing;
+use crate::promise::Promise;
+use crate::runtime::{Config, Requests, block_on};
+use crate::signal::{Signals, subscribe};
+use crate::sys::signal::{is_ignored, name};
+use crate::time::sleep;
+
+/// How long the loop may take to draw, before it is said to be busy.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Prints the tree at each of the signals, until the result is dropped. Those that are ignored at the start stay so.
+///
+/// # Panics
+/// For a signal that cannot be caught, and where the system gives no descriptor or no thread.
+pub(super) fn print_on(signals: &[i32], requests: Arc<Requests>) -> Box<dyn Any> {
+    let signals: Vec<i32> = signals.iter().copied().filter(|&signal| !is_ignored(signal)).collect();
+    let signals = subscribe(&signals).unwrap_or_else(|error| panic!("`tree_on`: {error}"));
+    let stop = Promise::new();
+    let printing = Printing { signals, requests, stop: stop.clone() };
+    let thread = Builder::new().name("xiio-tree".into());
+    let thread = thread.spawn(move || block_on(&Config::default(), printing.run()).0);
+    let thread = thread.unwrap_or_else(|error| panic!("`tree_on`: cannot start a thread: {error}"));
+    Box::new(Ends { stop, thread: Some(thread) })
+}
+
+/// Has the thread end.
+struct Ends {
+    stop: Promise<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.stop.set(());
+        // What it may have panicked with is on standard error.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// What the thread does.
+struct Printing {
+    signals: Signals,
+    requests: Arc<Requests>,
+    stop: Promise<()>,
+}
+
+impl Printing {
+    async fn run(mut self) {
+        let stop = self.stop.clone();
+        while let Some(Ok(signal)) = unless(stop.wait(), self.signals.recv()).await {
+            self.print(signal).await;
+        }
+    }
+
+    async fn print(&self, signal: i32) {
+        let drawn = Promise::<Drawing>::new();
+        let to_draw = drawn.clone();
+        self.requests.draw(Box::new(move |drawing| drop(to_draw.set(drawing))));
+        let of = format!("the tree of process {} at {}", std::process::id(), name(signal));
+        if unless(sleep(PATIENCE), drawn.wait()).await.is_none() {
+            say(&format!("{of} comes when the loop does: a task keeps it"));
+        }
+        // Without an answer the run has ended.
+        if let Some(drawing) = unless(self.stop.wait(), drawn.wait()).await {
+            say(&format!("{of}:\n{drawing}"));
+        }
+    }
+}
+
+/// What `future` gives, unless `end` comes first.
+async fn unless<T, E>(end: impl Future<Output = E>, future: impl Future<Output = T>) -> Option<T> {
+    let (mut end, mut future) = (pin!(end), pin!(future));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => end.as_mut().poll(cx).map(|_| None),
+    })
+    .await
+}
+
+fn say(text: &str) {
+    // Not `eprintln!`, which panics when nobody reads.
+    let _ = writeln!(io::stderr(), "xiio: {text}");
+}
