@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use xiio::inspect::{Kind, Node, State, Tree, listen, tree};
+use xiio::io::Read;
+use xiio::net::{TcpListener, TcpStream};
 use xiio::process::run_process;
 use xiio::{
     Promise, as_completed, bracket, branch, gather, in_thread, join, race, race_ok, readable, shield, sleep,
@@ -48,6 +50,40 @@ async fn each_node_says_what_it_is_and_what_it_waits_for() {
     assert_eq!((bracket.kind(), bracket.state()), (Kind::Bracket, State::Running));
     let descriptor = &bracket.children()[0];
     assert_eq!((descriptor.kind(), descriptor.fd()), (Kind::Descriptor, Some(reader.as_raw_fd())));
+}
+
+#[xiio::test]
+async fn a_descriptor_is_drawn_with_what_it_is_and_who_is_at_its_other_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = TcpStream::connect(address).await.unwrap();
+    let (server, peer) = listener.accept().await.unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let tree = task_group!(|tg| {
+        tg.spawn(async { (&server).read(&mut [0]).await.is_ok() });
+        tg.spawn(async { listener.accept().await.is_ok() });
+        tg.spawn(readable(&reader));
+        tg.spawn(client.readable());
+        yield_now().await;
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    let leaves: Vec<_> = tree.nodes().map(|(_, node)| node).filter(|node| node.kind() == Kind::Descriptor).collect();
+    let what: Vec<_> = leaves.iter().map(|leaf| (leaf.descriptor().unwrap(), leaf.address(), leaf.peer())).collect();
+    let (address, peer) = (address.to_string(), peer.to_string());
+    assert_eq!(
+        what,
+        [
+            ("TCP socket", Some(&*address), Some(&*peer)),
+            ("TCP listener", Some(&*address), None),
+            ("pipe", None, None),
+            ("TCP socket", Some(&*peer), Some(&*address)),
+        ]
+    );
+    assert!(leaves[0].to_string().ends_with(&format!("to be readable, TCP socket at {address} with {peer}")), "{tree}");
+    let json = tree.to_json();
+    assert!(json.contains(&format!(r#""descriptor":"TCP socket","address":"{address}","peer":"{peer}""#)), "{json}");
 }
 
 #[xiio::test]

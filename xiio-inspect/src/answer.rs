@@ -40,6 +40,9 @@ pub(crate) struct Node {
     /// Values that tell a task apart from others of its place.
     pub(crate) locals: Vec<(String, String)>,
     pub(crate) milliseconds_left: Option<u64>,
+    pub(crate) descriptor: Option<String>,
+    pub(crate) address: Option<String>,
+    pub(crate) peer: Option<String>,
     pub(crate) children: Vec<Node>,
 }
 
@@ -91,6 +94,9 @@ fn node(value: &Value) -> Result<Node, String> {
         place: place(value),
         locals: locals(value),
         milliseconds_left: number(value, "milliseconds_left").ok(),
+        descriptor: text(value, "descriptor").ok(),
+        address: text(value, "address").ok(),
+        peer: text(value, "peer").ok(),
         children: value.get("children").map(nodes).transpose()?.unwrap_or_default(),
     })
 }

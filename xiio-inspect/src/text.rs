@@ -74,11 +74,12 @@ fn wait(leaf: &Node) -> String {
     if ["body", "task", "group"].contains(&&*leaf.kind) {
         return "something that xiio does not know".into();
     }
-    let is_number = |word: &&str| word.chars().all(|c| c.is_ascii_digit());
-    match &*leaf.kind {
-        "descriptor" => harmless(&leaf.what.split(' ').filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ")),
-        _ => harmless(&leaf.what),
+    if leaf.kind != "descriptor" {
+        return harmless(&leaf.what);
     }
+    // "fd 7 to be readable": the number is another one for each.
+    let direction = leaf.what.split_once(" to be ").map_or("ready", |(_, direction)| direction);
+    format!("{} to be {}", harmless(leaf.descriptor.as_deref().unwrap_or("descriptor")), harmless(direction))
 }
 
 fn line(node: &Node) -> String {
@@ -89,6 +90,11 @@ fn line(node: &Node) -> String {
     };
     if node.state != "running" {
         let _ = write!(text, " ({})", harmless(&node.state));
+    }
+    for (before, part) in [(", ", &node.descriptor), (" at ", &node.address), (" with ", &node.peer)] {
+        if let Some(part) = part {
+            let _ = write!(text, "{before}{}", harmless(part));
+        }
     }
     if let Some(left) = node.milliseconds_left {
         let _ = write!(text, ", {:?} more", Duration::from_millis(left));
@@ -248,7 +254,7 @@ mod tests {
     fn many_tasks_that_are_alike_are_one_line_unless_all_are_asked_for() {
         let task = |fd: usize, name: &str| {
             format!(
-                r#"{{"kind":"task","state":"running","what":"task","file":"server.rs","line":66{name},"children":[{{"kind":"descriptor","state":"running","what":"fd {fd} to be readable"}}]}}"#
+                r#"{{"kind":"task","state":"running","what":"task","file":"server.rs","line":66{name},"children":[{{"kind":"descriptor","state":"running","what":"fd {fd} to be readable","descriptor":"TCP socket"}}]}}"#
             )
         };
         let tasks: Vec<String> = (0..9988).map(|fd| task(fd, "")).collect();
@@ -257,9 +263,12 @@ mod tests {
         let answer = answer(&group);
         let text = tree(&answer, false);
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.ends_with("    9988 tasks spawned at server.rs:66, waiting for: fd to be readable\n"), "{text}");
+        assert!(
+            text.ends_with("    9988 tasks spawned at server.rs:66, waiting for: TCP socket to be readable\n"),
+            "{text}"
+        );
         assert_eq!(tree(&answer, true).lines().count(), 2 + 2 * 9988);
-        assert!(why(&answer).contains("It waits for: fd to be readable (9988 times)."));
+        assert!(why(&answer).contains("It waits for: TCP socket to be readable (9988 times)."));
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn of_a_program_that_does_not_stop_it_names_whose_cleanup_lasts() {
     let patient = Patient::new("will_not_stop");
     let says = &[
         "Cancelled and not stopped yet: task `clingy` (cleaning up), spawned at xiio-inspect/examples/will_not_stop.rs:",
-        "fd to be readable",
+        "waiting for: pipe to be readable",
     ];
     patient.assert_says(&["why", "PID"], says);
 }

@@ -38,7 +38,7 @@ impl Tree {
     }
 
     /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `name`, `type`, `file`, `line`,
-    /// `column`, `locals`, `milliseconds_left`, `fd`, `pid` and `children` that it has.
+    /// `column`, `locals`, `milliseconds_left`, `fd`, `descriptor`, `address`, `peer`, `pid` and `children` that it has.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.drawing.to_json()

@@ -55,6 +55,11 @@ fn write_node(node: &Node, text: &mut String) {
     if let Some(fd) = node.fd {
         write_number("fd", fd, text);
     }
+    let of_descriptor = [("descriptor", node.descriptor()), ("address", node.address()), ("peer", node.peer())];
+    of_descriptor
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .for_each(|(name, value)| write_field(name, value, text));
     if let Some(pid) = node.pid {
         write_number("pid", pid, text);
     }

@@ -25,6 +25,9 @@ pub struct Node {
     locals: Vec<(&'static str, String)>,
     time_left: Option<Duration>,
     fd: Option<RawFd>,
+    descriptor: Option<Cow<'static, str>>,
+    address: Option<String>,
+    peer: Option<String>,
     pid: Option<u32>,
     children: Vec<Node>,
 }
@@ -126,6 +129,9 @@ impl Node {
             locals: Vec::new(),
             time_left: None,
             fd: None,
+            descriptor: None,
+            address: None,
+            peer: None,
             pid: None,
             children: Vec::new(),
         }
@@ -157,6 +163,10 @@ impl Node {
 
     pub(crate) fn watches(self, fd: RawFd) -> Self {
         Self { fd: Some(fd), ..self }
+    }
+
+    pub(crate) fn opened(self, kind: Cow<'static, str>, address: Option<String>, peer: Option<String>) -> Self {
+        Self { descriptor: Some(kind), address, peer, ..self }
     }
 
     pub(crate) fn waits_for(self, pid: u32) -> Self {
@@ -225,6 +235,24 @@ impl Node {
         self.fd
     }
 
+    /// What that descriptor is: "TCP socket", "pipe", …
+    #[must_use]
+    pub fn descriptor(&self) -> Option<&str> {
+        self.descriptor.as_deref()
+    }
+
+    /// The own address of that descriptor, if it is a socket that has one.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// The address at the other end of that descriptor, if it is a socket that is connected.
+    #[must_use]
+    pub fn peer(&self) -> Option<&str> {
+        self.peer.as_deref()
+    }
+
     /// The process that it waits for.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -247,6 +275,15 @@ impl fmt::Display for Node {
         }
         if self.state != State::Running {
             write!(f, " ({})", self.state.as_str())?;
+        }
+        if let Some(descriptor) = &self.descriptor {
+            write!(f, ", {descriptor}")?;
+        }
+        if let Some(address) = &self.address {
+            write!(f, " at {}", Harmless(address))?;
+        }
+        if let Some(peer) = &self.peer {
+            write!(f, " with {}", Harmless(peer))?;
         }
         if let Some(left) = self.time_left {
             write!(f, ", {left:?} more")?;

@@ -18,7 +18,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -255,7 +255,7 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        let describe = || describe(direction, self.inner.as_fd().as_raw_fd());
+        let describe = || describe(direction, self.inner.as_fd());
         poll_leaf(cx, describe, |cx| self.poll_operation(direction, wait, cx, &mut operation))
     }
 

@@ -5,11 +5,11 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
 use super::Async;
-use super::readiness::poll_ready;
+use super::readiness::{describe, poll_ready};
 use crate::reactor::{Direction, Wait};
 use crate::runtime::poll_leaf;
 
@@ -122,7 +122,10 @@ impl<T: AsFd> Async<T> {
 
     fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let fd = self.as_fd();
-        let describe = || direction.describe(fd.as_raw_fd());
-        poll_leaf(cx, describe, |cx| self.slots.with(direction, |wait| poll_ready(fd, direction, false, wait, cx)))
+        poll_leaf(
+            cx,
+            || describe(direction, fd),
+            |cx| self.slots.with(direction, |wait| poll_ready(fd, direction, false, wait, cx)),
+        )
     }
 }

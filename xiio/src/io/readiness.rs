@@ -5,7 +5,7 @@
 //! tasks may wait for one descriptor, each for its own direction or the same.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,6 +13,7 @@ use crate::drawing::{Kind, Node};
 use crate::reactor::{Direction, Wait};
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
+use crate::sys::opened::{Opened, opened};
 use crate::unwind::Reached;
 
 /// Waits until `fd` is readable: there is data, the end of the file, or an error to fetch.
@@ -272,12 +273,17 @@ impl Future for Readiness<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.reached.note("wait for a descriptor");
-        let (fd, direction) = (self.fd.as_raw_fd(), self.direction);
+        let (fd, direction) = (self.fd, self.direction);
         poll_leaf(cx, || describe(direction, fd), |cx| self.poll_now(cx))
     }
 }
 
-/// What one waits for who waits for a descriptor.
-pub(super) fn describe(direction: Direction, fd: RawFd) -> Node {
-    Node::new(Kind::Descriptor, direction.describe(fd)).watches(fd)
+/// What one waits for who waits for a descriptor. Asks the system what that is.
+pub(super) fn describe(direction: Direction, fd: BorrowedFd<'_>) -> Node {
+    let number = fd.as_raw_fd();
+    let node = Node::new(Kind::Descriptor, direction.describe(number)).watches(number);
+    match opened(fd) {
+        Some(Opened { kind, address, peer }) => node.opened(kind, address, peer),
+        None => node,
+    }
 }

@@ -9,6 +9,7 @@ pub(crate) mod eventfd;
 mod faults;
 pub(crate) mod fd;
 pub(crate) mod nowait;
+pub(crate) mod opened;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "macos"))]
 pub(crate) mod process;
 pub(crate) mod signal;

@@ -63,6 +63,12 @@ pub(crate) fn get(fd: BorrowedFd<'_>, setting: Setting) -> io::Result<u32> {
     Ok(value.unsigned_abs())
 }
 
+/// An integer of the socket itself, which may be no stream, or no socket.
+pub(crate) fn number(fd: BorrowedFd<'_>, name: libc::c_int) -> Option<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    ask(fd, (libc::SOL_SOCKET, name), &mut value).ok().map(|()| value)
+}
+
 /// Fills `value`, an integer or a structure of integers, by `getsockopt(2)`.
 fn ask<T: Copy>(fd: BorrowedFd<'_>, (level, name): (libc::c_int, libc::c_int), value: &mut T) -> io::Result<()> {
     let mut len = len_of::<T>();
