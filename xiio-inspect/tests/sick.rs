@@ -1,8 +1,12 @@
 //! Programs that are not well, and whether the tool names who is to blame.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output};
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Read};
+use std::net::Shutdown;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
@@ -37,6 +41,10 @@ impl Patient {
         let words = words.iter().map(|word| if *word == "PID" { &*pid } else { *word });
         let tool = env!("CARGO_BIN_EXE_xiio-inspect");
         Command::new(tool).args(words).env("XDG_RUNTIME_DIR", &self.runtime_dir).output().unwrap()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.runtime_dir.join("xiio").join(format!("{}.0", self.child.id()))
     }
 
     /// Asks until the answer has all of `parts`: a program that has just begun says something else at first.
@@ -121,9 +129,8 @@ fn of_a_program_that_leaks_tasks_it_names_their_place_and_their_group() {
 fn a_socket_is_for_its_user_alone_and_goes_with_the_next_program() {
     let patient = Patient::new("hangs");
     patient.assert_says(&["list"], &["hangs"]);
-    let directory = patient.runtime_dir.join("xiio");
+    let (directory, socket) = (patient.runtime_dir.join("xiio"), patient.socket());
     let mode = |path: &PathBuf| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
-    let socket = directory.join(format!("{}.0", patient.child.id()));
     assert_eq!((mode(&directory), mode(&socket)), (0o700, 0o600));
     // What a program leaves that was killed, the next one removes.
     let stale = directory.join("4194304.0");
@@ -137,6 +144,88 @@ fn a_socket_is_for_its_user_alone_and_goes_with_the_next_program() {
     while stale.exists() {
         assert!(Instant::now() < end, "it is still there");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_thousand_who_ask_at_once_are_all_answered() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    let socket = patient.socket();
+    let asking: Vec<_> = (0..1000)
+        .map(|_| {
+            let socket = socket.clone();
+            let ask = move || {
+                let mut stream = UnixStream::connect(socket).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                answer
+            };
+            thread::Builder::new().stack_size(64 << 10).spawn(ask).unwrap()
+        })
+        .collect();
+    for asking in asking {
+        let answer = asking.join().unwrap();
+        assert!(answer.contains(r#""name":"waiter""#) && answer.ends_with("}\n"), "{answer}");
+    }
+    patient.assert_says(&["why", "PID"], &["task `cook`"]);
+}
+
+#[test]
+fn who_asks_and_does_not_read_or_goes_away_keeps_nobody_for_long() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    let silent: Vec<_> = (0..3).map(|_| UnixStream::connect(patient.socket()).unwrap()).collect();
+    (0..100).for_each(|_| drop(UnixStream::connect(patient.socket()).unwrap()));
+    patient.assert_says(&["why", "PID"], &["task `cook`"]);
+    drop(silent);
+}
+
+#[test]
+fn a_program_that_ends_while_it_is_asked_is_an_error_and_no_crash() {
+    for _ in 0..5 {
+        let mut patient = Patient::new("leaks_tasks");
+        patient.assert_says(&["list"], &["leaks_tasks"]);
+        thread::scope(|scope| {
+            let pid = patient.child.id().to_string();
+            let directory = patient.runtime_dir.clone();
+            let asking = scope.spawn(move || {
+                let ask = || {
+                    let mut tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+                    tool.args(["tree", &pid]).env("XDG_RUNTIME_DIR", &directory).output().unwrap()
+                };
+                std::iter::repeat_with(ask).find(|output| !output.status.success()).unwrap()
+            });
+            thread::sleep(Duration::from_millis(7));
+            patient.child.kill().unwrap();
+            patient.child.wait().unwrap();
+            let failed = asking.join().unwrap();
+            let error = String::from_utf8(failed.stderr).unwrap();
+            assert_eq!(failed.status.code(), Some(1), "{error}");
+            assert!(error.starts_with("xiio-inspect: ") && error.lines().count() == 1, "{error}");
+        });
+    }
+}
+
+#[test]
+fn a_directory_that_others_can_change_or_that_is_a_link_is_refused_by_both() {
+    let open = |directory: &Path| {
+        fs::create_dir(directory).unwrap();
+        fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
+    };
+    let link = |directory: &Path| symlink(env::temp_dir(), directory).unwrap();
+    for prepare in [&open as &dyn Fn(&Path), &link] {
+        let mut patient = Patient::start("hangs", |program| {
+            let directory = program.get_envs().find(|(name, _)| *name == "XDG_RUNTIME_DIR").unwrap().1.unwrap();
+            prepare(&Path::new(directory).join("xiio"));
+            program.env("XIIO_INSPECT", "1").stderr(Stdio::piped())
+        });
+        let mut line = String::new();
+        BufReader::new(patient.child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("xiio: this program cannot be inspected: ") && line.contains("mode 0700"), "{line}");
+        let output = patient.ask(&["tree", "PID"]);
+        assert!(!output.status.success() && patient.child.try_wait().unwrap().is_none());
     }
 }
 
