@@ -103,6 +103,94 @@ async fn states_are_those_of_the_life_of_a_task() {
     assert_eq!(only(&tree, Kind::Shield).state(), State::CleaningUp);
 }
 
+/// The tree a second after the start of what cleans up for longer.
+async fn tree_of_the_end(ending: impl Future) -> Tree {
+    task_group!(|tg| {
+        tg.spawn(ending);
+        sleep(Duration::from_secs(1)).await;
+        tree().await
+    })
+}
+
+#[xiio::test(virtual_time)]
+async fn what_was_cancelled_says_why() {
+    let clingy = || shield(sleep(MINUTE));
+    let why = |tree: &Tree| {
+        let nodes = tree.nodes().map(|(_, node)| node);
+        let found: Vec<_> =
+            nodes.filter_map(|node| Some((node.what().to_owned(), node.why_cancelled()?.to_owned()))).collect();
+        assert!(
+            tree.nodes()
+                .filter(|(_, node)| node.why_cancelled().is_some())
+                .all(|(_, n)| n.state() == State::CleaningUp)
+        );
+        found
+    };
+    let is = |what: &str, why: &str| (what.to_owned(), why.to_owned());
+
+    let late = tree_of_the_end(async {
+        let late = task_group!(timeout = Duration::from_millis(1), |tg| {
+            tg.spawn(clingy());
+        });
+        assert!(late.is_err());
+    });
+    let late = late.await;
+    assert_eq!(why(&late), [is("a group", "its time is over")]);
+    assert!(late.to_string().contains("a group (cleaning up, as its time is over)\n"), "{late}");
+    assert!(
+        late.to_json().contains(r#""state":"cleaning up","cancelled_as":"its time is over""#),
+        "{}",
+        late.to_json()
+    );
+
+    let failed = tree_of_the_end(async {
+        let failed: Result<(), &str> = xiio::try_task_group!(error = &str, |tg| {
+            tg.spawn(async {
+                clingy().await;
+                Ok(())
+            });
+            tg.spawn_named("broken", async {
+                yield_now().await;
+                Err::<(), _>("no luck")
+            });
+        });
+        assert!(failed.is_err());
+    });
+    let failed = why(&failed.await);
+    assert!(
+        failed[0].1.starts_with("a task, `broken`, spawned at ") && failed[0].1.ends_with(", failed"),
+        "{failed:?}"
+    );
+
+    // The group inside says that it was not by itself.
+    let limited = tree_of_the_end(async {
+        let group = async {
+            task_group!(|tg| {
+                tg.spawn(clingy());
+            });
+        };
+        assert!(timeout(Duration::from_millis(1), group).await.is_err());
+    });
+    assert_eq!(
+        why(&limited.await),
+        [is("timeout", "its time is over"), is("a group", "what is around it was cancelled")]
+    );
+}
+
+#[xiio::test(virtual_time)]
+async fn who_waits_for_a_cleanup_says_so() {
+    let tree = task_group!(|tg| {
+        let clingy = tg.spawn_named("clingy", shield(sleep(MINUTE)));
+        tg.spawn(async {
+            yield_now().await;
+            clingy.cancel().await;
+        });
+        sleep(Duration::from_secs(1)).await;
+        tree().await
+    });
+    assert!(tree.to_string().contains("the cleanup of the task `clingy`, spawned at "), "{tree}");
+}
+
 #[xiio::test]
 async fn a_branch_and_a_thread_are_nodes() {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();

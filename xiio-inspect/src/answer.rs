@@ -34,6 +34,7 @@ pub(crate) struct Place {
 pub(crate) struct Node {
     pub(crate) kind: String,
     pub(crate) state: String,
+    pub(crate) cancelled_as: Option<String>,
     pub(crate) what: String,
     pub(crate) name: Option<String>,
     pub(crate) place: Option<Place>,
@@ -89,6 +90,7 @@ fn node(value: &Value) -> Result<Node, String> {
     Ok(Node {
         kind: text(value, "kind")?,
         state: text(value, "state")?,
+        cancelled_as: text(value, "cancelled_as").ok(),
         what: text(value, "what")?,
         name: text(value, "name").ok(),
         place: place(value),

@@ -88,9 +88,11 @@ fn line(node: &Node) -> String {
         (Some(name), _) => format!("{} `{}`", harmless(&node.what), harmless(name)),
         (None, _) => harmless(&node.what),
     };
-    if node.state != "running" {
-        let _ = write!(text, " ({})", harmless(&node.state));
-    }
+    let _ = match &node.cancelled_as {
+        Some(reason) => write!(text, " ({}, as {})", harmless(&node.state), harmless(reason)),
+        None if node.state != "running" => write!(text, " ({})", harmless(&node.state)),
+        None => Ok(()),
+    };
     for (before, part) in [(", ", &node.descriptor), (" at ", &node.address), (" with ", &node.peer)] {
         if let Some(part) = part {
             let _ = write!(text, "{before}{}", harmless(part));
@@ -179,11 +181,14 @@ pub(crate) fn why(answer: &Answer) -> String {
         }
     };
     let mut stopping = Vec::new();
-    roots.iter().for_each(|root| cleaning(root, &mut stopping));
+    roots.iter().for_each(|root| cleaning(root, None, &mut stopping));
     let stopping: Vec<String> = stopping
         .iter()
         .take(MAX_ALIKE)
-        .map(|node| format!("{}, waiting for: {}", line(node), waits_for(node)))
+        .map(|(node, reason)| {
+            let reason = reason.map(|reason| format!(", cancelled as {}", harmless(reason))).unwrap_or_default();
+            format!("{}, waiting for: {}{reason}", line(node), waits_for(node))
+        })
         .collect();
     let _ = match stopping.is_empty() {
         true => writeln!(text, "Nothing was cancelled that has not stopped."),
@@ -201,12 +206,13 @@ fn waiting<'a>(node: &'a Node, found: &mut Vec<&'a Node>) {
     }
 }
 
-/// The innermost tasks that clean up.
-fn cleaning<'a>(node: &'a Node, found: &mut Vec<&'a Node>) {
+/// The innermost tasks that clean up, each with the reason of the outermost that was cancelled around it.
+fn cleaning<'a>(node: &'a Node, reason: Option<&'a str>, found: &mut Vec<(&'a Node, Option<&'a str>)>) {
     let before = found.len();
-    node.children.iter().for_each(|child| cleaning(child, found));
+    let reason = reason.or(node.cancelled_as.as_deref());
+    node.children.iter().for_each(|child| cleaning(child, reason, found));
     if found.len() == before && node.state == "cleaning up" && node.kind == "task" {
-        found.push(node);
+        found.push((node, reason));
     }
 }
 
@@ -269,6 +275,22 @@ mod tests {
         );
         assert_eq!(tree(&answer, true).lines().count(), 2 + 2 * 9988);
         assert!(why(&answer).contains("It waits for: TCP socket to be readable (9988 times)."));
+    }
+
+    #[test]
+    fn who_does_not_stop_has_the_reason_of_what_was_cancelled_first() {
+        let leaf = r#"{"kind":"timer","state":"running","what":"sleep"}"#;
+        let task =
+            format!(r#"{{"kind":"task","state":"cleaning up","what":"task","name":"clingy","children":[{leaf}]}}"#);
+        let group = |reason: &str, child: &str| {
+            format!(
+                r#"{{"kind":"group","state":"cleaning up","cancelled_as":"{reason}","what":"a group","children":[{child}]}}"#
+            )
+        };
+        let answer = answer(&group("its time is over", &group("what is around it was cancelled", &task)));
+        let said = "not stopped yet: task `clingy` (cleaning up), waiting for: sleep, cancelled as its time is over.";
+        assert!(why(&answer).contains(said), "{}", why(&answer));
+        assert!(tree(&answer, false).contains("a group (cleaning up, as its time is over)\n"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Tree {
         self.drawing.nodes()
     }
 
-    /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `name`, `type`, `file`, `line`,
+    /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `cancelled_as`, `name`, `type`, `file`, `line`,
     /// `column`, `locals`, `milliseconds_left`, `fd`, `descriptor`, `address`, `peer`, `pid` and `children` that it has.
     #[must_use]
     pub fn to_json(&self) -> String {

@@ -144,7 +144,8 @@ impl TimeLimit {
     fn describe(&self) -> drawing::Node {
         let left = self.deadline.instant().map(|at| at.saturating_duration_since(now()));
         let kind = if left.is_some() { Kind::Limit } else { Kind::Branch };
-        drawing::Node::new(kind, self.node.label()).has_left(left).in_state(unwind::state())
+        let node = drawing::Node::new(kind, self.node.label()).in_state(unwind::state());
+        if self.is_over { node.cancelled_as("its time is over") } else { node.has_left(left) }
     }
 
     fn poll_running<F: Future>(

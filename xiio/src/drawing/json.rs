@@ -27,6 +27,9 @@ fn write_node(node: &Node, text: &mut String) {
     text.push_str("{\"kind\":");
     write_string(node.kind.as_str(), text);
     write_field("state", node.state.as_str(), text);
+    if let Some(reason) = &node.cancelled_as {
+        write_field("cancelled_as", reason, text);
+    }
     write_field("what", &node.what, text);
     if let Some(name) = &node.name {
         write_field("name", name, text);

@@ -18,6 +18,7 @@ use std::time::Duration;
 pub struct Node {
     kind: Kind,
     state: State,
+    cancelled_as: Option<Cow<'static, str>>,
     what: Cow<'static, str>,
     name: Option<Cow<'static, str>>,
     type_name: Option<&'static str>,
@@ -122,6 +123,7 @@ impl Node {
         Self {
             kind,
             state: State::Running,
+            cancelled_as: None,
             what: what.into(),
             name: None,
             type_name: None,
@@ -139,6 +141,11 @@ impl Node {
 
     pub(crate) fn in_state(self, state: State) -> Self {
         Self { state, ..self }
+    }
+
+    /// It was cancelled, and why.
+    pub(crate) fn cancelled_as(self, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { state: State::CleaningUp, cancelled_as: Some(reason.into()), ..self }
     }
 
     pub(crate) fn named(self, name: Option<Cow<'static, str>>) -> Self {
@@ -191,6 +198,12 @@ impl Node {
     #[must_use]
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Why it was cancelled, in words behind "as", if that is known: what is in it was cancelled for the same reason.
+    #[must_use]
+    pub fn why_cancelled(&self) -> Option<&str> {
+        self.cancelled_as.as_deref()
     }
 
     /// The name that the program gave it.
@@ -273,8 +286,10 @@ impl fmt::Display for Node {
             (Some(name), _) => write!(f, "{} `{}`", Harmless(&self.what), Harmless(name))?,
             (None, _) => write!(f, "{}", Harmless(&self.what))?,
         }
-        if self.state != State::Running {
-            write!(f, " ({})", self.state.as_str())?;
+        match &self.cancelled_as {
+            Some(reason) => write!(f, " ({}, as {})", self.state.as_str(), Harmless(reason))?,
+            None if self.state != State::Running => write!(f, " ({})", self.state.as_str())?,
+            None => {}
         }
         if let Some(descriptor) = &self.descriptor {
             write!(f, ", {descriptor}")?;

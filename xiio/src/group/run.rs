@@ -16,7 +16,7 @@ use super::task::Task;
 use super::workers::Anchor;
 use crate::cores::{Crew, Failure, Notice};
 use crate::drawing::{self, Drawing, Kind, State};
-use crate::error::Payload;
+use crate::error::{Payload, panic_text};
 use crate::report::{Held, Origin, ReportKind, drop_safely, report, report_panic};
 use crate::runtime::{Runtime, UnderLimit, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
@@ -395,6 +395,19 @@ impl<'env> Group<'env> {
 
     fn node(&self) -> drawing::Node {
         drawing::Node::new(Kind::Group, self.what.get()).named(self.options.borrow().name.clone())
+    }
+
+    /// Why it ends, in words.
+    fn reason(&self) -> String {
+        let failures = self.failures.borrow();
+        let Some((cause, member)) = failures.first() else { return "it is to end".into() };
+        match cause {
+            Cause::Error | Cause::SentError => format!("{member} failed"),
+            Cause::Panic(payload) => format!("{member} panicked: {}", panic_text(&**payload)),
+            Cause::Elapsed => "its time is over".into(),
+            Cause::BodyExit => "its body was left".into(),
+            Cause::ParentCancelled => "what is around it was cancelled".into(),
+        }
     }
 
     fn title(&self) -> String {
@@ -776,9 +789,8 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     #[cold]
     fn abandon(&mut self, cx: &mut Context<'_>) {
         self.grace.reset(None);
-        let group = self.group;
         let mut rest = unwind::inspect(|| {
-            let _around = unwind::draw_around(|| group.node());
+            let _around = unwind::draw_around(|| self.node());
             self.draw_home(cx);
         });
         let panics = unwind::dropping(Dropper::Grace, || {
@@ -804,12 +816,16 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
     /// Describes the members.
     #[cold]
     fn draw(&mut self, cx: &mut Context<'_>) {
-        let group = self.group;
-        let _around = unwind::draw_around(|| group.node());
+        let _around = unwind::draw_around(|| self.node());
         self.draw_home(cx);
-        if let Some(workforce) = group.workforce() {
+        if let Some(workforce) = self.group.workforce() {
             unwind::inspecting(|tree| tree.graft(workforce.take_drawings()));
         }
+    }
+
+    fn node(&self) -> drawing::Node {
+        let node = self.group.node();
+        if self.is_cancelling { node.cancelled_as(self.group.reason()) } else { node }
     }
 
     /// Describes the members of this thread, by a poll in inspecting mode.

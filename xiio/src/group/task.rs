@@ -275,7 +275,10 @@ impl<T> Future for CancelTask<T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.task.poll_output(cx)
+        let task = &mut self.task;
+        let Some(handle) = &task.handle else { return Poll::Ready(None) };
+        let describe = || format!("the cleanup of {}", describe(handle));
+        poll_leaf(cx, describe, |cx| handle.poll_done(cx)).map(|()| task.take())
     }
 }
 
