@@ -1,13 +1,13 @@
-//! Polls that take long are reported, with who has taken so long, and with nobody else.
+//! Polls and cleanups that take long are reported, with who has taken so long, and with nobody else.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::testing::Tester;
-use xiio::{Builder, sleep, task_group, yield_now};
+use xiio::{Builder, shield, sleep, task_group, yield_now};
 use xiio_tests::LONG;
 
 /// Longer than `LIMIT`.
@@ -154,4 +154,70 @@ async fn the_attribute_sets_the_limit() {
         tg.spawn(block());
     });
     assert_eq!(texts.borrow().len(), 1);
+}
+
+/// The reports of what `work` does in virtual time, where a cleanup may take a second.
+fn slow_cleanups<F: Future<Output = ()>>(work: impl Fn() -> F) -> Vec<String> {
+    let texts = Rc::new(RefCell::new(Vec::new()));
+    let sink = Rc::clone(&texts);
+    let _listening = listen(move |report| {
+        assert_eq!(report.kind(), ReportKind::SlowCleanup);
+        sink.borrow_mut().push(report.to_string());
+    });
+    Tester::new().virtual_time().slow_cleanup(Duration::from_secs(1)).run(work);
+    texts.take()
+}
+
+fn cleaning_for(millis: u64) -> impl Future<Output = ()> {
+    shield(sleep(Duration::from_millis(millis)))
+}
+
+#[test]
+fn a_cleanup_that_takes_long_is_reported_while_it_lasts_with_who_cleans_up() {
+    let ended = Rc::new(Cell::new(false));
+    let texts = slow_cleanups(|| async {
+        task_group!(|tg| {
+            tg.spawn_named("at work", sleep(LONG));
+            let clingy = tg.spawn_named("clingy", cleaning_for(5000));
+            yield_now().await;
+            let started = xiio::now();
+            let watching = async {
+                sleep(Duration::from_millis(1100)).await;
+                ended.set(true);
+            };
+            tg.spawn(watching);
+            clingy.cancel().await;
+            assert!(ended.get() && xiio::now() - started < Duration::from_secs(6));
+            tg.cancel();
+        });
+    });
+    let [text] = &*texts else { panic!("not one report: {texts:?}") };
+    assert!(text.starts_with("a cleanup has taken 1s and goes on; `grace` would bound it:\n"), "{text}");
+    assert!(text.contains("task `clingy` (cleaning up), spawned at ") && !text.contains("at work"), "{text}");
+}
+
+#[test]
+fn one_that_takes_long_is_reported_once_among_many_that_do_not() {
+    let texts = slow_cleanups(|| async {
+        task_group!(|tg| {
+            let slow = tg.spawn_named("slow", cleaning_for(1500));
+            for _ in 0..10 {
+                let quick = tg.spawn_named("quick", cleaning_for(900));
+                yield_now().await;
+                drop(quick.cancel());
+                slow.canceller().cancel();
+                sleep(Duration::from_millis(300)).await;
+            }
+        });
+    });
+    let [text] = &*texts else { panic!("not one report: {texts:?}") };
+    assert!(text.contains("task `slow` (cleaning up)"), "{text}");
+}
+
+#[test]
+fn without_a_limit_no_cleanup_is_reported() {
+    let _listening = listen(|report| panic!("{report}"));
+    Tester::new().virtual_time().run(|| async {
+        assert!(xiio::timeout(Duration::from_millis(1), cleaning_for(100_000)).await.is_err());
+    });
 }

@@ -99,6 +99,7 @@ const KNOWN: &[Known] = &[
     known("crate", Shape::Path, Surface::ROOTS),
     known("tokio", Shape::Flag, Surface::ROOTS),
     known("slow_poll", Shape::Value("Duration"), Surface::ROOTS),
+    known("slow_cleanup", Shape::Value("Duration"), Surface::ROOTS),
     known("cancel_on", Shape::List, Surface::MAIN),
     known("impatience", Shape::Value("Duration"), Surface::MAIN),
     known("impatient_on", Shape::List, Surface::MAIN),

@@ -50,6 +50,7 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// | `crate = path` | where xiio is, for a crate that has it under another name |
 /// | `tokio` | gives the whole program the context of a tokio runtime, as `compat::with_tokio` does (feature `tokio`) |
 /// | `slow_poll = Duration` | reports each poll of a task that takes longer; else none is |
+/// | `slow_cleanup = Duration` | reports each cleanup that takes longer, while it lasts; else none is |
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal |
 /// | `impatience = Duration` | how long after the first of them another one kills at once: a second by default, `None` is never |
 /// | `impatient_on(SIGINT, SIGQUIT, …)` | which of them do: these two by default |

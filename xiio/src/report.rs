@@ -19,7 +19,7 @@ use crate::recording;
 /// Something that went wrong and could not be anybody's value.
 ///
 /// Its `Display` says what happened, and, as far as they are known, where and what to do. With
-/// [`ReportKind::GraceOver`] and [`ReportKind::StillStopping`] it goes on with the tree of what is meant.
+/// [`ReportKind::GraceOver`], [`ReportKind::StillStopping`] and [`ReportKind::SlowCleanup`] it goes on with the tree of what is meant.
 #[derive(Debug, Clone)]
 pub struct Report {
     kind: ReportKind,
@@ -75,6 +75,8 @@ pub enum ReportKind {
     HeldUp,
     /// A task was polled for longer than `slow_poll` allows, so that no other could run.
     SlowPoll,
+    /// A cleanup has taken longer than `slow_cleanup` allows, and goes on.
+    SlowCleanup,
 }
 
 impl Report {

@@ -218,6 +218,31 @@ impl Builder {
         self
     }
 
+    /// Reports each cleanup that takes longer than `limit`, with the tree of what cleans up. `None` is none, and what holds if this is not
+    /// called.
+    ///
+    /// The report comes while the cleanup goes on. Without a limit no clock is read for it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc, time::Duration};
+    /// use xiio::inspect::{ReportKind, listen};
+    /// use xiio::{shield, sleep, timeout};
+    ///
+    /// let kinds = Rc::new(RefCell::new(Vec::new()));
+    /// let sink = Rc::clone(&kinds);
+    /// let _listening = listen(move |report| sink.borrow_mut().push(report.kind()));
+    /// xiio::Builder::new().slow_cleanup(Duration::from_millis(10)).run(async {
+    ///     let late = timeout(Duration::ZERO, shield(sleep(Duration::from_millis(50)))).await;
+    ///     assert!(late.is_err());
+    /// });
+    /// assert_eq!(*kinds.borrow(), [ReportKind::SlowCleanup]);
+    /// ```
+    pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.config.slow_cleanup = limit.into();
+        self
+    }
+
     /// Lets other programs of this user look at the tree while it runs, with the command `xiio-inspect`.
     ///
     /// Opens a socket in `$XDG_RUNTIME_DIR/xiio`, or else in a directory of this user below that of temporary files. A thread answers

@@ -195,6 +195,13 @@ impl Tester {
         self
     }
 
+    /// Reports each cleanup that takes longer than `limit`, see [`Builder::slow_cleanup`](crate::Builder::slow_cleanup). `None` is none,
+    /// and what holds if this is not called: until then no deadlock in a cleanup would be found.
+    pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.config.slow_cleanup = limit.into();
+        self
+    }
+
     /// Lets the clock ([`xiio::now`](crate::now)) stand still while any task has something to do, and jump to the next deadline
     /// when all wait.
     ///

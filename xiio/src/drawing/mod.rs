@@ -181,6 +181,17 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Whether it or anything in it cleans up; what is in it and does not goes.
+    fn keep_cleaning_up(&mut self) -> bool {
+        if self.state == State::CleaningUp {
+            return true;
+        }
+        self.children.retain_mut(Self::keep_cleaning_up);
+        !self.children.is_empty()
+    }
+}
+
 impl<T: Into<Cow<'static, str>>> From<T> for Node {
     fn from(what: T) -> Self {
         Self::new(Kind::Wait, what)
@@ -395,6 +406,12 @@ impl Drawing {
             left.extend(node.children.iter().rev().map(|child| (depth + 1, child)));
             Some((depth, node))
         })
+    }
+
+    /// What of it cleans up, with all that is in it and the way to it.
+    pub(crate) fn cleaning_up(mut self) -> Self {
+        self.roots.retain_mut(Node::keep_cleaning_up);
+        self
     }
 
     pub(crate) fn to_json(&self) -> String {

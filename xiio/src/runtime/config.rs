@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cleanups;
 use super::elsewhere::Requests;
 use crate::recording::Recorder;
 use crate::sys;
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) is_embedded: bool,
     /// A poll that takes longer is reported.
     pub(crate) slow_poll: Option<Duration>,
+    /// A cleanup that takes longer is reported.
+    pub(crate) slow_cleanup: Option<Duration>,
     /// Lets other programs look at the tree. What it gives is dropped at the end.
     pub(crate) serve: Option<Serve>,
     /// Keeps the recording of the run.
@@ -66,6 +69,7 @@ impl Config {
         schedule::set_seed(self.seed);
         budget::set_single_step(self.is_single_step);
         polls::set_limit(self.slow_poll);
+        cleanups::set_limit(self.slow_cleanup);
     }
 }
 

@@ -3,6 +3,7 @@
 //! One turn: poll the root until nothing is ready or the turn's budget is used up; take what other threads have posted;
 //! look at the reactor (without waiting while work is left); fire timers.
 
+mod cleanups;
 mod config;
 mod elsewhere;
 mod embedded;
@@ -39,6 +40,7 @@ use crate::task::polls;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
 use crate::unwind::{self, Dropper, Owner};
+use cleanups::Cleanups;
 use config::Clock;
 pub(crate) use elsewhere::Requests;
 use lending::{Lenders, Lent, lend};
@@ -73,6 +75,7 @@ pub(crate) struct Runtime {
     requests: Arc<Requests>,
     /// Who wants the tree drawn when the root is not being polled.
     drawings: RefCell<Vec<OnDrawn>>,
+    cleanups: Rc<Cleanups>,
     lenders: Lenders,
     /// Groups may have workers: the loop is its own, and tasks are polled in their order.
     allows_workers: bool,
@@ -109,6 +112,7 @@ impl Runtime {
             n_turns: Cell::new(0),
             requests,
             drawings: RefCell::default(),
+            cleanups: Rc::default(),
             lenders: Lenders::default(),
             allows_workers: config.allows_workers(),
         })

@@ -41,5 +41,6 @@ pub(crate) use current::{
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
 pub(crate) use reached::Reached;
+pub(crate) use scope::on_begin;
 pub(crate) use skipped::{Dropper, dropper, dropping, report_skipped};
 pub(crate) use whole::Whole;

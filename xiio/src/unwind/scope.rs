@@ -1,5 +1,6 @@
 //! What one owner has to clean up: the nodes that its future reached.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
 
@@ -33,6 +34,20 @@ pub(crate) struct Scope {
     /// Cancelled code that ran on has been reported.
     has_run_on: Cell<bool>,
     panic: RefCell<Option<Payload>>,
+    /// Kept while it unwinds, for who wants to know how long that takes.
+    unwinding_until: Cell<Option<Box<dyn Any>>>,
+}
+
+thread_local! {
+    static ON_BEGIN: Cell<Option<OnBegin>> = const { Cell::new(None) };
+}
+
+/// Hears of each unwinding that begins. What it gives is dropped when that has ended; neither is code of the user.
+pub(crate) type OnBegin = fn() -> Option<Box<dyn Any>>;
+
+/// Has `hear` told of each unwinding on this thread that begins from now on.
+pub(crate) fn on_begin(hear: Option<OnBegin>) {
+    ON_BEGIN.set(hear);
 }
 
 struct Entry {
@@ -156,6 +171,7 @@ impl Scope {
     /// Marks the scope and wakes every node, so that combinators which poll only what was woken reach them.
     pub(crate) fn begin_unwind(&self) {
         self.unwinding.set(true);
+        self.unwinding_until.set(ON_BEGIN.get().and_then(|hear| hear()));
         self.wake_unfinished(usize::MAX);
     }
 
