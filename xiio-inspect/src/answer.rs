@@ -41,10 +41,22 @@ pub(crate) struct Node {
     /// Values that tell a task apart from others of its place.
     pub(crate) locals: Vec<(String, String)>,
     pub(crate) milliseconds_left: Option<u64>,
+    pub(crate) milliseconds_cancelled: Option<u64>,
+    pub(crate) life: Option<Life>,
     pub(crate) descriptor: Option<String>,
     pub(crate) address: Option<String>,
     pub(crate) peer: Option<String>,
     pub(crate) children: Vec<Node>,
+}
+
+/// How it has gone with a task until now.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// What tells it from others.
+    pub(crate) number: u64,
+    pub(crate) milliseconds_old: u64,
+    pub(crate) polls: u64,
+    pub(crate) microseconds_busy: u64,
 }
 
 impl Answer {
@@ -96,10 +108,21 @@ fn node(value: &Value) -> Result<Node, String> {
         place: place(value),
         locals: locals(value),
         milliseconds_left: number(value, "milliseconds_left").ok(),
+        milliseconds_cancelled: number(value, "milliseconds_cancelled").ok(),
+        life: life(value),
         descriptor: text(value, "descriptor").ok(),
         address: text(value, "address").ok(),
         peer: text(value, "peer").ok(),
         children: value.get("children").map(nodes).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn life(value: &Value) -> Option<Life> {
+    Some(Life {
+        number: number(value, "number").ok()?,
+        milliseconds_old: number(value, "milliseconds_old").ok()?,
+        polls: number(value, "polls").ok()?,
+        microseconds_busy: number(value, "microseconds_busy").ok()?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::answer::{Answer, Node, Place};
+use crate::answer::{Answer, Life, Node, Place};
 
 /// More tasks than this of one place that wait for the same are summed up.
 const MAX_ALIKE: usize = 10;
@@ -88,11 +88,16 @@ fn line(node: &Node) -> String {
         (Some(name), _) => format!("{} `{}`", harmless(&node.what), harmless(name)),
         (None, _) => harmless(&node.what),
     };
-    let _ = match &node.cancelled_as {
-        Some(reason) => write!(text, " ({}, as {})", harmless(&node.state), harmless(reason)),
-        None if node.state != "running" => write!(text, " ({})", harmless(&node.state)),
-        None => Ok(()),
-    };
+    if node.state != "running" {
+        let _ = write!(text, " ({}", harmless(&node.state));
+        if let Some(ago) = node.milliseconds_cancelled {
+            let _ = write!(text, " for {:.1?}", Duration::from_millis(ago));
+        }
+        if let Some(reason) = &node.cancelled_as {
+            let _ = write!(text, ", as {}", harmless(reason));
+        }
+        text.push(')');
+    }
     for (before, part) in [(", ", &node.descriptor), (" at ", &node.address), (" with ", &node.peer)] {
         if let Some(part) = part {
             let _ = write!(text, "{before}{}", harmless(part));
@@ -103,6 +108,10 @@ fn line(node: &Node) -> String {
     }
     if let Some(place) = &node.place {
         let _ = write!(text, ", {} at {}", if node.kind == "task" { "spawned" } else { "started" }, at(place));
+    }
+    if let Some(Life { milliseconds_old, polls, microseconds_busy, .. }) = &node.life {
+        let (old, busy) = (Duration::from_millis(*milliseconds_old), Duration::from_micros(*microseconds_busy));
+        let _ = write!(text, ", {old:.1?} old, {polls} polls of {busy:.1?}");
     }
     for (name, value) in &node.locals {
         let _ = write!(text, ", {} = {}", harmless(name), harmless(value));
@@ -120,6 +129,54 @@ fn busy(answer: &Answer) -> String {
         _ => "the root".into(),
     };
     format!("The loop is blocked: {who} has been running for {since:?} without an `await` that waits.")
+}
+
+/// Of a place with so many tasks one may stand out.
+const MIN_OTHERS: usize = 2;
+
+/// What is younger stands out nowhere.
+const MIN_OLD: u64 = 500;
+
+/// What stands out is so many times as old as one in the middle.
+const MUCH_OLDER: u64 = 5;
+
+/// Tasks that are much older than most of their place: requests that are slow.
+fn slow_ones(roots: &[Node]) -> Vec<String> {
+    let mut places: BTreeMap<&Place, Vec<(u64, &Node)>> = BTreeMap::new();
+    let mut left: Vec<&Node> = roots.iter().collect();
+    while let Some(node) = left.pop() {
+        left.extend(&node.children);
+        if let (Some(place), Some(life), "task") = (&node.place, &node.life, &*node.kind) {
+            places.entry(place).or_default().push((life.milliseconds_old, node));
+        }
+    }
+    let mut slow = Vec::new();
+    for tasks in places.values_mut().filter(|tasks| tasks.len() > MIN_OTHERS) {
+        tasks.sort_by_key(|(age, _)| *age);
+        let (middle, oldest) = (tasks[tasks.len() / 2].0, tasks[tasks.len() - 1]);
+        if oldest.0 >= MIN_OLD && oldest.0 >= MUCH_OLDER * middle.max(1) {
+            let middle = Duration::from_millis(middle);
+            slow.push(format!(
+                "{}, waiting for: {}; one in the middle is {middle:?} old",
+                titled(oldest.1),
+                waits_for(oldest.1)
+            ));
+        }
+    }
+    slow
+}
+
+/// The line of a task, with the values that it has set for itself.
+fn titled(task: &Node) -> String {
+    let mut text = line(task);
+    let mut inside = task;
+    while let [local] = &*inside.children
+        && local.kind == "local"
+    {
+        let _ = write!(text, ", {}", harmless(&local.what));
+        inside = local;
+    }
+    text
 }
 
 /// Many tasks of one group that are alike.
@@ -165,6 +222,9 @@ pub(crate) fn why(answer: &Answer) -> String {
     let waits: Vec<String> =
         waits.iter().map(|(wait, n)| if *n == 1 { wait.clone() } else { format!("{wait} ({n} times)") }).collect();
     let _ = writeln!(text, "It waits for: {}.", waits.join("; "));
+    for slow in slow_ones(roots) {
+        let _ = writeln!(text, "Much older than others of its place: {slow}.");
+    }
     if let Some(crowd) = roots.iter().filter_map(largest_crowd).max_by_key(|crowd| crowd.n_tasks) {
         let _ = writeln!(text, "The most of one place: {crowd}.");
     }
@@ -186,7 +246,10 @@ pub(crate) fn why(answer: &Answer) -> String {
         .iter()
         .take(MAX_ALIKE)
         .map(|(node, reason)| {
-            let reason = reason.map(|reason| format!(", cancelled as {}", harmless(reason))).unwrap_or_default();
+            let reason = reason
+                .filter(|_| node.cancelled_as.is_none())
+                .map(|reason| format!(", cancelled as {}", harmless(reason)))
+                .unwrap_or_default();
             format!("{}, waiting for: {}{reason}", line(node), waits_for(node))
         })
         .collect();

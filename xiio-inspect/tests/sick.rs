@@ -96,7 +96,8 @@ fn of_a_blocked_loop_it_names_the_task_that_blocks_it() {
 fn of_a_program_that_does_not_stop_it_names_whose_cleanup_lasts() {
     let patient = Patient::new("will_not_stop");
     let says = &[
-        "Cancelled and not stopped yet: task `clingy` (cleaning up), spawned at xiio-inspect/examples/will_not_stop.rs:",
+        "Cancelled and not stopped yet: task `clingy` (cleaning up for ",
+        ", spawned at xiio-inspect/examples/will_not_stop.rs:",
         "waiting for: pipe to be readable",
     ];
     patient.assert_says(&["why", "PID"], says);
@@ -123,6 +124,14 @@ fn of_a_program_that_leaks_tasks_it_names_their_place_and_their_group() {
     let place = "spawned at xiio-inspect/examples/leaks_tasks.rs:12, waiting for: a promise";
     patient.assert_says(&["why", "PID"], &["The most of one place: ", " tasks of group `sessions`, ", place]);
     patient.assert_says(&["tree", "PID"], &[" tasks spawned at xiio-inspect/examples/leaks_tasks.rs:12"]);
+}
+
+#[test]
+fn of_a_server_with_a_slow_request_it_names_the_request_and_what_that_waits_for() {
+    let patient = Patient::new("slow_request");
+    let place = "Much older than others of its place: task, spawned at xiio-inspect/examples/slow_request.rs:";
+    patient.assert_says(&["why", "PID"], &[place, "REQUEST = 13", "waiting for: sleep", "one in the middle is"]);
+    patient.assert_says(&["tree", "PID"], &["REQUEST = 13", "task `warehouse`", " old, ", " polls of "]);
 }
 
 #[test]

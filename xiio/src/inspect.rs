@@ -37,8 +37,8 @@ impl Tree {
         self.drawing.nodes()
     }
 
-    /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `cancelled_as`, `name`, `type`, `file`, `line`,
-    /// `column`, `locals`, `milliseconds_left`, `fd`, `descriptor`, `address`, `peer`, `pid` and `children` that it has.
+    /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `cancelled_as`, `milliseconds_cancelled`, `name`, `type`, `file`, `line`,
+    /// `column`, `locals`, `number`, `milliseconds_old`, `polls`, `microseconds_busy`, `milliseconds_left`, `fd`, `descriptor`, `address`, `peer`, `pid` and `children` that it has.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.drawing.to_json()

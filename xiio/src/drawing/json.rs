@@ -30,6 +30,9 @@ fn write_node(node: &Node, text: &mut String) {
     if let Some(reason) = &node.cancelled_as {
         write_field("cancelled_as", reason, text);
     }
+    if let Some(ago) = node.cancelled_ago {
+        write_number("milliseconds_cancelled", ago.as_millis(), text);
+    }
     write_field("what", &node.what, text);
     if let Some(name) = &node.name {
         write_field("name", name, text);
@@ -51,6 +54,18 @@ fn write_node(node: &Node, text: &mut String) {
             write_string(value, text);
         }
         text.push('}');
+    }
+    if let Some(number) = node.number {
+        write_number("number", number, text);
+    }
+    if let Some(age) = node.age {
+        write_number("milliseconds_old", age.as_millis(), text);
+    }
+    if let Some(n_polls) = node.n_polls {
+        write_number("polls", n_polls, text);
+    }
+    if let Some(busy) = node.busy {
+        write_number("microseconds_busy", busy.as_micros(), text);
     }
     if let Some(left) = node.time_left {
         write_number("milliseconds_left", left.as_millis(), text);

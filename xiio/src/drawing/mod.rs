@@ -19,6 +19,11 @@ pub struct Node {
     kind: Kind,
     state: State,
     cancelled_as: Option<Cow<'static, str>>,
+    cancelled_ago: Option<Duration>,
+    number: Option<u32>,
+    age: Option<Duration>,
+    n_polls: Option<u64>,
+    busy: Option<Duration>,
     what: Cow<'static, str>,
     name: Option<Cow<'static, str>>,
     type_name: Option<&'static str>,
@@ -124,6 +129,11 @@ impl Node {
             kind,
             state: State::Running,
             cancelled_as: None,
+            cancelled_ago: None,
+            number: None,
+            age: None,
+            n_polls: None,
+            busy: None,
             what: what.into(),
             name: None,
             type_name: None,
@@ -146,6 +156,23 @@ impl Node {
     /// It was cancelled, and why.
     pub(crate) fn cancelled_as(self, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { state: State::CleaningUp, cancelled_as: Some(reason.into()), ..self }
+    }
+
+    /// What cleans up was cancelled so long ago. What is known of the reason already is nearer to it.
+    pub(crate) fn cancelled_since(self, ago: Duration, reason: Option<String>) -> Self {
+        if self.state != State::CleaningUp {
+            return self;
+        }
+        let cancelled_as = self.cancelled_as.or(reason.map(Cow::Owned));
+        Self { cancelled_as, cancelled_ago: Some(ago), ..self }
+    }
+
+    pub(crate) fn numbered(self, number: u32) -> Self {
+        Self { number: Some(number), ..self }
+    }
+
+    pub(crate) fn lived(self, age: Duration, n_polls: u64, busy: Duration) -> Self {
+        Self { age: Some(age), n_polls: Some(n_polls), busy: Some(busy), ..self }
     }
 
     pub(crate) fn named(self, name: Option<Cow<'static, str>>) -> Self {
@@ -215,6 +242,37 @@ impl Node {
     #[must_use]
     pub fn why_cancelled(&self) -> Option<&str> {
         self.cancelled_as.as_deref()
+    }
+
+    /// How long ago it was cancelled. Known while somebody may look from outside, or records.
+    #[must_use]
+    pub fn cancelled_ago(&self) -> Option<Duration> {
+        self.cancelled_ago
+    }
+
+    /// What tells a task or a group from all others of its run, and is its track in a recording. Known while somebody may look from
+    /// outside, or records.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        self.number
+    }
+
+    /// How long ago a task was spawned, or a group was first polled. Known while somebody may look from outside, or records.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.age
+    }
+
+    /// How often it was polled. Known while somebody may look from outside, or records.
+    #[must_use]
+    pub fn n_polls(&self) -> Option<u64> {
+        self.n_polls
+    }
+
+    /// How long its polls have taken, without those of the tasks in it. Known while somebody may look from outside, or records.
+    #[must_use]
+    pub fn busy(&self) -> Option<Duration> {
+        self.busy
     }
 
     /// The name that the program gave it.
@@ -297,10 +355,15 @@ impl fmt::Display for Node {
             (Some(name), _) => write!(f, "{} `{}`", Harmless(&self.what), Harmless(name))?,
             (None, _) => write!(f, "{}", Harmless(&self.what))?,
         }
-        match &self.cancelled_as {
-            Some(reason) => write!(f, " ({}, as {})", self.state.as_str(), Harmless(reason))?,
-            None if self.state != State::Running => write!(f, " ({})", self.state.as_str())?,
-            None => {}
+        if self.state != State::Running {
+            write!(f, " ({}", self.state.as_str())?;
+            if let Some(ago) = self.cancelled_ago {
+                write!(f, " for {ago:.1?}")?;
+            }
+            if let Some(reason) = &self.cancelled_as {
+                write!(f, ", as {}", Harmless(reason))?;
+            }
+            f.write_str(")")?;
         }
         if let Some(descriptor) = &self.descriptor {
             write!(f, ", {descriptor}")?;
@@ -321,6 +384,9 @@ impl fmt::Display for Node {
                 _ => "started",
             };
             write!(f, ", {verb} at {}:{}", location.file(), location.line())?;
+        }
+        if let (Some(age), Some(n_polls), Some(busy)) = (self.age, self.n_polls, self.busy) {
+            write!(f, ", {age:.1?} old, {n_polls} polls of {busy:.1?}")?;
         }
         for (name, value) in &self.locals {
             write!(f, ", {name} = {}", Harmless(value))?;

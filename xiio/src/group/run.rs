@@ -17,6 +17,7 @@ use super::workers::Anchor;
 use crate::cores::{Crew, Failure, Notice};
 use crate::drawing::{self, Drawing, Kind, State};
 use crate::error::{Payload, panic_text};
+use crate::recording;
 use crate::report::{Held, Origin, ReportKind, drop_safely, report, report_panic};
 use crate::runtime::{Runtime, UnderLimit, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
@@ -189,7 +190,7 @@ impl<'env> Group<'env> {
 
     pub(super) fn cancel(&self) {
         if !self.has_failed() {
-            self.set.note_cancelled("asked for");
+            self.set.note_cancelled(recording::ASKED_FOR);
         }
         self.set.doom_all();
         if let Some(workforce) = self.workforce() {
@@ -825,7 +826,8 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     fn node(&self) -> drawing::Node {
         let node = self.group.node();
-        if self.is_cancelling { node.cancelled_as(self.group.reason()) } else { node }
+        let node = if self.is_cancelling { node.cancelled_as(self.group.reason()) } else { node };
+        self.group.set.with_vita(node)
     }
 
     /// Describes the members of this thread, by a poll in inspecting mode.

@@ -13,6 +13,7 @@ pub(crate) use trace::program;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -20,7 +21,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::drawing::{Kind, Node};
+use crate::drawing::{Harmless, Kind, Node};
 use crate::sync::{Mutex, PoisonError};
 use crate::sys;
 
@@ -38,6 +39,12 @@ pub(crate) const ROOT: usize = 0;
 
 /// The number of nobody: the loop.
 const NOBODY: u32 = 0;
+
+/// Why something is cancelled of which a handle was told so.
+pub(crate) const ASKED_FOR: &str = "asked for";
+
+/// Why a task is cancelled whose group is.
+pub(crate) const WITH_GROUP: &str = "with its group";
 
 /// The text of a member that nobody has described yet.
 const UNKNOWN: u32 = 0;
@@ -113,6 +120,16 @@ struct Text {
     type_name: Option<&'static str>,
 }
 
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{} `{}`", Harmless(&self.what), Harmless(name))?,
+            None => write!(f, "{}", Harmless(&self.what))?,
+        }
+        self.place.map_or(Ok(()), |place| write!(f, ", spawned at {}:{}", place.file(), place.line()))
+    }
+}
+
 /// What tells texts apart. A place and a type are told by their address.
 #[derive(PartialEq, Eq, Hash)]
 struct TextKey {
@@ -123,11 +140,42 @@ struct TextKey {
     type_name: usize,
 }
 
+/// How it has gone with a member that has not ended.
+#[derive(Clone, Copy)]
+struct Life {
+    member: Member,
+    since: Duration,
+    n_polls: u64,
+    /// In its polls, but not in those inside of them.
+    busy: Duration,
+    /// When it was cancelled, by whom, and why. Of several times the first; but a group goes on after it was asked to cancel its tasks.
+    cancelled: Option<(Duration, Member, &'static str)>,
+}
+
+/// [`Life`] for who draws a member.
+pub(crate) struct Vita {
+    pub(crate) number: u32,
+    pub(crate) age: Duration,
+    pub(crate) n_polls: u64,
+    pub(crate) busy: Duration,
+    pub(crate) cancelled: Option<Cancellation>,
+}
+
+/// When and why a member was cancelled.
+pub(crate) struct Cancellation {
+    pub(crate) ago: Duration,
+    /// In words behind "as", where what is around does not say it.
+    pub(crate) reason: Option<String>,
+}
+
 /// A poll that is under way.
 #[derive(Clone, Copy)]
 struct Open {
+    key: usize,
     member: Member,
     began: Duration,
+    /// What the polls inside of it have taken.
+    inside: Duration,
 }
 
 struct Ring {
@@ -137,7 +185,7 @@ struct Ring {
     next: usize,
     n_lost: u64,
     n_members: u32,
-    live: HashMap<usize, Member, BuildHasherDefault<Spread>>,
+    live: HashMap<usize, Life, BuildHasherDefault<Spread>>,
     /// Each inside of the one before.
     open: Vec<Open>,
     /// When a poll began or ended last.
@@ -235,10 +283,29 @@ pub(crate) fn spawned(task: usize, group: usize, describe: impl FnOnce() -> Node
 pub(crate) fn described(task: usize, node: &Node) {
     noting(|ring, _| {
         let text = ring.text_of_node(node);
-        if let Some(member) = ring.live.get_mut(&task) {
-            member.text = text;
+        if let Some(life) = ring.live.get_mut(&task) {
+            life.member.text = text;
         }
     });
+}
+
+/// How it has gone with a member until now, if it is recorded.
+#[cold]
+pub(crate) fn vita(key: usize) -> Option<Vita> {
+    let mut vita = None;
+    noting(|ring, at| {
+        vita = ring.live.get(&key).map(|life| Vita {
+            number: life.member.number,
+            age: at.saturating_sub(life.since),
+            n_polls: life.n_polls,
+            busy: life.busy,
+            cancelled: life.cancelled.map(|(since, by, why)| Cancellation {
+                ago: at.saturating_sub(since),
+                reason: (why != WITH_GROUP).then(|| format!("{why} by {}", ring.texts[by.text as usize])),
+            }),
+        });
+    });
+    vita
 }
 
 /// A poll begins, inside of the one that is under way.
@@ -248,7 +315,7 @@ pub(crate) fn poll_began(key: usize, now: Instant, describe: impl FnOnce() -> No
         let at = recorder.time_of(now);
         recorder.with_ring(|ring| {
             let member = ring.member(key, at, || Some(describe()));
-            ring.open.push(Open { member, began: at });
+            ring.open.push(Open { key, member, began: at, inside: Duration::ZERO });
             ring.turned_at = at;
         });
     });
@@ -261,8 +328,8 @@ pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
         let at = recorder.time_of(now);
         recorder.with_ring(|ring| {
             ring.turned_at = at;
-            if let Some(Open { member, began }) = ring.open.pop().filter(|_| was_polled) {
-                ring.push(began, member, Happened::Polled { took: at.saturating_sub(began) });
+            if let Some(open) = ring.open.pop().filter(|_| was_polled) {
+                ring.end_poll(&open, at.saturating_sub(open.began));
             }
         });
     });
@@ -279,7 +346,7 @@ pub(crate) fn set_source(source: &'static str) {
 /// A member was put into the queue, by whoever is polled now.
 pub(crate) fn woken(key: usize) {
     noting(|ring, at| {
-        let Some(member) = ring.live.get(&key).copied() else { return };
+        let Some(Life { member, .. }) = ring.live.get(&key).copied() else { return };
         let (by, how) = match ring.open.last() {
             Some(open) => (open.member.number, "a task"),
             None => (NOBODY, ring.source),
@@ -292,7 +359,14 @@ pub(crate) fn woken(key: usize) {
 pub(crate) fn cancelled(key: Option<usize>, why: &'static str) {
     noting(|ring, at| {
         let by = ring.polled();
-        let member = key.map_or(Some(by), |key| ring.live.get(&key).copied());
+        let life = key.and_then(|key| ring.live.get_mut(&key));
+        let member = life.map_or(key.is_none().then_some(by), |life| {
+            let is_first = life.cancelled.is_none_or(|(_, _, before)| before == ASKED_FOR && why != WITH_GROUP);
+            if is_first {
+                life.cancelled = Some((at, by, why));
+            }
+            Some(life.member)
+        });
         if let Some(member) = member {
             ring.push(at, member, Happened::Cancelled { by: by.number, why });
         }
@@ -315,7 +389,7 @@ pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'stat
 /// A member has ended.
 pub(crate) fn ended(key: usize, how: &'static str) {
     noting(|ring, at| {
-        if let Some(member) = ring.live.remove(&key) {
+        if let Some(Life { member, .. }) = ring.live.remove(&key) {
             ring.push(at, member, Happened::Ended { how });
         }
     });
@@ -404,11 +478,23 @@ impl Ring {
         self.n_lost += 1;
     }
 
+    /// A poll has taken so long.
+    fn end_poll(&mut self, open: &Open, took: Duration) {
+        self.push(open.began, open.member, Happened::Polled { took });
+        if let Some(life) = self.live.get_mut(&open.key) {
+            life.n_polls += 1;
+            life.busy += took.saturating_sub(open.inside);
+        }
+        if let Some(outer) = self.open.last_mut() {
+            outer.inside += took;
+        }
+    }
+
     /// Whoever is polled now: the root where nobody is.
     fn polled(&self) -> Member {
         match self.open.last() {
             Some(open) => open.member,
-            None => self.live[&ROOT],
+            None => self.live[&ROOT].member,
         }
     }
 
@@ -416,7 +502,7 @@ impl Ring {
     #[inline]
     fn member(&mut self, key: usize, at: Duration, describe: impl FnOnce() -> Option<Node>) -> Member {
         match self.live.get(&key) {
-            Some(member) if member.text != UNKNOWN => *member,
+            Some(life) if life.member.text != UNKNOWN => life.member,
             _ => self.describe(key, at, describe().as_ref()),
         }
     }
@@ -424,9 +510,9 @@ impl Ring {
     #[cold]
     fn describe(&mut self, key: usize, at: Duration, node: Option<&Node>) -> Member {
         let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
-        if let Some(member) = self.live.get_mut(&key) {
-            member.text = text;
-            return *member;
+        if let Some(life) = self.live.get_mut(&key) {
+            life.member.text = text;
+            return life.member;
         }
         let parent = self.open.last().map_or(NOBODY, |open| open.member.number);
         self.add(key, at, parent, node)
@@ -436,7 +522,7 @@ impl Ring {
         self.n_members = self.n_members.wrapping_add(1);
         let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
         let member = Member { number: self.n_members, parent, text };
-        self.live.insert(key, member);
+        self.live.insert(key, Life { member, since: at, n_polls: 0, busy: Duration::ZERO, cancelled: None });
         self.push(at, member, Happened::Spawned);
         member
     }

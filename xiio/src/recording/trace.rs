@@ -39,7 +39,7 @@ impl Kept {
         events.extend(open);
         // A poll is noted when it ends.
         events.sort_by_key(|event| event.at);
-        let live = ring.live.values().copied().collect();
+        let live = ring.live.values().map(|life| life.member).collect();
         Self { now, n_lost: ring.n_lost, events, live, texts: ring.texts.clone() }
     }
 

@@ -302,7 +302,7 @@ impl Core {
             return;
         }
         if task.header().has(RECORDED) {
-            recording::cancelled(Some(task.key()), "asked for");
+            recording::cancelled(Some(task.key()), recording::ASKED_FOR);
         }
         task.header().set(DOOMED);
         self.tasks.remove(task);
@@ -321,7 +321,7 @@ impl Core {
             unwind::freeze(self.depth.get());
         }
         if self.is_recorded {
-            self.tasks.iter().for_each(|task| recording::cancelled(Some(task.key()), "with its group"));
+            self.tasks.iter().for_each(|task| recording::cancelled(Some(task.key()), recording::WITH_GROUP));
         }
         while let Some(task) = self.tasks.pop_front() {
             task.header().set(DOOMED);
@@ -461,6 +461,14 @@ impl<'env> TaskSet<'env> {
     /// Whether a task has something to clean up.
     pub(crate) fn holds(&self) -> bool {
         self.core().is_some_and(|core| core.n_holding.get() > 0)
+    }
+
+    /// What draws the group, with what a recording knows of it.
+    pub(crate) fn with_vita(&self, node: Node) -> Node {
+        match self.core().and_then(|core| core.body.get()) {
+            Some(body) => polling::with_vita(node, body),
+            None => node,
+        }
     }
 
     /// Notes in a recording that the group is cancelled.

@@ -10,10 +10,11 @@ use super::{Core, Ended, LastRound, Members, Polled};
 use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
 use crate::local;
+use crate::recording::{self, Cancellation, Vita};
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
 use crate::task::polls::{self, Who};
-use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, STARTED, TaskRef};
+use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, RECORDED, STARTED, TaskRef};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
@@ -422,7 +423,7 @@ impl Core {
             (true, false) => State::Running,
         };
         let locals = self.locals_of(task).map(|locals| locals.shown_beside_current()).unwrap_or_default();
-        let node = self.node_of(task).in_state(state).with_locals(locals);
+        let node = with_vita(self.node_of(task).in_state(state).with_locals(locals), task);
         unwind::inspecting(|drawing| drawing.enter(node));
         if header.has(STARTED)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_with_locals(task, members)))
@@ -430,6 +431,17 @@ impl Core {
             self.end_panicked(payload, members);
         }
         unwind::inspecting(Drawing::leave);
+    }
+}
+
+/// With what a recording knows of a member, if there is one.
+pub(super) fn with_vita(node: Node, member: TaskRef) -> Node {
+    let vita = if member.header().has(RECORDED) { recording::vita(member.key()) } else { None };
+    let Some(Vita { number, age, n_polls, busy, cancelled }) = vita else { return node };
+    let node = node.numbered(number).lived(age, n_polls, busy);
+    match cancelled {
+        Some(Cancellation { ago, reason }) => node.cancelled_since(ago, reason),
+        None => node,
     }
 }
 
