@@ -474,6 +474,8 @@ where
     task_group!(name = "requests", |requests| {
         let mut builder = auto::Builder::new(GroupExecutor::new(requests));
         builder.http1().timer(HyperTimer).header_read_timeout(patience);
+        // For WebSockets.
+        builder.http2().enable_connect_protocol();
         builder.http2().timer(HyperTimer).keep_alive_interval(patience).keep_alive_timeout(patience);
         let stream = Local::new(HyperStream::new(stream));
         let service = RequestTasks::new(requests, service);

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{SinkExt, StreamExt};
+use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -23,12 +24,12 @@ use crate::jobs::{Server, spawn_local};
 /// How long a message may be, unless [`WebSocketUpgrade::max_message_bytes`] says otherwise.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// A request for a WebSocket, over HTTP/1.1: an extractor.
+/// A request for a WebSocket: an extractor. Over HTTP/2 it is a `CONNECT`, so its route takes `any` method.
 ///
 /// # Examples
 /// An echo, which says goodbye also when the server ends:
 /// ```
-/// use axum::{Router, response::Response, routing::get};
+/// use axum::{Router, response::Response, routing::any};
 /// use xiio::bracket;
 /// use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
 ///
@@ -45,13 +46,14 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 ///     })
 /// }
 ///
-/// let router: Router = Router::new().route("/echo", get(echo));
+/// let router: Router = Router::new().route("/echo", any(echo));
 /// ```
 #[must_use = "a WebSocket is opened by the response of `on_upgrade`"]
 pub struct WebSocketUpgrade {
     server: Server,
     upgrade: OnUpgrade,
-    accept: HeaderValue,
+    /// What tells the client that its key was read; over HTTP/2 there is none.
+    accept: Option<HeaderValue>,
     asked_protocols: Option<HeaderValue>,
     protocol: Option<HeaderValue>,
     max_message_bytes: usize,
@@ -97,13 +99,15 @@ impl WebSocketUpgrade {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server has ended\n");
         }
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        if let Some(accept) = accept {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
         if let Some(protocol) = protocol {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         response
     }
@@ -125,27 +129,44 @@ fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     lists.flat_map(|list| list.split(',')).any(|given| given.trim().eq_ignore_ascii_case(word))
 }
 
+/// Whether this is how a WebSocket is asked for over HTTP/2. See RFC 8441.
+fn is_connect(parts: &Parts) -> bool {
+    let protocol = parts.extensions.get::<Protocol>();
+    parts.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+/// Why there is no WebSocket.
+type Refusal = (StatusCode, &'static str);
+
+/// What the key of the client is answered with over HTTP/1.1. See RFC 6455.
+fn answer_key(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    if method != Method::GET {
+        let why = "a WebSocket is asked for with GET over HTTP/1.1, and with CONNECT and `:protocol` over HTTP/2\n";
+        return Err((StatusCode::METHOD_NOT_ALLOWED, why));
+    }
+    if !has_word(headers, &header::CONNECTION, "upgrade") || !has_word(headers, &header::UPGRADE, "websocket") {
+        let why = "this is a WebSocket; the request has no `connection: upgrade` and `upgrade: websocket`\n";
+        return Err((StatusCode::UPGRADE_REQUIRED, why));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY);
+    let key = key.ok_or((StatusCode::BAD_REQUEST, "`sec-websocket-key` is missing\n"))?;
+    HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .map_err(|_| (StatusCode::BAD_REQUEST, "`sec-websocket-key` is no key\n"))
+}
+
 impl<S: Sync> FromRequestParts<S> for WebSocketUpgrade {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         let server = Server::of(parts).map_err(IntoResponse::into_response)?.clone();
         let headers = &parts.headers;
-        if parts.method != Method::GET {
-            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket is asked for with GET, over HTTP/1.1\n"));
-        }
-        if !has_word(headers, &header::CONNECTION, "upgrade") || !has_word(headers, &header::UPGRADE, "websocket") {
-            let why = "this is a WebSocket; the request has no `connection: upgrade` and `upgrade: websocket`\n";
-            return Err(refuse(StatusCode::UPGRADE_REQUIRED, why));
-        }
+        let accept = match is_connect(parts) {
+            true => None,
+            false => Some(answer_key(&parts.method, headers).map_err(IntoResponse::into_response)?),
+        };
         if !has_word(headers, &header::SEC_WEBSOCKET_VERSION, "13") {
             return Err(refuse(StatusCode::BAD_REQUEST, "`sec-websocket-version` must be 13\n"));
         }
-        let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
-            return Err(refuse(StatusCode::BAD_REQUEST, "`sec-websocket-key` is missing\n"));
-        };
-        let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-            .map_err(|_| refuse(StatusCode::BAD_REQUEST, "`sec-websocket-key` is no key\n"))?;
         let asked_protocols = headers.get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
         let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
             return Err(refuse(StatusCode::UPGRADE_REQUIRED, "this connection cannot become a WebSocket\n"));

@@ -7,8 +7,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::http::Request;
+use axum::routing::{any, get};
+use futures::{SinkExt, StreamExt};
+use hyper::ext::Protocol;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket as Client};
+use xiio::compat::{GroupExecutor, HyperStream, HyperTimer};
 use xiio::io::{Read, Write};
 use xiio::net::TcpListener;
 use xiio::{Promise, bracket, in_thread, task_group, timeout};
@@ -65,7 +72,7 @@ fn echo(
 }
 
 fn router(n_goodbyes: &Rc<Cell<usize>>) -> Router {
-    Router::new().route("/echo", get(echo(n_goodbyes))).route("/", get("hello"))
+    Router::new().route("/echo", any(echo(n_goodbyes))).route("/", get("hello"))
 }
 
 #[test]
@@ -134,6 +141,39 @@ fn protocol_is_the_first_that_both_know() {
 }
 
 #[test]
+fn messages_go_both_ways_over_http_2() {
+    let n_goodbyes = Rc::new(Cell::new(0));
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = HyperStream::new(xiio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let stop = Promise::new();
+        task_group!(|tg| {
+            tg.spawn(serve(&listener, router(&n_goodbyes)).until(stop.wait()).into_future());
+            let mut builder = hyper::client::conn::http2::Builder::new(GroupExecutor::new(tg));
+            let (mut sender, connection) = builder.timer(HyperTimer).handshake(stream).await.unwrap();
+            tg.spawn(connection);
+            // Before it has answered it has not said that it knows of `:protocol`.
+            sender.send_request(Request::get("http://x/").body(String::new()).unwrap()).await.unwrap();
+            let mut request = Request::connect("http://x/echo").header("sec-websocket-version", "13");
+            request.extensions_mut().unwrap().insert(Protocol::from_static("websocket"));
+            let response = sender.send_request(request.body(String::new()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), 200);
+            let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+            let mut client = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+            for text in ["one", "two"] {
+                client.send(Message::text(text)).await.unwrap();
+                assert_eq!(client.next().await.unwrap().unwrap(), Message::text(text));
+            }
+            client.close(None).await.unwrap();
+            while client.next().await.is_some() {}
+            drop(sender);
+            let _ = stop.set(());
+        });
+    });
+    assert_eq!(n_goodbyes.get(), 1);
+}
+
+#[test]
 fn request_that_asks_for_none_is_told_what_is_missing() {
     let n_goodbyes = Rc::new(Cell::new(0));
     run(async {
@@ -145,12 +185,8 @@ fn request_that_asks_for_none_is_told_what_is_missing() {
             let upgrade = "upgrade: websocket\r\n";
             let cases = [
                 ("connection: close\r\n".to_owned(), "426", "`connection: upgrade`"),
-                (format!("connection: close, upgrade\r\n{upgrade}"), "400", "must be 13"),
-                (
-                    format!("connection: close, upgrade\r\n{upgrade}sec-websocket-version: 13\r\n"),
-                    "400",
-                    "`sec-websocket-key` is missing",
-                ),
+                (format!("connection: close, upgrade\r\n{upgrade}"), "400", "`sec-websocket-key` is missing"),
+                (format!("connection: close, upgrade\r\n{upgrade}sec-websocket-key: x\r\n"), "400", "must be 13"),
             ];
             for (headers, status, why) in cases {
                 let mut client = xiio::net::TcpStream::connect(addr).await.unwrap();
