@@ -310,3 +310,48 @@ fn group_polled_with_the_waker_of_a_task_of_another_thread() {
         assert!(poll().is_ready());
     });
 }
+
+/// A waker whose destructor panics, as long as something is being unwound.
+struct PanicsAgain;
+
+impl Wake for PanicsAgain {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for PanicsAgain {
+    fn drop(&mut self) {
+        assert!(!thread::panicking(), "a second panic");
+    }
+}
+
+/// Polls what `make` gives with such a waker, and panics.
+fn unwinds_over<F: Future>(make: impl FnOnce() -> F) {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        xiio::run(async {
+            let mut future = pin!(make());
+            assert!(poll::with(&Arc::new(PanicsAgain), future.as_mut()).is_pending());
+            panic!("the first");
+        });
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"the first"));
+}
+
+#[test]
+fn waker_that_panics_when_it_is_dropped_does_not_panic_twice() {
+    unwinds_over(|| sleep(LONG));
+    unwinds_over(|| timeout(LONG, pending::<()>()));
+    let promise = Promise::<()>::new();
+    unwinds_over(|| promise.wait());
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    unwinds_over(|| xiio::readable(&socket));
+    let (stream, _other) = xiio::io::duplex(1);
+    unwinds_over(|| async { xiio::io::Read::read(&mut &stream, &mut [0]).await });
+    unwinds_over(|| xiio::in_thread(|| thread::sleep(Duration::from_millis(5))));
+    unwinds_over(|| async { xiio::Condition::new().readable(&socket).timeout(LONG).wait().await });
+    unwinds_over(|| async {
+        task_group!(|tg| {
+            tg.spawn(pending::<()>());
+        })
+    });
+    unwinds_over(|| bracket((), async |_| pending::<()>().await, async |()| ()));
+}

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::report::wake_all;
+use crate::report::{Held, wake_all};
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -215,7 +215,7 @@ impl<T> Drop for WaitSet<T> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             let waker = self.promise.shared.lock().remove(key);
-            drop(waker);
+            drop(waker.map(Held::new));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::drawing::{Kind, Node};
+use crate::report::Held;
 use crate::runtime::{Runtime, is_over_outside, poll_leaf};
 use crate::sys;
 use crate::timer::TimerKey;
@@ -117,7 +118,7 @@ impl Deadline {
         if let Some(key) = self.key.take() {
             // A runtime that has ended has forgotten its timers.
             let waker = Runtime::look(|runtime| runtime.remove_timer(key)).flatten();
-            drop(waker);
+            drop(waker.map(Held::new));
         }
     }
 }

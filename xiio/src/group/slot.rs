@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::cores::Ends;
 use crate::error::Cancelled;
-use crate::report::{Origin, report_if_err, waking};
+use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -122,7 +122,7 @@ impl<T> Slot<T> {
         state.has_handle = false;
         let (output, joiner) = (state.output.take(), state.joiner.take());
         drop(state);
-        drop(joiner);
+        drop(joiner.map(Held::new));
         self.drop_unheard(output);
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{Read, Write};
-use crate::report::wake_all;
+use crate::report::{Held, wake_all};
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
 
@@ -200,7 +200,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             let waker = self.line.waiters.borrow_mut().remove(key);
-            drop(waker);
+            drop(waker.map(Held::new));
         }
     }
 }

@@ -13,6 +13,7 @@ use super::wait::Report;
 #[cfg(target_os = "linux")]
 use super::wait::{descriptor, fast};
 use super::{Direction, Reactor, key_of};
+use crate::report::Held;
 use crate::slab::Slab;
 #[cfg(target_os = "linux")]
 use crate::sys::epoll;
@@ -220,7 +221,7 @@ impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             let waker = self.source.watched.side(self.direction).waiters.borrow_mut().remove(key);
-            drop(waker);
+            drop(waker.map(Held::new));
         }
     }
 }

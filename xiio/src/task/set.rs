@@ -27,7 +27,7 @@ use crate::drawing::{Drawing, Node};
 use crate::error::Payload;
 use crate::local::{self, Locals};
 use crate::recording;
-use crate::report::{Origin, report_panic};
+use crate::report::{Held, Origin, report_panic};
 use crate::unwind;
 
 /// How a task has ended that gave no value.
@@ -563,7 +563,7 @@ impl<'env> TaskSet<'env> {
             parent.drop_ref();
         }
         // User code, so it comes last.
-        drop((listener, waker));
+        drop((listener, waker.map(Held::new)));
         panic
     }
 }
