@@ -304,21 +304,6 @@ fn an_interval_ticks_at_a_fixed_rate() {
     });
 }
 
-#[test]
-fn an_interval_gives_one_late_tick_and_skips_the_others() {
-    run(async {
-        let mut ticks = interval(millis(10));
-        let first = ticks.tick().await;
-        // Blocks the thread on purpose: three more ticks are due afterwards.
-        std::thread::sleep(millis(35));
-        assert_eq!(ticks.tick().await, first + millis(10));
-        let third = ticks.tick().await;
-        let n_periods = third.duration_since(first).as_millis() / 10;
-        assert!(n_periods >= 4, "the missed ticks came one by one");
-        assert_eq!(third.duration_since(first).as_millis() % 10, 0);
-    });
-}
-
 #[xiio::test(virtual_time)]
 async fn an_interval_skips_any_number_of_ticks() {
     let period = Duration::from_nanos(3);
