@@ -190,6 +190,8 @@ struct Ring {
     open: Vec<Open>,
     /// When a poll began or ended last.
     turned_at: Duration,
+    /// When it was recorded last.
+    ended_at: Option<Duration>,
     /// What the loop is at when nobody is polled.
     source: &'static str,
     texts: Vec<Text>,
@@ -244,6 +246,7 @@ pub(crate) fn current() -> Option<Arc<Recorder>> {
 #[must_use = "the recording ends when this is dropped"]
 pub(crate) fn begin(recorder: Arc<Recorder>) -> On {
     IS_ON.set(true);
+    recorder.with_ring(|ring| ring.ended_at = None);
     On { before: CURRENT.with(|current| current.replace(Some(recorder))), _not_send: PhantomData }
 }
 
@@ -256,7 +259,10 @@ pub(crate) struct On {
 impl Drop for On {
     fn drop(&mut self) {
         IS_ON.set(self.before.is_some());
-        CURRENT.with(|current| current.replace(self.before.take()));
+        if let Some(recorder) = CURRENT.with(|current| current.replace(self.before.take())) {
+            let now = recorder.time_of(sys::now());
+            recorder.with_ring(|ring| ring.ended_at = Some(now));
+        }
     }
 }
 
@@ -427,6 +433,7 @@ impl Recorder {
             live: HashMap::default(),
             open: Vec::new(),
             turned_at: Duration::ZERO,
+            ended_at: None,
             source: "the loop",
             texts: Vec::new(),
             text_keys: HashMap::default(),
@@ -461,7 +468,7 @@ impl Recorder {
     pub(crate) fn trace(&self, note: Option<&str>) -> String {
         let now = self.time_of(sys::now());
         // Written outside of the lock: the thread that is recorded goes on meanwhile.
-        let kept = self.with_ring(|ring| trace::Kept::of(ring, now));
+        let kept = self.with_ring(|ring| trace::Kept::of(ring, ring.ended_at.unwrap_or(now)));
         kept.write(note)
     }
 }

@@ -39,11 +39,11 @@ fn write(file: &Path, page: &str) -> io::Result<()> {
     fs::write(file, page)
 }
 
-/// The directory in which Cargo builds: the one around this program that it has marked.
+/// The directory in which Cargo builds: it has this program in `PROFILE/deps`.
 fn target() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
-    let marked = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
-    marked.map_or_else(|| "target".into(), Path::to_path_buf)
+    let deps = program.parent().filter(|directory| directory.ends_with("deps"));
+    deps.and_then(|deps| deps.ancestors().nth(2)).map_or_else(|| "target".into(), Path::to_path_buf)
 }
 
 /// `crate::module::test::{{closure}}` to `crate.module.test`.
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_name_is_that_of_the_function_and_leads_nowhere_else() {
         assert_eq!(name_of("shop::tests::orders::{{closure}}::{{closure}}"), "shop.tests.orders");
-        assert_eq!(name_of("<shop::Body<'_> as core::Fn>::call"), "_shop.Body____as_core.Fn_.call");
+        assert_eq!(name_of("<shop::Body<'_> as core::Fn>::call"), "_shop.Body_____as_core.Fn_.call");
         assert_eq!(name_of("../etc/passwd"), ".._etc_passwd");
     }
 }

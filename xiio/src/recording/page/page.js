@@ -178,6 +178,7 @@
 
   function span(micros) {
     const of = (value, unit) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0) + " " + unit;
+    if (micros === 0) return "0";
     if (micros < 1) return of(micros * 1000, "ns");
     if (micros < 1000) return of(micros, "µs");
     if (micros < 1e6) return of(micros / 1000, "ms");
