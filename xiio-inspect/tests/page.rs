@@ -2,8 +2,10 @@
 //!
 //! Where there is no Chromium these tests say so and pass.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +15,8 @@ use std::{env, process, thread};
 
 use serde_json::{Value, json};
 use xiio::inspect::record;
-use xiio::{Promise, bracket, sleep, task_group, timeout, yield_now};
+use xiio::testing::cancel_everywhere_and;
+use xiio::{bracket, task_group, yield_now};
 
 /// More than a browser takes on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -95,7 +98,10 @@ impl Browser {
         fs::write(&file, trace).unwrap();
         let tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect")).arg("view").arg(&file).output().unwrap();
         assert!(tool.status.success(), "{}", String::from_utf8_lossy(&tool.stderr));
-        let page = file.with_extension("html");
+        self.open_page(&file.with_extension("html"));
+    }
+
+    fn open_page(&mut self, page: &Path) {
         self.noted.clear();
         self.call("Page.navigate", &json!({ "url": format!("file://{}", page.display()) }));
         self.wait_until("document.body?.dataset.ready ?? ''", |ready| !ready.is_empty());
@@ -150,11 +156,8 @@ impl Browser {
     /// Nothing was thrown, nobody was asked, and nothing came over the network.
     fn assert_quiet(&mut self) {
         self.evaluate("1");
-        let is_own = |note: &Value| {
-            note["params"]["request"]["url"]
-                .as_str()
-                .is_some_and(|url| url.starts_with("file://") && url.ends_with("recording.html"))
-        };
+        let url = |note: &Value| note["params"]["request"]["url"].as_str().unwrap_or_default().to_owned();
+        let is_own = |note: &Value| url(note).starts_with("file://") && url(note).ends_with(".html");
         let noted: Vec<&Value> = self.noted.iter().filter(|note| !is_own(note)).collect();
         assert!(noted.is_empty(), "{noted:?}");
     }
@@ -199,60 +202,18 @@ fn read_from(pipe: &Path) -> Receiver<Value> {
     receiver
 }
 
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// A server with connections, of which two clean up, until its time is over.
+/// What the example of a busy server has done, as it is recorded when it is asked for.
 fn busy_server() -> String {
-    let recording = record(100_000);
-    xiio::run(async {
-        let loaded = Promise::new();
-        let late = task_group!(name = "server", timeout = millis(90), |tg| {
-            tg.spawn_named("accept", async {
-                loop {
-                    sleep(millis(4)).await;
-                }
-            });
-            for number in 0..4 {
-                tg.spawn_named(format!("connection {number}"), async move {
-                    sleep(millis(5 * number)).await;
-                    bracket((), async |()| serve(number).await, async |()| sleep(millis(3 + number)).await).await;
-                });
-            }
-            tg.spawn_named("cache", async {
-                sleep(millis(20)).await;
-                let _ = loaded.set(());
-                std::future::pending::<()>().await;
-            });
-            tg.spawn_named("reader", async {
-                loaded.clone().wait().await;
-                thread::sleep(millis(6));
-            });
-        });
-        assert!(late.is_err());
-    });
-    recording.to_json()
-}
-
-async fn serve(number: u64) {
-    let limited = async {
-        task_group!(name = "requests", |tg| {
-            for request in 0..3 {
-                tg.spawn(async move {
-                    loop {
-                        sleep(millis(3 + request)).await;
-                    }
-                });
-            }
-            tg.spawn_named(
-                "flush",
-                bracket((), async |()| sleep(millis(500)).await, async |()| sleep(millis(8)).await),
-            );
-        });
-    };
-    let _ = timeout(millis(30 + 2 * number), limited).await;
-    sleep(millis(500)).await;
+    static N_RUNS: AtomicU32 = AtomicU32::new(0);
+    let number = N_RUNS.fetch_add(1, Ordering::Relaxed);
+    let file = env::temp_dir().join(format!("xiio-busy-{}-{number}.json", process::id()));
+    // The examples are beside the tests, one level up.
+    let program = env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/busy_server");
+    let ran = Command::new(program).env("XIIO_RECORD", &file).status().expect("`cargo test` builds the examples");
+    assert!(ran.success());
+    let trace = fs::read_to_string(&file).unwrap();
+    fs::remove_file(file).unwrap();
+    trace
 }
 
 #[test]
@@ -279,7 +240,7 @@ fn the_tree_follows_the_cursor_and_a_cancellation_is_followed_to_its_end() {
     browser.press("Enter");
     browser.wait_until("document.getElementById('matches').textContent", |matches| matches == "1 of 1");
     let detail = browser.text("detail");
-    assert!(detail.contains("reader") && detail.contains("page.rs:"), "{detail}");
+    assert!(detail.contains("reader") && detail.contains("busy_server.rs:"), "{detail}");
     assert!(detail.contains("woken by") && detail.contains("cache"), "who has set the promise: {detail}");
     browser.press("Escape");
     // The cancellation of the whole: from its cause to the last cleanup, which takes six milliseconds.
@@ -306,6 +267,46 @@ fn the_tree_follows_the_cursor_and_a_cancellation_is_followed_to_its_end() {
     browser.prefer("light");
     assert_ne!(browser.evaluate("getComputedStyle(document.body).backgroundColor"), dark);
     browser.assert_quiet();
+}
+
+#[test]
+fn the_page_of_a_failed_test_opens_where_it_broke() {
+    let Some(mut browser) = Browser::start() else { return };
+    let n_open = Cell::new(0);
+    let transfer = || async {
+        task_group!(name = "transfer", |tg| {
+            tg.spawn_named("audit", async {
+                for _ in 0..6 {
+                    yield_now().await;
+                }
+            });
+            let transaction = async |(): &mut ()| {
+                yield_now().await;
+                n_open.set(1);
+                yield_now().await;
+                n_open.set(0);
+            };
+            // It forgets to roll back.
+            tg.spawn_named("transaction", bracket((), transaction, async |()| yield_now().await));
+        });
+    };
+    let check = || assert_eq!(n_open.replace(0), 0, "a transaction is open still");
+    assert!(catch_unwind(AssertUnwindSafe(|| cancel_everywhere_and(transfer, check))).is_err());
+    let this = env::current_exe().unwrap();
+    let page = this.ancestors().nth(3).unwrap().join("xiio/page.the_page_of_a_failed_test_opens_where_it_broke.html");
+    browser.prefer("dark");
+    browser.open_page(&page);
+    let note = browser.text("note");
+    assert!(note.starts_with("cancelled at await ") && note.contains("a transaction is open still"), "{note}");
+    assert!(note.contains("task `transaction`, spawned at"), "{note}");
+    let detail = browser.text("detail");
+    assert!(
+        detail.contains("the test cancels it here") && detail.contains("transaction cleanup of bracket"),
+        "{detail}"
+    );
+    browser.picture("recording-test");
+    browser.assert_quiet();
+    fs::remove_file(page).unwrap();
 }
 
 #[test]
