@@ -351,7 +351,7 @@ fn waker_that_panics_when_it_is_dropped_does_not_panic_twice() {
     unwinds_over(|| async {
         task_group!(|tg| {
             tg.spawn(pending::<()>());
-        })
+        });
     });
     unwinds_over(|| bracket((), async |_| pending::<()>().await, async |()| ()));
 }
