@@ -124,7 +124,7 @@
 //! | `hyper` | `compat::HyperStream`, `HyperTimer`, `GroupExecutor`, `RequestTasks`, `Local`: hyper over the streams, the clock and the groups |
 //! | `hyper-util` | the client of `hyper-util`, which keeps connections in a pool, over `compat::Local` and `tg.remote()` |
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
-//! | `tracing` | every report of `inspect` is an event of the crate `tracing`, instead of a line on standard error |
+//! | `tracing` | spans that follow tasks across `spawn`, for `tokio-console` as well; every report of `inspect` is an event, instead of a line on standard error |
 //!
 //! The macros find xiio under whatever name a crate has it, also where another crate re-exports it; only
 //! `#[xiio::main]` and `#[xiio::test]` have to be told: `#[that_name::main(crate = that_name)]`.

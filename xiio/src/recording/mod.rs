@@ -6,6 +6,8 @@
 //! Who is recorded has a key, the address of its header, until it ends. Another one may have the same key later, and has a number of its own.
 
 mod page;
+#[cfg_attr(not(feature = "tracing"), path = "no_spans.rs")]
+mod spans;
 mod trace;
 
 pub(crate) use page::page;
@@ -231,7 +233,7 @@ thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Arc<Recorder>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
-/// Whether this thread is recorded.
+/// Whether this thread is recorded, or spans follow its tasks.
 #[inline]
 pub(crate) fn is_on() -> bool {
     IS_ON.get()
@@ -250,6 +252,30 @@ pub(crate) fn begin(recorder: Arc<Recorder>) -> On {
     On { before: CURRENT.with(|current| current.replace(Some(recorder))), _not_send: PhantomData }
 }
 
+/// Has spans of `tracing` follow the tasks of this thread until the result is dropped, if anybody subscribes.
+#[must_use = "they are followed until this is dropped"]
+pub(crate) fn begin_spans() -> SpansOn {
+    let spans = spans::begin();
+    IS_ON.set(IS_ON.get() || spans.is_some());
+    SpansOn { spans }
+}
+
+/// See [`begin_spans`].
+pub(crate) struct SpansOn {
+    spans: Option<spans::On>,
+}
+
+impl Drop for SpansOn {
+    fn drop(&mut self) {
+        self.spans = None;
+        note_whether_on();
+    }
+}
+
+fn note_whether_on() {
+    IS_ON.set(spans::is_on() || CURRENT.with(|current| current.borrow().is_some()));
+}
+
 /// See [`begin`].
 pub(crate) struct On {
     before: Option<Arc<Recorder>>,
@@ -258,11 +284,11 @@ pub(crate) struct On {
 
 impl Drop for On {
     fn drop(&mut self) {
-        IS_ON.set(self.before.is_some());
         if let Some(recorder) = CURRENT.with(|current| current.replace(self.before.take())) {
             let now = recorder.time_of(sys::now());
             recorder.with_ring(|ring| ring.ended_at = Some(now));
         }
+        note_whether_on();
     }
 }
 
@@ -279,6 +305,7 @@ fn noting(note: impl FnOnce(&mut Ring, Duration)) {
 
 /// A task was spawned into the group that `group` is the key of.
 pub(crate) fn spawned(task: usize, group: usize, describe: impl FnOnce() -> Node) {
+    spans::spawned(task);
     noting(|ring, at| {
         let parent = ring.member(group, at, || None).number;
         ring.add(task, at, parent, Some(&describe()));
@@ -315,7 +342,8 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
 }
 
 /// A poll begins, inside of the one that is under way.
-pub(crate) fn poll_began(key: usize, now: Instant, describe: impl FnOnce() -> Node) {
+pub(crate) fn poll_began(key: usize, now: Instant, describe: impl Fn() -> Node) {
+    spans::poll_began(key, &describe);
     CURRENT.with(|current| {
         let Some(recorder) = &*current.borrow() else { return };
         let at = recorder.time_of(now);
@@ -329,6 +357,7 @@ pub(crate) fn poll_began(key: usize, now: Instant, describe: impl FnOnce() -> No
 
 /// The innermost poll has ended; if it was none after all, it is forgotten.
 pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
+    spans::poll_ended();
     CURRENT.with(|current| {
         let Some(recorder) = &*current.borrow() else { return };
         let at = recorder.time_of(now);
@@ -351,6 +380,7 @@ pub(crate) fn set_source(source: &'static str) {
 
 /// A member was put into the queue, by whoever is polled now.
 pub(crate) fn woken(key: usize) {
+    spans::woken(key);
     noting(|ring, at| {
         let Some(Life { member, .. }) = ring.live.get(&key).copied() else { return };
         let (by, how) = match ring.open.last() {
@@ -363,6 +393,7 @@ pub(crate) fn woken(key: usize) {
 
 /// A member was cancelled, by whoever is polled now; `None` is that one itself, or a part of it.
 pub(crate) fn cancelled(key: Option<usize>, why: &'static str) {
+    spans::cancelled(key, why);
     noting(|ring, at| {
         let by = ring.polled();
         let life = key.and_then(|key| ring.live.get_mut(&key));
@@ -394,6 +425,7 @@ pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'stat
 
 /// A member has ended.
 pub(crate) fn ended(key: usize, how: &'static str) {
+    spans::ended(key);
     noting(|ring, at| {
         if let Some(Life { member, .. }) = ring.live.remove(&key) {
             ring.push(at, member, Happened::Ended { how });

@@ -474,6 +474,7 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
 struct Recorded {
     recorder: Option<Arc<Recorder>>,
     _on: Option<recording::On>,
+    _spans: recording::SpansOn,
     _saved: Option<Box<dyn Any>>,
 }
 
@@ -482,7 +483,8 @@ impl Recorded {
         let is_wanted = config.serve.is_some() || config.save.is_some();
         let recorder = is_wanted.then(|| recording::current().unwrap_or_else(|| Recorder::new(recording::CAPACITY)));
         let saved = config.save.zip(recorder.clone()).map(|(save, recorder)| save(recorder));
-        Self { _on: recorder.clone().map(recording::begin), recorder, _saved: saved }
+        let _spans = recording::begin_spans();
+        Self { _spans, _on: recorder.clone().map(recording::begin), recorder, _saved: saved }
     }
 }
 

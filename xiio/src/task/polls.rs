@@ -52,7 +52,7 @@ pub(crate) fn limit() -> Option<Duration> {
 
 /// A poll begins of the member with the key, which `describe` draws.
 #[cold]
-pub(crate) fn begin(level: u32, who: impl FnOnce() -> Who, key: usize, describe: impl FnOnce() -> Node) {
+pub(crate) fn begin(level: u32, who: impl FnOnce() -> Who, key: usize, describe: impl Fn() -> Node) {
     let (now, is_recorded) = (sys::now(), recording::is_on());
     if is_recorded {
         recording::poll_began(key, now, describe);

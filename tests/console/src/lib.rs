@@ -1,0 +1,1 @@
+//! The test of `tests/console.rs` has no other code.

@@ -1,0 +1,116 @@
+//! Spans and events of the feature `tracing`, as a subscriber gets them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Instrument, Level, Subscriber, info, info_span, span};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
+use xiio::{bracket, sleep, task_group, yield_now};
+
+/// Keeps each event with the names of the spans that it is in.
+#[derive(Clone, Default)]
+struct Keep(Arc<Mutex<Vec<String>>>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
+    fn on_event(&self, event: &Event<'_>, cx: Context<'_, S>) {
+        let scope = cx.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
+        let mut text: String = scope.map(|span| format!("{}:", span.name())).collect();
+        event.record(&mut Texts(&mut text));
+        self.0.lock().unwrap().push(text);
+    }
+
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
+        let mut text = format!("new {}", attributes.metadata().name());
+        attributes.record(&mut Texts(&mut text));
+        self.0.lock().unwrap().push(text);
+    }
+}
+
+struct Texts<'a>(&'a mut String);
+
+impl Visit for Texts<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if ["message", "task.name", "why"].contains(&field.name()) {
+            self.0.push_str(&format!(" {value:?}"));
+        }
+    }
+}
+
+/// One subscriber at a time: what `tracing` knows of the levels that are wanted is the process's.
+static SUBSCRIBING: Mutex<()> = Mutex::new(());
+
+/// What a subscriber hears that takes events up to this level.
+fn heard(level: LevelFilter, work: impl Future<Output = ()>) -> Vec<String> {
+    let _alone = SUBSCRIBING.lock().unwrap_or_else(PoisonError::into_inner);
+    let keep = Keep::default();
+    let subscriber = tracing_subscriber::registry().with(keep.clone().with_filter(level));
+    tracing::subscriber::with_default(subscriber, || xiio::run(work));
+    let heard = keep.0.lock().unwrap();
+    heard.clone()
+}
+
+#[test]
+fn a_span_is_around_what_is_spawned_in_it() {
+    let heard = heard(LevelFilter::from_level(Level::INFO), async {
+        task_group!(|tg| {
+            let request = async {
+                tg.spawn(async {
+                    yield_now().await;
+                    info!("in a child");
+                });
+                sleep(Duration::from_millis(1)).await;
+                info!("in the request");
+            };
+            tg.spawn(request.instrument(info_span!("request")));
+            tg.spawn(async { info!("elsewhere") });
+        });
+        info!("outside");
+    });
+    assert_eq!(heard, ["new request", " elsewhere", "request: in a child", "request: in the request", " outside"]);
+}
+
+#[test]
+fn tasks_have_spans_of_their_own_where_somebody_wants_them() {
+    let heard = heard(LevelFilter::from_level(Level::DEBUG), async {
+        task_group!(|tg| {
+            let clingy =
+                tg.spawn_named("clingy", bracket((), async |()| sleep(Duration::from_secs(60)).await, async |()| {}));
+            yield_now().await;
+            clingy.cancel().await;
+        });
+    });
+    assert!(heard.contains(&" a task was cancelled \"asked for\"".to_owned()), "{heard:?}");
+    let heard = self::heard(LevelFilter::from_level(Level::TRACE), async {
+        task_group!(|tg| {
+            tg.spawn_named("outer", async {
+                task_group!(|inner| {
+                    inner.spawn_named("inner", async { info!("here") });
+                });
+            });
+        });
+    });
+    let news: Vec<&str> = heard.iter().map(String::as_str).filter(|text| text.starts_with("new ")).collect();
+    assert_eq!(news, ["new runtime.spawn", "new runtime.spawn \"outer\"", "new runtime.spawn \"inner\""]);
+    assert!(heard.contains(&"runtime.spawn:runtime.spawn:runtime.spawn: here".to_owned()), "{heard:?}");
+}
+
+#[test]
+fn a_subscriber_that_panics_breaks_nothing() {
+    struct Broken;
+    impl<S: Subscriber> Layer<S> for Broken {
+        fn on_enter(&self, _: &span::Id, _: Context<'_, S>) {
+            panic!("a bug in a subscriber");
+        }
+    }
+    let _alone = SUBSCRIBING.lock().unwrap_or_else(PoisonError::into_inner);
+    let subscriber = tracing_subscriber::registry().with(Broken);
+    let value = tracing::subscriber::with_default(subscriber, || {
+        xiio::run(async { task_group!(|tg| { tg.spawn(async { 7 }).await }) })
+    });
+    assert_eq!(value, 7);
+}

@@ -1,0 +1,25 @@
+//! What stands for spans where the feature `tracing` is off: nothing.
+
+use crate::drawing::Node;
+
+pub(super) enum On {}
+
+pub(super) fn begin() -> Option<On> {
+    None
+}
+
+pub(super) fn is_on() -> bool {
+    false
+}
+
+pub(super) fn spawned(_: usize) {}
+
+pub(super) fn poll_began(_: usize, _: impl FnOnce() -> Node) {}
+
+pub(super) fn poll_ended() {}
+
+pub(super) fn woken(_: usize) {}
+
+pub(super) fn cancelled(_: Option<usize>, _: &'static str) {}
+
+pub(super) fn ended(_: usize) {}

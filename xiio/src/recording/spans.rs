@@ -1,0 +1,166 @@
+//! A span of `tracing` for each task, and events for what happens to it: with the names and fields that `console-subscriber` reads.
+//!
+//! A subscriber is code of the user: it is called while nothing here is borrowed, and a panic of it is an event lost.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::Span;
+use tracing::level_filters::LevelFilter;
+
+use super::ROOT;
+use crate::drawing::{Kind, Node};
+
+thread_local! {
+    static IS_ON: Cell<bool> = const { Cell::new(false) };
+    static SPANS: RefCell<HashMap<usize, Followed>> = RefCell::default();
+    /// Those of the polls that are under way; `None` is a member without one.
+    static ENTERED: RefCell<Vec<Option<Span>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Tells tasks apart, whichever thread they are of.
+static N_TASKS: AtomicU64 = AtomicU64::new(0);
+
+/// A task that has a span, or will have one.
+#[derive(Clone)]
+enum Followed {
+    /// It may get a name before its first poll, and a span has its fields from the start. This is what it was spawned in.
+    Spawned(Span),
+    /// The span that its polls are in: its own, or, if nobody wants that, the one that it was spawned in.
+    Begun { span: Span, is_own: bool },
+}
+
+/// Follows the tasks of this thread until the result is dropped, if there is a subscriber.
+pub(super) fn begin() -> Option<On> {
+    let is_first = LevelFilter::current() != LevelFilter::OFF && !IS_ON.replace(true);
+    is_first.then_some(On { _not_send: PhantomData })
+}
+
+/// See [`begin`].
+pub(super) struct On {
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Drop for On {
+    fn drop(&mut self) {
+        IS_ON.set(false);
+        let left = SPANS.try_with(RefCell::take);
+        quietly(|| drop(left));
+    }
+}
+
+pub(super) fn is_on() -> bool {
+    IS_ON.get()
+}
+
+/// Calls a subscriber, if any is to be called.
+fn quietly(call: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+        // It may panic when it is dropped.
+        std::mem::forget(payload);
+    }
+}
+
+fn followed(key: usize) -> Option<Followed> {
+    SPANS.try_with(|spans| spans.borrow().get(&key).cloned()).ok().flatten()
+}
+
+fn follow(key: usize, followed: Followed) {
+    let before = SPANS.try_with(|spans| spans.borrow_mut().insert(key, followed));
+    quietly(|| drop(before));
+}
+
+pub(super) fn spawned(key: usize) {
+    if is_on() {
+        quietly(|| follow(key, Followed::Spawned(Span::current())));
+    }
+}
+
+pub(super) fn poll_began(key: usize, describe: impl FnOnce() -> Node) {
+    if !is_on() {
+        return;
+    }
+    let mut entered = None;
+    quietly(|| {
+        entered = match followed(key) {
+            Some(Followed::Begun { span, .. }) => Some(span),
+            Some(Followed::Spawned(around)) => Some(begin_span(key, &around, &describe())),
+            None if key == ROOT => Some(begin_span(key, &Span::current(), &describe())),
+            // The body of a group is in the span of who has the group.
+            None => None,
+        };
+        if let Some(span) = &entered {
+            span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
+        }
+    });
+    let _ = ENTERED.try_with(|all| all.borrow_mut().push(entered));
+}
+
+fn begin_span(key: usize, around: &Span, node: &Node) -> Span {
+    let kind = if node.kind() == Kind::Task { "task" } else { "block_on" };
+    let place = node.spawned_at();
+    let span = tracing::trace_span!(
+        target: "tokio::task",
+        parent: around,
+        "runtime.spawn",
+        kind,
+        task.name = node.name(),
+        task.id = N_TASKS.fetch_add(1, Ordering::Relaxed),
+        loc.file = place.map(Location::file),
+        loc.line = place.map(Location::line),
+        loc.col = place.map(Location::column),
+    );
+    let is_own = !span.is_disabled();
+    let span = if is_own { span } else { around.clone() };
+    follow(key, Followed::Begun { span: span.clone(), is_own });
+    span
+}
+
+pub(super) fn poll_ended() {
+    if !is_on() {
+        return;
+    }
+    let left = ENTERED.try_with(|all| all.borrow_mut().pop()).ok().flatten().flatten();
+    quietly(|| {
+        if let Some(span) = left {
+            span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
+        }
+    });
+}
+
+pub(super) fn woken(key: usize) {
+    if let Some(Followed::Begun { span, is_own: true }) = followed_if_on(key) {
+        quietly(|| {
+            if let Some(id) = span.id() {
+                tracing::trace!(target: "tokio::task::waker", op = "waker.wake", task.id = id.into_u64());
+            }
+        });
+    }
+}
+
+pub(super) fn cancelled(key: Option<usize>, why: &'static str) {
+    if !is_on() {
+        return;
+    }
+    let of = key.and_then(followed);
+    quietly(|| match &of {
+        Some(Followed::Begun { span, .. } | Followed::Spawned(span)) => {
+            tracing::debug!(target: "xiio", parent: span, why, "a task was cancelled");
+        }
+        None => tracing::debug!(target: "xiio", why, "cancelled"),
+    });
+}
+
+pub(super) fn ended(key: usize) {
+    if is_on() {
+        let span = SPANS.try_with(|spans| spans.borrow_mut().remove(&key));
+        quietly(|| drop(span));
+    }
+}
+
+fn followed_if_on(key: usize) -> Option<Followed> {
+    if is_on() { followed(key) } else { None }
+}
