@@ -10,12 +10,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
 use answer::Answer;
 use ask::Request;
+use text::Look;
 
 /// Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`.
 #[derive(Debug, Parser)]
@@ -78,18 +79,39 @@ struct Tree {
 
 impl Tree {
     fn render(&self) -> Result<String, String> {
-        let mut text = String::new();
-        for line in ask::answers(self.pid, Request::Tree)? {
-            if self.json {
-                // Its control characters are escaped, or the parser has refused it.
-                Answer::parse(&line)?;
-                text.push_str(&line);
-                continue;
+        ask::answers(self.pid, Request::Tree)?.iter().map(|line| self.form(line)).collect()
+    }
+
+    /// An answer as it is asked for.
+    fn form(&self, line: &str) -> Result<String, String> {
+        let answer = Answer::parse(line)?;
+        Ok(match () {
+            // Its control characters are escaped, or the parser has refused it.
+            () if self.json => line.into(),
+            () if self.dot => text::dot(&answer),
+            () => text::tree(&answer, self.all),
+        })
+    }
+
+    /// Prints the tree again and again, with the busiest and the stuck above.
+    fn watch(&self, pause: Duration) -> Result<(), String> {
+        let (mut looks, mut looked_at) = (Vec::<Look>::new(), Instant::now());
+        loop {
+            let seconds = looked_at.elapsed().as_secs_f64();
+            looked_at = Instant::now();
+            // To the top left, and nothing below.
+            let mut text = String::from("\x1b[H\x1b[2J");
+            for (run, line) in ask::answers(self.pid, Request::Tree)?.iter().enumerate() {
+                let before = looks.get(run).cloned().unwrap_or_default();
+                let (marks, look) = text::marks(&Answer::parse(line)?, &before, seconds);
+                looks.resize_with(looks.len().max(run + 1), Look::new);
+                looks[run] = look;
+                text.push_str(&marks);
+                text.push_str(&self.form(line)?);
             }
-            let answer = Answer::parse(&line)?;
-            text.push_str(&if self.dot { text::dot(&answer) } else { text::tree(&answer, self.all) });
+            print(&text)?;
+            thread::sleep(pause);
         }
-        Ok(text)
     }
 }
 
@@ -120,11 +142,7 @@ fn run(command: &Command) -> Result<(), String> {
         }
         Command::Watch { tree, every } => {
             let pause = Duration::try_from_secs_f64(*every).map_err(|error| format!("--every {every}: {error}"))?;
-            loop {
-                // To the top left, and nothing below.
-                print(&format!("\x1b[H\x1b[2J{}", tree.render()?))?;
-                thread::sleep(pause);
-            }
+            tree.watch(pause)
         }
     }
 }

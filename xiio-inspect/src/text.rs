@@ -143,9 +143,7 @@ const MUCH_OLDER: u64 = 5;
 /// Tasks that are much older than most of their place: requests that are slow.
 fn slow_ones(roots: &[Node]) -> Vec<String> {
     let mut places: BTreeMap<&Place, Vec<(u64, &Node)>> = BTreeMap::new();
-    let mut left: Vec<&Node> = roots.iter().collect();
-    while let Some(node) = left.pop() {
-        left.extend(&node.children);
+    for node in all(roots) {
         if let (Some(place), Some(life), "task") = (&node.place, &node.life, &*node.kind) {
             places.entry(place).or_default().push((life.milliseconds_old, node));
         }
@@ -177,6 +175,51 @@ fn titled(task: &Node) -> String {
         inside = local;
     }
     text
+}
+
+/// How often and how long the tasks of one look had been polled, by their numbers.
+pub(crate) type Look = BTreeMap<u64, (u64, u64)>;
+
+/// So many of the busiest are named.
+const MAX_BUSIEST: usize = 3;
+
+/// What cleans up for longer, in milliseconds, is stuck.
+const MAX_CLEANUP: u64 = 1000;
+
+/// Every node below these, and these.
+fn all(roots: &[Node]) -> Vec<&Node> {
+    let mut found: Vec<&Node> = roots.iter().collect();
+    let mut next = 0;
+    while let Some(node) = found.get(next) {
+        found.extend(&node.children);
+        next += 1;
+    }
+    found
+}
+
+/// Lines about the busiest and the stuck, given what was seen `seconds` before; and what is seen now.
+pub(crate) fn marks(answer: &Answer, before: &Look, seconds: f64) -> (String, Look) {
+    let nodes = all(answer.tree.as_deref().unwrap_or_default());
+    let mut look = Look::new();
+    let mut busiest = Vec::new();
+    let mut text = String::new();
+    for node in nodes {
+        let Some(life) = node.life.as_ref().filter(|_| node.kind == "task") else { continue };
+        look.insert(life.number, (life.polls, life.microseconds_busy));
+        if let Some((polls, busy)) = before.get(&life.number) {
+            busiest.push((life.microseconds_busy.saturating_sub(*busy), life.polls.saturating_sub(*polls), node));
+        }
+        if node.milliseconds_cancelled.is_some_and(|ago| ago > MAX_CLEANUP) {
+            let _ = writeln!(text, "  STUCK {}, waiting for: {}", titled(node), waits_for(node));
+        }
+    }
+    busiest.sort_by_key(|(busy, polls, _)| std::cmp::Reverse((*busy, *polls)));
+    for (busy, polls, node) in busiest.into_iter().filter(|(busy, ..)| *busy > 0).take(MAX_BUSIEST) {
+        let share = 100.0 * Duration::from_micros(busy).as_secs_f64() / seconds;
+        let rate = polls as f64 / seconds;
+        let _ = writeln!(text, "  BUSY {share:.1} % in {rate:.0} polls a second: {}", titled(node));
+    }
+    (text, look)
 }
 
 /// Many tasks of one group that are alike.
@@ -354,6 +397,24 @@ mod tests {
         let said = "not stopped yet: task `clingy` (cleaning up), waiting for: sleep, cancelled as its time is over.";
         assert!(why(&answer).contains(said), "{}", why(&answer));
         assert!(tree(&answer, false).contains("a group (cleaning up, as its time is over)\n"));
+    }
+
+    #[test]
+    fn the_busiest_and_the_stuck_are_marked() {
+        let task = |number: u32, polls: u32, busy: u32, more: &str| {
+            format!(
+                r#"{{"kind":"task","state":"running","what":"task","name":"t{number}","number":{number},"milliseconds_old":9,"polls":{polls},"microseconds_busy":{busy}{more}}}"#
+            )
+        };
+        let seen = |busy: u32| {
+            let stuck = task(3, 1, 1, r#","milliseconds_cancelled":1500"#);
+            answer(&[task(1, busy / 100, busy, ""), task(2, 7, 7, ""), stuck].join(","))
+        };
+        let (first, look) = marks(&seen(1000), &Look::new(), 1.0);
+        assert!(first.starts_with("  STUCK task `t3`") && first.lines().count() == 1, "{first}");
+        let (second, _) = marks(&seen(501_000), &look, 1.0);
+        assert!(second.contains("  BUSY 50.0 % in 5000 polls a second: task `t1`"), "{second}");
+        assert!(!second.contains("`t2`"), "{second}");
     }
 
     #[test]

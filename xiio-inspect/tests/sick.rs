@@ -118,6 +118,25 @@ fn what_a_program_has_done_last_is_written_down_also_when_it_blocks() {
 }
 
 #[test]
+fn who_watches_sees_the_busiest_and_the_stuck() {
+    let marked = |example: &str, mark: &str| {
+        let patient = Patient::new(example);
+        patient.assert_says(&["list"], &[example]);
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+        watch.args(["watch", "--every", "0.1", &patient.child.id().to_string()]);
+        watch.env("XDG_RUNTIME_DIR", &patient.runtime_dir).stdout(Stdio::piped());
+        let mut watch = watch.spawn().unwrap();
+        let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+        let is_marked = lines.any(|line| line.unwrap().contains(mark));
+        watch.kill().unwrap();
+        watch.wait().unwrap();
+        assert!(is_marked, "it goes on until it says `{mark}`");
+    };
+    marked("will_not_stop", "  STUCK task `clingy` (cleaning up for ");
+    marked("slow_request", " polls a second: task, spawned at xiio-inspect/examples/slow_request.rs:");
+}
+
+#[test]
 fn of_a_program_that_leaks_tasks_it_names_their_place_and_their_group() {
     // The attribute has asked for the socket.
     let patient = Patient::start("leaks_tasks", |program| program.env_remove("XIIO_INSPECT"));
