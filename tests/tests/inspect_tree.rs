@@ -136,7 +136,7 @@ async fn what_was_cancelled_says_why() {
     });
     let late = late.await;
     assert_eq!(why(&late), [is("a group", "its time is over")]);
-    assert!(late.to_string().contains("a group (cleaning up, as its time is over)\n"), "{late}");
+    assert!(late.to_string().contains(", as its time is over)"), "{late}");
     assert!(
         late.to_json().contains(r#""state":"cleaning up","cancelled_as":"its time is over""#),
         "{}",

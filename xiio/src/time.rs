@@ -113,7 +113,6 @@ impl Deadline {
         self.at = at;
     }
 
-    #[inline]
     fn unlink(&mut self) {
         if let Some(key) = self.key.take() {
             // A runtime that has ended has forgotten its timers.
@@ -126,7 +125,9 @@ impl Deadline {
 impl Drop for Deadline {
     #[inline]
     fn drop(&mut self) {
-        self.unlink();
+        if self.key.is_some() {
+            self.unlink();
+        }
     }
 }
 

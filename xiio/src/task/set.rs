@@ -2,12 +2,13 @@
 
 mod ending;
 mod polling;
+mod seldom;
 
 pub(crate) use polling::is_awaited_above;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
@@ -20,7 +21,7 @@ use super::handle::Handle;
 use super::home::{Home, Listener};
 use super::links::{List, Queue};
 use super::polls;
-use super::refs::{BODY, DONE, DOOMED, Header, LOCALS, NAMED, PLACED, QUEUED, RECORDED, TaskRef};
+use super::refs::{BODY, DONE, DOOMED, LOCALS, NAMED, PLACED, QUEUED, RECORDED, TaskRef};
 use super::schedule;
 use super::waker;
 use crate::drawing::{Drawing, Node};
@@ -29,6 +30,7 @@ use crate::local::{self, Locals};
 use crate::recording;
 use crate::report::{Held, Origin, report_panic};
 use crate::unwind;
+use seldom::Seldom;
 
 /// How a task has ended that gave no value.
 pub(crate) enum Ended {
@@ -128,9 +130,9 @@ pub(super) struct Core {
     is_unusual: Cell<bool>,
     n_holding: Cell<usize>,
     /// Of the tasks that have the flag `NAMED`.
-    names: RefCell<BTreeMap<NonNull<Header>, Cow<'static, str>>>,
+    names: Seldom<Cow<'static, str>>,
     /// Of the tasks that have the flag `LOCALS`.
-    locals: RefCell<BTreeMap<NonNull<Header>, Locals>>,
+    locals: Seldom<Locals>,
     /// Tasks that clean up, until when they may, the first one first. Counted.
     cleaning: RefCell<VecDeque<(Instant, TaskRef)>>,
     /// More has happened since the last poll than that tasks wait: the group has to look at all that it looks at.
@@ -183,8 +185,8 @@ impl Core {
             is_unusual: Cell::new(is_seeded || is_noted),
             n_running: Cell::new(0),
             n_holding: Cell::new(0),
-            names: RefCell::default(),
-            locals: RefCell::default(),
+            names: Seldom::default(),
+            locals: Seldom::default(),
             cleaning: RefCell::default(),
             is_eventful: Cell::new(true),
             is_granted: Cell::new(false),
@@ -207,14 +209,14 @@ impl Core {
 
     pub(super) fn set_name(&self, task: TaskRef, name: Cow<'static, str>) {
         task.header().set(NAMED);
-        self.names.borrow_mut().insert(task.as_ptr(), name);
+        self.names.insert(task, name);
         if task.header().has(RECORDED) {
             recording::described(task.key(), &self.node_of(task));
         }
     }
 
     pub(super) fn name_of(&self, task: TaskRef) -> Option<Cow<'static, str>> {
-        if task.header().has(NAMED) { self.names.borrow().get(&task.as_ptr()).cloned() } else { None }
+        if task.header().has(NAMED) { self.names.get(task) } else { None }
     }
 
     /// Has a new task keep what it inherits.
@@ -222,12 +224,12 @@ impl Core {
     fn keep_locals(&self, task: TaskRef) {
         let Some(locals) = local::inherited() else { return };
         task.header().set(LOCALS);
-        self.locals.borrow_mut().insert(task.as_ptr(), locals);
+        self.locals.insert(task, locals);
     }
 
     /// What is current while a task is polled or dropped, if that is not what is current around it.
     fn locals_of(&self, task: TaskRef) -> Option<Locals> {
-        if task.header().has(LOCALS) { self.locals.borrow().get(&task.as_ptr()).cloned() } else { None }
+        if task.header().has(LOCALS) { self.locals.get(task) } else { None }
     }
 
     /// Forgets what a task has kept that ends. Values are code of the user.
@@ -237,13 +239,13 @@ impl Core {
             return None;
         }
         task.header().unset(LOCALS);
-        self.locals.borrow_mut().remove(&task.as_ptr())
+        self.locals.remove(task)
     }
 
     /// Forgets the name of a task that ends, and gives what a report calls it.
     fn take_origin(&self, task: TaskRef) -> Origin {
         let is_named = task.header().has(NAMED);
-        let name = if is_named { self.names.borrow_mut().remove(&task.as_ptr()) } else { None };
+        let name = if is_named { self.names.remove(task) } else { None };
         task.header().unset(NAMED);
         Origin { name, ..Origin::at(task.header().location) }
     }
