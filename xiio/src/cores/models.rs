@@ -24,6 +24,14 @@ unsafe impl Sync for Group {}
 // SAFETY: as above.
 unsafe impl Send for Group {}
 
+/// A place of which every use is checked.
+struct Borrowed(UnsafeCell<()>);
+
+// SAFETY: that no two threads are at it at once is what the model checks.
+unsafe impl Sync for Borrowed {}
+// SAFETY: as above.
+unsafe impl Send for Borrowed {}
+
 /// The loop of a thread, but for the kernel.
 struct Loop {
     home: &'static Home,
@@ -155,6 +163,49 @@ fn group_that_is_dropped_has_its_workers_out() {
         unsafe { group.team.abort(Dropper::Foreign) };
         group.use_all();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+/// The permit alone: in a team there are locks as well, which hand over what they come to see.
+#[test]
+fn what_is_borrowed_is_handed_over_by_the_permit_alone() {
+    loom::model(|| {
+        let shared = Arc::new((Permit::new(), Borrowed(UnsafeCell::new(()))));
+        let of_worker = Arc::clone(&shared);
+        let worker = thread::spawn(move || {
+            let (permit, borrowed) = &*of_worker;
+            if let Some(_pass) = permit.enter() {
+                borrowed.0.with_mut(|_| ());
+            }
+        });
+        let (permit, borrowed) = &*shared;
+        borrowed.0.with_mut(|_| ());
+        permit.grant();
+        permit.recall();
+        assert!(permit.wait_until_left());
+        borrowed.0.with_mut(|_| ());
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn worker_that_is_refused_has_home_look_and_is_woken_when_it_lends() {
+    loom::model(|| {
+        let turns = Loop::new();
+        let permit = Arc::new(Permit::new());
+        let of_worker = Arc::clone(&permit);
+        let worker = thread::spawn(move || {
+            let turns = Loop::new();
+            of_worker.attach();
+            while of_worker.enter().is_none() {
+                turns.sleep();
+                turns.home.take_root_woken();
+            }
+        });
+        // Nothing is lent before somebody asks.
+        turns.sleep();
+        permit.grant();
+        worker.join().unwrap();
     });
 }
 
