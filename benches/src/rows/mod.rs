@@ -5,6 +5,7 @@ use crate::row::Row;
 mod build;
 mod cancel;
 mod cleanup;
+mod cores;
 mod echo;
 mod http;
 mod latency;
@@ -34,4 +35,8 @@ pub const ROWS: &[Row] = &[
     cancel::ROW,
     cleanup::ROW,
     latency::ROW,
+    cores::JOBS,
+    cores::MAP,
+    cores::TEAM,
+    cores::LATENESS,
 ];
