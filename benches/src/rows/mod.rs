@@ -14,6 +14,7 @@ mod nested;
 mod offload;
 mod ping_pong;
 mod process;
+mod recording;
 mod spawn;
 mod switch;
 mod timer;
@@ -39,4 +40,5 @@ pub const ROWS: &[Row] = &[
     cores::MAP,
     cores::TEAM,
     cores::LATENESS,
+    recording::ROW,
 ];
