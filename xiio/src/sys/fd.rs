@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+#[cfg(any(target_vendor = "apple", test))]
+use std::ptr;
 
 use super::{Call, call, check, retry};
 
@@ -44,10 +46,42 @@ pub(crate) fn is_ready(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<b
     let mut ask = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     // SAFETY: one `pollfd`, which lives until the call returns.
     retry(|| check(unsafe { libc::poll(&raw mut ask, 1, 0) }))?;
-    if ask.revents & libc::POLLNVAL != 0 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    if ask.revents & libc::POLLNVAL != 0 { is_ready_though_invalid(fd, direction) } else { Ok(ask.revents != 0) }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn is_ready_though_invalid(_: BorrowedFd<'_>, _: Direction) -> io::Result<bool> {
+    Err(io::Error::from_raw_os_error(libc::EBADF))
+}
+
+/// The `poll(2)` of Apple's systems knows no devices, so no terminals.
+#[cfg(target_vendor = "apple")]
+fn is_ready_though_invalid(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
+    is_selected(fd, direction)
+}
+
+/// As [`is_ready`], by `select(2)`, which has no room for large numbers.
+#[cfg(any(target_vendor = "apple", test))]
+fn is_selected(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
+    let number = fd.as_raw_fd();
+    if usize::try_from(number).is_ok_and(|number| number >= libc::FD_SETSIZE) {
+        let text = format!("this system cannot wait for a device as fd {number}, only below {}", libc::FD_SETSIZE);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
-    Ok(ask.revents != 0)
+    let select = || {
+        // SAFETY: integers, for which zero is a value: the empty set.
+        let mut set: libc::fd_set = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is ours and has a place for the number.
+        unsafe { libc::FD_SET(number, &raw mut set) };
+        let (read, write) = match direction {
+            Direction::Read => (&raw mut set, ptr::null_mut()),
+            Direction::Write => (ptr::null_mut(), &raw mut set),
+        };
+        let mut no_time = libc::timeval { tv_sec: 0, tv_usec: 0 };
+        // SAFETY: the set and the time live until the call returns; it looks at no number that is larger.
+        check(unsafe { libc::select(number + 1, read, write, ptr::null_mut(), &raw mut no_time) })
+    };
+    Ok(retry(select)? > 0)
 }
 
 /// Makes operations on the open file fail with `WouldBlock` instead of waiting. See `FIONBIO` in `ioctl_tty(2)`, which is
@@ -66,4 +100,25 @@ fn set_fionbio(fd: BorrowedFd<'_>, is_on: bool) -> io::Result<()> {
     // SAFETY: the request reads one `int`, which lives until the call returns.
     call(Call::Change, || check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut is_on) }))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use super::{Direction, is_ready, is_selected};
+
+    #[test]
+    fn poll_and_select_say_the_same() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        for ask in [is_ready, is_selected] {
+            assert!(!ask(reader.as_fd(), Direction::Read).unwrap());
+            assert!(ask(writer.as_fd(), Direction::Write).unwrap());
+        }
+        writer.write_all(b"x").unwrap();
+        for ask in [is_ready, is_selected] {
+            assert!(ask(reader.as_fd(), Direction::Read).unwrap());
+        }
+    }
 }
