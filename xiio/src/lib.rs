@@ -148,7 +148,7 @@
 //! and so does a group or combinator that begins; both earlier where the turn has taken a millisecond, or a limit of time
 //! around has run out. The loop looks at its descriptors after 256 polls of tasks. Groups nest as deep as the stack allows, since each is
 //! polled from inside the one around: on a stack of 2 MiB about 5 000 levels in a release build and 1 000 in a debug build
-//! (`tests/tests/many_tasks.rs`). Linux only is tested.
+//! (`tests/tests/many_tasks.rs`). Linux only is tested; other systems compile.
 
 // On docs.rs each item says which feature brings it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
