@@ -1,5 +1,6 @@
 //! Spans and events of the feature `tracing`, as a subscriber gets them.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
-use xiio::{bracket, sleep, task_group, yield_now};
+use xiio::{Canceller, bracket, sleep, task_group, yield_now};
 
 /// Keeps each event with the names of the spans that it is in.
 #[derive(Clone, Default)]
@@ -113,4 +114,37 @@ fn a_subscriber_that_panics_breaks_nothing() {
         xiio::run(async { task_group!(|tg| { tg.spawn(async { 7 }).await }) })
     });
     assert_eq!(value, 7);
+}
+
+#[test]
+fn a_subscriber_may_cancel_what_is_being_cancelled() {
+    thread_local!(static CANCELLERS: RefCell<Vec<Canceller>> = const { RefCell::new(Vec::new()) });
+
+    struct CancelAll;
+    impl<S: Subscriber> Layer<S> for CancelAll {
+        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+            let all = CANCELLERS.take();
+            all.iter().for_each(Canceller::cancel);
+        }
+    }
+    let _alone = SUBSCRIBING.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = async {
+        for is_group in [false, true] {
+            task_group!(|tg| {
+                let tasks: Vec<_> = (0..4).map(|_| tg.spawn(sleep(Duration::from_secs(3600)))).collect();
+                CANCELLERS.replace(tasks.iter().map(|task| task.canceller()).collect());
+                yield_now().await;
+                if is_group {
+                    tg.cancel();
+                } else {
+                    tasks[1].canceller().cancel();
+                }
+                for task in tasks {
+                    assert!(task.outcome().await.is_err());
+                }
+            });
+        }
+    };
+    let subscriber = tracing_subscriber::registry().with(CancelAll.with_filter(LevelFilter::DEBUG));
+    tracing::subscriber::with_default(subscriber, || xiio::run(work));
 }

@@ -305,6 +305,10 @@ impl Core {
         }
         if task.header().has(RECORDED) {
             recording::cancelled(Some(task.key()), recording::ASKED_FOR);
+            // A subscriber of `tracing` is code of the user: it may have cancelled the task as well, or ended the set.
+            if task.header().has(DOOMED | DONE) {
+                return;
+            }
         }
         task.header().set(DOOMED);
         self.tasks.remove(task);
@@ -323,7 +327,9 @@ impl Core {
             unwind::freeze(self.depth.get());
         }
         if self.is_recorded {
-            self.tasks.iter().for_each(|task| recording::cancelled(Some(task.key()), recording::WITH_GROUP));
+            // A subscriber of `tracing` is code of the user, and nothing for the middle of a list.
+            let keys: Vec<usize> = self.tasks.iter().map(TaskRef::key).collect();
+            keys.into_iter().for_each(|key| recording::cancelled(Some(key), recording::WITH_GROUP));
         }
         while let Some(task) = self.tasks.pop_front() {
             task.header().set(DOOMED);
