@@ -193,7 +193,7 @@ fn a_cleanup_that_takes_long_is_reported_while_it_lasts_with_who_cleans_up() {
     });
     let [text] = &*texts else { panic!("not one report: {texts:?}") };
     assert!(text.starts_with("a cleanup has taken 1s and goes on; `grace` would bound it:\n"), "{text}");
-    assert!(text.contains("task `clingy` (cleaning up), spawned at ") && !text.contains("at work"), "{text}");
+    assert!(text.contains("task `clingy` (cleaning up ") && !text.contains("at work"), "{text}");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn one_that_takes_long_is_reported_once_among_many_that_do_not() {
         });
     });
     let [text] = &*texts else { panic!("not one report: {texts:?}") };
-    assert!(text.contains("task `slow` (cleaning up)"), "{text}");
+    assert!(text.contains("task `slow` (cleaning up "), "{text}");
 }
 
 #[test]
