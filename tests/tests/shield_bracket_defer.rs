@@ -661,7 +661,10 @@ async fn a_grace_bounds_what_a_group_or_a_handle_cancels_and_nothing_else() {
     assert_eq!((n_drops.get(), now() - start), (2, millis(25)));
     assert_eq!(reports.kinds(), [ReportKind::GraceOver; 2]);
     for text in reports.texts() {
-        assert!(text.contains("the grace of group `short` is over") && text.contains("task (cleaning up)"), "{text}");
+        assert!(
+            text.contains("the grace of group `short` is over") && text.contains("task (cleaning up for "),
+            "{text}"
+        );
         assert_eq!(text.matches("task (").count(), 1, "{text}");
     }
 }
@@ -721,7 +724,7 @@ async fn a_group_that_fails_without_any_grace_is_reported_as_a_whole() {
     };
     assert_eq!(fail().await, Err("failed"));
     assert_eq!(reports.kinds(), [ReportKind::GraceOver]);
-    assert_eq!(reports.texts()[0].matches("task (cleaning up)").count(), 2, "{:?}", reports.texts());
+    assert_eq!(reports.texts()[0].matches("task (cleaning up for ").count(), 2, "{:?}", reports.texts());
 }
 
 #[xiio::test(virtual_time)]
@@ -756,7 +759,7 @@ async fn tasks_that_are_cut_off_at_once_are_named_in_one_report() {
         tg.cancel();
     });
     assert_eq!(reports.kinds(), [ReportKind::GraceOver]);
-    assert_eq!(reports.texts()[0].matches("task (cleaning up)").count(), 3);
+    assert_eq!(reports.texts()[0].matches("task (cleaning up for ").count(), 3);
 }
 
 #[xiio::test(virtual_time)]
