@@ -10,8 +10,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::registry::LookupSpan;
-use xiio::{Canceller, bracket, sleep, task_group, yield_now};
+use tracing_subscriber::registry::{LookupSpan, Scope};
+use xiio::{Canceller, Task, bracket, sleep, task_group, yield_now};
 
 /// Keeps each event with the names of the spans that it is in.
 #[derive(Clone, Default)]
@@ -19,7 +19,7 @@ struct Keep(Arc<Mutex<Vec<String>>>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
     fn on_event(&self, event: &Event<'_>, cx: Context<'_, S>) {
-        let scope = cx.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
+        let scope = cx.event_scope(event).into_iter().flat_map(Scope::from_root);
         let mut text: String = scope.map(|span| format!("{}:", span.name())).collect();
         event.record(&mut Texts(&mut text));
         self.0.lock().unwrap().push(text);
@@ -132,7 +132,7 @@ fn a_subscriber_may_cancel_what_is_being_cancelled() {
         for is_group in [false, true] {
             task_group!(|tg| {
                 let tasks: Vec<_> = (0..4).map(|_| tg.spawn(sleep(Duration::from_secs(3600)))).collect();
-                CANCELLERS.replace(tasks.iter().map(|task| task.canceller()).collect());
+                CANCELLERS.replace(tasks.iter().map(Task::canceller).collect());
                 yield_now().await;
                 if is_group {
                     tg.cancel();
