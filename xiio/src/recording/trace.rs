@@ -247,8 +247,11 @@ fn place_fields(place: &std::panic::Location<'_>) -> String {
     format!("\"file\":{},\"line\":{}", json_string(place.file()), place.line())
 }
 
-/// The name of this program.
+/// The name of this program; that of a test without what Cargo adds to it, as `-0123456789abcdef`.
 pub(crate) fn program() -> String {
     let path = std::env::current_exe().unwrap_or_default();
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_hash = |end: &str| end.len() == 16 && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = file.rsplit_once('-').filter(|(_, end)| is_hash(end)).map_or(&*file, |(name, _)| name);
+    name.to_owned()
 }
