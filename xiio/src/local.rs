@@ -118,7 +118,7 @@ impl Value {
     }
 }
 
-/// Makes a [`Value`] of one of the type `T`: [`Packer::PACK`] where that is `Send` and `Sync`, else [`PackAtHome::PACK`], which a path finds
+/// Makes a `Value` of one of the type `T`: `PACK` where that is `Send` and `Sync`, else `PackAtHome::PACK`, which a path finds
 /// only where there is no other.
 pub struct Packer<T>(PhantomData<fn(T)>);
 
