@@ -458,3 +458,24 @@ fn a_limit_that_is_polled_after_its_value_panics_and_does_not_elapse() {
         })
     });
 }
+
+#[xiio::test(virtual_time)]
+async fn what_is_ready_at_once_gives_its_value_under_a_limit_that_is_over() {
+    for wait in [Duration::ZERO, Duration::from_secs(1)] {
+        sleep(wait).await;
+        assert_eq!(timeout(Duration::ZERO, xiio::shield(async { 7 })).await, Ok(7));
+        assert_eq!(timeout(Duration::ZERO, xiio::bracket((), async |()| 7, async |()| ())).await, Ok(7));
+        assert_eq!(timeout(Duration::ZERO, async { task_group!(|tg| tg.spawn(async { 7 }).await) }).await, Ok(7));
+        assert_eq!(timeout(Duration::ZERO, async { xiio::join!(async { 7 }, async { 8 }) }).await, Ok((7, 8)));
+    }
+}
+
+#[test]
+fn what_is_ready_at_once_gives_its_value_under_a_limit_that_is_over_on_the_clock() {
+    xiio_tests::run(async {
+        for _ in 0..3 {
+            assert_eq!(timeout(Duration::ZERO, xiio::shield(async { 7 })).await, Ok(7));
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+}

@@ -18,24 +18,33 @@ const SLICE: Duration = Duration::from_millis(1);
 /// Under no limit of time the clock is looked at once for so many leaves; it costs as much as a leaf that is ready.
 const LEAVES_PER_LOOK: u32 = 8;
 
+/// A limit of time around what is being polled.
+#[derive(Clone, Copy)]
+struct Limit {
+    at: Instant,
+    /// It was known to be over when the poll under it began: what it limits has its round, and may come to its value in it.
+    was_over: bool,
+}
+
 thread_local! {
-    /// The nearest limit of time around what is being polled.
-    static LIMIT: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The nearest.
+    static LIMIT: Cell<Option<Limit>> = const { Cell::new(None) };
 }
 
 /// Something is polled under a limit of time, while this exists.
 pub(crate) struct UnderLimit {
-    outer: Option<Instant>,
+    outer: Option<Limit>,
 }
 
 impl UnderLimit {
     #[inline]
     pub(crate) fn new(limit: Option<Instant>) -> Self {
         let outer = LIMIT.get();
-        if let Some(limit) = limit
-            && outer.is_none_or(|outer| limit < outer)
+        if let Some(at) = limit
+            && outer.is_none_or(|outer| at < outer.at)
         {
-            LIMIT.set(Some(limit));
+            let was_over = Runtime::look(Runtime::last_seen).is_some_and(|seen| seen >= at);
+            LIMIT.set(Some(Limit { at, was_over }));
         }
         Self { outer }
     }
@@ -50,7 +59,7 @@ impl Drop for UnderLimit {
 
 /// Whether what is polled now has a limit of time around it that is over at `at` or before.
 pub(crate) fn is_over_outside(at: Instant) -> bool {
-    LIMIT.get().is_some_and(|outer| outer <= at)
+    LIMIT.get().is_some_and(|outer| outer.at <= at)
 }
 
 /// Asked by every leaf before it looks whether it is ready: whether its task may go on. If not, the task gives way and is
@@ -101,15 +110,12 @@ fn gives_way(cx: &Context<'_>) -> bool {
 }
 
 impl Runtime {
-    /// Whether a limit of time has run out in this turn, or the turn has lasted too long.
-    ///
-    /// What was over before has its round: it may come to its value in it.
+    /// Whether a limit of time has run out in this poll, or the turn has lasted too long.
     fn is_late(&self) -> bool {
-        let limit = LIMIT.get();
         let now = self.now();
         let began = self.turn_began.get();
         self.turn_began.set(began.or(Some(now)));
-        let runs_out = limit.is_some_and(|limit| limit <= now && began.is_none_or(|began| began < limit));
+        let runs_out = LIMIT.get().is_some_and(|limit| !limit.was_over && limit.at <= now);
         let is_late = runs_out || began.is_some_and(|began| now.saturating_duration_since(began) >= SLICE);
         if is_late {
             budget::end_turn();
