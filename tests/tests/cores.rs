@@ -350,14 +350,15 @@ fn a_task_on_a_worker_that_is_cancelled_alone_has_the_grace_of_its_group() {
     for workers in [0, 1, 2] {
         for all in [false, true] {
             let reports = Reports::new();
-            let (is_cleaning, n_dropped) = (AtomicBool::new(false), AtomicUsize::new(0));
+            let (is_cleaning, is_beside, n_dropped) =
+                (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
             let line = line!() + 7;
             run(async {
                 task_group!(workers = workers, grace = Duration::from_millis(5), |tg| {
                     let dropped = OnDrop(|| {
                         n_dropped.fetch_add(1, SeqCst);
                     });
-                    let is_cleaning = &is_cleaning;
+                    let (is_cleaning, is_beside) = (&is_cleaning, &is_beside);
                     let task = tg.workers().spawn(async move || {
                         let _dropped = dropped;
                         is_cleaning.store(true, SeqCst);
@@ -367,13 +368,14 @@ fn a_task_on_a_worker_that_is_cancelled_alone_has_the_grace_of_its_group() {
                     let goes_on = tg.workers().spawn({
                         let beside = beside.clone();
                         async move || {
+                            is_beside.store(true, SeqCst);
                             if !all {
                                 beside.wait().await;
                             }
                             7
                         }
                     });
-                    while !is_cleaning.load(SeqCst) {
+                    while !(is_cleaning.load(SeqCst) && is_beside.load(SeqCst)) {
                         sleep(Duration::from_millis(1)).await;
                     }
                     if all {

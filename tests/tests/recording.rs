@@ -141,7 +141,7 @@ fn a_wake_says_who_it_came_from() {
 fn a_cancellation_says_why_and_goes_down_the_tree() {
     let recording = record(1000);
     run(async {
-        let late = task_group!(name = "outer", timeout = millis(1), |tg| {
+        let late = task_group!(name = "outer", timeout = millis(50), |tg| {
             tg.spawn_named("parent", async {
                 task_group!(name = "inner", |tg| {
                     tg.spawn_named(
