@@ -59,8 +59,8 @@ pub(super) fn is_on() -> bool {
 /// Calls a subscriber, if any is to be called.
 fn quietly(call: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-        // It may panic when it is dropped.
-        std::mem::forget(payload);
+        // It may panic when it is dropped; with what, is left to leak.
+        catch_unwind(AssertUnwindSafe(|| drop(payload))).unwrap_or_else(std::mem::forget);
     }
 }
 
