@@ -189,7 +189,7 @@ pub const TEAM: Row = Row {
     name: "team",
     title: "A small team from start to end, and a task there and back",
     note: "Per team of 16 tasks that do nothing, and per task that is spawned on another thread and awaited. tokio's two threads are \
-           there before. A group of xiio's starts its own; the second case is inside of one.",
+           there before. A group of xiio's takes those of the one before; the second case is inside of one.",
     metrics: &[WALL_NS, CPU_NS],
     cases: &[Case::new("16 tasks", 16, 500), Case::new("spawn and await", 1, 5000)],
     entries: &[of(Family::Xiio, "xiio-2", team_of_xiio), of(Family::Tokio, "tokio-2", team_of_tokio)],

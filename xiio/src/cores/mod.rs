@@ -37,6 +37,8 @@
 //! | home, which recalls | a worker that sleeps inside, as it lends itself | `Home::nudge` |
 //! | a worker that has left, or ended | home, which waits for it | `unpark` |
 //!
+//! A worker runs on one thread, which serves another one afterwards: see [`threads`].
+//!
 //! Where there are no workers (`workers = 0`, a test with virtual time, a foreign loop) there are no permits either, and jobs
 //! become tasks at home.
 #![allow(unsafe_code)]
@@ -48,6 +50,7 @@ mod errand;
 mod models;
 mod permit;
 mod team;
+pub(crate) mod threads;
 mod worker;
 
 pub(crate) use bridge::Inside;

@@ -1,18 +1,18 @@
-//! The workers of a group, as home sees them: it starts their threads, hears of their failures, and ends them.
+//! The workers of a group, as home sees them: it has threads serve them, hears of their failures, and ends them.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cores::{Crew, Failure, News, Notes, Worker};
+use crate::cores::{Crew, Failure, News, Notes, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
 use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
 use crate::runtime::{Config, Runtime, block_on};
-use crate::sync::Builder;
-use crate::sys;
 use crate::task::{TaskSet, polls};
 use crate::unwind::{self, Dropper};
 
@@ -23,15 +23,18 @@ pub(super) struct Workforce {
     notes: Rc<Notes>,
     /// A poll that takes longer is reported on the workers, too.
     slow_poll: Option<Duration>,
+    /// What the threads have been given to do.
+    posts: RefCell<Vec<threads::Number>>,
 }
 
 impl Workforce {
-    /// Threads are started when there are jobs for them.
+    /// Threads are taken when there are jobs for them.
     pub(super) fn new(n_workers: usize, limit: Option<usize>, grace: Option<Duration>) -> Self {
         let allows_workers = Runtime::try_with(Runtime::allows_workers).unwrap_or(true);
         let n_workers = if allows_workers { n_workers } else { 0 };
         let crew = Arc::new(Crew::new(n_workers, limit.unwrap_or(usize::MAX), grace));
-        Self { notes: Rc::new(Notes::of_home(Arc::clone(&crew))), crew, slow_poll: polls::limit() }
+        let notes = Rc::new(Notes::of_home(Arc::clone(&crew)));
+        Self { crew, notes, slow_poll: polls::limit(), posts: RefCell::default() }
     }
 
     pub(super) fn crew(&self) -> &Arc<Crew> {
@@ -51,16 +54,14 @@ impl Workforce {
         news
     }
 
-    /// Starts the thread of a worker. That none is to be had is a failure of the group.
+    /// Has a thread serve as a worker. That none is to be had is a failure of the group.
     fn start(&self, worker: usize) {
         let (crew, slow_poll) = (Arc::clone(&self.crew), self.slow_poll);
-        let start =
-            || Builder::new().name(format!("xiio-worker-{worker}")).spawn(move || work(&crew, worker, slow_poll));
-        if let Err(error) = sys::call(sys::Call::Make, start) {
-            let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
-            fail(&self.crew, Box::new(text));
-            self.crew.leave(worker);
-        }
+        let post = threads::serve(Box::new(move |start| match start {
+            Ok(()) => work(&crew, worker, slow_poll),
+            Err(error) => refuse(&crew, worker, &error),
+        }));
+        self.posts.borrow_mut().push(post);
     }
 
     fn start_at_home(&self, set: &TaskSet<'_>) {
@@ -130,6 +131,8 @@ impl Workforce {
             self.crew.close();
             self.discard_doomed();
         }
+        // They have nothing left to do.
+        threads::expect(&self.posts.take());
         let news = self.crew.take_news();
         news.reports.iter().for_each(deliver);
         news.failures
@@ -140,18 +143,29 @@ fn fail(crew: &Crew, panic: Payload) {
     crew.tell(|news| news.failures.push(Failure { panic: Some(panic), origin: None, notice: None }));
 }
 
-/// The thread of a worker.
-fn work(crew: &Arc<Crew>, worker: usize, slow_poll: Option<Duration>) {
+/// There is no thread for a worker.
+fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
+    let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
+    fail(crew, Box::new(text));
+    crew.leave(worker);
+    false
+}
+
+/// Serves as a worker, on its thread; `true` if nothing of it is left there.
+fn work(crew: &Arc<Crew>, worker: usize, slow_poll: Option<Duration>) -> bool {
     let to_home = Arc::clone(crew);
     let listener: Listener = Rc::new(move |report| to_home.tell(|news| news.reports.push(report.clone())));
     add_listener(Rc::clone(&listener));
     let config = Config { slow_poll, ..Config::default() };
     let run = || block_on(&config, Worker::new(Arc::clone(crew), worker, draw));
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+    let failure = catch_unwind(AssertUnwindSafe(run)).err();
+    remove_listener(&listener);
+    let is_fit = failure.is_none();
+    if let Some(payload) = failure {
         fail(crew, payload);
     }
-    remove_listener(&listener);
     crew.leave(worker);
+    is_fit
 }
 
 /// Has the tree of this worker drawn, groups with workers of their own included, and put on the board.
