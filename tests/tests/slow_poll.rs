@@ -1,14 +1,18 @@
-//! Polls and cleanups that take long are reported, with who has taken so long, and with nobody else.
+//! Polls and cleanups that take long are reported, polls in vain and groups of many tasks, with who it is, and with nobody else.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use xiio::inspect::{Listening, ReportKind, listen};
+use xiio::io::{Read, Write, duplex};
 use xiio::testing::Tester;
 use xiio::{Builder, shield, sleep, task_group, yield_now};
-use xiio_tests::LONG;
+use xiio_tests::{LONG, Reports};
 
 /// Longer than `LIMIT`.
 const TOO_LONG: Duration = Duration::from_millis(200);
@@ -220,4 +224,201 @@ fn without_a_limit_no_cleanup_is_reported() {
     Tester::new().virtual_time().run(|| async {
         assert!(xiio::timeout(Duration::from_millis(1), cleaning_for(100_000)).await.is_err());
     });
+}
+
+/// So many polls in vain are allowed, and so many tasks.
+const FEW: usize = 1000;
+
+/// Wakes itself so many times, as code does that does not know how to wait.
+fn spin(n_polls: usize) -> impl Future<Output = ()> {
+    let mut left = n_polls;
+    poll_fn(move |cx| {
+        let Some(next) = left.checked_sub(1) else { return Poll::Ready(()) };
+        left = next;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+/// Sends a byte there and back so many times; `on_byte` is called each time, beside `other`.
+async fn play(n_rounds: usize, mut on_byte: impl FnMut(), other: impl Future<Output = ()>) {
+    let (mut near, mut far) = duplex(1);
+    task_group!(|tg| {
+        tg.spawn(async move {
+            let mut byte = [0];
+            for _ in 0..n_rounds {
+                near.write_all(b"a").await.unwrap();
+                near.read_exact(&mut byte).await.unwrap();
+            }
+        });
+        tg.spawn(async move {
+            let mut byte = [0];
+            for _ in 0..n_rounds {
+                far.read_exact(&mut byte).await.unwrap();
+                on_byte();
+                far.write_all(b"b").await.unwrap();
+            }
+        });
+        tg.spawn(other);
+    });
+}
+
+#[test]
+fn a_task_that_only_wakes_itself_is_named_once_with_what_it_awaits() {
+    let reports = Reports::new();
+    let line = line!() + 3;
+    Builder::new().vain_polls(FEW).run(async {
+        task_group!(|tg| {
+            tg.spawn_named("restless", async {
+                let (mut spin, mut sleep) = (pin!(spin(50 * FEW)), pin!(sleep(LONG)));
+                poll_fn(|cx| match sleep.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(()),
+                    Poll::Pending => spin.as_mut().poll(cx),
+                })
+                .await;
+            });
+            tg.spawn_named("calm", sleep(Duration::from_millis(1)));
+        });
+    });
+    let place = format!("a task `restless`, spawned at tests/tests/slow_poll.rs:{line} (`");
+    reports.assert_one(ReportKind::VainPolls, &[&place, "1001 times within a second", "\ntask `restless`", "sleep"]);
+    assert!(!reports.texts()[0].contains("calm"), "{:?}", reports.texts());
+}
+
+#[test]
+fn the_root_the_body_of_a_group_and_a_loop_of_yields_are_watched_too() {
+    let reports = Reports::new();
+    Builder::new().vain_polls(FEW).run(async {
+        spin(2 * FEW).await;
+        task_group!(|_tg| {
+            for _ in 0..2 * FEW {
+                yield_now().await;
+            }
+        });
+    });
+    let texts = reports.texts();
+    let [root, body] = &*texts else { panic!("not two reports: {texts:?}") };
+    assert!(
+        root.starts_with("the root was polled") && body.starts_with("the body of a group in the root"),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn who_gets_on_or_is_woken_by_others_or_polls_seldom_is_not_polled_in_vain() {
+    let reports = Reports::new();
+    Builder::new().vain_polls(FEW).run(async {
+        let waiting = RefCell::new(Waker::noop().clone());
+        let n_polls = Cell::new(0);
+        task_group!(|tg| {
+            // Nothing of xiio is ready in it, but it is not its doing.
+            let woken = poll_fn(|cx| {
+                n_polls.update(|n_polls| n_polls + 1);
+                waiting.replace(cx.waker().clone());
+                if n_polls.get() < 2 * FEW { Poll::Pending } else { Poll::Ready(()) }
+            });
+            // Its task has a group, of which the members are busy, and wakes nobody else.
+            tg.spawn(play(5 * FEW, || waiting.borrow().wake_by_ref(), woken));
+            // It gives way so often that it would be reported if it did not come to anything in between.
+            tg.spawn(async {
+                for _ in 0..10 {
+                    spin(FEW - 1).await;
+                    let (mut near, mut far) = duplex(1);
+                    near.write_all(b"a").await.unwrap();
+                    far.read_exact(&mut [0]).await.unwrap();
+                }
+            });
+        });
+    });
+    reports.assert_none();
+}
+
+#[test]
+fn polls_in_vain_are_counted_on_workers_too() {
+    let reports = Reports::new();
+    Builder::new().vain_polls(FEW).run(async {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async || spin(2 * FEW).await);
+        });
+    });
+    reports.assert_one(ReportKind::VainPolls, &["spawned at tests/tests/slow_poll.rs:"]);
+}
+
+#[test]
+fn a_group_that_holds_too_many_tasks_is_named_once_with_where_they_were_spawned() {
+    let reports = Reports::new();
+    let line = line!() + 3;
+    Builder::new().many_tasks(FEW).run(async {
+        task_group!(name = "crowded", limit = 10, |tg| {
+            let leak = || drop(tg.spawn(sleep(LONG)));
+            (0..FEW - 1).for_each(|_| leak());
+            drop(tg.spawn(sleep(LONG)));
+            yield_now().await;
+            reports.assert_none();
+            (0..FEW).for_each(|_| leak());
+            yield_now().await;
+            tg.cancel();
+        });
+    });
+    let place = format!("1999 spawned at tests/tests/slow_poll.rs:{line}, 1 spawned at");
+    reports.assert_one(ReportKind::ManyTasks, &["group `crowded` holds 2000 tasks", &place]);
+}
+
+#[test]
+fn tasks_that_have_ended_or_were_cancelled_are_not_many() {
+    let reports = Reports::new();
+    for limit in [7, usize::MAX] {
+        Builder::new().many_tasks(FEW).run(async {
+            task_group!(limit = limit, |tg| {
+                for round in 0..20 {
+                    (0..FEW).for_each(|task| match task % 3 {
+                        0 => drop(tg.spawn(async {})),
+                        1 => drop(tg.spawn(yield_now())),
+                        _ => drop(tg.spawn_named("stays", sleep(LONG))),
+                    });
+                    // Some before they begin, some later.
+                    if round % 2 == 0 {
+                        yield_now().await;
+                        yield_now().await;
+                    }
+                    tg.cancel();
+                    yield_now().await;
+                }
+            });
+            // Each group has its own.
+            task_group!(|tg| (0..FEW).for_each(|_| drop(tg.spawn(async {}))));
+        });
+    }
+    reports.assert_none();
+}
+
+#[test]
+fn a_program_is_not_told_of_polls_in_vain_or_many_tasks_unless_it_asks_for_it() {
+    let reports = Reports::new();
+    let work = || async {
+        task_group!(|tg| {
+            for _ in 0..20_000 {
+                tg.spawn(async {});
+            }
+            spin(50_000).await;
+        });
+    };
+    xiio::run(work());
+    reports.assert_none();
+    Tester::new().run(work);
+    reports.assert_one(ReportKind::ManyTasks, &["group holds 20000 tasks"]);
+    Tester::new().many_tasks(usize::MAX).vain_polls(10_000).run(work);
+    assert_eq!(reports.kinds(), [ReportKind::ManyTasks, ReportKind::VainPolls]);
+}
+
+#[xiio::test(vain_polls = 100, many_tasks = 3)]
+async fn the_attribute_sets_the_limits_of_polls_in_vain_and_of_tasks() {
+    let reports = Reports::new();
+    task_group!(|tg| {
+        (0..4).for_each(|_| drop(tg.spawn(yield_now())));
+    });
+    task_group!(|tg| {
+        tg.spawn(spin(1000));
+    });
+    assert_eq!(reports.kinds(), [ReportKind::ManyTasks, ReportKind::VainPolls]);
 }

@@ -100,6 +100,8 @@ const KNOWN: &[Known] = &[
     known("tokio", Shape::Flag, Surface::ROOTS),
     known("slow_poll", Shape::Value("Duration"), Surface::ROOTS),
     known("slow_cleanup", Shape::Value("Duration"), Surface::ROOTS),
+    known("vain_polls", Shape::Value("usize"), Surface::ROOTS),
+    known("many_tasks", Shape::Value("usize"), Surface::ROOTS),
     known("cancel_on", Shape::List, Surface::MAIN),
     known("impatience", Shape::Value("Duration"), Surface::MAIN),
     known("impatient_on", Shape::List, Surface::MAIN),

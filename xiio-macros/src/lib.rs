@@ -51,6 +51,8 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// | `tokio` | gives the whole program the context of a tokio runtime, as `compat::with_tokio` does (feature `tokio`) |
 /// | `slow_poll = Duration` | reports each poll of a task that takes longer; else none is |
 /// | `slow_cleanup = Duration` | reports each cleanup that takes longer, while it lasts; else none is |
+/// | `vain_polls = usize` | reports a task that is polled in vain more often within a second; else none is |
+/// | `many_tasks = usize` | reports each group that holds more tasks; else none is |
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal |
 /// | `impatience = Duration` | how long after the first of them another one kills at once: a second by default, `None` is never |
 /// | `impatient_on(SIGINT, SIGQUIT, …)` | which of them do: these two by default |
@@ -94,7 +96,8 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Options
 ///
-/// Those of `#[xiio::main]` but `cancel_on`, `impatience`, `impatient_on`, `inspect` and `tree_on`, with a second for `slow_poll`, and
+/// Those of `#[xiio::main]` but `cancel_on`, `impatience`, `impatient_on`, `inspect` and `tree_on`, with a second for
+/// `slow_poll`, 100 000 for `vain_polls` and 10 000 for `many_tasks`, and
 ///
 /// | option | meaning |
 /// |---|---|

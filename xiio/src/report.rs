@@ -19,7 +19,8 @@ use crate::recording;
 /// Something that went wrong and could not be anybody's value.
 ///
 /// Its `Display` says what happened, and, as far as they are known, where and what to do. With
-/// [`ReportKind::GraceOver`], [`ReportKind::StillStopping`] and [`ReportKind::SlowCleanup`] it goes on with the tree of what is meant.
+/// [`ReportKind::GraceOver`], [`ReportKind::StillStopping`], [`ReportKind::SlowCleanup`] and [`ReportKind::VainPolls`] it goes on with the tree of
+/// what is meant.
 #[derive(Debug, Clone)]
 pub struct Report {
     kind: ReportKind,
@@ -77,6 +78,10 @@ pub enum ReportKind {
     SlowPoll,
     /// A cleanup has taken longer than `slow_cleanup` allows, and goes on.
     SlowCleanup,
+    /// A task was polled more often within a second than `vain_polls` allows, and each time it only woke itself.
+    VainPolls,
+    /// A group holds more tasks than `many_tasks` allows.
+    ManyTasks,
 }
 
 impl Report {

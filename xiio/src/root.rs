@@ -214,7 +214,7 @@ impl Builder {
     /// assert!(kinds.borrow().contains(&ReportKind::SlowPoll));
     /// ```
     pub fn slow_poll(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.config.slow_poll = limit.into();
+        self.config.limits.slow_poll = limit.into();
         self
     }
 
@@ -240,6 +240,62 @@ impl Builder {
     /// ```
     pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.config.slow_cleanup = limit.into();
+        self
+    }
+
+    /// Reports a task that is polled more than `limit` times within a second in vain: each time it says that it waits, and has woken itself.
+    /// `usize::MAX` is no limit, and what holds if this is not called.
+    ///
+    /// Such a task keeps the processor busy and comes to nothing. It asks again and again for what it could await, or gives way after
+    /// too little: a poll in which it awaits [`yield_now`](crate::yield_now) and nothing that is ready counts. A poll does not count in which
+    /// anything of xiio was ready or began. Nor does one in which a group inside of the task had something to do, nor one for which another
+    /// task, a thread or the system has woken the task. The report has the tree of the task, and comes once until the task does otherwise.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use xiio::inspect::{ReportKind, listen};
+    ///
+    /// let is_reported = Rc::new(Cell::new(false));
+    /// let sink = Rc::clone(&is_reported);
+    /// let _listening = listen(move |report| sink.set(report.kind() == ReportKind::VainPolls));
+    /// xiio::Builder::new().vain_polls(1000).run(async {
+    ///     while !is_reported.get() {
+    ///         xiio::yield_now().await;
+    ///     }
+    /// });
+    /// ```
+    pub fn vain_polls(mut self, limit: usize) -> Self {
+        self.config.limits.vain_polls = limit;
+        self
+    }
+
+    /// Reports each group that holds more than `limit` tasks, once, with the places where most of them were spawned. `usize::MAX` is no
+    /// limit, and what holds if this is not called.
+    ///
+    /// A group holds a task from its spawn to its end, also while it waits for its turn under the `limit` of the group. Tasks on the
+    /// workers of a group do not count.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc};
+    /// use xiio::inspect::{ReportKind, listen};
+    /// use xiio::{sleep, task_group};
+    ///
+    /// let kinds = Rc::new(RefCell::new(Vec::new()));
+    /// let sink = Rc::clone(&kinds);
+    /// let _listening = listen(move |report| sink.borrow_mut().push(report.kind()));
+    /// xiio::Builder::new().many_tasks(10).run(async {
+    ///     task_group!(|tg| {
+    ///         for _ in 0..11 {
+    ///             tg.spawn(sleep(std::time::Duration::from_millis(1)));
+    ///         }
+    ///     });
+    /// });
+    /// assert_eq!(*kinds.borrow(), [ReportKind::ManyTasks]);
+    /// ```
+    pub fn many_tasks(mut self, limit: usize) -> Self {
+        self.config.limits.many_tasks = limit;
         self
     }
 

@@ -34,6 +34,7 @@ use crate::error::panic_text;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::report::is_err;
 use crate::runtime::{Config, Leftover, Runtime, block_on};
+use crate::task::limits::Limits;
 use crate::{inspect, sleep, sleep_until};
 
 /// Makes time virtual in the middle of a test, see [`Tester::virtual_time`].
@@ -98,6 +99,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A poll in a test that takes longer is reported.
 const SLOW_POLL: Duration = Duration::from_secs(1);
 
+/// A task in a test that is polled in vain more often within a second is reported: it does nothing worth ten microseconds in between.
+const VAIN_POLLS: usize = 100_000;
+
+/// A group in a test that holds more tasks is reported.
+const MANY_TASKS: usize = 10_000;
+
 /// Runs a test's body: what `#[xiio::test]` expands to.
 ///
 /// A body in which nothing can wake any task fails with the tree of tasks after two seconds. One fails as well that leaves
@@ -130,8 +137,8 @@ pub struct Tester {
 impl Tester {
     /// A test on the system's clock, with tasks in their order.
     pub fn new() -> Self {
-        let (deadlock_after, slow_poll) = (Some(PATIENCE), Some(SLOW_POLL));
-        let config = Config { deadlock_after, slow_poll, is_test: true, ..Config::default() };
+        let limits = Limits { slow_poll: Some(SLOW_POLL), vain_polls: VAIN_POLLS, many_tasks: MANY_TASKS };
+        let config = Config { deadlock_after: Some(PATIENCE), limits, is_test: true, ..Config::default() };
         let options = GroupOptions::new().name("test");
         Self { options, config, limit: None, seeds: None, cancels_everywhere: false }
     }
@@ -191,7 +198,7 @@ impl Tester {
     /// Tester::new().slow_poll(None).run(|| async { thread::sleep(Duration::from_millis(1100)) });
     /// ```
     pub fn slow_poll(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.config.slow_poll = limit.into();
+        self.config.limits.slow_poll = limit.into();
         self
     }
 
@@ -199,6 +206,20 @@ impl Tester {
     /// and what holds if this is not called: until then no deadlock in a cleanup would be found.
     pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.config.slow_cleanup = limit.into();
+        self
+    }
+
+    /// Reports a task that is polled in vain more often within a second, see [`Builder::vain_polls`](crate::Builder::vain_polls): 100 000 times,
+    /// if this is not called. `usize::MAX` is no limit.
+    pub fn vain_polls(mut self, limit: usize) -> Self {
+        self.config.limits.vain_polls = limit;
+        self
+    }
+
+    /// Reports each group that holds more tasks, see [`Builder::many_tasks`](crate::Builder::many_tasks): 10 000, if this is not called.
+    /// `usize::MAX` is no limit.
+    pub fn many_tasks(mut self, limit: usize) -> Self {
+        self.config.limits.many_tasks = limit;
         self
     }
 

@@ -13,7 +13,8 @@ use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
 use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
 use crate::runtime::{Config, Runtime, block_on};
-use crate::task::{TaskSet, polls};
+use crate::task::TaskSet;
+use crate::task::limits::{self, Limits};
 use crate::unwind::{self, Dropper};
 
 /// The workers of a group. Everything here is called by the poll of the group or by its end, which is what makes it sound.
@@ -21,8 +22,8 @@ pub(super) struct Workforce {
     crew: Arc<Crew>,
     /// Of the tasks that run at home, where there are no workers.
     notes: Rc<Notes>,
-    /// A poll that takes longer is reported on the workers, too.
-    slow_poll: Option<Duration>,
+    /// What is reported at home is reported on the workers, too.
+    limits: Limits,
     /// What the threads have been given to do.
     posts: RefCell<Vec<threads::Number>>,
 }
@@ -34,7 +35,7 @@ impl Workforce {
         let n_workers = if allows_workers { n_workers } else { 0 };
         let crew = Arc::new(Crew::new(n_workers, limit.unwrap_or(usize::MAX), grace));
         let notes = Rc::new(Notes::of_home(Arc::clone(&crew)));
-        Self { crew, notes, slow_poll: polls::limit(), posts: RefCell::default() }
+        Self { crew, notes, limits: limits::current(), posts: RefCell::default() }
     }
 
     pub(super) fn crew(&self) -> &Arc<Crew> {
@@ -56,9 +57,9 @@ impl Workforce {
 
     /// Has a thread serve as a worker. That none is to be had is a failure of the group.
     fn start(&self, worker: usize) {
-        let (crew, slow_poll) = (Arc::clone(&self.crew), self.slow_poll);
+        let (crew, limits) = (Arc::clone(&self.crew), self.limits);
         let post = threads::serve(Box::new(move |start| match start {
-            Ok(()) => work(&crew, worker, slow_poll),
+            Ok(()) => work(&crew, worker, limits),
             Err(error) => refuse(&crew, worker, &error),
         }));
         self.posts.borrow_mut().push(post);
@@ -152,11 +153,11 @@ fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
 }
 
 /// Serves as a worker, on its thread; `true` if nothing of it is left there.
-fn work(crew: &Arc<Crew>, worker: usize, slow_poll: Option<Duration>) -> bool {
+fn work(crew: &Arc<Crew>, worker: usize, limits: Limits) -> bool {
     let to_home = Arc::clone(crew);
     let listener: Listener = Rc::new(move |report| to_home.tell(|news| news.reports.push(report.clone())));
     add_listener(Rc::clone(&listener));
-    let config = Config { slow_poll, ..Config::default() };
+    let config = Config { limits, ..Config::default() };
     let run = || block_on(&config, Worker::new(Arc::clone(crew), worker, draw));
     let failure = catch_unwind(AssertUnwindSafe(run)).err();
     remove_listener(&listener);

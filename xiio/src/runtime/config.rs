@@ -9,6 +9,7 @@ use super::cleanups;
 use super::elsewhere::Requests;
 use crate::recording::Recorder;
 use crate::sys;
+use crate::task::limits::Limits;
 use crate::task::{budget, polls, schedule};
 
 /// Takes what others may ask of a runtime, and its recording.
@@ -38,8 +39,8 @@ pub(crate) struct Config {
     pub(crate) deadlock_after: Option<Duration>,
     /// A foreign loop waits for it.
     pub(crate) is_embedded: bool,
-    /// A poll that takes longer is reported.
-    pub(crate) slow_poll: Option<Duration>,
+    /// Beyond which polls and groups are reported.
+    pub(crate) limits: Limits,
     /// A cleanup that takes longer is reported.
     pub(crate) slow_cleanup: Option<Duration>,
     /// Lets other programs look at the tree. What it gives is dropped at the end.
@@ -68,7 +69,7 @@ impl Config {
     pub(super) fn apply(&self) {
         schedule::set_seed(self.seed);
         budget::set_single_step(self.is_single_step);
-        polls::set_limit(self.slow_poll);
+        polls::set_limits(self.limits);
         cleanups::set_limit(self.slow_cleanup);
     }
 }

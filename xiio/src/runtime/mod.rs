@@ -106,7 +106,7 @@ impl Runtime {
             n_outside: Rc::default(),
             n_advancing: Rc::default(),
             is_test: config.is_test,
-            is_noted: config.slow_poll.is_some() || recording::is_on(),
+            is_noted: config.limits.are_for_polls() || recording::is_on(),
             now: Cell::new(now),
             turn_began: Cell::new(None),
             n_turns: Cell::new(0),

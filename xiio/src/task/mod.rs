@@ -30,6 +30,7 @@ mod block;
 pub(crate) mod budget;
 mod handle;
 mod home;
+pub(crate) mod limits;
 mod links;
 #[cfg(all(test, loom))]
 mod models;

@@ -2,10 +2,17 @@
 //! to know.
 //!
 //! Each has its own time only: that of the polls inside is not counted twice.
+//!
+//! A member is reported as well that is polled in vain again and again. A poll is in vain if it answers that it waits, no leaf was ready in it,
+//! no group inside of it has polled anybody, and the member woke itself in it, and nobody after that. So a member that others wake is never
+//! taken for one: whether what it did then was of any use, only its own code knows.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::limits::{self, Limits};
+use super::{Home, budget};
 use crate::drawing::Node;
 use crate::recording;
 use crate::report::{Origin, ReportKind, report};
@@ -21,33 +28,45 @@ pub(crate) enum Who {
 
 /// A poll that is under way.
 struct Frame {
-    /// There if slow polls are reported.
+    key: usize,
+    /// There if somebody wants to hear of polls.
     who: Option<Who>,
     /// How many are around it: one that has not been ended is ended by the next at its level.
     level: u32,
     began: Instant,
     /// What the polls inside of it have taken.
     inside: Duration,
+    has_inside: bool,
     is_recorded: bool,
 }
 
+/// The polls in vain of a member, one after the other.
+struct Vain {
+    n_polls: usize,
+    /// Counted from here.
+    since: Instant,
+    is_reported: bool,
+}
+
+/// They are counted for so long at a time.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Of so many members at once polls in vain are counted.
+const MAX_VAIN: usize = 1 << 10;
+
 thread_local! {
-    static LIMIT: Cell<Option<Duration>> = const { Cell::new(None) };
     /// Each inside of the one before.
     static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    /// By the keys of the members.
+    static VAIN: RefCell<BTreeMap<usize, Vain>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Has each poll on this thread reported that takes longer, of the sets that are made from now on; `None` is none.
+/// Has what is beyond the limits reported on this thread, of the sets that are made from now on.
 ///
 /// A run in the last destructors of a thread is not watched: there is nowhere left to write its polls down.
-pub(crate) fn set_limit(limit: Option<Duration>) {
-    let is_possible = FRAMES.try_with(RefCell::take).is_ok();
-    LIMIT.set(limit.filter(|_| is_possible));
-}
-
-/// What takes longer is reported, of polls on this thread.
-pub(crate) fn limit() -> Option<Duration> {
-    LIMIT.get()
+pub(crate) fn set_limits(limits: Limits) {
+    let is_possible = FRAMES.try_with(RefCell::take).is_ok() && VAIN.try_with(RefCell::take).is_ok();
+    limits::set(if is_possible { limits } else { Limits::default() });
 }
 
 /// A poll begins of the member with the key, which `describe` draws.
@@ -57,19 +76,28 @@ pub(crate) fn begin(level: u32, who: impl FnOnce() -> Who, key: usize, describe:
     if is_recorded {
         recording::poll_began(key, now, describe);
     }
-    let who = LIMIT.get().map(|_| who());
-    let frame = Frame { who, level, began: now, inside: Duration::ZERO, is_recorded };
-    let is_kept = FRAMES.try_with(|frames| frames.borrow_mut().push(frame)).is_ok();
+    let who = limits::current().are_for_polls().then(who);
+    let frame = Frame { key, who, level, began: now, inside: Duration::ZERO, has_inside: false, is_recorded };
+    let push = |frames: &RefCell<Vec<Frame>>| {
+        let mut frames = frames.borrow_mut();
+        frames.last_mut().into_iter().for_each(|outer| outer.has_inside = true);
+        frames.push(frame);
+    };
+    let is_kept = FRAMES.try_with(push).is_ok();
     if is_recorded && !is_kept {
         recording::poll_ended(now, false);
     }
 }
 
-/// The poll at this level is over, if there is one; or it did not come to one.
+/// The poll at this level is over, if there is one; or it did not come to one. `woken` is the key of the member that was woken last.
+///
+/// What comes back is to be reported: the member has been polled in vain too often.
 #[cold]
-pub(crate) fn end(level: u32, was_polled: bool) {
+#[must_use]
+pub(crate) fn end(level: u32, was_polled: bool, woken: Option<usize>) -> Option<String> {
+    let was_ready = budget::n_ready() > 0;
     let pop = |frames: &RefCell<Vec<Frame>>| frames.borrow_mut().pop_if(|frame| frame.level >= level);
-    let mut ended_at = None;
+    let (mut ended_at, mut text) = (None, None);
     while let Some(frame) = FRAMES.try_with(pop).ok().flatten() {
         let now = *ended_at.get_or_insert_with(sys::now);
         if frame.is_recorded {
@@ -79,10 +107,46 @@ pub(crate) fn end(level: u32, was_polled: bool) {
         let took = now.saturating_duration_since(frame.began);
         let own = took.saturating_sub(frame.inside);
         FRAMES.with_borrow_mut(|frames| frames.last_mut().into_iter().for_each(|outer| outer.inside += took));
-        if LIMIT.get().is_some_and(|limit| own > limit) {
+        if limits::current().slow_poll.is_some_and(|limit| own > limit) {
             report_slow(&who, own);
         }
+        if was_polled {
+            let is_vain = !was_ready && !frame.has_inside && frame.level == level && woken == Some(frame.key);
+            let n_polls = count_vain(frame.key, is_vain, now);
+            text = n_polls.map(|n_polls| describe_vain(&who, n_polls));
+        }
     }
+    text
+}
+
+/// Counts a poll in vain, or forgets those before it. Gives their number if they are too many, for the first time.
+fn count_vain(key: usize, is_vain: bool, now: Instant) -> Option<usize> {
+    let limit = limits::current().vain_polls;
+    if limit == usize::MAX {
+        return None;
+    }
+    let is_recent = |vain: &Vain| now.saturating_duration_since(vain.since) <= WINDOW;
+    VAIN.with_borrow_mut(|members| {
+        if !is_vain {
+            members.remove(&key);
+            return None;
+        }
+        if members.len() >= MAX_VAIN && !members.contains_key(&key) {
+            // Who has ended in between is not heard of any more.
+            members.retain(|_, vain| is_recent(vain));
+            if members.len() >= MAX_VAIN {
+                return None;
+            }
+        }
+        let vain = members.entry(key).or_insert(Vain { n_polls: 0, since: now, is_reported: false });
+        if !is_recent(vain) {
+            (vain.n_polls, vain.since) = (0, now);
+        }
+        vain.n_polls += 1;
+        let is_news = vain.n_polls > limit && !vain.is_reported;
+        vain.is_reported |= is_news;
+        is_news.then_some(vain.n_polls)
+    })
 }
 
 /// A poll of the root.
@@ -90,12 +154,33 @@ pub(crate) fn end(level: u32, was_polled: bool) {
 pub(crate) fn of_root<R>(poll: impl FnOnce() -> R) -> R {
     begin(0, || Who::Root, recording::ROOT, recording::root);
     let polled = poll();
-    end(0, true);
+    let woken = Home::current().is_root_marked().then_some(recording::ROOT);
+    if let Some(text) = end(0, true, woken) {
+        report(ReportKind::VainPolls, text);
+    }
     polled
 }
 
 fn report_slow(who: &Who, own: Duration) {
-    let name = match who {
+    let text = format!(
+        "{} was polled for {own:.1?} without giving way, and nothing else could run; \
+         give what blocks to `in_thread`, and let what computes for long await `yield_now`",
+        name_inside(who)
+    );
+    report(ReportKind::SlowPoll, text);
+}
+
+fn describe_vain(who: &Who, n_polls: usize) -> String {
+    format!(
+        "{} was polled {n_polls} times within a second, and each time it only woke itself: nothing that it awaits was ready; \
+         let it await what it waits for, or do more before it gives way",
+        name_inside(who)
+    )
+}
+
+/// Whose poll it was, with who is around a body.
+fn name_inside(who: &Who) -> String {
+    match who {
         Who::Body => {
             let around = FRAMES.with_borrow(|frames| {
                 let mut around = frames.iter().rev().filter_map(|frame| frame.who.as_ref());
@@ -104,12 +189,7 @@ fn report_slow(who: &Who, own: Duration) {
             format!("the body of a group in {around}")
         }
         who => name(who),
-    };
-    let text = format!(
-        "{name} was polled for {own:.1?} without giving way, and nothing else could run; \
-         give what blocks to `in_thread`, and let what computes for long await `yield_now`"
-    );
-    report(ReportKind::SlowPoll, text);
+    }
 }
 
 fn name(who: &Who) -> String {

@@ -36,7 +36,7 @@ pub(super) const HOLDS: u16 = 1 << 5;
 pub(super) const DOOMED: u16 = 1 << 6;
 /// `local` has been added to `shared` and is dead.
 pub(super) const MERGED: u16 = 1 << 7;
-/// Counted as running, in a set where only so many may run at once.
+/// Counted as running, in a set where only so many may run at once, or that is watched for many tasks.
 pub(super) const PLACED: u16 = 1 << 8;
 /// Somebody awaits the handle: there is a `joiner`.
 pub(super) const JOINED: u16 = 1 << 9;

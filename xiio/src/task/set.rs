@@ -1,5 +1,6 @@
 //! A set of tasks that one future polls: the ready queue and the lists.
 
+mod crowd;
 mod ending;
 mod polling;
 mod seldom;
@@ -19,8 +20,8 @@ use std::time::Instant;
 use super::block;
 use super::handle::Handle;
 use super::home::{Home, Listener};
+use super::limits;
 use super::links::{List, Queue};
-use super::polls;
 use super::refs::{BODY, DONE, DOOMED, LOCALS, NAMED, PLACED, QUEUED, RECORDED, TaskRef};
 use super::schedule;
 use super::waker;
@@ -30,6 +31,7 @@ use crate::local::{self, Locals};
 use crate::recording;
 use crate::report::{Held, Origin, report_panic};
 use crate::unwind;
+use crowd::Crowd;
 use seldom::Seldom;
 
 /// How a task has ended that gave no value.
@@ -115,18 +117,20 @@ pub(super) struct Core {
     /// To be cancelled at the next poll.
     doomed: List,
     limit: usize,
-    /// A new task is looked at before it is ready: there is a limit, or a recording.
+    /// A new task is looked at before it is ready: there is a limit, a recording, or a crowd.
     has_gate: bool,
     /// Counted only where there is a limit.
     n_running: Cell<usize>,
+    /// There if somebody wants to know of many tasks.
+    crowd: Option<Box<Crowd>>,
     /// The order of polls is drawn from a seed.
     is_seeded: bool,
     /// Somebody wants to know of each poll.
     is_noted: bool,
     /// What happens to the members is recorded.
     is_recorded: bool,
-    /// There is something to do before the next poll: a task is doomed, the last round is over, the order is drawn, or
-    /// polls are noted.
+    /// There is something to do before the next poll: a task is doomed, the last round is over, the order is drawn, the tasks
+    /// are many, or polls are noted.
     is_unusual: Cell<bool>,
     n_holding: Cell<usize>,
     /// Of the tasks that have the flag `NAMED`.
@@ -171,19 +175,21 @@ enum LastRound {
 impl Core {
     fn new(limit: usize) -> Self {
         let (is_seeded, is_recorded) = (schedule::is_seeded(), recording::is_on());
-        let is_noted = is_recorded || polls::limit().is_some();
+        let is_noted = is_recorded || limits::current().are_for_polls();
+        let crowd = Crowd::watched();
         Self {
             ready: Queue::default(),
             waiting: Queue::default(),
             tasks: List::default(),
             doomed: List::default(),
             limit,
-            has_gate: limit != usize::MAX || is_recorded,
+            has_gate: limit != usize::MAX || is_recorded || crowd.is_some(),
             is_seeded,
             is_noted,
             is_recorded,
             is_unusual: Cell::new(is_seeded || is_noted),
             n_running: Cell::new(0),
+            crowd,
             n_holding: Cell::new(0),
             names: Seldom::default(),
             locals: Seldom::default(),
@@ -361,6 +367,13 @@ impl Core {
         if let Some(body) = self.body.get().filter(|_| self.is_recorded) {
             task.header().set(RECORDED);
             recording::spawned(task.key(), body.key(), || self.node_of(task));
+        }
+        if let Some(crowd) = &self.crowd {
+            if crowd.add() {
+                self.is_unusual.set(true);
+            }
+            // Without a limit as well: a task with the flag is counted out when it ends.
+            return self.take_place(task);
         }
         self.limit == usize::MAX || self.take_place(task)
     }

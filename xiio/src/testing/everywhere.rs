@@ -122,8 +122,9 @@ fn judge_run<F: Future>(
     let faults = Rc::new(RefCell::new(String::new()));
     let sink = Rc::clone(&faults);
     let listening = inspect::listen(move |report| {
-        // What takes long is no fault of the cancellation.
-        if !matches!(report.kind(), ReportKind::StillStopping | ReportKind::SlowPoll) {
+        // What takes long, or much, is no fault of the cancellation.
+        use ReportKind::{ManyTasks, SlowPoll, StillStopping, VainPolls};
+        if !matches!(report.kind(), StillStopping | SlowPoll | VainPolls | ManyTasks) {
             let _ = writeln!(sink.borrow_mut(), "{report}");
         }
     });

@@ -19,7 +19,7 @@ use crate::unwind::{self, Cancel, Dropper, Owner};
 impl Core {
     pub(super) fn cancel_doomed(&self, members: &mut dyn Members) {
         while let Some(task) = self.doomed.first() {
-            let is_plain = !task.header().has(HOLDS | JOINED | LOCALS | NAMED | RECORDED)
+            let is_plain = !task.header().has(HOLDS | JOINED | LOCALS | PLACED | NAMED | RECORDED)
                 && self.limit == usize::MAX
                 && owner_of(task).is_plain();
             if is_plain {
@@ -165,6 +165,9 @@ impl Core {
         let joiner = header.joiner.take();
         if header.has(PLACED) {
             self.n_running.set(self.n_running.get() - 1);
+        }
+        if let Some(crowd) = &self.crowd {
+            crowd.remove();
         }
         if !header.has(QUEUED) {
             task.drop_set_ref();

@@ -11,6 +11,7 @@ use crate::drawing::{Drawing, Kind, Node, State};
 use crate::error::Payload;
 use crate::local;
 use crate::recording::{self, Cancellation, Vita};
+use crate::report::{ReportKind, report};
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
 use crate::task::polls::{self, Who};
@@ -141,7 +142,12 @@ impl Core {
     #[cold]
     fn attend(&self, members: &mut dyn Members) {
         self.polling.set(None);
-        self.end_noting(true);
+        // Who woke itself in its poll, and nobody after that, is the last one in the queue.
+        let woken = self.ready.last();
+        if let Some(text) = self.end_noting(true, woken) {
+            self.report_vain(text, woken, members);
+        }
+        self.report_crowd(|| members.node());
         if self.last_round.get() == LastRound::Over {
             self.doom_all();
         }
@@ -159,7 +165,7 @@ impl Core {
     /// Stops in the middle, behind a poll or before it.
     #[cold]
     fn interrupt(&self, was_polled: bool) -> Drained {
-        self.end_noting(was_polled);
+        let _ = self.end_noting(was_polled, None);
         Drained::Interrupted
     }
 
@@ -172,10 +178,20 @@ impl Core {
         polls::begin(self.level(), who, next.key(), || if is_body { members.node() } else { self.node_of(next) });
     }
 
-    fn end_noting(&self, was_polled: bool) {
-        if self.is_noted {
-            polls::end(self.level(), was_polled);
+    /// The poll that was noted is over, with `woken` as the last one in the queue.
+    fn end_noting(&self, was_polled: bool, woken: Option<TaskRef>) -> Option<String> {
+        if self.is_noted { polls::end(self.level(), was_polled, woken.map(TaskRef::key)) } else { None }
+    }
+
+    /// Says that a member was polled in vain, and what it waits for.
+    fn report_vain(&self, mut text: String, member: Option<TaskRef>, members: &mut dyn Members) {
+        if let Some(task) = member.filter(|member| !member.header().has(BODY)) {
+            let depth = self.depth.get();
+            let drawing = unwind::inspect(|| self.draw_task(task, members));
+            self.depth.set(depth);
+            text = format!("{text}\n{drawing}");
         }
+        report(ReportKind::VainPolls, text);
     }
 
     /// That of the root is zero.
@@ -342,7 +358,7 @@ impl Core {
     /// Ends the member whose poll has panicked.
     #[cold]
     fn end_panicked(&self, payload: Payload, members: &mut dyn Members) {
-        self.end_noting(true);
+        let _ = self.end_noting(true, None);
         let Some(task) = self.polling.take() else {
             // No member's doing, so not for the group to keep.
             resume_unwind(payload)
