@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use xiio::inspect::ReportKind;
 use xiio::process::Command;
 use xiio::{
-    Failure, GroupError, Promise, bracket, in_thread, join, race, run, shield, sleep, task_group, try_task_group,
-    yield_now,
+    Failure, GroupError, Promise, bracket, in_thread, join, parallel_map, race, run, shield, sleep, task_group,
+    try_parallel_map, try_task_group, yield_now,
 };
 use xiio_tests::os::is_running;
 use xiio_tests::poll::OnDrop;
@@ -770,5 +770,65 @@ fn an_err_of_a_plain_groups_task_on_a_worker_that_nobody_takes_is_reported() {
         });
         assert_eq!(reports.kinds(), [ReportKind::ErrorUnheard; 2], "{workers}: {:?}", reports.texts());
         assert!(reports.texts().iter().all(|text| text.contains("tests/cores.rs")), "{:?}", reports.texts());
+    }
+}
+
+#[test]
+fn parallel_map_keeps_the_order_whatever_comes_first() {
+    for workers in [0, 1, 2, 8] {
+        for n_items in [0, 1, 63, 64, 65, 1000] {
+            let items: Vec<usize> = (0..n_items).collect();
+            let text_of = async |item: &usize| {
+                match item % 7 {
+                    0 => yield_now().await,
+                    1 if item % 40 == 1 => sleep(Duration::from_micros(300)).await,
+                    _ => {}
+                }
+                item.to_string()
+            };
+            let expected: Vec<_> = items.iter().map(ToString::to_string).collect();
+            assert_eq!(run(parallel_map(workers, &items, text_of)), expected);
+            let parse = async |text: &String| text.parse::<usize>();
+            assert_eq!(run(try_parallel_map(workers, &expected, parse)).unwrap(), items);
+        }
+    }
+}
+
+#[test]
+fn parallel_map_ends_with_the_first_error_or_panic_and_drops_what_was_given() {
+    let items: Vec<usize> = (0..1000).collect();
+    for workers in [0, 2, 8] {
+        let alive = Arc::new(());
+        let given = async |item: &usize| if *item == 777 { Err("777") } else { Ok(Arc::clone(&alive)) };
+        assert_eq!(run(try_parallel_map(workers, &items, given)).err(), Some("777"));
+        assert_eq!(Arc::strong_count(&alive), 1);
+        let given = async |item: &usize| if *item == 777 { panic!("at {item}") } else { Arc::clone(&alive) };
+        assert_eq!(panic_text(|| run(parallel_map(workers, &items, given))), "at 777");
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+}
+
+#[test]
+fn an_output_that_panics_when_it_is_dropped_beside_a_panic_of_parallel_map_is_reported() {
+    struct Bomb(bool);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.0, "a bomb");
+        }
+    }
+    for workers in [0, 2] {
+        let reports = Reports::new();
+        // The first has ended before the last, which is of another chunk, begins.
+        let first = Promise::new();
+        let given = async |item: &usize| {
+            if *item == 1 {
+                first.wait().await;
+                panic!("the last");
+            }
+            first.set(()).unwrap();
+            Bomb(true)
+        };
+        assert_eq!(panic_text(|| run(parallel_map(workers, &[0, 1], given))), "the last");
+        assert!(reports.texts().iter().any(|text| text.contains("a bomb")), "{:?}", reports.texts());
     }
 }

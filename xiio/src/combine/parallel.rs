@@ -1,7 +1,11 @@
 //! One function over many items, on several threads.
 
+use std::collections::BTreeMap;
+use std::mem;
 use std::panic::Location;
 
+use crate::report::Held;
+use crate::sync::{Mutex, PoisonError};
 use crate::{task_group, try_task_group};
 
 /// Chunks for each worker: enough that uneven items even out, few enough that small ones are worth it.
@@ -10,6 +14,46 @@ const CHUNKS_PER_WORKER: usize = 32;
 /// How many items a worker takes at once.
 fn chunk_size(n_items: usize, workers: usize) -> usize {
     n_items.div_ceil(workers.max(1) * CHUNKS_PER_WORKER).max(1)
+}
+
+/// What the items have given, put together in their order.
+struct Outputs<T> {
+    parts: Mutex<Parts<T>>,
+}
+
+struct Parts<T> {
+    joined: Vec<T>,
+    n_joined: usize,
+    /// Those that come after one which is not there yet.
+    early: BTreeMap<usize, Vec<T>>,
+}
+
+impl<T> Outputs<T> {
+    fn new(n_items: usize) -> Self {
+        let parts = Parts { joined: Vec::with_capacity(n_items), n_joined: 0, early: BTreeMap::new() };
+        Self { parts: Mutex::new(parts) }
+    }
+
+    /// Puts in what the chunk of this number has given. The workers do: home is woken once, at the end of all.
+    fn put(&self, number: usize, outputs: Vec<T>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Parts { joined, n_joined, early } = &mut *parts;
+        early.insert(number, outputs);
+        while let Some(mut next) = early.remove(n_joined) {
+            joined.append(&mut next);
+            *n_joined += 1;
+        }
+    }
+
+    fn take(&self) -> Vec<T> {
+        mem::take(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner).joined)
+    }
+}
+
+impl<T> Drop for Parts<T> {
+    fn drop(&mut self) {
+        drop(Held::new((mem::take(&mut self.joined), mem::take(&mut self.early))));
+    }
 }
 
 /// Calls `function` for each item, on so many workers, and gives the outputs in the order of the items.
@@ -51,25 +95,20 @@ where
     F: AsyncFn(&'a I) -> T + Sync,
     T: Send,
 {
-    let function = &function;
+    let (function, outputs) = (&function, &Outputs::new(items.len()));
     task_group!(workers = workers, |tg| {
-        let chunks = items.chunks(chunk_size(items.len(), workers)).map(|chunk| {
+        for (number, chunk) in items.chunks(chunk_size(items.len(), workers)).enumerate() {
             let map = async move || {
-                let mut outputs = Vec::with_capacity(chunk.len());
+                let mut given = Vec::with_capacity(chunk.len());
                 for item in chunk {
-                    outputs.push(function(item).await);
+                    given.push(function(item).await);
                 }
-                outputs
+                outputs.put(number, given);
             };
-            tg.workers().spawn_at(None, map, Some, location)
-        });
-        let chunks: Vec<_> = chunks.collect();
-        let mut outputs = Vec::with_capacity(items.len());
-        for chunk in chunks {
-            outputs.append(&mut chunk.await);
+            tg.workers().spawn_at(None, map, Some, location);
         }
-        outputs
-    })
+    });
+    outputs.take()
 }
 
 /// [`parallel_map`] for a function that may fail: the first error cancels the rest.
@@ -116,23 +155,19 @@ where
     T: Send,
     E: Send,
 {
-    let function = &function;
+    let (function, outputs) = (&function, &Outputs::new(items.len()));
     try_task_group!(workers = workers, |tg| {
-        let chunks = items.chunks(chunk_size(items.len(), workers)).map(|chunk| {
+        for (number, chunk) in items.chunks(chunk_size(items.len(), workers)).enumerate() {
             let map = async move || {
-                let mut outputs = Vec::with_capacity(chunk.len());
+                let mut given = Vec::with_capacity(chunk.len());
                 for item in chunk {
-                    outputs.push(function(item).await?);
+                    given.push(function(item).await?);
                 }
-                Ok(outputs)
+                outputs.put(number, given);
+                Ok(())
             };
-            tg.workers().spawn_at(map, location)
-        });
-        let chunks: Vec<_> = chunks.collect();
-        let mut outputs = Vec::with_capacity(items.len());
-        for chunk in chunks {
-            outputs.append(&mut chunk.await);
+            tg.workers().spawn_at(map, location);
         }
-        outputs
-    })
+    })?;
+    Ok(outputs.take())
 }
