@@ -113,6 +113,8 @@ impl Deadline {
         self.at = at;
     }
 
+    // It is part of a timer's price.
+    #[inline(always)]
     fn unlink(&mut self) {
         if let Some(key) = self.key.take() {
             // A runtime that has ended has forgotten its timers.
@@ -125,9 +127,7 @@ impl Deadline {
 impl Drop for Deadline {
     #[inline]
     fn drop(&mut self) {
-        if self.key.is_some() {
-            self.unlink();
-        }
+        self.unlink();
     }
 }
 

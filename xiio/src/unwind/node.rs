@@ -82,12 +82,21 @@ impl Node {
     /// When what was unwound is polled again outside of the unwinding: staying pending would be a silent hang.
     #[inline]
     pub(crate) fn duty(&mut self, cx: &mut Context<'_>, may_begin: impl FnOnce(&Context<'_>) -> bool) -> Duty {
-        let is_usual = self.stage == Stage::Running && is_usual();
-        let duty = if is_usual { Duty::Run } else { self.unusual_duty(cx, may_begin) };
+        let duty = match self.stage {
+            Stage::Running if is_usual() => Duty::Run,
+            Stage::Fresh if is_usual() => self.begin(cx, may_begin),
+            _ => self.unusual_duty(cx, may_begin),
+        };
         if duty != Duty::Wait {
             self.is_due = false;
         }
         duty
+    }
+
+    #[inline]
+    fn begin(&mut self, cx: &Context<'_>, may_begin: impl FnOnce(&Context<'_>) -> bool) -> Duty {
+        self.stage = Stage::Running;
+        if may_begin(cx) { Duty::Run } else { Duty::Wait }
     }
 
     #[cold]
@@ -102,10 +111,7 @@ impl Node {
         }
         match (self.stage, is_unwinding()) {
             (Stage::Running, false) => Duty::Run,
-            (Stage::Fresh, false) => {
-                self.stage = Stage::Running;
-                if may_begin(cx) { Duty::Run } else { Duty::Wait }
-            }
+            (Stage::Fresh, false) => self.begin(cx, may_begin),
             (Stage::Unwinding, true) => {
                 self.join(cx.waker());
                 Duty::Unwind

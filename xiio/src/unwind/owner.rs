@@ -78,6 +78,7 @@ impl Owner {
     ///
     /// # Panics
     /// With the first panic of a cleanup, once the future is gone.
+    #[inline]
     pub(crate) fn poll_slot<F: Future>(
         &mut self,
         mut slot: Pin<&mut Option<F>>,
