@@ -61,7 +61,7 @@ fn a_limit_beyond_the_clock_is_no_limit() {
 #[test]
 fn a_limit_that_is_over_at_the_start_gives_the_value_of_what_is_ready_at_once() {
     let past = || now().checked_sub(millis(1)).unwrap();
-    run(async {
+    run_virtually(async {
         assert_eq!(timeout(Duration::ZERO, async { 7 }).await, Ok(7));
         assert_eq!(deadline(past(), async { 7 }).await, Ok(7));
         assert_eq!(deadline(now(), async { 7 }).await, Ok(7));
@@ -101,6 +101,23 @@ fn a_limit_that_is_over_at_the_start_lets_what_waits_be_polled_once() {
 }
 
 #[test]
+fn what_a_limit_has_run_out_for_before_its_first_poll_begins_all_the_same() {
+    let late = || std::thread::sleep(millis(3));
+    run(async {
+        let group = timeout(millis(1), async { task_group!(|tg| { tg.spawn(async { 7 }).await }) });
+        let used = timeout(millis(1), bracket((), async |()| 8, async |()| ()));
+        let shielded = timeout(millis(1), async { shield(async { 9 }).await });
+        late();
+        assert_eq!((group.await, used.await, shielded.await), (Ok(7), Ok(8), Ok(9)));
+        task_group!(timeout = millis(1), |tg| {
+            late();
+            assert_eq!(bracket((), async |()| 8, async |()| ()).await, 8);
+        })
+        .unwrap();
+    });
+}
+
+#[test]
 fn a_limit_counts_from_the_call() {
     run(async {
         let limited = timeout(millis(5), async { sleep(LONG).await });
@@ -113,7 +130,7 @@ fn a_limit_counts_from_the_call() {
 
 #[test]
 fn the_nearer_of_two_nested_limits_elapses() {
-    run(async {
+    run_virtually(async {
         let outer_is_nearer = timeout(millis(5), timeout(LONG, sleep(LONG)));
         assert!(outer_is_nearer.await.is_err());
         let inner_is_nearer = timeout(LONG, timeout(millis(5), sleep(LONG)));
@@ -176,7 +193,7 @@ fn of_two_limits_that_ran_out_while_the_thread_was_held_up_the_nearer_one_elapse
 #[test]
 fn an_inner_limit_at_the_instant_of_one_that_waits_for_a_shield_elapses_in_the_shield() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let at = now() + millis(2);
         let shielded = deadline(
             at,
@@ -419,7 +436,7 @@ fn limits_a_hundred_deep_elapse_at_the_outermost() {
         }
         Box::pin(async move { timeout(LONG, nest(depth - 1)).await.map_or(0, |depth| depth + 1) })
     }
-    run(async { assert!(timeout(millis(5), nest(100)).await.is_err()) });
+    run_virtually(async { assert!(timeout(millis(5), nest(100)).await.is_err()) });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::drawing::{Kind, Node};
 use crate::report::Held;
-use crate::runtime::{Runtime, is_over_outside, poll_leaf};
+use crate::runtime::{Runtime, UnderLimit, is_over_outside, poll_leaf};
 use crate::sys;
 use crate::timer::TimerKey;
 use crate::unwind::{Reached, gate};
@@ -52,6 +52,13 @@ impl Deadline {
 
     pub(crate) fn instant(&self) -> Option<Instant> {
         self.at
+    }
+
+    /// Makes it the limit of what is polled until the result is dropped, if it `is_limit` still. After that poll
+    /// [`poll_elapsed`](Self::poll_elapsed) is asked; where it never was, the poll is the first.
+    #[inline]
+    pub(crate) fn limits(&self, is_limit: bool) -> UnderLimit {
+        UnderLimit::new(self.at.filter(|_| is_limit), self.key.is_none())
     }
 
     /// Whether the instant has come; if not, wakes the task then.

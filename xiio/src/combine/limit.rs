@@ -9,7 +9,7 @@ use crate::drawing::{self, Kind};
 use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::recording;
-use crate::runtime::{UnderLimit, may_begin};
+use crate::runtime::may_begin;
 use crate::time::{Deadline, now};
 use crate::unwind::{self, BRANCH, Duty, Node, Owner};
 
@@ -155,7 +155,7 @@ impl TimeLimit {
     ) -> Poll<Result<F::Output, Elapsed>> {
         loop {
             let polled = {
-                let _under_limit = UnderLimit::new(self.deadline.instant().filter(|_| !self.is_over));
+                let _under_limit = self.deadline.limits(!self.is_over);
                 self.owner.poll_slot(slot.as_mut(), cx)
             };
             match polled {

@@ -19,7 +19,7 @@ use crate::drawing::{self, Drawing, Kind, State};
 use crate::error::{Payload, panic_text};
 use crate::recording;
 use crate::report::{Held, Origin, ReportKind, drop_safely, report, report_panic};
-use crate::runtime::{Runtime, UnderLimit, may_begin};
+use crate::runtime::{Runtime, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
 use crate::time::{Deadline, now};
 use crate::unwind::{self, Dropper, Duty, Node, Owner};
@@ -886,7 +886,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
             self.unwind(cx);
             return Poll::Pending;
         }
-        let under_limit = UnderLimit::new(self.deadline.instant().filter(|_| !self.is_cancelling));
+        let under_limit = self.deadline.limits(!self.is_cancelling);
         let tasks = self.poll_members(cx);
         drop(under_limit);
         self.go_on(tasks, cx)

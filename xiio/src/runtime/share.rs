@@ -22,8 +22,9 @@ const LEAVES_PER_LOOK: u32 = 8;
 #[derive(Clone, Copy)]
 struct Limit {
     at: Instant,
-    /// It was known to be over when the poll under it began: what it limits has its round, and may come to its value in it.
-    was_over: bool,
+    /// What it limits has its round, and may come to its value in it: the first one, or the limit was known to be over when the
+    /// poll under it began.
+    grants_round: bool,
 }
 
 thread_local! {
@@ -37,14 +38,16 @@ pub(crate) struct UnderLimit {
 }
 
 impl UnderLimit {
+    /// A first poll is not cut off by the limit: the limit may have run out between where it was set and there, and nothing would
+    /// begin that asks. It ends with the slice.
     #[inline]
-    pub(crate) fn new(limit: Option<Instant>) -> Self {
+    pub(crate) fn new(limit: Option<Instant>, is_first_poll: bool) -> Self {
         let outer = LIMIT.get();
         if let Some(at) = limit
             && outer.is_none_or(|outer| at < outer.at)
         {
-            let was_over = Runtime::look(Runtime::last_seen).is_some_and(|seen| seen >= at);
-            LIMIT.set(Some(Limit { at, was_over }));
+            let grants_round = is_first_poll || Runtime::look(Runtime::last_seen).is_some_and(|seen| seen >= at);
+            LIMIT.set(Some(Limit { at, grants_round }));
         }
         Self { outer }
     }
@@ -115,7 +118,7 @@ impl Runtime {
         let now = self.now();
         let began = self.turn_began.get();
         self.turn_began.set(began.or(Some(now)));
-        let runs_out = LIMIT.get().is_some_and(|limit| !limit.was_over && limit.at <= now);
+        let runs_out = LIMIT.get().is_some_and(|limit| !limit.grants_round && limit.at <= now);
         let is_late = runs_out || began.is_some_and(|began| now.saturating_duration_since(began) >= SLICE);
         if is_late {
             budget::end_turn();
