@@ -46,11 +46,11 @@ pub fn run<F: Future>(future: F) -> F::Output {
     output
 }
 
-/// [`run`] with virtual time: what sleeps longer wakes later, however busy the machine is.
+/// [`run`] with virtual time: what sleeps longer wakes later, however busy the machine is, and no poll is too slow.
 pub fn run_virtually(future: impl Future<Output = ()>) {
     let future = Cell::new(Some(future));
     let once = || future.take().expect("a test without seeds runs once");
-    Tester::new().virtual_time().run(once);
+    Tester::new().virtual_time().slow_poll(None).run(once);
 }
 
 pub fn millis(millis: u64) -> Duration {

@@ -294,7 +294,7 @@ fn in_a_foreign_join_a_foreign_branch_goes_on_to_its_next_await_and_that_is_repo
 fn in_a_foreign_join_a_foreign_branch_that_goes_on_to_a_sleep_is_reported_too() {
     let trace = Trace::new();
     let reports = Reports::new();
-    run(cancel_while_messages_arrive(async |receiver| {
+    run_virtually(cancel_while_messages_arrive(async |receiver| {
         futures::join!(held(&trace, "bracket"), async {
             receiver.recv().await.unwrap();
             trace.note("went on");
@@ -442,7 +442,7 @@ fn what_was_unwound_panics_with_the_remedy_when_it_is_polled_again() {
 
 #[test]
 fn what_held_nothing_is_polled_on_after_a_timeout() {
-    run(async {
+    run_virtually(async {
         let mut n_tries = 0;
         let mut work = pin!(async {
             timeout(LONG, timeout(None, sleep(millis(30)))).await.unwrap().unwrap();
@@ -752,7 +752,7 @@ fn a_task_is_cancelled_by_the_destructor_of_another_cancelled_one() {
 #[test]
 fn a_task_that_cancels_itself_while_the_tree_is_drawn_stops_and_the_rest_goes_on() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             tg.spawn(async {
                 // Nobody wakes this: the drawing's poll finds it ready.
@@ -985,7 +985,7 @@ fn independent_cleanups_run_side_by_side() {
         sleep(millis(10)).await;
         trace.note(format!("{name} ends"));
     };
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             tg.spawn(async {
                 xiio::join!(
@@ -1005,7 +1005,7 @@ fn independent_cleanups_run_side_by_side() {
 fn cleanup_may_read_spawn_and_limit_its_time() {
     let trace = Trace::new();
     let (a, b) = UnixStream::pair().unwrap();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             let task = tg.spawn(bracket(
                 (),
@@ -1031,7 +1031,7 @@ fn cleanup_may_read_spawn_and_limit_its_time() {
 #[test]
 fn cleanup_inside_cleanup_runs_too() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             let task = tg.spawn(bracket(
                 (),
@@ -1119,7 +1119,7 @@ fn a_future_that_ends_in_the_pass_of_its_cancellation_has_ended() {
 fn cancelling_many_sleepers_drops_each_once() {
     const N_TASKS: usize = 100_000;
     let drops = DropCount::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             for _ in 0..N_TASKS {
                 let flag = drops.flag();

@@ -7,7 +7,7 @@ use std::panic::panic_any;
 
 use xiio::inspect::ReportKind;
 use xiio::{bracket, catch_panic, join, shield, sleep, task_group, timeout, yield_now};
-use xiio_tests::{LONG, Reports, Trace, millis, run};
+use xiio_tests::{LONG, Reports, Trace, millis, run, run_virtually};
 
 /// Panics when it is dropped.
 struct Odd(&'static str);
@@ -39,7 +39,7 @@ fn value_and_panic_come_back() {
 fn cleanup_of_what_panicked_has_run_and_siblings_go_on() {
     let trace = Trace::new();
     let trace = &trace;
-    run(async {
+    run_virtually(async {
         let clean_up = |name: &'static str| {
             async move |()| {
                 sleep(millis(1)).await;
@@ -82,7 +82,7 @@ fn panics_of_cleanup_and_destructors_are_the_value_too() {
 fn cancelled_it_cleans_up_and_its_panic_goes_no_further() {
     let reports = Reports::new();
     let is_released = Cell::new(false);
-    run(async {
+    run_virtually(async {
         let work = bracket(
             (),
             async |()| sleep(LONG).await,
@@ -101,7 +101,7 @@ fn cancelled_it_cleans_up_and_its_panic_goes_no_further() {
 #[test]
 fn a_destructor_that_panics_in_what_has_nothing_to_clean_up_is_reported() {
     let reports = Reports::new();
-    run(async {
+    run_virtually(async {
         let hold = || async {
             let _odd = Odd("in a destructor");
             sleep(LONG).await;
@@ -119,7 +119,7 @@ fn a_destructor_that_panics_in_what_has_nothing_to_clean_up_is_reported() {
 #[test]
 fn a_value_that_comes_after_the_cancellation_is_dropped_quietly() {
     let reports = Reports::new();
-    run(async {
+    run_virtually(async {
         let save = catch_panic(async { shield(sleep(millis(10))).await });
         assert!(timeout(millis(1), save).await.is_err());
     });

@@ -10,7 +10,7 @@ use futures::future::{FutureExt, select};
 use xiio::inspect::ReportKind;
 use xiio::testing::cancel_everywhere;
 use xiio::{bracket, branch, catch_panic, gather, join, race, shield, sleep, task_group, timeout, yield_now};
-use xiio_tests::{LONG, Reports, Trace, assert_panics, millis, panic_text, poll_once, rounds, run};
+use xiio_tests::{LONG, Reports, Trace, assert_panics, millis, panic_text, poll_once, rounds, run, run_virtually};
 
 /// Polls a future once, and has foreign code drop it.
 async fn start_and_drop(future: impl Future) {
@@ -32,7 +32,7 @@ fn assert_one_at(reports: &Reports, what: &str, line: u32, why: &str) {
 fn a_bracket_that_loses_a_foreign_select_is_reported_with_its_place() {
     let reports = Reports::new();
     let line = line!() + 2;
-    run(async {
+    run_virtually(async {
         let work = bracket((), async |()| sleep(LONG).await, async |()| ());
         drop(select(work.boxed_local(), sleep(millis(2)).boxed_local()).await);
     });
@@ -150,7 +150,7 @@ fn what_has_nothing_to_clean_up_is_dropped_without_a_word() {
 #[test]
 fn what_xiio_drops_has_cleaned_up_and_is_not_reported() {
     let (reports, trace) = (Reports::new(), Trace::new());
-    run(async {
+    run_virtually(async {
         let held = || bracket((), async |()| pending::<()>().await, async |()| trace.note("released"));
         assert!(timeout(millis(1), held()).await.is_err());
         race!(held(), yield_now());
@@ -216,7 +216,7 @@ fn what_a_grace_cuts_off_is_in_its_report_and_nowhere_else() {
         })
     });
     assert!(late.is_err());
-    run(async {
+    run_virtually(async {
         task_group!(grace = millis(5), |tg| {
             let task = tg.spawn(shield(sleep(LONG)));
             rounds(2).await;

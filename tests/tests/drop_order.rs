@@ -3,7 +3,7 @@
 use std::future::pending;
 
 use xiio::{bracket, sleep, task_group, timeout, yield_now};
-use xiio_tests::{DropCount, LONG, Trace, millis, rounds, run};
+use xiio_tests::{DropCount, LONG, Trace, millis, rounds, run, run_virtually};
 
 #[test]
 fn the_locals_of_a_cancelled_task_are_dropped_last_declared_first() {
@@ -65,7 +65,7 @@ fn an_inner_group_is_dropped_before_the_locals_around_it() {
 #[test]
 fn the_locals_of_a_task_outlive_its_cleanup() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             tg.spawn(async {
                 let _local = trace.on_drop("local");
@@ -125,7 +125,7 @@ fn a_finished_task_is_dropped_before_its_handle_is_told() {
 #[test]
 fn what_a_limit_cuts_off_is_dropped_before_it_says_so() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let late = timeout(millis(1), async {
             let _local = trace.on_drop("local");
             sleep(LONG).await;

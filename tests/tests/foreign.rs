@@ -14,6 +14,7 @@ use xiio::inspect::ReportKind;
 use xiio::{Promise, bracket, branch, sleep, task_group, timeout, yield_now};
 use xiio_tests::{
     DropBomb, DropCount, LONG, Reports, Trace, WakeBomb, WakeCount, assert_panics, drop_half_way, millis, rounds, run,
+    run_virtually,
 };
 
 // What a foreign combinator drops half-way.
@@ -22,7 +23,7 @@ use xiio_tests::{
 fn the_loser_of_a_foreign_select_gets_its_destructors_and_no_awaiting_cleanup() {
     let trace = Trace::new();
     let reports = Reports::new();
-    run(async {
+    run_virtually(async {
         {
             let mut loser = pin!(
                 bracket(
@@ -76,7 +77,7 @@ fn everything_that_waits_can_be_dropped_half_way_and_the_runtime_goes_on() {
 #[test]
 fn a_future_dropped_half_way_in_one_task_does_not_cancel_another() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             tg.spawn(async {
                 let mut never = pin!(sleep(LONG).fuse());
@@ -93,7 +94,7 @@ fn a_future_dropped_half_way_in_one_task_does_not_cancel_another() {
 #[test]
 fn a_cancelled_future_of_futures_unordered_goes_with_it() {
     let drops = DropCount::new();
-    run(async {
+    run_virtually(async {
         let mut many: FuturesUnordered<_> = (0..100)
             .map(|n| {
                 let flag = drops.flag();
@@ -149,7 +150,7 @@ fn groups_run_inside_foreign_combinators() {
 #[test]
 fn a_group_in_a_foreign_combinator_is_woken_from_inside_only_when_something_happens() {
     let n_polls = Cell::new(0);
-    run(async {
+    run_virtually(async {
         let group = async {
             task_group!(|tg| {
                 tg.spawn(sleep(millis(5)));
@@ -225,7 +226,7 @@ fn a_foreign_executor_inside_a_task_is_given_any_number_of_leaves() {
 fn a_waker_that_panics_in_a_timer_ends_nothing() {
     let reports = Reports::new();
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let mut bombed = Box::pin(sleep(millis(2)));
         let bomb = Waker::from(Arc::new(WakeBomb));
         assert!(bombed.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
@@ -245,7 +246,7 @@ fn a_waker_that_panics_in_a_timer_ends_nothing() {
 fn a_waker_that_panics_in_the_reactor_ends_nothing() {
     let reports = Reports::new();
     let (a, b) = UnixStream::pair().unwrap();
-    run(async {
+    run_virtually(async {
         let mut bombed = Box::pin(xiio::readable(&a));
         let bomb = Waker::from(Arc::new(WakeBomb));
         assert!(bombed.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
@@ -472,7 +473,7 @@ fn destructors_that_use_the_runtime_while_it_is_cancelling_work() {
         }
     }
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             let task = tg.spawn(async {
                 let _uses = Uses { tg, trace: &trace };

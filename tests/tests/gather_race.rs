@@ -258,7 +258,7 @@ fn an_output_that_panics_when_dropped_is_no_abort_of_a_race_that_panics() {
 
 #[test]
 fn a_race_without_racers_never_ends() {
-    run(async { assert!(timeout(millis(5), race(std::iter::empty::<Ready<()>>())).await.is_err()) });
+    run_virtually(async { assert!(timeout(millis(5), race(std::iter::empty::<Ready<()>>())).await.is_err()) });
 }
 
 #[test]
@@ -400,25 +400,27 @@ fn a_limit_bounds_how_many_run_and_how_far_the_iterator_is_asked() {
 #[test]
 fn a_consumer_that_ends_early_cancels_the_rest_and_waits_for_their_cleanup() {
     let trace = Trace::new();
-    run(as_completed((0..3).map(async |n| {
-        if n > 0 {
-            bracket(
-                (),
-                async |()| sleep(LONG).await,
-                async |()| {
-                    sleep(millis(1)).await;
-                    trace.note("released");
-                },
-            )
-            .await;
-        } else {
-            sleep(millis(1)).await;
-        }
-    }))
-    .consume(async |outputs| {
-        outputs.next().await.unwrap();
-        trace.note("consumer ended");
-    }));
+    run_virtually(
+        as_completed((0..3).map(async |n| {
+            if n > 0 {
+                bracket(
+                    (),
+                    async |()| sleep(LONG).await,
+                    async |()| {
+                        sleep(millis(1)).await;
+                        trace.note("released");
+                    },
+                )
+                .await;
+            } else {
+                sleep(millis(1)).await;
+            }
+        }))
+        .consume(async |outputs| {
+            outputs.next().await.unwrap();
+            trace.note("consumer ended");
+        }),
+    );
     trace.assert(&["consumer ended", "released", "released"]);
 }
 
@@ -470,7 +472,7 @@ fn a_group_whose_body_waits_for_a_lock_that_a_task_holds_completes() {
 #[test]
 fn a_race_arm_that_takes_the_lock_a_loser_held_completes() {
     let lock = async_lock::Mutex::new(0);
-    run(async {
+    run_virtually(async {
         let mut held = std::pin::pin!(with_lock(&lock, 3));
         // The loser of this race holds the lock, and is not dropped: the group around polls it on.
         task_group!(|tg| {
@@ -487,7 +489,7 @@ fn a_race_arm_that_takes_the_lock_a_loser_held_completes() {
 #[test]
 fn a_race_drops_the_lock_of_its_losers_before_the_arm_runs() {
     let lock = async_lock::Mutex::new(0);
-    run(async {
+    run_virtually(async {
         let n = xiio::race!(
             n = with_lock(&lock, 1_000_000) => n,
             () = sleep(millis(1)) => with_lock(&lock, 0).await,

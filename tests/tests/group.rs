@@ -11,7 +11,7 @@ use xiio::inspect::ReportKind;
 use xiio::{Promise, Task, sleep, task_group, yield_now};
 use xiio_tests::{
     DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, poll_once, ready_at_poll, rounds,
-    run, takes,
+    run, run_virtually, takes,
 };
 
 // Law 1: when the block has a value, every task has ended and what it borrowed is free again.
@@ -447,7 +447,7 @@ fn cleanup_of_a_cancelled_task_spawns_helpers_that_run() {
 
 #[test]
 fn tasks_go_on_while_the_body_waits_for_something_else() {
-    run(async {
+    run_virtually(async {
         let (sender, receiver) = async_channel::bounded(1);
         task_group!(|tg| {
             tg.spawn(async {
@@ -872,7 +872,7 @@ fn a_limit_of_zero_is_refused_with_the_remedy() {
 
 #[test]
 fn a_group_with_a_timeout_gives_its_value_or_elapsed() {
-    run(async {
+    run_virtually(async {
         let value = task_group!(timeout = LONG, |tg| {
             tg.spawn(sleep(millis(1)));
             7
@@ -888,7 +888,7 @@ fn a_group_with_a_timeout_gives_its_value_or_elapsed() {
 #[test]
 fn a_group_with_a_timeout_cancels_body_and_tasks_and_waits_for_their_cleanup() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let late = task_group!(timeout = millis(10), |tg| {
             tg.spawn(async {
                 xiio::bracket(
@@ -913,7 +913,7 @@ fn a_group_with_a_timeout_cancels_body_and_tasks_and_waits_for_their_cleanup() {
 
 #[test]
 fn a_group_whose_tasks_end_in_the_round_of_its_deadline_has_not_elapsed() {
-    run(async {
+    run_virtually(async {
         for _ in 0..20 {
             let at = xiio::now() + millis(3);
             let value = task_group!(deadline = at, |tg| {
@@ -927,7 +927,7 @@ fn a_group_whose_tasks_end_in_the_round_of_its_deadline_has_not_elapsed() {
 
 #[test]
 fn a_group_whose_body_ends_in_the_round_of_its_deadline_has_not_elapsed() {
-    run(async {
+    run_virtually(async {
         for _ in 0..20 {
             let at = xiio::now() + millis(3);
             let value = task_group!(deadline = at, |tg| {
@@ -1022,7 +1022,7 @@ fn a_panicking_destructor_in_a_group_dropped_half_way_is_reported() {
 #[test]
 fn a_group_moved_to_another_task_after_its_first_poll_goes_on_there() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let mut group = Box::pin(async {
             task_group!(|tg| {
                 tg.spawn(async {
@@ -1079,7 +1079,7 @@ fn a_future_that_is_polled_for_another_reason_only_is_polled_for_that() {
 
 #[test]
 fn catching_the_panic_of_a_group_leaves_the_runtime_whole() {
-    run(async {
+    run_virtually(async {
         let group = AssertUnwindSafe(async {
             task_group!(|tg| {
                 tg.spawn(async { panic!("expected") });

@@ -337,7 +337,7 @@ fn an_error_of_a_shield_that_is_a_cancelled_task_is_the_group_s() {
 
 #[test]
 fn a_value_of_a_shield_does_not_undo_the_cancellation_of_its_task() {
-    run(async {
+    run_virtually(async {
         let cancelled: Result<(), &str> = try_task_group!(error = &str, |tg| {
             let task = tg.spawn(shield(async {
                 sleep(millis(5)).await;
@@ -372,7 +372,7 @@ fn code_behind_a_shield_does_not_run_on() {
 fn a_late_value_of_a_shield_goes_to_who_asks_for_it() {
     let late = std::cell::RefCell::new(Vec::new());
     let note = |result: Result<(), &'static str>| late.borrow_mut().push(result);
-    run(async {
+    run_virtually(async {
         assert!(timeout(millis(1), shield(commit()).on_late(note)).await.is_err());
         // In time, so that it has its value.
         assert_eq!(shield(commit()).on_late(note).await, Err("disk full"));

@@ -9,7 +9,7 @@ use xiio::inspect::ReportKind;
 use xiio::{Promise, bracket, sleep, task_group, timeout};
 use xiio_tests::{
     Reports, Trace, WakeBomb, WakeCount, assert_cancels_cleanly, assert_panics, cancel_half_way, millis, poll_once,
-    rounds, run,
+    rounds, run, run_virtually,
 };
 
 #[test]
@@ -95,7 +95,7 @@ fn a_promise_works_outside_of_a_runtime() {
 #[test]
 fn a_promise_nobody_sets_is_awaited_for_ever() {
     let promise = Promise::<()>::new();
-    run(async { assert!(timeout(millis(5), promise.wait()).await.is_err()) });
+    run_virtually(async { assert!(timeout(millis(5), promise.wait()).await.is_err()) });
     assert!(!promise.is_set());
 }
 
@@ -212,7 +212,7 @@ fn a_waker_that_sets_another_promise_is_no_deadlock() {
 fn a_promise_in_a_cleanup_is_awaited_although_its_task_is_cancelled() {
     let trace = Trace::new();
     let promise = Promise::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             tg.spawn(async {
                 sleep(millis(2)).await;

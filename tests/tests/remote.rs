@@ -11,7 +11,7 @@ use std::thread;
 
 use xiio::inspect::ReportKind;
 use xiio::{Promise, Remote, bracket, in_thread, inspect, sleep, task_group, timeout, try_task_group, yield_now};
-use xiio_tests::{LONG, Reports, millis, panic_text, run};
+use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
 
 thread_local! {
     static EVENTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -82,7 +82,7 @@ fn group_that_only_sleeps_in_the_kernel_is_woken() {
 
 #[test]
 fn jobs_are_cancelled_with_their_group_and_waited_for() {
-    run(async {
+    run_virtually(async {
         let is_over = timeout(millis(20), async {
             task_group!(|tg| {
                 let remote = tg.remote();
@@ -245,7 +245,7 @@ fn drawing_the_tree_starts_no_job_twice() {
 
 #[test]
 fn limit_of_the_group_counts_for_jobs() {
-    run(async {
+    run_virtually(async {
         task_group!(limit = 1, |tg| {
             let remote = tg.remote();
             for n in 0..3 {

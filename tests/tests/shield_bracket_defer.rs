@@ -13,7 +13,7 @@ use xiio::{
 };
 use xiio_tests::{
     DropBomb, DropCount, DropFlag, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way,
-    millis, rounds, run,
+    millis, rounds, run, run_virtually,
 };
 
 // Shields.
@@ -75,7 +75,7 @@ fn a_shield_dropped_half_way_leaves_no_waker() {
 #[test]
 fn a_shield_of_a_cancelled_task_ends_and_what_it_started_does_too() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             let task = tg.spawn(async {
                 shield(async {
@@ -103,7 +103,7 @@ fn a_shield_of_a_cancelled_task_ends_and_what_it_started_does_too() {
 #[test]
 fn a_timeout_waits_for_a_shield_inside_and_elapses_all_the_same() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let late = timeout(millis(2), async {
             shield(async {
                 sleep(millis(200)).await;
@@ -120,7 +120,7 @@ fn a_timeout_waits_for_a_shield_inside_and_elapses_all_the_same() {
 #[test]
 fn a_shield_in_a_shield_ends_too() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let work = shield(async {
             shield(sleep(millis(200))).await;
             trace.note("after the inner shield");
@@ -187,7 +187,7 @@ fn inner_brackets_release_first_each_to_its_end() {
         sleep(millis(2)).await;
         trace.note(name);
     };
-    run(async {
+    run_virtually(async {
         let nested = bracket(
             (),
             async |()| {
@@ -204,7 +204,7 @@ fn inner_brackets_release_first_each_to_its_end() {
 #[test]
 fn a_bracket_in_the_release_of_a_cancelled_one_is_used_and_released() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let work = bracket(
             (),
             async |()| sleep(LONG).await,
@@ -318,7 +318,7 @@ fn a_bracket_cancelled_in_its_release_finishes_it_once() {
 #[test]
 fn the_losers_of_a_race_release_before_it_returns() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let racer = async |n: u64| {
             bracket(
                 (),
@@ -342,7 +342,7 @@ fn the_losers_of_a_race_release_before_it_returns() {
 #[test]
 fn deferred_cleanups_run_last_in_first_out_after_the_tasks() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             for name in ["first", "second", "third"] {
                 let trace = &trace;
@@ -383,7 +383,7 @@ fn a_deferred_cleanup_that_panics_keeps_the_others_from_nothing() {
 #[test]
 fn a_deferred_cleanup_begins_when_the_tasks_have_ended_that_the_one_before_has_spawned() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             tg.defer(async { trace.note("close the log") });
             tg.defer(async {
@@ -465,7 +465,7 @@ fn deferred_cleanups_run_after_a_panic_a_cancellation_and_a_time_limit() {
             });
         });
     });
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             let task = tg.spawn(async {
                 task_group!(|inner| {
@@ -540,7 +540,7 @@ async fn a_deferred_cleanup_goes_on_beside_the_tasks_that_it_spawns() {
 #[test]
 fn a_deferred_cleanup_does_not_run_on_its_time_limit_of_the_group() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let value = task_group!(timeout = millis(5), |tg| {
             tg.defer(async {
                 sleep(millis(15)).await;
@@ -560,7 +560,7 @@ fn when_the_grace_is_over_the_rest_is_dropped_and_named() {
     let (trace, drops) = (Trace::new(), DropCount::new());
     let reports = Reports::new();
     let line = line!() + 5;
-    run(async {
+    run_virtually(async {
         let late = task_group!(name = "slow", timeout = millis(2), grace = millis(10), |tg| {
             let flag = drops.flag();
             // The one that is named.
@@ -593,7 +593,7 @@ fn when_the_grace_is_over_the_rest_is_dropped_and_named() {
 fn a_grace_that_is_long_enough_drops_nothing() {
     let trace = Trace::new();
     let reports = Reports::new();
-    run(async {
+    run_virtually(async {
         task_group!(grace = LONG, |tg| {
             tg.spawn(bracket(
                 (),
@@ -615,7 +615,7 @@ fn a_grace_that_is_long_enough_drops_nothing() {
 fn a_grace_drops_a_body_a_shield_and_a_deferred_cleanup_too() {
     let drops = DropCount::new();
     let reports = Reports::new();
-    run(async {
+    run_virtually(async {
         for stuck in 0..3 {
             let flag = drops.flag();
             let late = task_group!(timeout = millis(2), grace = millis(5), |tg| {
@@ -779,7 +779,7 @@ async fn a_grace_longer_than_the_clock_s_range_is_none() {
 fn a_grace_in_an_inner_group_bounds_the_cancellation_of_the_outer_task() {
     let trace = Trace::new();
     let reports = Reports::new();
-    run(async {
+    run_virtually(async {
         task_group!(|tg| {
             let task = tg.spawn(async {
                 task_group!(grace = millis(5), |inner| {
@@ -799,7 +799,7 @@ fn a_grace_in_an_inner_group_bounds_the_cancellation_of_the_outer_task() {
 #[test]
 fn a_cleanup_started_under_branch_is_reached_through_it() {
     let trace = Trace::new();
-    run(async {
+    run_virtually(async {
         let mut work = pin!(branch(bracket((), async |()| sleep(LONG).await, async |()| trace.note("released"))));
         assert!(timeout(millis(1), work.as_mut()).await.is_err());
     });
