@@ -143,6 +143,25 @@ async fn what_was_cancelled_says_why() {
         late.to_json()
     );
 
+    let line = line!() + 5;
+    let asked = tree_of_the_end(async {
+        task_group!(|tg| {
+            let (one, other) = (tg.spawn(clingy()), tg.spawn(clingy()));
+            yield_now().await;
+            drop(one.cancel());
+            other.canceller().cancel();
+            tg.spawn(clingy());
+            yield_now().await;
+            tg.cancel();
+        });
+    });
+    let asked = asked.await;
+    let found = why(&asked);
+    for (cause, line) in [("asked for", line), ("asked for", line + 1), ("its group was cancelled", line + 4)] {
+        let expected = is("task", &format!("{cause} at {}:{line} by a group", file!()));
+        assert!(found.contains(&expected), "no {expected:?} in {asked}");
+    }
+
     let failed = tree_of_the_end(async {
         let failed: Result<(), &str> = xiio::try_task_group!(error = &str, |tg| {
             tg.spawn(async {

@@ -79,6 +79,8 @@ fn the_life_of_a_task_is_in_order_from_its_spawn_to_its_end() {
     });
     let trace = Trace::parse(&recording.to_json());
     let life = trace.life("clingy");
+    let asked = trace.events().iter().find(|event| event["cat"] == "cancel").unwrap();
+    assert_eq!((&asked["args"]["file"], &asked["args"]["line"]), (&file!().into(), &(line + 8).into()));
     assert_eq!(life["args"]["file"], file!());
     assert_eq!(life["args"]["line"], line);
     assert_eq!(life["args"]["parent"], trace.number("workers"));
@@ -171,7 +173,7 @@ fn a_cancellation_says_why_and_goes_down_the_tree() {
     });
     let trace = Trace::parse(&recording.to_json());
     let why = |name: &str| trace.story(name).into_iter().find(|text| text.starts_with("cancelled")).unwrap_or_default();
-    assert_eq!(why("outer"), "cancelled, its time was over");
+    assert_eq!(why("outer"), "cancelled, its time is over");
     assert_eq!(why("parent"), "cancelled, with its group");
     assert_eq!(why("inner"), "cancelled, what is around it was cancelled");
     assert_eq!(why("child"), "cancelled, with its group");

@@ -77,6 +77,7 @@ fn a_span_is_around_what_is_spawned_in_it() {
 
 #[test]
 fn tasks_have_spans_of_their_own_where_somebody_wants_them() {
+    let line = line!() + 6;
     let heard = heard(LevelFilter::from_level(Level::DEBUG), async {
         task_group!(|tg| {
             let clingy =
@@ -85,7 +86,7 @@ fn tasks_have_spans_of_their_own_where_somebody_wants_them() {
             clingy.cancel().await;
         });
     });
-    assert!(heard.contains(&" a task was cancelled \"asked for\"".to_owned()), "{heard:?}");
+    assert!(heard.contains(&format!(" a task was cancelled \"asked for\" \"{}:{line}\"", file!())), "{heard:?}");
     let heard = self::heard(LevelFilter::from_level(Level::TRACE), async {
         task_group!(|tg| {
             tg.spawn_named("outer", async {

@@ -250,7 +250,7 @@ fn the_tree_follows_the_cursor_and_a_cancellation_is_followed_to_its_end() {
         browser.press("c");
     }
     let detail = browser.text("detail");
-    assert!(detail.contains("group server, its time was over"), "{detail}");
+    assert!(detail.contains("group server, its time is over"), "{detail}");
     let (cleaned, ended) = (detail.find("cleanup of bracket"), detail.rfind("ended: cancelled"));
     assert!(cleaned.is_some() && cleaned < ended, "{detail}");
     let cost = browser.evaluate("document.querySelector('#cancellations .chosen .cost').textContent");

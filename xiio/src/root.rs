@@ -273,8 +273,8 @@ impl Builder {
     /// Reports each group that holds more than `limit` tasks, once, with the places where most of them were spawned. `usize::MAX` is no
     /// limit, and what holds if this is not called.
     ///
-    /// A group holds a task from its spawn to its end, also while it waits for its turn under the `limit` of the group. Tasks on the
-    /// workers of a group do not count.
+    /// A group holds a task from its spawn to its end, also while it waits for its turn under the `limit` of the group. Each worker of
+    /// a group counts for itself.
     ///
     /// # Examples
     /// ```

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::drawing::{self, Kind};
 use crate::error::Elapsed;
 use crate::pin::Pinned;
-use crate::recording;
+use crate::recording::{self, Why};
 use crate::runtime::may_begin;
 use crate::time::{Deadline, now};
 use crate::unwind::{self, BRANCH, Duty, Node, Owner};
@@ -167,7 +167,7 @@ impl TimeLimit {
                 Poll::Pending => {
                     self.is_over = true;
                     if recording::is_on() {
-                        recording::cancelled(None, "a limit of time in it was over");
+                        recording::cancelled(None, Why::LimitInside, None);
                     }
                     self.owner.cancel_slot(slot.as_mut());
                 }

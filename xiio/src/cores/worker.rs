@@ -70,7 +70,7 @@ impl Worker {
             return self.abandon(dropper, cx);
         }
         if orders.is_cancelled {
-            self.tasks.doom_all();
+            self.tasks.doom_all(None);
         }
         for errand in self.errands.drain(..) {
             // SAFETY: this worker has its permit, so home is inside the poll or the end of the group. The set is polled and

@@ -159,8 +159,9 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     /// assert_eq!(answer.unwrap(), 7);
     /// ```
     #[doc(alias("CancellationToken", "abort_all"))]
+    #[track_caller]
     pub fn cancel(&self) {
-        self.group.cancel();
+        self.group.cancel(Some(Location::caller()));
     }
 
     /// Registers a cleanup, see [`TaskGroup::defer`](crate::TaskGroup::defer).

@@ -132,8 +132,9 @@ impl<'env> TaskGroup<'env> {
     /// });
     /// ```
     #[doc(alias("CancellationToken", "abort_all"))]
+    #[track_caller]
     pub fn cancel(&self) {
-        self.group.cancel();
+        self.group.cancel(Some(Location::caller()));
     }
 
     /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is cut off only by a `grace`.

@@ -17,7 +17,7 @@ use super::workers::Anchor;
 use crate::cores::{Crew, Failure, Notice};
 use crate::drawing::{self, Drawing, Kind, State};
 use crate::error::{Payload, panic_text};
-use crate::recording;
+use crate::recording::{Place, Why};
 use crate::report::{Held, Origin, ReportKind, drop_safely, report, report_panic};
 use crate::runtime::{Runtime, may_begin};
 use crate::task::{Ended, Members, Polled, Reaction, TaskSet};
@@ -93,14 +93,13 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// In words, for a recording.
-    fn as_str(&self) -> &'static str {
+    fn why(&self) -> Why {
         match self {
-            Self::Error | Self::SentError => "a member failed",
-            Self::Panic(_) => "a member panicked",
-            Self::Elapsed => "its time was over",
-            Self::BodyExit => "its body was left",
-            Self::ParentCancelled => "what is around it was cancelled",
+            Self::Error | Self::SentError => Why::MemberFailed,
+            Self::Panic(_) => Why::MemberPanicked,
+            Self::Elapsed => Why::TimeOver,
+            Self::BodyExit => Why::BodyLeft,
+            Self::ParentCancelled => Why::AroundCancelled,
         }
     }
 }
@@ -188,11 +187,12 @@ impl<'env> Group<'env> {
         }
     }
 
-    pub(super) fn cancel(&self) {
+    /// Cancels the tasks that are there; `place` is where somebody has asked for it.
+    pub(super) fn cancel(&self, place: Place) {
         if !self.has_failed() {
-            self.set.note_cancelled(recording::ASKED_FOR);
+            self.set.note_cancelled(Why::AskedFor, place);
         }
-        self.set.doom_all();
+        self.set.doom_all(place);
         if let Some(workforce) = self.workforce() {
             workforce.crew().cancel();
         }
@@ -356,7 +356,7 @@ impl<'env> Group<'env> {
     fn note(&self, cause: Cause, member: Member) -> Reaction {
         let is_first = !self.has_failed();
         if is_first {
-            self.set.note_cancelled(cause.as_str());
+            self.set.note_cancelled(cause.why(), None);
         }
         // A panic is thrown, whatever came before it, unless that was one.
         let is_thrown = matches!(cause, Cause::Panic(_)) && !self.has_panicked();
@@ -402,12 +402,10 @@ impl<'env> Group<'env> {
     fn reason(&self) -> String {
         let failures = self.failures.borrow();
         let Some((cause, member)) = failures.first() else { return "it is to end".into() };
+        let reason = cause.why().of_member(member);
         match cause {
-            Cause::Error | Cause::SentError => format!("{member} failed"),
-            Cause::Panic(payload) => format!("{member} panicked: {}", panic_text(&**payload)),
-            Cause::Elapsed => "its time is over".into(),
-            Cause::BodyExit => "its body was left".into(),
-            Cause::ParentCancelled => "what is around it was cancelled".into(),
+            Cause::Panic(payload) => format!("{reason}: {}", panic_text(&**payload)),
+            _ => reason,
         }
     }
 
@@ -651,7 +649,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         if let Some(workforce) = self.group.workforce() {
             workforce.crew().begin_end();
         }
-        self.group.cancel();
+        self.group.cancel(None);
         self.body.cancel();
     }
 

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::error::Cancelled;
+use crate::recording::Place;
 use crate::runtime::poll_leaf;
 use crate::task::{CancellerRef, Handle};
 
@@ -69,8 +71,9 @@ impl<T> Task<T> {
     /// });
     /// ```
     #[doc(alias("abort"))]
+    #[track_caller]
     pub fn cancel(self) -> CancelTask<T> {
-        self.begin_cancel();
+        self.begin_cancel(Some(Location::caller()));
         CancelTask { task: self }
     }
 
@@ -160,9 +163,9 @@ impl<T> Task<T> {
         self.handle.as_mut().and_then(Handle::take)
     }
 
-    fn begin_cancel(&self) {
+    fn begin_cancel(&self, place: Place) {
         if let Some(handle) = &self.handle {
-            handle.cancel();
+            handle.cancel(place);
         }
     }
 
@@ -244,9 +247,10 @@ pub struct Canceller {
 impl Canceller {
     /// Cancels the task, unless it has ended. Again is as once.
     #[doc(alias("abort"))]
+    #[track_caller]
     pub fn cancel(&self) {
         if let Some(task) = &self.task {
-            task.cancel();
+            task.cancel(Some(Location::caller()));
         }
     }
 
@@ -351,6 +355,6 @@ impl<T> Future for CancelOnDrop<T> {
 
 impl<T> Drop for CancelOnDrop<T> {
     fn drop(&mut self) {
-        self.task.begin_cancel();
+        self.task.begin_cancel(None);
     }
 }

@@ -9,9 +9,11 @@ mod page;
 #[cfg_attr(not(feature = "tracing"), path = "no_spans.rs")]
 mod spans;
 mod trace;
+mod why;
 
 pub(crate) use page::page;
 pub(crate) use trace::program;
+pub(crate) use why::Why;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -39,14 +41,11 @@ const MAX_CHARS: usize = 2000;
 /// The key of the root, which has no header.
 pub(crate) const ROOT: usize = 0;
 
+/// Where somebody asked for something.
+pub(crate) type Place = Option<&'static Location<'static>>;
+
 /// The number of nobody: the loop.
 const NOBODY: u32 = 0;
-
-/// Why something is cancelled of which a handle was told so.
-pub(crate) const ASKED_FOR: &str = "asked for";
-
-/// Why a task is cancelled whose group is.
-pub(crate) const WITH_GROUP: &str = "with its group";
 
 /// The text of a member that nobody has described yet.
 const UNKNOWN: u32 = 0;
@@ -93,9 +92,11 @@ enum Happened {
         by: u32,
         how: &'static str,
     },
+    /// Of what was asked for, `place` says where.
     Cancelled {
         by: u32,
-        why: &'static str,
+        why: Why,
+        place: Place,
     },
     /// A cleanup of a cancelled future: what it is, among the texts.
     CleanupBegan {
@@ -151,7 +152,29 @@ struct Life {
     /// In its polls, but not in those inside of them.
     busy: Duration,
     /// When it was cancelled, by whom, and why. Of several times the first; but a group goes on after it was asked to cancel its tasks.
-    cancelled: Option<(Duration, Member, &'static str)>,
+    cancelled: Option<Cancelled>,
+}
+
+/// See [`Life`].
+#[derive(Clone, Copy)]
+struct Cancelled {
+    at: Duration,
+    by: Member,
+    why: Why,
+    place: Place,
+}
+
+impl Cancelled {
+    /// In words behind "as"; `None` where what is around says it.
+    fn reason(&self, by: &Text) -> Option<String> {
+        let cause = match (self.why, self.place) {
+            (Why::WithGroup, None) => return None,
+            (Why::WithGroup, Some(_)) => "its group was cancelled",
+            (why, _) => why.as_str(),
+        };
+        let place = self.place.map(|place| format!(" at {}:{}", place.file(), place.line()));
+        Some(format!("{cause}{} by {by}", place.unwrap_or_default()))
+    }
 }
 
 /// [`Life`] for who draws a member.
@@ -332,9 +355,9 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
             age: at.saturating_sub(life.since),
             n_polls: life.n_polls,
             busy: life.busy,
-            cancelled: life.cancelled.map(|(since, by, why)| Cancellation {
-                ago: at.saturating_sub(since),
-                reason: (why != WITH_GROUP).then(|| format!("{why} by {}", ring.texts[by.text as usize])),
+            cancelled: life.cancelled.map(|cancelled| Cancellation {
+                ago: at.saturating_sub(cancelled.at),
+                reason: cancelled.reason(&ring.texts[cancelled.by.text as usize]),
             }),
         });
     });
@@ -391,21 +414,21 @@ pub(crate) fn woken(key: usize) {
     });
 }
 
-/// A member was cancelled, by whoever is polled now; `None` is that one itself, or a part of it.
-pub(crate) fn cancelled(key: Option<usize>, why: &'static str) {
-    spans::cancelled(key, why);
+/// A member was cancelled, by whoever is polled now; `None` is that one itself, or a part of it. `place` is where that was asked for.
+pub(crate) fn cancelled(key: Option<usize>, why: Why, place: Place) {
+    spans::cancelled(key, why, place);
     noting(|ring, at| {
         let by = ring.polled();
         let life = key.and_then(|key| ring.live.get_mut(&key));
         let member = life.map_or(key.is_none().then_some(by), |life| {
-            let is_first = life.cancelled.is_none_or(|(_, _, before)| before == ASKED_FOR && why != WITH_GROUP);
+            let is_first = life.cancelled.is_none_or(|before| before.why == Why::AskedFor && why != Why::WithGroup);
             if is_first {
-                life.cancelled = Some((at, by, why));
+                life.cancelled = Some(Cancelled { at, by, why, place });
             }
             Some(life.member)
         });
         if let Some(member) = member {
-            ring.push(at, member, Happened::Cancelled { by: by.number, why });
+            ring.push(at, member, Happened::Cancelled { by: by.number, why, place });
         }
     });
 }

@@ -1,5 +1,6 @@
 //! What stands for spans where the feature `tracing` is off: nothing.
 
+use super::{Place, Why};
 use crate::drawing::Node;
 
 pub(super) enum On {}
@@ -20,6 +21,6 @@ pub(super) fn poll_ended() {}
 
 pub(super) fn woken(_: usize) {}
 
-pub(super) fn cancelled(_: Option<usize>, _: &'static str) {}
+pub(super) fn cancelled(_: Option<usize>, _: Why, _: Place) {}
 
 pub(super) fn ended(_: usize) {}

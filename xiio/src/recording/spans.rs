@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
-use super::ROOT;
+use super::{Place, ROOT, Why};
 use crate::drawing::{Kind, Node};
 
 thread_local! {
@@ -141,16 +141,18 @@ pub(super) fn woken(key: usize) {
     }
 }
 
-pub(super) fn cancelled(key: Option<usize>, why: &'static str) {
+pub(super) fn cancelled(key: Option<usize>, why: Why, place: Place) {
     if !is_on() {
         return;
     }
     let of = key.and_then(followed);
+    let why = why.as_str();
+    let place = || place.map(|place| format!("{}:{}", place.file(), place.line()));
     quietly(|| match &of {
         Some(Followed::Begun { span, .. } | Followed::Spawned(span)) => {
-            tracing::debug!(target: "xiio", parent: span, why, "a task was cancelled");
+            tracing::debug!(target: "xiio", parent: span, why, place = place(), "a task was cancelled");
         }
-        None => tracing::debug!(target: "xiio", why, "cancelled"),
+        None => tracing::debug!(target: "xiio", why, place = place(), "cancelled"),
     });
 }
 

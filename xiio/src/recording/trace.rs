@@ -117,8 +117,10 @@ impl Kept {
                     trace.event("s", by, "wake", "wake", at, args);
                     arrows.entry(track).or_default().push(n_wakes);
                 }
-                Happened::Cancelled { by, why } => {
-                    let args = format_args!(",\"s\":\"t\",\"args\":{{\"by\":{by},\"why\":\"{why}\"}}");
+                Happened::Cancelled { by, why, place } => {
+                    let place = place.map(|place| format!(",{}", place_fields(place))).unwrap_or_default();
+                    let why = why.as_str();
+                    let args = format_args!(",\"s\":\"t\",\"args\":{{\"by\":{by},\"why\":\"{why}\"{place}}}");
                     trace.event("i", track, "cancel", "cancelled", at, args);
                 }
                 Happened::CleanupBegan { text } => {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use super::block;
 use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TAKEN, TaskRef};
 use super::set::Core;
+use crate::recording::Place;
 use crate::report::{Held, Origin, report_if_err};
 use crate::unwind;
 
@@ -89,8 +90,8 @@ impl<T> Handle<T> {
     }
 
     /// Asks the set to cancel the task when it is polled next.
-    pub(crate) fn cancel(&self) {
-        cancel(self.task);
+    pub(crate) fn cancel(&self, place: Place) {
+        cancel(self.task, place);
     }
 
     /// The right to cancel the task, and no more.
@@ -116,12 +117,12 @@ pub(super) fn origin_of(task: TaskRef) -> Origin {
     Origin { name, ..Origin::at(task.header().location) }
 }
 
-fn cancel(task: TaskRef) {
+fn cancel(task: TaskRef, place: Place) {
     with_core(task, |core| {
         if let Some(depth) = core.depth_if_polling(task) {
             unwind::freeze(depth);
         }
-        core.doom_one(task);
+        core.doom_one(task, place);
     });
 }
 
@@ -143,8 +144,8 @@ impl Canceller {
     }
 
     /// Asks the set to cancel the task when it is polled next.
-    pub(crate) fn cancel(&self) {
-        cancel(self.task);
+    pub(crate) fn cancel(&self, place: Place) {
+        cancel(self.task, place);
     }
 }
 

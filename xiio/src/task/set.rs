@@ -28,7 +28,7 @@ use super::waker;
 use crate::drawing::{Drawing, Node};
 use crate::error::Payload;
 use crate::local::{self, Locals};
-use crate::recording;
+use crate::recording::{self, Place, Why};
 use crate::report::{Held, Origin, report_panic};
 use crate::unwind;
 use crowd::Crowd;
@@ -304,13 +304,13 @@ impl Core {
         }
     }
 
-    /// Puts a task among those to be cancelled at the next poll.
-    pub(super) fn doom_one(&self, task: TaskRef) {
+    /// Puts a task among those to be cancelled at the next poll, as was asked for at `place`.
+    pub(super) fn doom_one(&self, task: TaskRef, place: Place) {
         if task.header().has(DOOMED) {
             return;
         }
         if task.header().has(RECORDED) {
-            recording::cancelled(Some(task.key()), recording::ASKED_FOR);
+            recording::cancelled(Some(task.key()), Why::AskedFor, place);
             // A subscriber of `tracing` is code of the user: it may have cancelled the task as well, or ended the set.
             if task.header().has(DOOMED | DONE) {
                 return;
@@ -324,7 +324,7 @@ impl Core {
     }
 
     /// Puts every task among those to be cancelled at the next poll. There is nothing left to wait for in a last round.
-    fn doom_all(&self) {
+    fn doom_all(&self, place: Place) {
         if self.last_round.replace(LastRound::None) != LastRound::None {
             self.is_eventful.set(true);
         }
@@ -335,7 +335,7 @@ impl Core {
         if self.is_recorded {
             // A subscriber of `tracing` is code of the user, and nothing for the middle of a list.
             let keys: Vec<usize> = self.tasks.iter().map(TaskRef::key).collect();
-            keys.into_iter().for_each(|key| recording::cancelled(Some(key), recording::WITH_GROUP));
+            keys.into_iter().for_each(|key| recording::cancelled(Some(key), Why::WithGroup, place));
         }
         while let Some(task) = self.tasks.pop_front() {
             task.header().set(DOOMED);
@@ -493,16 +493,16 @@ impl<'env> TaskSet<'env> {
     }
 
     /// Notes in a recording that the group is cancelled.
-    pub(crate) fn note_cancelled(&self, why: &'static str) {
+    pub(crate) fn note_cancelled(&self, why: Why, place: Place) {
         if let Some(body) = self.core().filter(|core| core.is_recorded).and_then(|core| core.body.get()) {
-            recording::cancelled(Some(body.key()), why);
+            recording::cancelled(Some(body.key()), why, place);
         }
     }
 
     /// Cancels the tasks that are there now, at the next poll. Safe to call from a task of the set.
-    pub(crate) fn doom_all(&self) {
+    pub(crate) fn doom_all(&self, place: Place) {
         if let Some(core) = self.core() {
-            core.doom_all();
+            core.doom_all(place);
         }
     }
 

@@ -162,7 +162,7 @@ async fn cancel_at<F: Future>(future: F, at_await: usize, drawing: Option<&RefCe
         loop {
             if n_awaits == at_await && !is_cancelled {
                 is_cancelled = true;
-                recording::cancelled(None, "the test cancels it here");
+                recording::cancelled(None, recording::Why::Test, None);
                 if let Some(drawing) = drawing {
                     *drawing.borrow_mut() = unwind::inspect(|| drop(owner.poll_slot(slot.as_mut(), cx)));
                 }

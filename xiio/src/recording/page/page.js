@@ -76,7 +76,10 @@
       }
       const of = memberOf(event.tid, at);
       if (event.cat === "poll") lists.poll.push({ of, at, to: at + event.dur });
-      else if (event.cat === "cancel") lists.cancel.push({ of, at, from: memberOf(Number(args.by ?? 0), at), why: visible(String(args.why ?? "")) });
+      else if (event.cat === "cancel") {
+        const why = visible(String(args.why ?? "")), place = why === "with its group" ? undefined : placeOf(args);
+        lists.cancel.push({ of, at, from: memberOf(Number(args.by ?? 0), at), why, reason: why + (place ? " at " + place : "") });
+      }
       else if (event.cat === "report") lists.report.push({ of, at, kind: visible(String(args.kind ?? "")), text: String(args.text ?? "").slice(0, 4000) });
       else if (event.cat === "cleanup" && event.ph === "b") {
         const cleanup = { of, at, to: end, isOver: false, what: visible(event.name), place: placeOf(args) };
@@ -149,13 +152,13 @@
       const isPassedOn = cancel.why === "with its group" || cancel.why === "what is around it was cancelled";
       let root = isPassedOn ? around(cancel.of, cancel.why === "with its group") : undefined;
       if (root === undefined) {
-        root = { at: cancel.at, to: cancel.at, of: cancel.of, why: cancel.why, from: cancel.from, steps: [], nMembers: 0, nCleanups: 0 };
+        root = { at: cancel.at, to: cancel.at, of: cancel.of, why: cancel.why, reason: cancel.reason, from: cancel.from, steps: [], nMembers: 0, nCleanups: 0 };
         roots.push(root);
       }
       latest.set(cancel.of, root);
       const isWhole = !cancel.why.startsWith("a limit");
       root.nMembers += 1;
-      root.steps.push({ at: cancel.at, of: cancel.of, text: "cancelled: " + cancel.why });
+      root.steps.push({ at: cancel.at, of: cancel.of, text: "cancelled: " + cancel.reason });
       for (let index = cleanups.starts[cancel.of]; index < cleanups.starts[cancel.of + 1]; index += 1) {
         const cleanup = cleanups.list[index];
         if (cleanup.at < cancel.at || cleanup.at >= cancel.until) continue;
@@ -553,7 +556,7 @@
     );
     for (let at = cancels.starts[index]; at < cancels.starts[index + 1]; at += 1) {
       const cancel = cancels.list[at];
-      detail.append(make("p", {}, "cancelled at ", goTo(cancel.at, moment(cancel.at)), ": " + cancel.why, ...(cancel.from > 0 && cancel.from !== index ? [", in a poll of ", link(cancel.from)] : [])));
+      detail.append(make("p", {}, "cancelled at ", goTo(cancel.at, moment(cancel.at)), ": " + cancel.reason, ...(cancel.from > 0 && cancel.from !== index ? [", in a poll of ", link(cancel.from)] : [])));
     }
     for (let at = reports.starts[index]; at < reports.starts[index + 1]; at += 1) {
       const report = reports.list[at];
@@ -562,14 +565,14 @@
   }
 
   function showCancellation() {
-    const { at, to, of, why, from, steps, nMembers, nCleanups } = cancellations[view.cancellation];
+    const { at, to, of, reason, from, steps, nMembers, nCleanups } = cancellations[view.cancellation];
     const list = make("ol", { className: "steps" });
     for (const step of steps.slice(0, MAX_STEPS)) {
       list.append(make("li", {}, make("time", { text: "+" + span(step.at - at) }), link(step.of), " " + step.text));
     }
     if (steps.length > MAX_STEPS) list.append(make("li", { className: "faint", text: "and " + count(steps.length - MAX_STEPS, "more step", "more steps") }));
     by("detail").replaceChildren(
-      make("p", {}, make("strong", {}, "Cancelled: ", link(of)), ", " + why + (from > 0 && from !== of ? ", in a poll of " : ""), ...(from > 0 && from !== of ? [link(from)] : [])),
+      make("p", {}, make("strong", {}, "Cancelled: ", link(of)), ", " + reason + (from > 0 && from !== of ? ", in a poll of " : ""), ...(from > 0 && from !== of ? [link(from)] : [])),
       pairs([["cost", make("span", { className: "mono", text: span(to - at) })], ["took along", count(nMembers, "cancellation") + ", " + count(nCleanups, "cleanup")]]),
       list,
     );
@@ -660,9 +663,9 @@
     if (cancellations.length === 0) list.append(make("li", { className: "none", text: "Nothing was cancelled." }));
     const costly = cancellations.map((_, index) => index).slice(0, 2000);
     for (const index of costly) {
-      const { at, to, of, why, nMembers, nCleanups } = cancellations[index];
+      const { at, to, of, reason, nMembers, nCleanups } = cancellations[index];
       const what = nMembers + nCleanups > 1 ? " · " + count(nMembers, "cancellation") + ", " + count(nCleanups, "cleanup") : "";
-      const button = make("button", { onclick: () => chooseCancellation(index) }, make("span", { className: "cost", text: span(to - at) }), make("strong", { text: members[of].label }), make("br"), make("span", { className: "faint", text: moment(at) + " · " + why + what }));
+      const button = make("button", { onclick: () => chooseCancellation(index) }, make("span", { className: "cost", text: span(to - at) }), make("strong", { text: members[of].label }), make("br"), make("span", { className: "faint", text: moment(at) + " · " + reason + what }));
       list.append(make("li", {}, button));
     }
     if (cancellations.length > costly.length) list.append(make("li", { className: "none", text: "and " + (cancellations.length - costly.length).toLocaleString("en") + " more" }));

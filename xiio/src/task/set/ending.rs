@@ -178,13 +178,13 @@ impl Core {
     pub(super) fn react(&self, reaction: &Reaction) {
         match reaction {
             Reaction::GoOn => {}
-            Reaction::CancelRest => self.doom_all(),
+            Reaction::CancelRest => self.doom_all(None),
             Reaction::CancelAfterRound => match self.ready.last() {
                 Some(last) => {
                     last.header().set(LAST);
                     self.last_round.set(LastRound::Goes);
                 }
-                None => self.doom_all(),
+                None => self.doom_all(None),
             },
         }
     }

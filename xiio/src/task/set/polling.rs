@@ -149,7 +149,7 @@ impl Core {
         }
         self.report_crowd(|| members.node());
         if self.last_round.get() == LastRound::Over {
-            self.doom_all();
+            self.doom_all(None);
         }
         self.cancel_doomed(members);
         // A last round goes in order: it is over with its last one.
