@@ -1,12 +1,14 @@
 //! Recordings: what happened to whom and when, for the program itself, in a file, and as a page.
 
+use std::collections::HashMap;
 use std::fs;
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::Barrier;
 use std::time::Duration;
 
 use serde_json::Value;
-use xiio::inspect::record;
+use xiio::inspect::{self, record};
 use xiio::{Promise, bracket, readable, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::rerun;
 use xiio_tests::{assert_panics, millis, run};
@@ -104,6 +106,84 @@ fn the_life_of_a_task_is_in_order_from_its_spawn_to_its_end() {
         trace.events().iter().find(|event| event["cat"] == "life" && event["args"]["what"] == "the root").unwrap();
     assert_eq!(trace.life("workers")["args"]["parent"], root["tid"]);
     assert!(trace.events().iter().any(|event| event["cat"] == "poll" && event["tid"] == root["tid"]));
+}
+
+#[test]
+fn what_workers_do_is_in_lanes_of_their_own_below_their_group() {
+    let recording = record(10_000);
+    let both = Barrier::new(2);
+    run(async {
+        for _ in 0..3 {
+            task_group!(name = "team", workers = 2, |tg| {
+                for _ in 0..2 {
+                    tg.workers().spawn(async || {
+                        // Each is in a poll of its own at the same time.
+                        both.wait();
+                        task_group!(|inner| {
+                            inner.spawn_named("nested", bracket((), async |()| pending::<()>().await, async |()| ()));
+                            yield_now().await;
+                            both.wait();
+                        });
+                    });
+                }
+                sleep(millis(1)).await;
+                while inspect::tree().await.to_string().matches("nested").count() < 2 {}
+                tg.cancel();
+            });
+        }
+    });
+    let trace = Trace::parse(&recording.to_json());
+    let lives: HashMap<&Value, &Value> = {
+        let lives = trace.events().iter().filter(|event| event["cat"] == "life");
+        lives.map(|event| (&event["tid"], event)).collect()
+    };
+    let above = |life: &Value| {
+        let around = |life: &Value| lives.get(&life["args"]["parent"]).copied();
+        let all = std::iter::successors(around(life), |life| around(life)).map(|life| &life["args"]);
+        all.map(|args| args["name"].as_str().or(args["what"].as_str()).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let nested: Vec<&Value> = lives.values().filter(|life| life["args"]["name"] == "nested").copied().collect();
+    assert_eq!(nested.len(), 6);
+    for worker in ["worker 0", "worker 1"] {
+        let of_worker: Vec<_> = nested.iter().filter(|life| above(life).contains(&worker.to_owned())).collect();
+        assert_eq!(of_worker.len(), 3, "{worker}");
+        for life in of_worker {
+            assert_eq!(above(life), ["a group", "task", "a worker", worker, "team", "the root"]);
+            assert_eq!(life["args"]["end"], "cancelled");
+            let around = &lives[&lives[&life["args"]["parent"]]["args"]["parent"]]["tid"];
+            let is_told = |event: &Value| event["tid"] == *around && event["args"]["why"] == "with its group";
+            assert!(trace.events().iter().any(is_told));
+        }
+    }
+    // Polls of the two tasks overlap, as the barrier asks for, and each worker has a thread of its own.
+    let polls_of = |worker: &str| {
+        let roots = lives.values().filter(|life| life["args"]["what"] == worker).map(|life| &life["tid"]);
+        let roots: Vec<_> = roots.collect();
+        let polls = trace.events().iter().filter(move |event| event["cat"] == "poll" && roots.contains(&&event["tid"]));
+        polls.map(|event| (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap())).collect::<Vec<_>>()
+    };
+    let (here, there) = (polls_of("worker 0"), polls_of("worker 1"));
+    let overlap = here
+        .iter()
+        .any(|(at, took)| there.iter().any(|(other, other_took)| at < &(other + other_took) && other < &(at + took)));
+    assert!(overlap, "{here:?} {there:?}");
+}
+
+#[test]
+fn a_report_of_a_worker_is_recorded_once() {
+    let recording = record(1000);
+    let _listening = inspect::listen(|_| {});
+    run(async {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async || {
+                task_group!(|inner| {
+                    inner.spawn(async { Err::<(), _>("unheard") });
+                });
+            });
+        });
+    });
+    let trace = Trace::parse(&recording.to_json());
+    assert_eq!(trace.events().iter().filter(|event| event["cat"] == "report").count(), 1);
 }
 
 #[test]

@@ -36,7 +36,7 @@ struct Texts<'a>(&'a mut String);
 
 impl Visit for Texts<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if ["message", "task.name", "why"].contains(&field.name()) {
+        if ["message", "task.name", "why", "place"].contains(&field.name()) {
             self.0.push_str(&format!(" {value:?}"));
         }
     }

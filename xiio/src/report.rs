@@ -132,16 +132,16 @@ fn trace(_: &Report) -> bool {
 pub(crate) fn report(kind: ReportKind, text: String) {
     let report = Report { kind, text };
     let is_traced = trace(&report);
+    recording::reported(|| format!("{kind:?}"), &report.text);
     hand_on(&report, is_traced);
 }
 
-/// Hands on what another thread has reported, and traced.
+/// Hands on what another thread has reported, traced and recorded.
 pub(crate) fn deliver(report: &Report) {
     hand_on(report, false);
 }
 
 fn hand_on(report: &Report, is_traced: bool) {
-    recording::reported(|| format!("{:?}", report.kind), &report.text);
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(report))));
     if matches!(told, Some(Ok(()))) || is_traced && told.is_none() {

@@ -14,6 +14,7 @@ use super::permit::Permit;
 use super::team::Failure;
 use crate::drawing::{Kind, Node};
 use crate::error::Payload;
+use crate::recording::Why;
 use crate::report::{Origin, report_panic};
 use crate::sync::thread_local;
 use crate::task::{Ended, Home, Members, Reaction, TaskSet, budget};
@@ -70,6 +71,7 @@ impl Worker {
             return self.abandon(dropper, cx);
         }
         if orders.is_cancelled {
+            self.tasks.note_cancelled(Why::AroundCancelled, None);
             self.tasks.doom_all(None);
         }
         for errand in self.errands.drain(..) {

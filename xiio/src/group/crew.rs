@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::cores::{Crew, Failure, News, Notes, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
+use crate::recording::{self, OtherLane};
 use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
 use crate::runtime::{Config, Runtime, block_on};
 use crate::task::TaskSet;
@@ -47,7 +48,7 @@ impl Workforce {
         if self.crew.is_at_home() {
             self.start_at_home(set);
         } else {
-            self.crew.start_workers().for_each(|worker| self.start(worker));
+            self.crew.start_workers().for_each(|worker| self.start(worker, set));
         }
         self.discard_doomed();
         let mut news = self.crew.take_news();
@@ -56,11 +57,16 @@ impl Workforce {
     }
 
     /// Has a thread serve as a worker. That none is to be had is a failure of the group.
-    fn start(&self, worker: usize) {
+    fn start(&self, worker: usize, set: &TaskSet<'_>) {
         let (crew, limits) = (Arc::clone(&self.crew), self.limits);
+        let root = Node::new(Kind::Worker, format!("worker {worker}"));
+        let lane = set.key().and_then(|group| recording::other_lane(group, &root));
         let post = threads::serve(Box::new(move |start| match start {
-            Ok(()) => work(&crew, worker, limits),
-            Err(error) => refuse(&crew, worker, &error),
+            Ok(()) => work(&crew, worker, limits, lane),
+            Err(error) => {
+                lane.into_iter().for_each(OtherLane::end);
+                refuse(&crew, worker, &error)
+            }
         }));
         self.posts.borrow_mut().push(post);
     }
@@ -153,7 +159,8 @@ fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
 }
 
 /// Serves as a worker, on its thread; `true` if nothing of it is left there.
-fn work(crew: &Arc<Crew>, worker: usize, limits: Limits) -> bool {
+fn work(crew: &Arc<Crew>, worker: usize, limits: Limits, lane: Option<OtherLane>) -> bool {
+    let recording = lane.map(OtherLane::begin);
     let to_home = Arc::clone(crew);
     let listener: Listener = Rc::new(move |report| to_home.tell(|news| news.reports.push(report.clone())));
     add_listener(Rc::clone(&listener));
@@ -161,6 +168,7 @@ fn work(crew: &Arc<Crew>, worker: usize, limits: Limits) -> bool {
     let run = || block_on(&config, Worker::new(Arc::clone(crew), worker, draw));
     let failure = catch_unwind(AssertUnwindSafe(run)).err();
     remove_listener(&listener);
+    drop(recording);
     let is_fit = failure.is_none();
     if let Some(payload) = failure {
         fail(crew, payload);

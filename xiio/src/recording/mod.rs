@@ -1,9 +1,11 @@
-//! What has happened to the tasks of a thread: the newest events, in a ring.
+//! What has happened to the tasks of a thread, and of the workers of its groups: the newest events, in a ring.
 //!
 //! An event has a fixed size. Texts are kept once, and of who lives there is one entry; so a recording does not grow with the time that it lasts.
 //! Nothing is written where nobody records: each function here asks one byte of the thread first, and those who call them have asked a flag before.
 //!
 //! Who is recorded has a key, the address of its header, until it ends. Another one may have the same key later, and has a number of its own.
+//!
+//! Each thread has a lane in the ring: its root, its polls that are under way, and what its loop is at.
 
 mod page;
 #[cfg_attr(not(feature = "tracing"), path = "no_spans.rs")]
@@ -38,7 +40,7 @@ const MAX_TEXTS: usize = 1 << 14;
 /// Texts are cut off behind so many characters.
 const MAX_CHARS: usize = 2000;
 
-/// The key of the root, which has no header.
+/// The key of the root of the thread, which has no header. In the ring that of each lane has its index for a key.
 pub(crate) const ROOT: usize = 0;
 
 /// Where somebody asked for something.
@@ -211,18 +213,31 @@ struct Ring {
     n_lost: u64,
     n_members: u32,
     live: HashMap<usize, Life, BuildHasherDefault<Spread>>,
-    /// Each inside of the one before.
-    open: Vec<Open>,
-    /// When a poll began or ended last.
-    turned_at: Duration,
-    /// When it was recorded last.
+    /// The first is home's. One whose thread has left is `None`.
+    lanes: Vec<Option<Lane>>,
+    /// That of the thread that is noting.
+    lane: usize,
+    /// When home was recorded last.
     ended_at: Option<Duration>,
-    /// What the loop is at when nobody is polled.
-    source: &'static str,
     texts: Vec<Text>,
     text_keys: HashMap<TextKey, u32, BuildHasherDefault<Spread>>,
     /// The texts of tasks without a name, by the addresses of place and type.
     spots: HashMap<(usize, usize), u32, BuildHasherDefault<Spread>>,
+}
+
+/// What is known of a thread.
+#[derive(Clone)]
+struct Lane {
+    /// Each inside of the one before.
+    open: Vec<Open>,
+    /// When a poll began or ended last.
+    turned_at: Duration,
+    /// What the loop is at when nobody is polled.
+    source: &'static str,
+}
+
+impl Lane {
+    const NEW: Self = Self { open: Vec::new(), turned_at: Duration::ZERO, source: "the loop" };
 }
 
 /// Spreads addresses and short texts over a table. They are no stranger's choice.
@@ -253,7 +268,27 @@ impl Hasher for Spread {
 thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
     // `ManuallyDrop`: it is asked also where the thread ends. It is empty when nobody records.
-    static CURRENT: ManuallyDrop<RefCell<Option<Arc<Recorder>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    static CURRENT: ManuallyDrop<RefCell<Option<Tap>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+}
+
+/// Where a thread notes what happens.
+struct Tap {
+    recorder: Arc<Recorder>,
+    lane: usize,
+}
+
+impl Tap {
+    fn end(&self) {
+        let now = self.recorder.time_of(sys::now());
+        self.with_ring(|ring| ring.end_lane(now));
+    }
+
+    fn with_ring<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> R {
+        self.recorder.with_ring(|ring| {
+            ring.lane = self.lane;
+            look(ring)
+        })
+    }
 }
 
 /// Whether this thread is recorded, or spans follow its tasks.
@@ -264,15 +299,51 @@ pub(crate) fn is_on() -> bool {
 
 /// The recorder of this thread.
 pub(crate) fn current() -> Option<Arc<Recorder>> {
-    CURRENT.with(|current| current.borrow().clone())
+    CURRENT.with(|current| current.borrow().as_ref().map(|tap| Arc::clone(&tap.recorder)))
 }
 
 /// Records this thread until the result is dropped. Then the recorder before this one goes on, if there was one.
 #[must_use = "the recording ends when this is dropped"]
 pub(crate) fn begin(recorder: Arc<Recorder>) -> On {
-    IS_ON.set(true);
     recorder.with_ring(|ring| ring.ended_at = None);
-    On { before: CURRENT.with(|current| current.replace(Some(recorder))), _not_send: PhantomData }
+    begin_with(Tap { recorder, lane: 0 })
+}
+
+fn begin_with(tap: Tap) -> On {
+    IS_ON.set(true);
+    On { before: CURRENT.with(|current| current.replace(Some(tap))), _not_send: PhantomData }
+}
+
+/// The lane of another thread, which works for a group of this one.
+pub(crate) struct OtherLane(Tap);
+
+/// Makes a lane for another thread, if this one is recorded. `root` is what runs there, for the group that `group` is the key of.
+pub(crate) fn other_lane(group: usize, root: &Node) -> Option<OtherLane> {
+    let recorder = current()?;
+    let mut lane = 0;
+    noting(|ring, at| {
+        lane = ring.lanes.iter().position(Option::is_none).unwrap_or(ring.lanes.len());
+        if lane == ring.lanes.len() {
+            ring.lanes.push(None);
+        }
+        ring.lanes[lane] = Some(Lane { turned_at: at, ..Lane::NEW });
+        let parent = ring.member(group, at, || None).number;
+        ring.add(lane, at, parent, Some(root));
+    });
+    Some(OtherLane(Tap { recorder, lane }))
+}
+
+impl OtherLane {
+    /// Records this thread in the lane until the result is dropped.
+    #[must_use = "the recording ends when this is dropped"]
+    pub(crate) fn begin(self) -> On {
+        begin_with(self.0)
+    }
+
+    /// There is no thread.
+    pub(crate) fn end(self) {
+        self.0.end();
+    }
 }
 
 /// Has spans of `tracing` follow the tasks of this thread until the result is dropped, if anybody subscribes.
@@ -301,15 +372,14 @@ fn note_whether_on() {
 
 /// See [`begin`].
 pub(crate) struct On {
-    before: Option<Arc<Recorder>>,
+    before: Option<Tap>,
     _not_send: PhantomData<*const ()>,
 }
 
 impl Drop for On {
     fn drop(&mut self) {
-        if let Some(recorder) = CURRENT.with(|current| current.replace(self.before.take())) {
-            let now = recorder.time_of(sys::now());
-            recorder.with_ring(|ring| ring.ended_at = Some(now));
+        if let Some(tap) = CURRENT.with(|current| current.replace(self.before.take())) {
+            tap.end();
         }
         note_whether_on();
     }
@@ -319,9 +389,9 @@ impl Drop for On {
 #[cold]
 fn noting(note: impl FnOnce(&mut Ring, Duration)) {
     CURRENT.with(|current| {
-        if let Some(recorder) = &*current.borrow() {
-            let at = recorder.time_of(sys::now());
-            recorder.with_ring(|ring| note(ring, at));
+        if let Some(tap) = &*current.borrow() {
+            let at = tap.recorder.time_of(sys::now());
+            tap.with_ring(|ring| note(ring, at));
         }
     });
 }
@@ -368,12 +438,14 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
 pub(crate) fn poll_began(key: usize, now: Instant, describe: impl Fn() -> Node) {
     spans::poll_began(key, &describe);
     CURRENT.with(|current| {
-        let Some(recorder) = &*current.borrow() else { return };
-        let at = recorder.time_of(now);
-        recorder.with_ring(|ring| {
+        let Some(tap) = &*current.borrow() else { return };
+        let at = tap.recorder.time_of(now);
+        tap.with_ring(|ring| {
+            let key = if key == ROOT { ring.lane } else { key };
             let member = ring.member(key, at, || Some(describe()));
-            ring.open.push(Open { key, member, began: at, inside: Duration::ZERO });
-            ring.turned_at = at;
+            let lane = ring.lane();
+            lane.open.push(Open { key, member, began: at, inside: Duration::ZERO });
+            lane.turned_at = at;
         });
     });
 }
@@ -382,11 +454,12 @@ pub(crate) fn poll_began(key: usize, now: Instant, describe: impl Fn() -> Node) 
 pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
     spans::poll_ended();
     CURRENT.with(|current| {
-        let Some(recorder) = &*current.borrow() else { return };
-        let at = recorder.time_of(now);
-        recorder.with_ring(|ring| {
-            ring.turned_at = at;
-            if let Some(open) = ring.open.pop().filter(|_| was_polled) {
+        let Some(tap) = &*current.borrow() else { return };
+        let at = tap.recorder.time_of(now);
+        tap.with_ring(|ring| {
+            let lane = ring.lane();
+            lane.turned_at = at;
+            if let Some(open) = lane.open.pop().filter(|_| was_polled) {
                 ring.end_poll(&open, at.saturating_sub(open.began));
             }
         });
@@ -397,7 +470,7 @@ pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
 #[inline]
 pub(crate) fn set_source(source: &'static str) {
     if is_on() {
-        noting(|ring, _| ring.source = source);
+        noting(|ring, _| ring.lane().source = source);
     }
 }
 
@@ -406,9 +479,10 @@ pub(crate) fn woken(key: usize) {
     spans::woken(key);
     noting(|ring, at| {
         let Some(Life { member, .. }) = ring.live.get(&key).copied() else { return };
-        let (by, how) = match ring.open.last() {
+        let lane = ring.lane();
+        let (by, how) = match lane.open.last() {
             Some(open) => (open.member.number, "a task"),
-            None => (NOBODY, ring.source),
+            None => (NOBODY, lane.source),
         };
         ring.push(at, member, Happened::Woken { by, how });
     });
@@ -486,10 +560,9 @@ impl Recorder {
             n_lost: 0,
             n_members: 0,
             live: HashMap::default(),
-            open: Vec::new(),
-            turned_at: Duration::ZERO,
+            lanes: vec![Some(Lane::NEW)],
+            lane: 0,
             ended_at: None,
-            source: "the loop",
             texts: Vec::new(),
             text_keys: HashMap::default(),
             spots: HashMap::default(),
@@ -509,13 +582,13 @@ impl Recorder {
         look(&mut self.ring.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is being polled; `None` while the loop waits.
+    /// What is being polled at home; `None` while the loop waits.
     pub(crate) fn busy(&self) -> Option<Busy> {
         self.with_ring(|ring| {
-            ring.open.last()?;
-            let texts = ring.open.iter().rev().map(|open| &ring.texts[open.member.text as usize]);
+            let lane = ring.lanes.first()?.as_ref().filter(|lane| !lane.open.is_empty())?;
+            let texts = lane.open.iter().rev().map(|open| &ring.texts[open.member.text as usize]);
             let mut tasks = texts.filter_map(|text| Some((text.place?, text.name.clone())));
-            Some(Busy { since: self.started + ring.turned_at, task: tasks.next() })
+            Some(Busy { since: self.started + lane.turned_at, task: tasks.next() })
         })
     }
 
@@ -529,6 +602,24 @@ impl Recorder {
 }
 
 impl Ring {
+    /// That of the thread that is noting.
+    #[inline]
+    fn lane(&mut self) -> &mut Lane {
+        self.lanes[self.lane].get_or_insert(Lane::NEW)
+    }
+
+    /// The thread that is noting notes no more.
+    fn end_lane(&mut self, at: Duration) {
+        if self.lane == 0 {
+            self.ended_at = Some(at);
+            return;
+        }
+        self.lanes[self.lane] = None;
+        if let Some(Life { member, .. }) = self.live.remove(&self.lane) {
+            self.push(at, member, Happened::Ended { how: "ended" });
+        }
+    }
+
     #[inline]
     fn push(&mut self, at: Duration, member: Member, happened: Happened) {
         let event = Event { at, member, happened };
@@ -547,17 +638,15 @@ impl Ring {
             life.n_polls += 1;
             life.busy += took.saturating_sub(open.inside);
         }
-        if let Some(outer) = self.open.last_mut() {
+        if let Some(outer) = self.lane().open.last_mut() {
             outer.inside += took;
         }
     }
 
     /// Whoever is polled now: the root where nobody is.
-    fn polled(&self) -> Member {
-        match self.open.last() {
-            Some(open) => open.member,
-            None => self.live[&ROOT].member,
-        }
+    fn polled(&mut self) -> Member {
+        let open = self.lane().open.last().map(|open| open.member);
+        open.unwrap_or_else(|| self.live[&self.lane].member)
     }
 
     /// The member with a key. One that is new is in whoever is polled.
@@ -576,7 +665,7 @@ impl Ring {
             life.member.text = text;
             return life.member;
         }
-        let parent = self.open.last().map_or(NOBODY, |open| open.member.number);
+        let parent = self.polled().number;
         self.add(key, at, parent, node)
     }
 

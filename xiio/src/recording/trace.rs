@@ -32,7 +32,7 @@ impl Kept {
     pub(super) fn of(ring: &Ring, now: Duration) -> Self {
         let (newer, older) = ring.events.split_at(ring.next);
         let mut events = [older, newer].concat();
-        let open = ring.open.iter().map(|open| {
+        let open = ring.lanes.iter().flatten().flat_map(|lane| &lane.open).map(|open| {
             let happened = Happened::Polled { took: now.saturating_sub(open.began) };
             Event { at: open.began, member: open.member, happened }
         });

@@ -492,6 +492,11 @@ impl<'env> TaskSet<'env> {
         }
     }
 
+    /// What the group is called in a recording.
+    pub(crate) fn key(&self) -> Option<usize> {
+        self.core().and_then(|core| core.body.get()).map(TaskRef::key)
+    }
+
     /// Notes in a recording that the group is cancelled.
     pub(crate) fn note_cancelled(&self, why: Why, place: Place) {
         if let Some(body) = self.core().filter(|core| core.is_recorded).and_then(|core| core.body.get()) {
