@@ -1,4 +1,4 @@
-//! The load generator: a process of its own, on core 1, in one raw epoll loop. It ends after so many requests, or after
+//! The load generator: a process of its own, mostly on core 1, in one raw epoll loop. It ends after so many requests, or after
 //! [`LONGEST`], and then closes its connections.
 
 use std::io::Read;
@@ -30,14 +30,21 @@ pub const HTTP: Question = Question {
 pub struct Load(Child);
 
 impl Load {
-    /// Starts the process; it connects to `listener`.
-    pub fn start(listener: &TcpListener, question: &Question, n_connections: u64, n_requests: u64) -> Self {
+    /// Starts the process, on one core or wherever there is room; it connects to `listener`.
+    pub fn start(
+        core: Option<usize>,
+        listener: &TcpListener,
+        question: &Question,
+        n_connections: u64,
+        n_requests: u64,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let arguments =
             [question.name.to_owned(), address.to_string(), n_connections.to_string(), n_requests.to_string()];
         let child = Command::new(std::env::current_exe().unwrap())
             .arg("load")
             .args(arguments)
+            .args(core.map(|core| core.to_string()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
@@ -60,11 +67,14 @@ impl Load {
     }
 }
 
-/// The process: `load <question> <address> <connections> <requests>`.
+/// The process: `load <question> <address> <connections> <requests> [core]`.
 pub fn generate_as_told(arguments: &[String]) -> ExitCode {
-    let [question, address, n_connections, n_requests] = arguments else {
-        panic!("load <question> <address> <connections> <requests>");
+    let [question, address, n_connections, n_requests, core @ ..] = arguments else {
+        panic!("load <question> <address> <connections> <requests> [core]");
     };
+    if let Some(core) = core.first() {
+        pin_to_core(core.parse().expect("a number of a core"));
+    }
     let question = [ECHO, HTTP].into_iter().find(|known| known.name == question).expect("a question");
     let address = address.parse().expect("an address");
     let n_connections = n_connections.parse().expect("a number of connections");
@@ -73,7 +83,6 @@ pub fn generate_as_told(arguments: &[String]) -> ExitCode {
 }
 
 fn generate(question: &Question, address: SocketAddr, n_connections: u64, n_requests: u64) {
-    pin_to_core(1);
     let (epoll, mut events) = (Epoll::new(), Events::new());
     let connect = |key| {
         let stream = TcpStream::connect(address).unwrap();

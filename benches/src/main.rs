@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         // What this program runs itself as.
         Some("measure") => return child::measure(&given[1..]),
         Some("load") => return load::generate_as_told(&given[1..]),
+        Some("serve") => return rows::servers::serve_as_told(&given[1..]),
         _ => {}
     }
     match Arguments::parse(&given) {

@@ -14,8 +14,26 @@ use crate::sample::Sample;
 /// `serve` starts the clock when all have connected.
 pub fn under_load(case: &Case, question: &Question, serve: impl FnOnce(TcpListener) -> Stopwatch) -> Sample {
     pin_to_core(0);
+    under_load_on(Some(1), case, question, serve)
+}
+
+/// Measures a server that may have several cores, which it shares with the load generator.
+pub fn under_load_on_all_cores(
+    case: &Case,
+    question: &Question,
+    serve: impl FnOnce(TcpListener) -> Stopwatch,
+) -> Sample {
+    under_load_on(None, case, question, serve)
+}
+
+fn under_load_on(
+    core: Option<usize>,
+    case: &Case,
+    question: &Question,
+    serve: impl FnOnce(TcpListener) -> Stopwatch,
+) -> Sample {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let load = Load::start(&listener, question, case.n, case.rounds);
+    let load = Load::start(core, &listener, question, case.n, case.rounds);
     let clock = serve(listener);
     let n_requests = load.finish();
     let sample = clock.per_operation(n_requests);
@@ -24,7 +42,11 @@ pub fn under_load(case: &Case, question: &Question, serve: impl FnOnce(TcpListen
 }
 
 /// Has each of so many connections answered by a task of its own, to the end; the clock runs from when they are there.
-pub fn serve<R: Net + Scopes, F>(listener: TcpListener, n_connections: u64, answer: fn(R::Tcp) -> F) -> Stopwatch
+pub fn serve<R: Net + Scopes, F>(
+    listener: TcpListener,
+    n_connections: u64,
+    answer: impl Fn(R::Tcp) -> F + 'static,
+) -> Stopwatch
 where
     F: Future<Output = ()> + 'static,
 {
@@ -51,12 +73,20 @@ pub async fn accept_all<R: Net>(listener: TcpListener, n_connections: u64) -> Ve
 }
 
 /// Sends back what comes, to the end.
-pub async fn echo(mut connection: impl Stream) {
+pub async fn echo(connection: impl Stream) {
+    echo_after(connection, || ()).await;
+}
+
+/// Sends back what comes, each time after some work.
+pub async fn echo_after(mut connection: impl Stream, work: impl Fn()) {
     let mut buffer = [0; 1024];
     loop {
         match connection.read(&mut buffer).await {
             0 => return,
-            n => connection.write_all(&buffer[..n]).await,
+            n => {
+                work();
+                connection.write_all(&buffer[..n]).await;
+            }
         }
     }
 }

@@ -45,10 +45,10 @@ pub const JOBS: Row = Row {
 };
 
 /// Steps of [`compute`] in a microsecond, about.
-const STEPS_PER_US: u64 = 920;
+pub(super) const STEPS_PER_US: u64 = 920;
 
 /// Keeps the processor busy; the same everywhere, whatever a clock says.
-fn compute(n_steps: u64) {
+pub(super) fn compute(n_steps: u64) {
     let mut x = black_box(n_steps);
     for _ in 0..n_steps {
         // Each by itself, or the compiler does several at once.

@@ -55,11 +55,14 @@ fn raw(case: &Case) -> Sample {
 }
 
 fn http<R: Hyper + Scopes>(case: &Case) -> Sample {
-    under_load(case, &HTTP, |listener| serve::<R, _>(listener, case.n, answer::<R>))
+    under_load(case, &HTTP, |listener| serve::<R, _>(listener, case.n, |connection| answer::<R>(connection, || ())))
 }
 
-/// Answers every request of a connection, to the end.
-async fn answer<R: Hyper>(connection: R::Tcp) {
-    let hello = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(BODY)))));
+/// Answers every request of a connection, each after some work, to the end.
+pub(super) async fn answer<R: Hyper>(connection: R::Tcp, work: impl Fn()) {
+    let hello = service_fn(async |_| {
+        work();
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(BODY))))
+    });
     http1::Builder::new().serve_connection(R::io(connection), hello).await.unwrap();
 }

@@ -40,7 +40,7 @@ fn latency<R: Net + Scopes + Timers>(case: &Case) -> Sample {
     let Case { n, rounds, .. } = *case;
     pin_to_core(0);
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let load = Load::start(&listener, &ECHO, n, u64::MAX);
+    let load = Load::start(Some(1), &listener, &ECHO, n, u64::MAX);
     let sample = R::block_on(async move {
         let connections = accept_all::<R>(listener, n).await;
         let found = Rc::new(RefCell::new(None));

@@ -15,6 +15,7 @@ mod offload;
 mod ping_pong;
 mod process;
 mod recording;
+pub mod servers;
 mod spawn;
 mod switch;
 mod timer;
@@ -40,5 +41,7 @@ pub const ROWS: &[Row] = &[
     cores::MAP,
     cores::TEAM,
     cores::LATENESS,
+    servers::ECHO,
+    servers::HTTP,
     recording::ROW,
 ];
