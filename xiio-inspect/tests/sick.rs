@@ -27,6 +27,7 @@ impl Patient {
         let number = N_MADE.fetch_add(1, Ordering::Relaxed);
         let runtime_dir = env::temp_dir().join(format!("xiio-sick-{}-{number}", process::id()));
         fs::create_dir_all(&runtime_dir).unwrap();
+        fs::set_permissions(&runtime_dir, Permissions::from_mode(0o700)).unwrap();
         // The examples are beside the tests, one level up.
         let this = env::current_exe().unwrap();
         let program = this.parent().unwrap().parent().unwrap().join("examples").join(example);
@@ -254,6 +255,43 @@ fn a_directory_that_others_can_change_or_that_is_a_link_is_refused_by_both() {
         assert!(line.starts_with("xiio: this program cannot be inspected: ") && line.contains("mode 0700"), "{line}");
         let output = patient.ask(&["tree", "PID"]);
         assert!(!output.status.success() && patient.child.try_wait().unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_place_where_others_could_put_another_directory_is_not_used() {
+    // Whoever may write there could put a link in the place of the directory, after it was looked at.
+    let open = |directory: &Path| fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
+    for is_temporary_open in [false, true] {
+        let mut patient = Patient::start("hangs", |program| {
+            let directory = program.get_envs().find(|(name, _)| *name == "XDG_RUNTIME_DIR").unwrap().1.unwrap();
+            let (runtime, temporary) = (PathBuf::from(directory), Path::new(directory).join("temporary"));
+            fs::create_dir(&temporary).unwrap();
+            fs::set_permissions(&temporary, Permissions::from_mode(0o700)).unwrap();
+            open(&runtime);
+            if is_temporary_open {
+                open(&temporary);
+            }
+            program.env("TMPDIR", temporary).env("XIIO_INSPECT", "1").stderr(Stdio::piped())
+        });
+        let temporary = patient.runtime_dir.join("temporary");
+        if is_temporary_open {
+            let mut line = String::new();
+            BufReader::new(patient.child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+            assert!(line.contains("others can replace what is in it"), "{line}");
+            assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+        } else {
+            let end = Instant::now() + Duration::from_secs(60);
+            let ask = || {
+                let mut tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+                let tool = tool.args(["tree", &patient.child.id().to_string()]);
+                tool.env("XDG_RUNTIME_DIR", &patient.runtime_dir).env("TMPDIR", &temporary).output().unwrap()
+            };
+            while !ask().status.success() {
+                assert!(Instant::now() < end, "{:?}", ask());
+            }
+        }
+        assert!(!patient.runtime_dir.join("xiio").exists());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The tree for other programs of the same user: a socket, and a thread that answers on it while its run lasts.
 
 use std::any::Any;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
@@ -80,12 +80,33 @@ impl Drop for Served {
     }
 }
 
+/// Where the directory of the sockets is, or is to be: in one in which nobody else can put another in its place.
+///
+/// `XDG_RUNTIME_DIR` may be that of somebody else, who has become this user with his environment.
+fn place_for_directory() -> io::Result<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let is_of_user = |dir: &PathBuf| fs::metadata(dir).is_ok_and(|found| found.uid() == user() && !is_open(&found));
+    if let Some(runtime) = runtime.filter(is_of_user) {
+        return Ok(runtime.join("xiio"));
+    }
+    let temporary = std::env::temp_dir();
+    let found = fs::metadata(&temporary)?;
+    let is_sticky = found.mode() & 0o1000 != 0;
+    if ![0, user()].contains(&found.uid()) || (is_open(&found) && !is_sticky) {
+        let text = format!("{}: others can replace what is in it; set `XDG_RUNTIME_DIR`", temporary.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(temporary.join(format!("xiio-{}", user())))
+}
+
+/// Whether others may write there.
+fn is_open(found: &Metadata) -> bool {
+    found.mode() & 0o022 != 0
+}
+
 /// The directory of this user's sockets, which nobody else can change.
 fn directory() -> io::Result<PathBuf> {
-    let directory = match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => PathBuf::from(dir).join("xiio"),
-        None => std::env::temp_dir().join(format!("xiio-{}", user())),
-    };
+    let directory = place_for_directory()?;
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
     match DirBuilder::new().mode(0o700).create(&directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(error)),
@@ -93,7 +114,7 @@ fn directory() -> io::Result<PathBuf> {
     }
     let found = fs::symlink_metadata(&directory).map_err(named)?;
     if !found.is_dir() || found.uid() != user() || found.mode() & 0o077 != 0 {
-        let text = "expected a directory of this user with mode 0700, and no link; remove it";
+        let text = "expected a directory of this user with mode 0700, and no link; have it removed";
         return Err(named(io::Error::new(io::ErrorKind::PermissionDenied, text)));
     }
     Ok(directory)
