@@ -525,7 +525,9 @@ fn later_errors_of_tasks_on_workers_are_reported() {
             })
         });
         assert_eq!(failed, Err("failed"));
-        assert_eq!(reports.kinds(), vec![ReportKind::LaterFailure; workers - 1], "{:?}", reports.texts());
+        // A machine that stands still for a second has home held up as well.
+        let n_failures = reports.kinds().into_iter().filter(|kind| *kind == ReportKind::LaterFailure).count();
+        assert_eq!(n_failures, workers - 1, "{:?}", reports.texts());
         assert!(reports.texts().iter().all(|text| text.contains("tests/cores.rs")), "{:?}", reports.texts());
     }
 }

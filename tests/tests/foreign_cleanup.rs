@@ -33,7 +33,8 @@ async fn all(members: impl IntoIterator<Item = Dyn>) {
 }
 
 fn cleanup() -> Dyn {
-    Box::pin(shield(sleep(millis(1000))))
+    // Its second begins with its first poll, as its clock stands still from there on.
+    Box::pin(shield(async { sleep(millis(1000)).await }))
 }
 
 /// Cancels `future` after five milliseconds; its cleanups end after a second.
