@@ -246,23 +246,26 @@ impl Builder {
     /// Reports a task that is polled more than `limit` times within a second in vain: each time it says that it waits, and has woken itself.
     /// `usize::MAX` is no limit, and what holds if this is not called.
     ///
-    /// Such a task keeps the processor busy and comes to nothing. It asks again and again for what it could await, or gives way after
-    /// too little: a poll in which it awaits [`yield_now`](crate::yield_now) and nothing that is ready counts. A poll does not count in which
-    /// anything of xiio was ready or began. Nor does one in which a group inside of the task had something to do, nor one for which another
-    /// task, a thread or the system has woken the task. The report has the tree of the task, and comes once until the task does otherwise.
+    /// Such a task keeps the processor busy and comes to nothing: it asks again and again for what it could await. A poll does not count in
+    /// which anything of xiio was ready or began, or a group inside of the task had something to do. Nor does one for which another task, a
+    /// thread or the system has woken the task. A task that stands at [`yield_now`](crate::yield_now) is not reported either; a function of
+    /// another crate that does the same is not known. The report has the tree of the task, and comes once until the task does otherwise.
     ///
     /// # Examples
     /// ```
-    /// use std::{cell::Cell, rc::Rc};
+    /// use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll};
     /// use xiio::inspect::{ReportKind, listen};
     ///
     /// let is_reported = Rc::new(Cell::new(false));
     /// let sink = Rc::clone(&is_reported);
     /// let _listening = listen(move |report| sink.set(report.kind() == ReportKind::VainPolls));
     /// xiio::Builder::new().vain_polls(1000).run(async {
-    ///     while !is_reported.get() {
-    ///         xiio::yield_now().await;
-    ///     }
+    ///     xiio::task_group!(|tg| {
+    ///         tg.spawn(poll_fn(|cx| {
+    ///             cx.waker().wake_by_ref();
+    ///             if is_reported.get() { Poll::Ready(()) } else { Poll::Pending }
+    ///         }));
+    ///     });
     /// });
     /// ```
     pub fn vain_polls(mut self, limit: usize) -> Self {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::drawing::{Kind, Node};
+use crate::drawing::{Kind, Node, YIELD_NOW};
 use crate::report::Held;
 use crate::runtime::{Runtime, UnderLimit, is_over_outside, poll_leaf};
 use crate::sys;
@@ -285,8 +285,8 @@ impl Future for YieldNow {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.reached.note("yield_now");
-        if !gate(cx, || "yield_now") {
+        self.reached.note(YIELD_NOW);
+        if !gate(cx, || YIELD_NOW) {
             return Poll::Pending;
         }
         if self.has_yielded {

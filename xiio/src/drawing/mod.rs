@@ -11,6 +11,9 @@ use std::os::fd::RawFd;
 use std::panic::Location;
 use std::time::Duration;
 
+/// What is waited for by who gives way.
+pub(crate) const YIELD_NOW: &str = "yield_now";
+
 /// Something in the tree of tasks: a group, a task, a combinator, or what is waited for.
 ///
 /// Its `Display` is one line, without its children.

@@ -400,12 +400,7 @@ impl Home {
     }
 
     pub(crate) fn is_root_woken(&self) -> bool {
-        self.is_root_marked() || self.is_root_signalled()
-    }
-
-    /// Whether this thread has woken the root since the last call of `take_root_woken`.
-    pub(super) fn is_root_marked(&self) -> bool {
-        self.is_root_marked.load(Ordering::Relaxed)
+        self.is_root_marked.load(Ordering::Relaxed) || self.is_root_signalled()
     }
 
     fn is_root_signalled(&self) -> bool {

@@ -3,16 +3,17 @@
 //!
 //! Each has its own time only: that of the polls inside is not counted twice.
 //!
-//! A member is reported as well that is polled in vain again and again. A poll is in vain if it answers that it waits, no leaf was ready in it,
-//! no group inside of it has polled anybody, and the member woke itself in it, and nobody after that. So a member that others wake is never
-//! taken for one: whether what it did then was of any use, only its own code knows.
+//! A task is reported as well that is polled in vain again and again. A poll is in vain if it answers that it waits, no leaf was ready in it,
+//! no group inside of it has polled anybody, and the task woke itself in it, and nobody after that. So a task that others wake is never
+//! taken for one: whether what it did then was of any use, only its own code knows. One that stands at a `yield_now` is let off by who draws
+//! it: that leaf is on the shortest way there is, and says nothing here.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::budget;
 use super::limits::{self, Limits};
-use super::{Home, budget};
 use crate::drawing::Node;
 use crate::recording;
 use crate::report::{Origin, ReportKind, report};
@@ -89,9 +90,9 @@ pub(crate) fn begin(level: u32, who: impl FnOnce() -> Who, key: usize, describe:
     }
 }
 
-/// The poll at this level is over, if there is one; or it did not come to one. `woken` is the key of the member that was woken last.
+/// The poll at this level is over, if there is one; or it did not come to one. `woken` is the key of the task that was woken last.
 ///
-/// What comes back is to be reported: the member has been polled in vain too often.
+/// What comes back is to be reported: the task has been polled in vain too often.
 #[cold]
 #[must_use]
 pub(crate) fn end(level: u32, was_polled: bool, woken: Option<usize>) -> Option<String> {
@@ -117,6 +118,11 @@ pub(crate) fn end(level: u32, was_polled: bool, woken: Option<usize>) -> Option<
         }
     }
     text
+}
+
+/// Counts anew how often a task is polled in vain.
+pub(crate) fn let_off(key: usize) {
+    VAIN.with_borrow_mut(|members| members.remove(&key));
 }
 
 /// Counts a poll in vain, or forgets those before it. Gives their number if they are too many, for the first time.
@@ -154,10 +160,7 @@ fn count_vain(key: usize, is_vain: bool, now: Instant) -> Option<usize> {
 pub(crate) fn of_root<R>(poll: impl FnOnce() -> R) -> R {
     begin(0, || Who::Root, recording::ROOT, recording::root);
     let polled = poll();
-    let woken = Home::current().is_root_marked().then_some(recording::ROOT);
-    if let Some(text) = end(0, true, woken) {
-        report(ReportKind::VainPolls, text);
-    }
+    let _ = end(0, true, None);
     polled
 }
 
@@ -173,8 +176,8 @@ fn report_slow(who: &Who, own: Duration) {
 fn describe_vain(who: &Who, n_polls: usize) -> String {
     format!(
         "{} was polled {n_polls} times within a second, and each time it only woke itself: nothing that it awaits was ready; \
-         let it await what it waits for, or do more before it gives way",
-        name_inside(who)
+         let it await what it waits for, or give way with `yield_now` if it computes",
+        name(who)
     )
 }
 

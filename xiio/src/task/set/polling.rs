@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use super::ending::{drop_if_present, owner_of};
 use super::{Core, Ended, LastRound, Members, Polled};
-use crate::drawing::{Drawing, Kind, Node, State};
+use crate::drawing::{Drawing, Kind, Node, State, YIELD_NOW};
 use crate::error::Payload;
 use crate::local;
 use crate::recording::{self, Cancellation, Vita};
@@ -143,9 +143,9 @@ impl Core {
     fn attend(&self, members: &mut dyn Members) {
         self.polling.set(None);
         // Who woke itself in its poll, and nobody after that, is the last one in the queue.
-        let woken = self.ready.last();
-        if let Some(text) = self.end_noting(true, woken) {
-            self.report_vain(text, woken, members);
+        let woken = self.ready.last().filter(|task| !task.header().has(BODY));
+        if let (Some(text), Some(task)) = (self.end_noting(true, woken), woken) {
+            self.report_vain(&text, task, members);
         }
         self.report_crowd(|| members.node());
         if self.last_round.get() == LastRound::Over {
@@ -183,15 +183,16 @@ impl Core {
         if self.is_noted { polls::end(self.level(), was_polled, woken.map(TaskRef::key)) } else { None }
     }
 
-    /// Says that a member was polled in vain, and what it waits for.
-    fn report_vain(&self, mut text: String, member: Option<TaskRef>, members: &mut dyn Members) {
-        if let Some(task) = member.filter(|member| !member.header().has(BODY)) {
-            let depth = self.depth.get();
-            let drawing = unwind::inspect(|| self.draw_task(task, members));
-            self.depth.set(depth);
-            text = format!("{text}\n{drawing}");
+    /// Says that a task was polled in vain, and what it waits for; but not of one that gives way on purpose.
+    fn report_vain(&self, text: &str, task: TaskRef, members: &mut dyn Members) {
+        let depth = self.depth.get();
+        let drawing = unwind::inspect(|| self.draw_task(task, members));
+        self.depth.set(depth);
+        if drawing.nodes().any(|(_, node)| node.what() == YIELD_NOW) {
+            polls::let_off(task.key());
+        } else {
+            report(ReportKind::VainPolls, format!("{text}\n{drawing}"));
         }
-        report(ReportKind::VainPolls, text);
     }
 
     /// That of the root is zero.
