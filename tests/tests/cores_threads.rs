@@ -1,15 +1,16 @@
-//! Threads that serve the workers of one group after those of another. The tests take turns: the threads are the process's.
+//! Threads that serve the workers of one group after those of another. As they are the process's, each test has one.
 
 use std::collections::HashSet;
-use std::fs;
 use std::future::{pending, poll_fn};
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
+use std::{env, fs};
 
 use xiio::inspect::ReportKind;
 use xiio::{Builder, catch_panic, run, sleep, task_group, timeout, yield_now};
@@ -19,16 +20,30 @@ xiio::local! {
     static NAME: &'static str;
 }
 
-static TURN: Mutex<()> = Mutex::new(());
-
-fn take_turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// Runs a test in a process of its own.
+#[track_caller]
+fn alone(test: &str, body: impl FnOnce()) {
+    const IS_ALONE: &str = "XIIO_TEST_IS_ALONE";
+    if env::var_os(IS_ALONE).is_some() {
+        return body();
+    }
+    let mut command = os::with_usual_signals(Command::new(env::current_exe().unwrap()));
+    let output = command.args(["--exact", test, "--nocapture"]).env(IS_ALONE, "1").output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&said));
 }
 
 /// The threads of a group with so many workers.
 async fn threads_of_a_group(workers: usize) -> HashSet<ThreadId> {
     let ids = task_group!(workers = workers, |tg| { tg.workers().each(async |_| thread::current().id()).await });
     HashSet::from_iter(ids)
+}
+
+/// How many pollers there are in this process. A sanitizer opens descriptors of its own.
+fn n_pollers() -> usize {
+    let fds = fs::read_dir("/proc/self/fd").unwrap();
+    let names = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    names.filter(|name| name.to_string_lossy().contains("eventpoll")).count()
 }
 
 /// How many threads of workers there are in this process.
@@ -41,108 +56,111 @@ fn n_threads() -> usize {
 
 #[test]
 fn the_workers_of_the_next_group_run_on_the_threads_of_the_last() {
-    let _turn = take_turn();
-    run(async {
-        let first = threads_of_a_group(2).await;
-        assert_eq!(first.len(), 2);
-        for _ in 0..100 {
-            assert!(threads_of_a_group(2).await.is_subset(&first));
-        }
-        // A group beside it has others.
-        task_group!(workers = 2, |tg| {
-            tg.workers().each(async |_| ()).await;
-            assert_eq!(threads_of_a_group(2).await.len(), 2);
+    alone("the_workers_of_the_next_group_run_on_the_threads_of_the_last", || {
+        run(async {
+            let first = threads_of_a_group(2).await;
+            assert_eq!(first.len(), 2);
+            for _ in 0..100 {
+                assert!(threads_of_a_group(2).await.is_subset(&first));
+            }
+            // A group beside it has others.
+            task_group!(workers = 2, |tg| {
+                tg.workers().each(async |_| ()).await;
+                assert_eq!(threads_of_a_group(2).await.len(), 2);
+            });
         });
+        // Of another thread, in a run of its own.
+        let n_before = n_threads();
+        thread::spawn(|| run(threads_of_a_group(2))).join().unwrap();
+        assert!(n_threads() <= n_before, "a thread was started although others were idle");
     });
-    // Of another thread, in a run of its own.
-    let n_before = n_threads();
-    thread::spawn(|| run(threads_of_a_group(2))).join().unwrap();
-    assert!(n_threads() <= n_before, "a thread was started although others were idle");
 }
 
 #[test]
 fn a_thousand_groups_have_as_many_threads_as_one_has_workers() {
-    let _turn = take_turn();
-    let n_before = n_threads();
-    let mut ids = HashSet::new();
-    run(async {
-        for _ in 0..1000 {
-            ids.extend(threads_of_a_group(3).await);
-        }
+    alone("a_thousand_groups_have_as_many_threads_as_one_has_workers", || {
+        let mut ids = HashSet::new();
+        run(async {
+            for _ in 0..1000 {
+                ids.extend(threads_of_a_group(3).await);
+            }
+        });
+        assert_eq!(ids.len(), 3);
+        assert_eq!(n_threads(), 3);
     });
-    assert!(ids.len() <= 3 + n_before, "{} threads", ids.len());
-    assert!(n_threads() <= 3 + n_before);
 }
 
 #[test]
 fn the_threads_of_a_leaked_group_serve_no_other() {
-    let _turn = take_turn();
-    static LEAKED: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
-    let n_before = n_threads();
-    run(async {
-        let mut group: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async {
-            task_group!(workers = 2, |tg| {
-                for _ in 0..2 {
-                    tg.workers().spawn(async || {
-                        LEAKED.lock().unwrap().push(thread::current().id());
-                        pending::<()>().await;
-                    });
+    alone("the_threads_of_a_leaked_group_serve_no_other", || {
+        static LEAKED: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+        run(async {
+            let mut group: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async {
+                task_group!(workers = 2, |tg| {
+                    for _ in 0..2 {
+                        tg.workers().spawn(async || {
+                            LEAKED.lock().unwrap().push(thread::current().id());
+                            pending::<()>().await;
+                        });
+                    }
+                });
+            });
+            let mut have_begun = pin!(async {
+                while LEAKED.lock().unwrap().len() < 2 {
+                    sleep(Duration::from_millis(1)).await;
                 }
             });
-        });
-        let mut have_begun = pin!(async {
-            while LEAKED.lock().unwrap().len() < 2 {
-                sleep(Duration::from_millis(1)).await;
+            poll_fn(|cx| {
+                let _ = group.as_mut().poll(cx);
+                have_begun.as_mut().poll(cx)
+            })
+            .await;
+            forget(group);
+            let leaked = HashSet::from_iter(LEAKED.lock().unwrap().drain(..));
+            for _ in 0..1000 {
+                assert!(threads_of_a_group(2).await.is_disjoint(&leaked));
             }
         });
-        poll_fn(|cx| {
-            let _ = group.as_mut().poll(cx);
-            have_begun.as_mut().poll(cx)
-        })
-        .await;
-        forget(group);
-        let leaked = HashSet::from_iter(LEAKED.lock().unwrap().drain(..));
-        for _ in 0..1000 {
-            assert!(threads_of_a_group(2).await.is_disjoint(&leaked));
-        }
+        assert_eq!(n_threads(), 4);
     });
-    assert!(n_threads() <= n_before + 4);
 }
 
 #[test]
-fn an_idle_thread_has_no_descriptors() {
-    let _turn = take_turn();
-    run(async {
-        let n_before = os::n_fds();
-        threads_of_a_group(2).await;
-        // The end of a group does not wait for its threads.
-        os::wait_until("the descriptors of the workers are closed", || os::n_fds() <= n_before);
-        assert!(n_threads() >= 2);
+fn an_idle_thread_has_no_poller() {
+    alone("an_idle_thread_has_no_poller", || {
+        run(async {
+            let n_before = n_pollers();
+            threads_of_a_group(2).await;
+            // The end of a group does not wait for its threads.
+            os::wait_until("the pollers of the workers are closed", || n_pollers() == n_before);
+            assert!(n_threads() >= 2);
+        });
     });
 }
 
 #[test]
 fn nothing_of_a_group_is_left_on_its_threads() {
-    let _turn = take_turn();
-    let reports = Reports::new();
-    let too_long = async || thread::sleep(Duration::from_millis(60));
-    let first = Builder::new().slow_poll(Duration::from_millis(20)).run(NAME.scope("first", async {
-        task_group!(workers = 1, |tg| {
-            tg.workers().spawn(too_long).await;
-            tg.workers().spawn(async || (NAME.try_with(|name| *name).ok(), thread::current().id())).await
-        })
-    }));
-    assert_eq!(first.0, Some("first"));
-    reports.assert_one(ReportKind::SlowPoll, &[]);
-    let reports = Reports::new();
-    let second = run(async {
-        task_group!(workers = 1, |tg| {
-            tg.workers().spawn(too_long).await;
-            tg.workers().spawn(async || (NAME.try_with(|name| *name).ok(), thread::current().id())).await
-        })
+    alone("nothing_of_a_group_is_left_on_its_threads", || {
+        let reports = Reports::new();
+        let too_long = async || thread::sleep(Duration::from_millis(60));
+        let first = Builder::new().slow_poll(Duration::from_millis(20)).run(NAME.scope("first", async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(too_long).await;
+                tg.workers().spawn(async || (NAME.try_with(|name| *name).ok(), thread::current().id())).await
+            })
+        }));
+        assert_eq!(first.0, Some("first"));
+        assert!(reports.kinds().contains(&ReportKind::SlowPoll));
+        let reports = Reports::new();
+        let second = run(async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(too_long).await;
+                tg.workers().spawn(async || (NAME.try_with(|name| *name).ok(), thread::current().id())).await
+            })
+        });
+        assert_eq!(second, (None, first.1));
+        reports.assert_none();
     });
-    assert_eq!(second, (None, first.1));
-    reports.assert_none();
 }
 
 /// Panics when it is dropped.
@@ -158,27 +176,28 @@ impl Drop for Bomb {
 
 #[test]
 fn threads_on_which_tasks_and_destructors_have_panicked_go_on() {
-    let _turn = take_turn();
-    let ids = Mutex::new(HashSet::new());
-    for round in 0..60 {
-        let failed = catch_unwind(AssertUnwindSafe(|| {
-            run(async {
-                task_group!(workers = 2, |tg| {
-                    tg.workers().spawn(async || {
-                        let _bomb = (round % 3 != 0).then_some(Bomb);
-                        ids.lock().unwrap().insert(thread::current().id());
-                        match round % 3 {
-                            1 => drop(timeout(Duration::from_micros(10), pending::<()>()).await),
-                            _ => panic!("a task"),
-                        }
+    alone("threads_on_which_tasks_and_destructors_have_panicked_go_on", || {
+        let ids = Mutex::new(HashSet::new());
+        for round in 0..60 {
+            let failed = catch_unwind(AssertUnwindSafe(|| {
+                run(async {
+                    task_group!(workers = 2, |tg| {
+                        tg.workers().spawn(async || {
+                            let _bomb = (round % 3 != 0).then_some(Bomb);
+                            ids.lock().unwrap().insert(thread::current().id());
+                            match round % 3 {
+                                1 => drop(timeout(Duration::from_micros(10), pending::<()>()).await),
+                                _ => panic!("a task"),
+                            }
+                        });
                     });
                 });
-            });
-        }));
-        assert!(failed.is_err());
-    }
-    let n_threads = ids.lock().unwrap().len();
-    assert!(n_threads <= 4, "{n_threads} threads for a group after the other");
+            }));
+            assert!(failed.is_err());
+        }
+        let n_threads = ids.lock().unwrap().len();
+        assert!(n_threads <= 2, "{n_threads} threads for a group after the other");
+    });
 }
 
 /// What becomes of a group.
@@ -226,18 +245,18 @@ async fn nest(fate: Fate, data: &AtomicUsize) {
 
 #[test]
 fn groups_in_tasks_of_workers_are_ended_left_and_leaked_and_the_next_have_threads() {
-    let _turn = take_turn();
-    let n_before = n_threads();
-    let fates = [Fate::Ends, Fate::IsDropped, Fate::IsLeaked, Fate::IsDropped, Fate::Ends];
-    run(async {
-        for fate in fates.repeat(10) {
-            let data = AtomicUsize::new(0);
-            nest(fate, &data).await;
-            assert_eq!(threads_of_a_group(2).await.len(), 2);
-        }
+    alone("groups_in_tasks_of_workers_are_ended_left_and_leaked_and_the_next_have_threads", || {
+        let fates = [Fate::Ends, Fate::IsDropped, Fate::IsLeaked, Fate::IsDropped, Fate::Ends];
+        run(async {
+            for fate in fates.repeat(10) {
+                let data = AtomicUsize::new(0);
+                nest(fate, &data).await;
+                assert_eq!(threads_of_a_group(2).await.len(), 2);
+            }
+        });
+        // Ten times two groups, each with two threads, and what the others have together.
+        assert!(n_threads() <= 40 + 8, "{} threads", n_threads());
     });
-    // Ten times two groups, each with two threads, and what the others have together.
-    assert!(n_threads() <= n_before + 40 + 8, "{} threads", n_threads());
 }
 
 /// How many descriptors this process may have open, from now on and before.
@@ -254,16 +273,16 @@ fn set_limit(n_fds: libc::rlim_t) -> libc::rlim_t {
 
 #[test]
 fn a_thread_whose_runtime_has_failed_serves_no_other_group() {
-    let _turn = take_turn();
-    run(async {
-        let n_before = os::n_fds();
-        let first = threads_of_a_group(1).await;
-        os::wait_until("the worker has no poller any more", || os::n_fds() <= n_before);
-        let before = set_limit(3);
-        let failed = catch_panic(threads_of_a_group(1)).await;
-        set_limit(before);
-        let panic = failed.expect_err("a worker has a poller of its own");
-        assert!(format!("{panic}").contains("cannot start a runtime"), "{panic}");
-        assert!(threads_of_a_group(1).await.is_disjoint(&first));
+    alone("a_thread_whose_runtime_has_failed_serves_no_other_group", || {
+        run(async {
+            let first = threads_of_a_group(1).await;
+            let before = set_limit(3);
+            let failed = catch_panic(threads_of_a_group(1)).await;
+            set_limit(before);
+            let panic = failed.expect_err("a worker has a poller of its own");
+            assert!(format!("{panic}").contains("cannot start a runtime"), "{panic}");
+            assert!(threads_of_a_group(1).await.is_disjoint(&first));
+            os::wait_until("the first thread has ended", || n_threads() == 1);
+        });
     });
 }
