@@ -94,6 +94,8 @@ fn tasks_have_their_names_places_polls_and_wakes() {
     assert!(place.file.as_deref().is_some_and(|file| file.ends_with("console.rs")), "{place:?}");
     assert_eq!(place.line, Some(line));
     assert!(stats.wakes > 2, "{stats:?}");
+    // Or else the console warns of a task that has lost its waker.
+    assert!(stats.waker_clones > stats.waker_drops, "{stats:?}");
     let (ended, stats) = seen.find("ended").unwrap();
     assert_eq!(text_of(ended, "kind"), Some("task"));
     assert!(stats.poll_stats.as_ref().unwrap().polls >= 2, "{stats:?}");

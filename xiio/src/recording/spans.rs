@@ -114,6 +114,10 @@ fn begin_span(key: usize, around: &Span, node: &Node) -> Span {
         loc.col = place.map(Location::column),
     );
     let is_own = !span.is_disabled();
+    // Nobody counts wakers. One stands for all: the console takes a task without any for one that nothing can wake.
+    if is_own {
+        note_waker(&span, "waker.clone");
+    }
     let span = if is_own { span } else { around.clone() };
     follow(key, Followed::Begun { span: span.clone(), is_own });
     span
@@ -134,10 +138,15 @@ pub(super) fn poll_ended() {
 pub(super) fn woken(key: usize) {
     if let Some(Followed::Begun { span, is_own: true }) = followed_if_on(key) {
         quietly(|| {
-            if let Some(id) = span.id() {
-                tracing::trace!(target: "tokio::task::waker", op = "waker.wake", task.id = id.into_u64());
-            }
+            note_waker(&span, "waker.wake_by_ref");
         });
+    }
+}
+
+/// Says what is done with a waker of the task of a span.
+fn note_waker(span: &Span, op: &str) {
+    if let Some(id) = span.id() {
+        tracing::trace!(target: "tokio::task::waker", op, task.id = id.into_u64());
     }
 }
 
