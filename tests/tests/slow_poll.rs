@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::io::{Read, Write, duplex};
 use xiio::testing::Tester;
-use xiio::{Builder, shield, sleep, task_group, yield_now};
+use xiio::{Builder, Canceller, shield, sleep, task_group, yield_now};
 use xiio_tests::{LONG, Reports};
 
 /// Longer than `LIMIT`.
@@ -327,6 +327,33 @@ fn who_gets_on_or_is_woken_by_others_or_polls_seldom_is_not_polled_in_vain() {
             });
         });
     });
+    reports.assert_none();
+}
+
+#[test]
+fn who_ends_or_is_cancelled_in_a_poll_in_vain_is_neither_reported_nor_polled_again() {
+    let reports = Reports::new();
+    for fate in ["ends", "is cancelled", "its group is cancelled"] {
+        let (n_polls, canceller) = (Cell::new(0), RefCell::<Option<Canceller>>::default());
+        Builder::new().vain_polls(FEW).run(async {
+            task_group!(|tg| {
+                let (n_polls, canceller, tg) = (&n_polls, &canceller, &tg);
+                let task = tg.spawn(poll_fn(move |cx| {
+                    n_polls.update(|n_polls| n_polls + 1);
+                    cx.waker().wake_by_ref();
+                    match fate {
+                        _ if n_polls.get() != FEW + 1 => return Poll::Pending,
+                        "ends" => return Poll::Ready(()),
+                        "is cancelled" => canceller.borrow().iter().for_each(Canceller::cancel),
+                        _ => tg.cancel(),
+                    }
+                    Poll::Pending
+                }));
+                canceller.replace(Some(task.canceller()));
+            });
+        });
+        assert_eq!(n_polls.get(), FEW + 1, "a task that {fate}");
+    }
     reports.assert_none();
 }
 

@@ -142,8 +142,9 @@ impl Core {
     #[cold]
     fn attend(&self, members: &mut dyn Members) {
         self.polling.set(None);
-        // Who woke itself in its poll, and nobody after that, is the last one in the queue.
-        let woken = self.ready.last().filter(|task| !task.header().has(BODY));
+        // Who woke itself in its poll, and nobody after that, is the last one in the queue. One that has ended or was cancelled in
+        // that poll waits for nothing, and must not be polled to be drawn.
+        let woken = self.ready.last().filter(|task| !task.header().has(BODY | DONE | DOOMED));
         if let (Some(text), Some(task)) = (self.end_noting(true, woken), woken) {
             self.report_vain(&text, task, members);
         }
