@@ -6,15 +6,17 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use std::{env, fs};
 
 use xiio::inspect::ReportKind;
 use xiio::{Builder, catch_panic, run, sleep, task_group, timeout, yield_now};
-use xiio_tests::{Reports, os};
+use xiio_tests::{LONG, Reports, os};
 
 xiio::local! {
     static NAME: &'static str;
@@ -256,6 +258,48 @@ fn groups_in_tasks_of_workers_are_ended_left_and_leaked_and_the_next_have_thread
         });
         // Ten times two groups, each with two threads, and what the others have together.
         assert!(n_threads() <= 40 + 8, "{} threads", n_threads());
+    });
+}
+
+/// A waker that waits for a message when it is dropped.
+struct Waits(Mutex<Receiver<()>>);
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        HAS_COME.store(self.0.get_mut().unwrap().recv_timeout(PATIENCE).is_ok(), Relaxed);
+        HAS_WAITED.store(true, Relaxed);
+    }
+}
+
+/// How long it waits where nobody sends one.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+static HAS_COME: AtomicBool = AtomicBool::new(false);
+static HAS_WAITED: AtomicBool = AtomicBool::new(false);
+
+#[test]
+fn a_group_does_not_wait_for_destructors_of_what_the_last_has_left_behind() {
+    alone("a_group_does_not_wait_for_destructors_of_what_the_last_has_left_behind", || {
+        let (sender, receiver) = channel();
+        run(async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async move || {
+                    let waker = Waker::from(Arc::new(Waits(Mutex::new(receiver))));
+                    let mut left = Box::pin(sleep(LONG));
+                    assert!(left.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                    forget(left);
+                });
+            });
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async move || sender.send(()).unwrap());
+            });
+        });
+        os::wait_until("the waker is dropped", || HAS_WAITED.load(Relaxed));
+        assert!(HAS_COME.load(Relaxed), "a worker waited for the thread of another, which waited for it");
     });
 }
 

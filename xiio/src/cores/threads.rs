@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Posts wait only while as many threads are coming or expected. None of these waits for a post itself: a worker whose
-//! group has ended ends whatever others do. That of a leaked group is never expected, and keeps its thread.
+//! group has ended ends whatever others do. That of a leaked group is never expected, and keeps its thread. Nor is one that
+//! has to drop what a task has left behind, as that may do anything.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,7 +31,7 @@ use crate::sys;
 const KEEP: Duration = Duration::from_secs(10);
 
 /// Runs a worker, and says whether its thread may serve another one. Where no thread could be started it gets the error.
-pub(crate) type Work = Box<dyn FnOnce(io::Result<()>) -> bool + Send>;
+pub(crate) type Work = Box<dyn FnOnce(io::Result<Number>) -> bool + Send>;
 
 static THREADS: StaticMutex<Threads<Work, Thread>> = StaticMutex::new(Threads::new());
 
@@ -53,6 +54,14 @@ pub(crate) fn serve(work: Work) -> Number {
 pub(crate) fn expect(posts: &[Number]) {
     let mut threads = threads();
     posts.iter().for_each(|post| threads.expect(*post));
+}
+
+/// Nobody is to wait for the end of this post.
+pub(crate) fn give_up(post: Number) {
+    let needs_another = threads().give_up(post);
+    if needs_another {
+        start();
+    }
 }
 
 fn start() {
@@ -78,7 +87,7 @@ fn run() {
             Next::Rest(_) => return,
         };
         let failing = Failing(number);
-        if !job(Ok(())) {
+        if !job(Ok(number)) {
             return;
         }
         mem::forget(failing);
@@ -101,10 +110,7 @@ struct Failing(Number);
 
 impl Drop for Failing {
     fn drop(&mut self) {
-        let needs_another = threads().fail(self.0);
-        if needs_another {
-            start();
-        }
+        give_up(self.0);
     }
 }
 
@@ -145,7 +151,7 @@ enum Next<J> {
 struct Threads<J, W> {
     waiting: VecDeque<Post<J>>,
     n_coming: usize,
-    /// The posts that are not over, and whether they are expected to be.
+    /// The posts that are not over or given up, and whether they are expected to be over.
     posts: BTreeMap<Number, bool>,
     /// The one that was idle last is called first.
     idle: Vec<(Number, W)>,
@@ -211,9 +217,9 @@ impl<J, W: Clone> Threads<J, W> {
         Next::Rest(seat)
     }
 
-    /// A post is over, and so is its thread; `true` if another one is to be started in its place.
+    /// The thread of a post is not to be counted on any more; `true` if another one is to be started in its place.
     #[must_use]
-    fn fail(&mut self, number: Number) -> bool {
+    fn give_up(&mut self, number: Number) -> bool {
         self.forget(number);
         let lacks_one = self.lacks_threads();
         self.n_coming += usize::from(lacks_one);
@@ -299,11 +305,28 @@ mod tests {
     fn a_thread_that_fails_is_replaced_if_a_post_waits_for_it() {
         let mut threads = Names::new();
         let (first, second) = (begin(&mut threads, "first", 1), begin(&mut threads, "second", 2));
-        assert!(!threads.fail(second));
+        assert!(!threads.give_up(second));
         threads.expect(first);
         let (third, _) = threads.add("third");
-        assert!(threads.fail(first));
+        assert!(threads.give_up(first));
         assert_eq!(threads.come(&3), Next::Work(Post { number: third, job: "third" }));
+    }
+
+    #[test]
+    fn a_post_that_is_given_up_is_not_waited_for_and_its_thread_comes_back() {
+        let mut threads = Names::new();
+        let (first, second) = (begin(&mut threads, "first", 1), begin(&mut threads, "second", 2));
+        threads.expect(first);
+        let (third, _) = threads.add("third");
+        assert!(threads.give_up(first));
+        assert_eq!(threads.come(&3), Next::Work(Post { number: third, job: "third" }));
+        assert!(!threads.give_up(second));
+        threads.expect(second);
+        let (fourth, help) = threads.add("fourth");
+        assert_eq!(help, Help::Start, "what is given up is not expected");
+        assert_eq!(threads.end(second, &2), Next::Work(Post { number: fourth, job: "fourth" }));
+        assert!(matches!(threads.come(&4), Next::Rest(_)));
+        assert!(matches!(threads.end(first, &1), Next::Rest(_)));
     }
 
     #[test]

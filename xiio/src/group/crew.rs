@@ -13,7 +13,7 @@ use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
 use crate::recording::{self, OtherLane};
 use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
-use crate::runtime::{Config, Runtime, block_on};
+use crate::runtime::{Config, Leftover, Runtime, block_on};
 use crate::task::TaskSet;
 use crate::task::limits::{self, Limits};
 use crate::unwind::{self, Dropper};
@@ -62,7 +62,7 @@ impl Workforce {
         let root = Node::new(Kind::Worker, format!("worker {worker}"));
         let lane = set.key().and_then(|group| recording::other_lane(group, &root));
         let post = threads::serve(Box::new(move |start| match start {
-            Ok(()) => work(&crew, worker, limits, lane),
+            Ok(post) => work(&crew, worker, limits, lane, post),
             Err(error) => {
                 lane.into_iter().for_each(OtherLane::end);
                 refuse(&crew, worker, &error)
@@ -159,13 +159,20 @@ fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
 }
 
 /// Serves as a worker, on its thread; `true` if nothing of it is left there.
-fn work(crew: &Arc<Crew>, worker: usize, limits: Limits, lane: Option<OtherLane>) -> bool {
+fn work(crew: &Arc<Crew>, worker: usize, limits: Limits, lane: Option<OtherLane>, post: threads::Number) -> bool {
     let recording = lane.map(OtherLane::begin);
     let to_home = Arc::clone(crew);
     let listener: Listener = Rc::new(move |report| to_home.tell(|news| news.reports.push(report.clone())));
     add_listener(Rc::clone(&listener));
     let config = Config { limits, ..Config::default() };
-    let run = || block_on(&config, Worker::new(Arc::clone(crew), worker, draw));
+    let root = async {
+        Worker::new(Arc::clone(crew), worker, draw).await;
+        if Runtime::with(Runtime::leftover) != Leftover::default() {
+            // Wakers of others, which the end of the runtime wakes and drops.
+            threads::give_up(post);
+        }
+    };
+    let run = || block_on(&config, root);
     let failure = catch_unwind(AssertUnwindSafe(run)).err();
     remove_listener(&listener);
     drop(recording);

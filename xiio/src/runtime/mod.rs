@@ -260,7 +260,7 @@ impl Runtime {
         polled
     }
 
-    fn leftover(&self) -> Leftover {
+    pub(crate) fn leftover(&self) -> Leftover {
         Leftover { n_timers: self.timers.borrow().len(), n_sources: self.reactor.n_sources() }
     }
 
