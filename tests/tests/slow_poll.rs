@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::io::{Read, Write, duplex};
 use xiio::testing::Tester;
-use xiio::{Builder, Canceller, shield, sleep, task_group, yield_now};
+use xiio::{Builder, Canceller, GroupError, shield, sleep, task_group, try_task_group, yield_now};
 use xiio_tests::{LONG, Reports};
 
 /// Longer than `LIMIT`.
@@ -354,6 +354,30 @@ fn who_ends_or_is_cancelled_in_a_poll_in_vain_is_neither_reported_nor_polled_aga
         });
         assert_eq!(n_polls.get(), FEW + 1, "a task that {fate}");
     }
+    reports.assert_none();
+}
+
+#[test]
+fn who_is_polled_in_vain_when_a_sibling_has_failed_is_not_polled_again() {
+    let reports = Reports::new();
+    let n_polls = Cell::new(0);
+    let failed: Result<(), GroupError<&str>> = Builder::new().vain_polls(FEW).run(async {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(async {
+                for _ in 0..FEW {
+                    yield_now().await;
+                }
+                Err::<(), _>("a sibling")
+            });
+            tg.spawn(poll_fn(|cx| {
+                n_polls.update(|n_polls| n_polls + 1);
+                cx.waker().wake_by_ref();
+                Poll::<Result<(), _>>::Pending
+            }));
+        })
+    });
+    assert_eq!(failed.unwrap_err().into_failures().count(), 1);
+    assert_eq!(n_polls.get(), FEW + 1, "in the last round it is polled once");
     reports.assert_none();
 }
 

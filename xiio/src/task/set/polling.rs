@@ -142,16 +142,16 @@ impl Core {
     #[cold]
     fn attend(&self, members: &mut dyn Members) {
         self.polling.set(None);
-        // Who woke itself in its poll, and nobody after that, is the last one in the queue. One that has ended or was cancelled in
-        // that poll waits for nothing, and must not be polled to be drawn.
-        let woken = self.ready.last().filter(|task| !task.header().has(BODY | DONE | DOOMED));
-        if let (Some(text), Some(task)) = (self.end_noting(true, woken), woken) {
-            self.report_vain(&text, task, members);
-        }
-        self.report_crowd(|| members.node());
+        // Who woke itself in its poll, and nobody after that, is the last one in the queue. One that has ended waits for nothing.
+        let woken = self.ready.last().filter(|task| !task.header().has(BODY | DONE));
+        let text = self.end_noting(true, woken);
         if self.last_round.get() == LastRound::Over {
             self.doom_all(None);
         }
+        if let (Some(text), Some(task)) = (text, woken) {
+            self.report_vain(&text, task, members);
+        }
+        self.report_crowd(|| members.node());
         self.cancel_doomed(members);
         // A last round goes in order: it is over with its last one.
         if self.is_seeded && self.last_round.get() == LastRound::None {
@@ -184,8 +184,12 @@ impl Core {
         if self.is_noted { polls::end(self.level(), was_polled, woken.map(TaskRef::key)) } else { None }
     }
 
-    /// Says that a task was polled in vain, and what it waits for; but not of one that gives way on purpose.
+    /// Says that a task was polled in vain, and what it waits for; but not of one that gives way on purpose or is cancelled by now.
     fn report_vain(&self, text: &str, task: TaskRef, members: &mut dyn Members) {
+        if task.header().has(DOOMED) {
+            // Drawn, it would go on.
+            return polls::let_off(task.key());
+        }
         let depth = self.depth.get();
         let drawing = unwind::inspect(|| self.draw_task(task, members));
         self.depth.set(depth);
