@@ -90,13 +90,18 @@ fn place_for_directory() -> io::Result<PathBuf> {
         return Ok(runtime.join("xiio"));
     }
     let temporary = std::env::temp_dir();
-    let found = fs::metadata(&temporary)?;
+    let found = fs::metadata(&temporary).map_err(|error| named(&temporary, &error))?;
     let is_sticky = found.mode() & 0o1000 != 0;
     if ![0, user()].contains(&found.uid()) || (is_open(&found) && !is_sticky) {
-        let text = format!("{}: others can replace what is in it; set `XDG_RUNTIME_DIR`", temporary.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        let text = "others can replace what is in it; set `XDG_RUNTIME_DIR`";
+        return Err(named(&temporary, &io::Error::new(io::ErrorKind::PermissionDenied, text)));
     }
     Ok(temporary.join(format!("xiio-{}", user())))
+}
+
+/// An error that says which file it is about.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Whether others may write there.
@@ -107,15 +112,14 @@ fn is_open(found: &Metadata) -> bool {
 /// The directory of this user's sockets, which nobody else can change.
 fn directory() -> io::Result<PathBuf> {
     let directory = place_for_directory()?;
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
     match DirBuilder::new().mode(0o700).create(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(&directory, &error)),
         _ => {}
     }
-    let found = fs::symlink_metadata(&directory).map_err(named)?;
+    let found = fs::symlink_metadata(&directory).map_err(|error| named(&directory, &error))?;
     if !found.is_dir() || found.uid() != user() || found.mode() & 0o077 != 0 {
         let text = "expected a directory of this user with mode 0700, and no link; have it removed";
-        return Err(named(io::Error::new(io::ErrorKind::PermissionDenied, text)));
+        return Err(named(&directory, &io::Error::new(io::ErrorKind::PermissionDenied, text)));
     }
     Ok(directory)
 }
