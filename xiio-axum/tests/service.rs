@@ -85,7 +85,9 @@ fn curl_is_answered_in_both_languages() {
         assert_eq!(service.curled(&[language], "/users/7"), " 404");
         assert_eq!(service.curled(&[language], "/both"), "3 + 4 = 7\n 200");
         assert_eq!(service.curled(&[language], "/bug"), " 500");
-        assert!(service.curled(&[language, "--data", "{}"], "/users").ends_with(" 415"), "no JSON, says its head");
+        // Without a body: one that nobody reads is reset in HTTP/2, which curl takes for a failure where it is still sending.
+        let refused = service.curled(&[language, "--request", "POST"], "/users");
+        assert!(refused.ends_with(" 415"), "no JSON, says its head: {refused}");
     }
 }
 
