@@ -35,7 +35,6 @@ impl List {
         let links = &task.header().links;
         let last = self.last.replace(Some(task));
         links.prev.set(last);
-        links.next.set(None);
         match last {
             Some(last) => last.header().links.next.set(Some(task)),
             None => self.first.set(Some(task)),
@@ -67,7 +66,8 @@ impl List {
     }
 }
 
-/// A queue of tasks, linked through `next_queued`. A task is in one queue at most; its flag `QUEUED` says so.
+/// A queue of tasks, linked through `next_queued`, which is null for the last one and for a task that is in none. A task is in one
+/// queue at most; its flag `QUEUED` says so.
 #[derive(Default)]
 pub(super) struct Queue {
     first: Cell<Option<TaskRef>>,
@@ -81,7 +81,6 @@ impl Queue {
 
     #[inline]
     pub(super) fn push(&self, task: TaskRef) {
-        task.header().next_queued.set(None);
         match self.last.replace(Some(task)) {
             Some(last) => last.header().next_queued.set(Some(task)),
             None => self.first.set(Some(task)),

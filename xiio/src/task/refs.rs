@@ -94,7 +94,7 @@ const MAX_REFS: i32 = i32::MAX / 16;
 const MAX_DRIFT: i32 = if cfg!(all(test, loom)) { 1 } else { 1 << 20 };
 
 impl Header {
-    /// A header counted by the set and the handle.
+    /// A header counted by the set and the handle, for a task that is put into a queue at once.
     #[inline]
     pub(super) fn new(
         vtable: &'static VTable,
@@ -113,7 +113,7 @@ impl Header {
             joiner: Cell::new(None),
             location,
             tenant,
-            flags: Cell::new(HANDLE),
+            flags: Cell::new(HANDLE | QUEUED),
             has_failed: Cell::new(false),
             is_posted: AtomicBool::new(false),
             local: Cell::new(2),

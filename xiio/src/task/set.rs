@@ -22,7 +22,7 @@ use super::handle::Handle;
 use super::home::{Home, Listener};
 use super::limits;
 use super::links::{List, Queue};
-use super::refs::{BODY, DONE, DOOMED, LOCALS, NAMED, PLACED, QUEUED, RECORDED, TaskRef};
+use super::refs::{BODY, DONE, DOOMED, LOCALS, NAMED, PLACED, RECORDED, TaskRef};
 use super::schedule;
 use super::waker;
 use crate::drawing::{Drawing, Node};
@@ -353,7 +353,6 @@ impl Core {
             self.keep_locals(task);
         }
         self.tasks.push_back(task);
-        task.header().set(QUEUED);
         if self.has_gate && !self.pass_gate(task) {
             return;
         }
@@ -437,7 +436,7 @@ impl<'env> TaskSet<'env> {
         let (body, core) = block::allocate_core(Core::new(self.limit));
         // SAFETY: it was made right now, and the set has it until it is closed.
         let core_ref = unsafe { core.as_ref() };
-        body.header().set(BODY | QUEUED | if core_ref.is_recorded { RECORDED } else { 0 });
+        body.header().set(BODY | if core_ref.is_recorded { RECORDED } else { 0 });
         core_ref.body.set(Some(body));
         core_ref.ready.push(body);
         self.core.set(Some(core));
