@@ -33,7 +33,7 @@
 //! | a program, a test | [`main`], [`test`](macro@test), or [`run`] |
 //! | things side by side | [`task_group!`], [`try_task_group!`] |
 //! | all, the first, each as it comes | [`gather`], [`try_gather`], [`race`](race()), [`race_ok`], [`as_completed`], [`Outputs`]; of different types [`join!`], [`try_join!`], [`race!`] |
-//! | several processor cores | the option `workers`, [`parallel_map`], [`try_parallel_map`] |
+//! | several processor cores | the option `workers`, [`parallel_map`], [`try_parallel_map`]; where home must not wait, [`run_in_thread`] |
 //! | a limit of time | [`timeout`], [`deadline`], the options `timeout` and `deadline` |
 //! | cleanup that awaits | [`bracket`], [`shield`], [`TaskGroup::defer`] |
 //! | time | [`sleep`], [`sleep_until`], [`interval`], [`yield_now`] |
@@ -133,7 +133,7 @@
 //!
 //! **Threads.** [`run`] uses the thread it is called on, and starts none. A whole tree of tasks is on it, so tasks
 //! need not be `Send`, and a task that computes or blocks holds up all others. Threads are started for the workers of a
-//! group, by [`in_thread`] and
+//! group, by [`run_in_thread`], by [`in_thread`] and
 //! [`thread::ThreadPool`], by what is built on them ([`fs`], the names of hosts in [`net`]), and for a child process that
 //! was dropped while it ran. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
 //!
@@ -209,7 +209,7 @@ pub use local::{AccessError, LocalKey, LocalScope};
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "macos"))]
 pub use process::run_process;
 pub use promise::{Promise, WaitPromise};
-pub use root::{Builder, run};
+pub use root::{Builder, RunInThread, run, run_in_thread};
 pub use thread::in_thread;
 pub use time::{Interval, MissedTicks, Sleep, YieldNow, interval, interval_at, now, sleep, sleep_until, yield_now};
 pub use xiio_macros::{main, test};

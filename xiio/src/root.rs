@@ -1,5 +1,6 @@
 //! The root of a tree: `run`, and what the attribute macros put around a function.
 
+mod in_thread;
 mod printing;
 mod shutdown;
 
@@ -14,6 +15,7 @@ use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::inspect;
 use crate::runtime::{Config, Save, Serve, block_on};
+pub use in_thread::{RunInThread, run_in_thread};
 use shutdown::{BlockOnUntil, Stop, block_on_until};
 
 /// Runs a future, and every task under it, to the end on this thread.

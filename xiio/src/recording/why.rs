@@ -13,6 +13,8 @@ pub(crate) enum Why {
     /// By `?` and the like in a plain group.
     BodyLeft,
     AroundCancelled,
+    /// Of a tree that another thread waits for.
+    NotAwaited,
     /// Of a part of whoever is polled.
     LimitInside,
     Test,
@@ -28,6 +30,7 @@ impl Why {
             Self::TimeOver => "its time is over",
             Self::BodyLeft => "its body was left",
             Self::AroundCancelled => "what is around it was cancelled",
+            Self::NotAwaited => "who awaits it on another thread was cancelled or has dropped it",
             Self::LimitInside => "a limit of time in it was over",
             Self::Test => "the test cancels it here",
         }

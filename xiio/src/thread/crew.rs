@@ -33,6 +33,9 @@ pub(super) const KEEP: Duration = Duration::from_secs(10);
 /// So many jobs for each worker may be left behind before their threads count again.
 pub(super) const MAX_LEFT: usize = 4;
 
+/// The number of workers of a pool in which no job waits for the end of another.
+pub(super) const WITHOUT_BOUND: usize = usize::MAX;
+
 /// The queue of a pool and its workers. `J` is a job, `W` a way to wake a worker.
 pub(super) struct Crew<J, W> {
     max_workers: usize,
@@ -226,7 +229,8 @@ impl<J, W: Clone> Crew<J, W> {
             return (std::mem::take(&mut self.queue), None);
         }
         let idle = if self.queue.is_empty() { None } else { self.call_idle() };
-        (VecDeque::new(), idle)
+        let is_stranded = idle.is_none() && self.max_workers == WITHOUT_BOUND;
+        (if is_stranded { std::mem::take(&mut self.queue) } else { VecDeque::new() }, idle)
     }
 
     /// No more jobs will come. Gives the workers that are to be woken so that they end.
@@ -320,6 +324,15 @@ mod tests {
         assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Start(Id(2))));
         assert_eq!(crew.refuse_start(), ([].into(), None));
         assert_eq!(next(&mut crew, 1), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn without_a_bound_no_job_waits_for_the_end_of_another() {
+        let mut crew = Numbers::new(WITHOUT_BOUND);
+        let _ = crew.push(1);
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Nobody));
+        assert_eq!(crew.push(2), Help::Start(Id(1)));
+        assert_eq!(crew.refuse_start(), ([2].into(), None));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::job::{Job, Work};
 use super::pool::ThreadPool;
 use crate::drawing::{self, Kind};
 use crate::error::Payload;
+use crate::promise::Promise;
 use crate::report::{ReportKind, report};
 use crate::runtime::{Outside, Runtime, poll_leaf};
 use crate::time::Deadline;
@@ -74,34 +75,15 @@ where
 /// The future of [`in_thread`] and [`ThreadPool::run`].
 #[must_use = "a job is not handed to a thread before it is awaited"]
 pub struct InThread<F, T> {
-    stage: Stage<F, T>,
-    node: Node,
-    waits: bool,
-    location: &'static Location<'static>,
+    job: Awaited<F, T>,
+    here: Here,
 }
-
-enum Stage<F, T> {
-    Fresh(ThreadPool, F),
-    Waiting {
-        job: Arc<Job<F, T>>,
-        /// Kept so that the pool does not close before the job has run.
-        pool: ThreadPool,
-        /// When it has waited for long, if it is still in the queue. Elapses once.
-        late: Option<Deadline>,
-        /// Keeps the runtime, if there is one, from taking the wait for a deadlock.
-        outside: Outside,
-    },
-    Ended,
-}
-
-// Neither the function nor the value is ever polled or pinned.
-impl<F, T> Unpin for InThread<F, T> {}
 
 impl<F, T> InThread<F, T> {
     #[track_caller]
     pub(super) fn new(pool: ThreadPool, f: F) -> Self {
-        let stage = Stage::Fresh(pool, f);
-        Self { stage, node: Node::new("in_thread"), waits: true, location: Location::caller() }
+        let job = Awaited::new(&JOB, pool, f, None);
+        Self { here: job.here(), job }
     }
 
     /// Lets a cancellation leave the job behind instead of waiting for it.
@@ -120,65 +102,176 @@ impl<F, T> InThread<F, T> {
     /// assert!(start.elapsed() < Duration::from_secs(1));
     /// ```
     pub fn abandon_on_cancel(mut self) -> Self {
-        self.waits = false;
+        self.job.waits = false;
         self
     }
 }
 
-impl<F, T> Stage<F, T>
+/// What kind of job it is.
+pub(crate) struct About {
+    /// The function that makes it.
+    pub(crate) label: &'static str,
+    /// What it is, for texts.
+    pub(crate) text: &'static str,
+    /// It may have to wait until another job of its pool has ended.
+    pub(crate) may_queue: bool,
+}
+
+static JOB: About = About { label: "in_thread", text: "a thread job", may_queue: true };
+
+/// A job and how far it is: all of its future that may go from thread to thread.
+pub(crate) struct Awaited<F, T> {
+    about: &'static About,
+    stage: Stage<F, T>,
+    waits: bool,
+    location: &'static Location<'static>,
+}
+
+/// What the future of a job has on the thread that polls it.
+pub(super) struct Here {
+    node: Node,
+    /// Keeps the runtime, if there is one, from taking the wait for a deadlock.
+    outside: Outside,
+}
+
+enum Stage<F, T> {
+    Fresh {
+        pool: ThreadPool,
+        function: F,
+        /// Set when the job is to stop.
+        stop: Option<Promise<()>>,
+    },
+    Waiting {
+        job: Arc<Job<F, T>>,
+        /// Kept so that the pool does not close before the job has run.
+        pool: ThreadPool,
+        /// When it has waited for long, if it is still in the queue. Elapses once.
+        late: Option<Deadline>,
+    },
+    Ended,
+}
+
+// Neither the function nor the value is ever polled or pinned.
+impl<F, T> Unpin for Awaited<F, T> {}
+
+impl<F, T> Awaited<F, T> {
+    #[track_caller]
+    pub(crate) fn new(about: &'static About, pool: ThreadPool, function: F, stop: Option<Promise<()>>) -> Self {
+        Self { about, stage: Stage::Fresh { pool, function, stop }, waits: true, location: Location::caller() }
+    }
+
+    pub(super) fn here(&self) -> Here {
+        Here { node: Node::new(self.about.label), outside: Outside::default() }
+    }
+
+    /// How it is drawn.
+    fn drawn(&self) -> impl FnOnce() -> drawing::Node + use<F, T> {
+        let (text, location) = (self.about.text, self.location);
+        move || drawing::Node::new(Kind::Thread, text).made_at(location)
+    }
+}
+
+impl<F, T> Awaited<F, T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn poll_outcome(&mut self, cx: &mut Context<'_>, location: &Location<'_>) -> Poll<Result<T, Payload>> {
-        let outcome = match self {
-            Self::Waiting { job, outside, late, .. } => {
+    /// Polls the future, with what it has on this thread.
+    pub(super) fn poll(&mut self, here: &mut Here, cx: &mut Context<'_>) -> Poll<T> {
+        let Here { node, outside } = here;
+        match node.duty(cx, |_| true) {
+            Duty::Wait => Poll::Pending,
+            Duty::Run => {
+                let drawn = self.drawn();
+                match poll_leaf(cx, drawn, |cx| self.poll_outcome(outside, cx)) {
+                    Poll::Ready(outcome) => {
+                        node.leave();
+                        Poll::Ready(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
+                    }
+                    Poll::Pending => {
+                        let has_begun = matches!(self.stage, Stage::Waiting { .. });
+                        node.hold(cx, has_begun && self.waits);
+                        Poll::Pending
+                    }
+                }
+            }
+            Duty::Unwind => {
+                if unwind::inspecting(|drawing| drawing.leaf(self.drawn()())) {
+                    // The wake of the job may have been spent on this very poll.
+                    cx.waker().wake_by_ref();
+                } else {
+                    self.poll_cleanup(here, cx);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_outcome(&mut self, outside: &mut Outside, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+        let outcome = match &mut self.stage {
+            Stage::Waiting { job, late, .. } => {
                 outside.count_here();
                 let polled = job.poll(cx);
                 if polled.is_pending() && has_become_late(late, cx) && job.is_queued() {
-                    report_late(location);
+                    report_late(self.location);
                 }
                 ready!(polled)
             }
-            Self::Fresh(..) => return self.start(cx),
-            Self::Ended => panic!("a thread job was polled after it had ended"),
+            Stage::Fresh { .. } => return self.start(outside, cx),
+            Stage::Ended => panic!("{} was polled after it had ended", self.about.text),
         };
-        *self = Self::Ended;
+        self.stage = Stage::Ended;
+        *outside = Outside::default();
         Poll::Ready(outcome)
     }
 
     /// Hands the job to the pool. It is polled before, so that the worker finds a waker.
-    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
-        let Self::Fresh(pool, function) = mem::replace(self, Self::Ended) else { unreachable!() };
-        let job = Arc::new(Job::new(function));
+    fn start(&mut self, outside: &mut Outside, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+        let Stage::Fresh { pool, function, stop } = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
+        let job = Arc::new(Job::new(function, stop));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());
-        let mut outside = Outside::default();
         outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>);
-        let mut late = is_in_runtime().then(|| Deadline::after(LATE));
+        let mut late = (self.about.may_queue && is_in_runtime()).then(|| Deadline::after(LATE));
         has_become_late(&mut late, cx);
-        *self = Self::Waiting { job, pool, outside, late };
+        self.stage = Stage::Waiting { job, pool, late };
         Poll::Pending
     }
-}
 
-impl<F, T> InThread<F, T>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
     /// Waits for a job that has begun, after the cancellation.
-    fn poll_cleanup(&mut self, cx: &mut Context<'_>) {
-        let Stage::Waiting { job, .. } = &self.stage else { return self.node.finish() };
+    fn poll_cleanup(&mut self, here: &mut Here, cx: &mut Context<'_>) {
+        let Here { node, outside } = here;
+        let Stage::Waiting { job, .. } = &self.stage else { return node.finish() };
         let job = Arc::clone(job);
-        let Self { stage, node, location, .. } = self;
         node.clean_up(cx, |cx| {
             if job.cancel() {
                 return Poll::Ready(());
             }
-            stage.poll_outcome(cx, location).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
+            self.poll_outcome(outside, cx).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
         });
+    }
+}
+
+impl<F, T> Drop for Awaited<F, T> {
+    fn drop(&mut self) {
+        if let Stage::Waiting { job, pool, .. } = &self.stage {
+            let is_left = !self.waits;
+            if job.abandon(is_left) && is_left {
+                pool.leave_behind();
+            }
+        }
+    }
+}
+
+impl<F, T> fmt::Debug for Awaited<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::Fresh { .. } => "not started",
+            Stage::Waiting { .. } => "waiting",
+            Stage::Ended => "ended",
+        };
+        f.debug_struct("InThread").field("location", &self.location).field("stage", &stage).finish()
     }
 }
 
@@ -205,10 +298,6 @@ fn report_late(location: &Location<'_>) {
     report(ReportKind::NoThread, text);
 }
 
-fn describe(location: &'static Location<'static>) -> drawing::Node {
-    drawing::Node::new(Kind::Thread, "a thread job").made_at(location)
-}
-
 impl<F, T> Future for InThread<F, T>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -217,52 +306,13 @@ where
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let this = self.get_mut();
-        let location = this.location;
-        match this.node.duty(cx, |_| true) {
-            Duty::Wait => Poll::Pending,
-            Duty::Run => match poll_leaf(cx, || describe(location), |cx| this.stage.poll_outcome(cx, location)) {
-                Poll::Ready(outcome) => {
-                    this.node.leave();
-                    Poll::Ready(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
-                }
-                Poll::Pending => {
-                    let has_begun = matches!(this.stage, Stage::Waiting { .. });
-                    this.node.hold(cx, has_begun && this.waits);
-                    Poll::Pending
-                }
-            },
-            Duty::Unwind => {
-                if unwind::inspecting(|drawing| drawing.leaf(describe(location))) {
-                    // The wake of the job may have been spent on this very poll.
-                    cx.waker().wake_by_ref();
-                } else {
-                    this.poll_cleanup(cx);
-                }
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl<F, T> Drop for InThread<F, T> {
-    fn drop(&mut self) {
-        if let Stage::Waiting { job, pool, .. } = &self.stage {
-            let is_left = !self.waits;
-            if job.abandon(is_left) && is_left {
-                pool.leave_behind();
-            }
-        }
+        let Self { job, here } = self.get_mut();
+        job.poll(here, cx)
     }
 }
 
 impl<F, T> fmt::Debug for InThread<F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = match self.stage {
-            Stage::Fresh(..) => "not started",
-            Stage::Waiting { .. } => "waiting",
-            Stage::Ended => "ended",
-        };
-        f.debug_struct("InThread").field("location", &self.location).field("stage", &stage).finish()
+        self.job.fmt(f)
     }
 }

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
 use crate::local::{self, SentLocals};
+use crate::promise::Promise;
 use crate::report::{Held, drop_safely, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -20,6 +21,8 @@ pub(super) struct Job<F, T> {
     /// What is current while it runs.
     locals: Option<SentLocals>,
     is_cancelled: AtomicBool,
+    /// Set with it once the job runs, for a function that waits for that.
+    stop: Option<Promise<()>>,
     /// Set before it is left behind: its thread does not count for its pool any more.
     is_left: AtomicBool,
 }
@@ -51,9 +54,10 @@ pub(super) trait Work: Send + Sync {
 }
 
 impl<F, T> Job<F, T> {
-    pub(super) fn new(function: F) -> Self {
+    pub(super) fn new(function: F, stop: Option<Promise<()>>) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
-        Self { state, locals: local::sent(), is_cancelled: AtomicBool::new(false), is_left: AtomicBool::new(false) }
+        let (is_cancelled, is_left) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { state, locals: local::sent(), is_cancelled, stop, is_left }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -79,13 +83,23 @@ impl<F, T> Job<F, T> {
     pub(super) fn cancel(&self) -> bool {
         self.is_cancelled.store(true, Ordering::Relaxed);
         let mut state = self.lock();
-        let Stage::Queued(_) = state.stage else { return false };
+        let Stage::Queued(_) = state.stage else {
+            drop(state);
+            self.stop();
+            return false;
+        };
         let function = mem::replace(&mut state.stage, Stage::Gone);
         let waiter = state.waiter.take();
         drop(state);
         drop(waiter.map(Held::new));
         drop(Held::new(function));
         true
+    }
+
+    fn stop(&self) {
+        if let Some(stop) = &self.stop {
+            let _ = stop.set(());
+        }
     }
 
     /// Whether no thread has taken it yet.
@@ -104,6 +118,9 @@ impl<F, T> Job<F, T> {
         drop(state);
         drop(waiter.map(Held::new));
         let runs = matches!(stage, Stage::Running);
+        if runs {
+            self.stop();
+        }
         drop(Held::new(stage));
         runs
     }

@@ -25,10 +25,13 @@ impl Drop for Value {
 impl Counts {
     fn job(&self) -> Arc<Job<impl FnOnce() -> Value + Send + use<>, Value>> {
         let counts = self.clone();
-        Arc::new(Job::new(move || {
-            counts.0[0].fetch_add(1, Ordering::Relaxed);
-            Value(counts)
-        }))
+        Arc::new(Job::new(
+            move || {
+                counts.0[0].fetch_add(1, Ordering::Relaxed);
+                Value(counts)
+            },
+            None,
+        ))
     }
 
     fn add_drop(&self) {

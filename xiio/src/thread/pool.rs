@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use super::crew::{Crew, Help, Id, Next};
+use super::crew::{Crew, Help, Id, Next, WITHOUT_BOUND};
 use super::future::InThread;
 use super::job::Work;
 use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, Thread, current, park, thread_local};
@@ -85,6 +85,11 @@ impl ThreadPool {
         })
     }
 
+    /// A pool with a thread for each job.
+    pub(crate) fn without_bound() -> Self {
+        Self::new(WITHOUT_BOUND)
+    }
+
     pub(super) fn push(&self, job: AnyJob) {
         let help = lock(&self.pool.workers).push(job);
         call(&self.pool.workers, help);
@@ -132,7 +137,7 @@ fn call(workers: &Arc<Workers>, help: Help<Thread>) {
                 if let Some(idle) = idle {
                     idle.unpark();
                 }
-                let text = format!("cannot start a thread for blocking work: {error}");
+                let text = format!("cannot start a thread: {error}");
                 stranded.into_iter().for_each(|job| job.refuse(text.clone()));
             }
         }
