@@ -9,7 +9,7 @@ use crate::compare::Plan;
 use crate::extras::count_instructions;
 
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml");
-const TOLERANCE: f64 = 0.05;
+const TOLERANCE: f64 = 0.02;
 
 pub fn check(plan: &Plan) -> ExitCode {
     let expected = load();

@@ -79,7 +79,7 @@ unsafe impl Send for Inbox {}
 pub(super) struct Tenant(NonZeroU32);
 
 thread_local! {
-    static HOME: Cell<Option<&'static Home>> = const { Cell::new(None) };
+    static HOME: Cell<Option<(&'static Home, Tenant)>> = const { Cell::new(None) };
     /// Stays when the home is given back.
     static TENANT: Cell<Option<Tenant>> = const { Cell::new(None) };
     /// How often this thread has moved in.
@@ -131,18 +131,17 @@ impl Home {
     /// The home of this thread.
     #[inline]
     pub(crate) fn current() -> &'static Self {
-        HOME.with(|slot| slot.get().unwrap_or_else(|| Self::move_in(slot)))
+        Self::and_tenant().0
     }
 
     /// The home of this thread, and who it is.
     #[inline]
     pub(super) fn and_tenant() -> (&'static Self, Tenant) {
-        let home = Self::current();
-        (home, Tenant::here().unwrap_or_else(|| unreachable!("whoever has a home is a tenant")))
+        HOME.with(|slot| slot.get().unwrap_or_else(|| Self::move_in(slot)))
     }
 
     #[cold]
-    fn move_in(slot: &Cell<Option<&'static Self>>) -> &'static Self {
+    fn move_in(slot: &Cell<Option<(&'static Self, Tenant)>>) -> (&'static Self, Tenant) {
         // A thread that is past this destructor moves out at the end of its run, see `close`.
         Self::is_tenancy_over();
         LEASE.set(LEASE.get() + 1);
@@ -158,14 +157,14 @@ impl Home {
         let tenant = TENANT.get().unwrap_or_else(Tenant::next);
         TENANT.set(Some(tenant));
         lock(&home.inbox).tenant = Some(tenant);
-        slot.set(Some(home));
-        home
+        slot.set(Some((home, tenant)));
+        (home, tenant)
     }
 
     /// Gives the home of this thread to the next one that needs it.
     #[cold]
     fn move_out() {
-        let Some(home) = HOME.get() else { return };
+        let Some((home, _)) = HOME.get() else { return };
         let inbox = mem::take(&mut *lock(&home.inbox));
         inbox.woken.into_iter().for_each(TaskRef::drop_ref);
         home.collect(inbox.freed);
@@ -190,7 +189,7 @@ impl Home {
     /// Whether this is the home of the current thread. Destructors of thread-locals may come after it was given back.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
-        HOME.with(|slot| slot.get().is_some_and(|home| ptr::eq(home, self)))
+        HOME.with(|slot| slot.get().is_some_and(|(home, _)| ptr::eq(home, self)))
     }
 
     /// Memory for a block, on the home's thread.
