@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -794,6 +794,25 @@ fn parallel_map_keeps_the_order_whatever_comes_first() {
             assert_eq!(run(try_parallel_map(workers, &expected, parse)).unwrap(), items);
         }
     }
+}
+
+#[test]
+fn the_items_of_parallel_map_are_taken_by_whoever_is_idle() {
+    let n_done = (Mutex::new(0), Condvar::new());
+    let items: Vec<usize> = (0..64).collect();
+    let wait_for_most = async |item: &usize| {
+        let (count, changed) = &n_done;
+        let mut count = count.lock().unwrap();
+        if *item == 0 {
+            let (_count, waited) =
+                changed.wait_timeout_while(count, Duration::from_secs(20), |count| *count < 60).unwrap();
+            assert!(!waited.timed_out(), "items wait for a worker that is busy");
+        } else {
+            *count += 1;
+            changed.notify_all();
+        }
+    };
+    run(parallel_map(2, &items, wait_for_most));
 }
 
 #[test]

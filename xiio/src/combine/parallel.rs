@@ -3,17 +3,37 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::panic::Location;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::report::Held;
 use crate::sync::{Mutex, PoisonError};
-use crate::{task_group, try_task_group};
+use crate::{task_group, try_task_group, yield_now};
 
-/// Chunks for each worker: enough that uneven items even out, few enough that small ones are worth it.
-const CHUNKS_PER_WORKER: usize = 32;
+/// A worker takes this part of what would be its share of the items that are left: many small ones for each call at first, and one
+/// at a time at the end, so that uneven ones even out.
+const PART_OF_SHARE: usize = 16;
 
-/// How many items a worker takes at once.
-fn chunk_size(n_items: usize, workers: usize) -> usize {
-    n_items.div_ceil(workers.max(1) * CHUNKS_PER_WORKER).max(1)
+/// Items that are handed out to whoever asks.
+struct Chunks<'a, I> {
+    items: &'a [I],
+    n_taken: AtomicUsize,
+    n_parts: usize,
+}
+
+impl<'a, I> Chunks<'a, I> {
+    fn new(items: &'a [I], workers: usize) -> Self {
+        Self { items, n_taken: AtomicUsize::new(0), n_parts: workers.max(1).saturating_mul(PART_OF_SHARE) }
+    }
+
+    /// The next ones, and the place of the first.
+    fn next(&self) -> Option<(usize, &'a [I])> {
+        let n_items = self.items.len();
+        let end_of = |first| first + usize::div_ceil(n_items - first, self.n_parts);
+        let take = |first| (first < n_items).then(|| end_of(first));
+        // Ordering: nothing is handed over but the number.
+        let first = self.n_taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some((first, &self.items[first..end_of(first)]))
+    }
 }
 
 /// What the items have given, put together in their order.
@@ -23,25 +43,23 @@ struct Outputs<T> {
 
 struct Parts<T> {
     joined: Vec<T>,
-    n_joined: usize,
-    /// Those that come after one which is not there yet.
+    /// Those that come after one which is not there yet, by the place of the first.
     early: BTreeMap<usize, Vec<T>>,
 }
 
 impl<T> Outputs<T> {
     fn new(n_items: usize) -> Self {
-        let parts = Parts { joined: Vec::with_capacity(n_items), n_joined: 0, early: BTreeMap::new() };
+        let parts = Parts { joined: Vec::with_capacity(n_items), early: BTreeMap::new() };
         Self { parts: Mutex::new(parts) }
     }
 
-    /// Puts in what the chunk of this number has given. The workers do: home is woken once, at the end of all.
-    fn put(&self, number: usize, outputs: Vec<T>) {
+    /// Puts in what a chunk has given. The workers do: home is woken once, at the end of all.
+    fn put(&self, first: usize, outputs: Vec<T>) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Parts { joined, n_joined, early } = &mut *parts;
-        early.insert(number, outputs);
-        while let Some(mut next) = early.remove(n_joined) {
+        let Parts { joined, early } = &mut *parts;
+        early.insert(first, outputs);
+        while let Some(mut next) = early.remove(&joined.len()) {
             joined.append(&mut next);
-            *n_joined += 1;
         }
     }
 
@@ -58,7 +76,7 @@ impl<T> Drop for Parts<T> {
 
 /// Calls `function` for each item, on so many workers, and gives the outputs in the order of the items.
 ///
-/// The items are handed out in chunks; within one they come one after the other. With no workers, and in a
+/// Whoever is idle takes the next few items, and goes from one to the next of them when that has ended. With no workers, and in a
 /// [`test`](macro@crate::test) with virtual time or seeds, all run on this thread. For what computes; what mostly waits is
 /// [`gather`](crate::gather())'s.
 ///
@@ -95,15 +113,19 @@ where
     F: AsyncFn(&'a I) -> T + Sync,
     T: Send,
 {
-    let (function, outputs) = (&function, &Outputs::new(items.len()));
+    let (function, chunks, outputs) = (&function, &Chunks::new(items, workers), &Outputs::new(items.len()));
     task_group!(workers = workers, |tg| {
-        for (number, chunk) in items.chunks(chunk_size(items.len(), workers)).enumerate() {
+        for _ in 0..workers.max(1).min(items.len()) {
             let map = async move || {
-                let mut given = Vec::with_capacity(chunk.len());
-                for item in chunk {
-                    given.push(function(item).await);
+                while let Some((first, chunk)) = chunks.next() {
+                    let mut given = Vec::with_capacity(chunk.len());
+                    for item in chunk {
+                        given.push(function(item).await);
+                    }
+                    outputs.put(first, given);
+                    // Others may be waiting for this worker to leave, or for this thread.
+                    yield_now().await;
                 }
-                outputs.put(number, given);
             };
             tg.workers().spawn_at(None, map, Some, location);
         }
@@ -155,15 +177,18 @@ where
     T: Send,
     E: Send,
 {
-    let (function, outputs) = (&function, &Outputs::new(items.len()));
+    let (function, chunks, outputs) = (&function, &Chunks::new(items, workers), &Outputs::new(items.len()));
     try_task_group!(workers = workers, |tg| {
-        for (number, chunk) in items.chunks(chunk_size(items.len(), workers)).enumerate() {
+        for _ in 0..workers.max(1).min(items.len()) {
             let map = async move || {
-                let mut given = Vec::with_capacity(chunk.len());
-                for item in chunk {
-                    given.push(function(item).await?);
+                while let Some((first, chunk)) = chunks.next() {
+                    let mut given = Vec::with_capacity(chunk.len());
+                    for item in chunk {
+                        given.push(function(item).await?);
+                    }
+                    outputs.put(first, given);
+                    yield_now().await;
                 }
-                outputs.put(number, given);
                 Ok(())
             };
             tg.workers().spawn_at(map, location);
