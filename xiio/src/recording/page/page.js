@@ -152,7 +152,7 @@
       const isPassedOn = cancel.why === "with its group" || cancel.why === "what is around it was cancelled";
       let root = isPassedOn ? around(cancel.of, cancel.why === "with its group") : undefined;
       if (root === undefined) {
-        root = { at: cancel.at, to: cancel.at, of: cancel.of, reason: cancel.reason, from: cancel.from, steps: [], nMembers: 0, nCleanups: 0 };
+        root = { at: cancel.at, to: cancel.at, of: cancel.of, why: cancel.why, reason: cancel.reason, from: cancel.from, steps: [], nMembers: 0, nCleanups: 0 };
         roots.push(root);
       }
       latest.set(cancel.of, root);
