@@ -45,8 +45,11 @@ use crate::unwind::{self, Owner};
 /// # Cancellation
 /// Passed on: the tree is cancelled at its next await, cleans up, and whoever cancels waits for that, while other tasks go on. Before the thread
 /// has begun, `f` is dropped instead. Dropped by other code than xiio's, or with its runtime, the future waits
-/// for nobody: the tree is cancelled and cleans up on its thread. Leaked, it lets the tree run on with what that owns. Code of the tree that is no future can
-/// ask [`thread::is_cancelled`](crate::thread::is_cancelled).
+/// for nobody: the tree is cancelled and cleans up on its thread. Leaked, it lets the tree run on with what that owns. Code of the tree that
+/// is no future can ask [`thread::is_cancelled`](crate::thread::is_cancelled).
+///
+/// Once it was polled in a tree it belongs on that thread until it is dropped. One that ends or is dropped elsewhere leaves its place in
+/// that tree behind, as a leak would, and who cancels that tree then may wait in vain.
 ///
 /// # Examples
 /// Workers, awaited by a loop that is not xiio's. They borrow `words`, which comes back.

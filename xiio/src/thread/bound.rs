@@ -44,7 +44,15 @@ impl Bound {
 
     fn take(&self) -> Option<Here> {
         let number = self.0?;
-        KEPT.with(|kept| kept.borrow_mut().remove(&number))
+        KEPT.with(|kept| {
+            let mut kept = kept.borrow_mut();
+            let here = kept.remove(&number);
+            if kept.is_empty() {
+                // Without memory, as no destructor would free it.
+                *kept = BTreeMap::new();
+            }
+            here
+        })
     }
 }
 
