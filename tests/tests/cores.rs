@@ -13,7 +13,7 @@ use xiio::inspect::ReportKind;
 use xiio::process::Command;
 use xiio::{
     Failure, GroupError, Promise, bracket, in_thread, join, parallel_map, race, run, shield, sleep, task_group,
-    try_parallel_map, try_task_group, yield_now,
+    timeout, try_parallel_map, try_task_group, yield_now,
 };
 use xiio_tests::os::is_running;
 use xiio_tests::poll::OnDrop;
@@ -813,6 +813,41 @@ fn the_items_of_parallel_map_are_taken_by_whoever_is_idle() {
         }
     };
     run(parallel_map(2, &items, wait_for_most));
+}
+
+#[test]
+fn a_limit_of_time_is_noticed_between_the_items_of_parallel_map() {
+    for workers in [0, 1] {
+        let limit = Duration::from_millis(10);
+        let map = parallel_map(workers, &[(); 400], async |()| thread::sleep(Duration::from_millis(2)));
+        assert!(run(timeout(limit, map)).is_err(), "{workers} workers");
+    }
+}
+
+#[test]
+fn an_output_that_panics_when_it_is_dropped_takes_the_place_of_nothing() {
+    struct Bomb(bool);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.0, "the bomb");
+        }
+    }
+    let items: Vec<usize> = (0..100).collect();
+    for workers in [0, 2] {
+        let reports = Reports::new();
+        let given = async |item: &usize| if *item == 2 { panic!("at 2") } else { Bomb(*item == 1) };
+        assert_eq!(panic_text(|| drop(run(parallel_map(workers, &items, given)))), "at 2");
+        let given = async |item: &usize| if *item == 2 { Err("error at 2") } else { Ok(Bomb(*item == 1)) };
+        assert_eq!(run(try_parallel_map(workers, &items, given)).err(), Some("error at 2"));
+        let texts = reports.texts();
+        assert!(texts.len() == 2 && texts.iter().all(|text| text.contains("the bomb")), "{texts:?}");
+    }
+}
+
+#[test]
+fn parallel_map_takes_any_number_of_workers() {
+    assert_eq!(run(parallel_map(usize::MAX, &[1, 2, 3], async |n| n + 1)), [2, 3, 4]);
+    assert_eq!(run(parallel_map(usize::MAX, &[0; 0], async |n| n + 1)), [0; 0]);
 }
 
 #[test]

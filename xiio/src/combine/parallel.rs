@@ -5,8 +5,9 @@ use std::mem;
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::report::Held;
+use crate::report::drop_safely;
 use crate::sync::{Mutex, PoisonError};
+use crate::task::budget;
 use crate::{task_group, try_task_group, yield_now};
 
 /// A worker takes this part of what would be its share of the items that are left: many small ones for each call at first, and one
@@ -70,8 +71,30 @@ impl<T> Outputs<T> {
 
 impl<T> Drop for Parts<T> {
     fn drop(&mut self) {
-        drop(Held::new((mem::take(&mut self.joined), mem::take(&mut self.early))));
+        drop_safely((mem::take(&mut self.joined), mem::take(&mut self.early)));
     }
+}
+
+/// What the items of one chunk have given so far. A destructor that panics takes the place of no error.
+struct Given<T>(Vec<T>);
+
+impl<T> Given<T> {
+    fn take(&mut self) -> Vec<T> {
+        mem::take(&mut self.0)
+    }
+}
+
+impl<T> Drop for Given<T> {
+    fn drop(&mut self) {
+        drop_safely(self.take());
+    }
+}
+
+/// Others may be waiting for this worker to leave, or for this thread. They may be limits of time, and within a turn of the loop
+/// nobody looks at the clock.
+async fn give_way() {
+    budget::end_turn();
+    yield_now().await;
 }
 
 /// Calls `function` for each item, on so many workers, and gives the outputs in the order of the items.
@@ -113,18 +136,18 @@ where
     F: AsyncFn(&'a I) -> T + Sync,
     T: Send,
 {
+    let workers = workers.min(items.len());
     let (function, chunks, outputs) = (&function, &Chunks::new(items, workers), &Outputs::new(items.len()));
     task_group!(workers = workers, |tg| {
         for _ in 0..workers.max(1).min(items.len()) {
             let map = async move || {
                 while let Some((first, chunk)) = chunks.next() {
-                    let mut given = Vec::with_capacity(chunk.len());
+                    let mut given = Given(Vec::with_capacity(chunk.len()));
                     for item in chunk {
-                        given.push(function(item).await);
+                        given.0.push(function(item).await);
                     }
-                    outputs.put(first, given);
-                    // Others may be waiting for this worker to leave, or for this thread.
-                    yield_now().await;
+                    outputs.put(first, given.take());
+                    give_way().await;
                 }
             };
             tg.workers().spawn_at(None, map, Some, location);
@@ -177,17 +200,18 @@ where
     T: Send,
     E: Send,
 {
+    let workers = workers.min(items.len());
     let (function, chunks, outputs) = (&function, &Chunks::new(items, workers), &Outputs::new(items.len()));
     try_task_group!(workers = workers, |tg| {
         for _ in 0..workers.max(1).min(items.len()) {
             let map = async move || {
                 while let Some((first, chunk)) = chunks.next() {
-                    let mut given = Vec::with_capacity(chunk.len());
+                    let mut given = Given(Vec::with_capacity(chunk.len()));
                     for item in chunk {
-                        given.push(function(item).await?);
+                        given.0.push(function(item).await?);
                     }
-                    outputs.put(first, given);
-                    yield_now().await;
+                    outputs.put(first, given.take());
+                    give_way().await;
                 }
                 Ok(())
             };
