@@ -43,50 +43,38 @@ struct Outputs<T> {
 }
 
 struct Parts<T> {
-    joined: Vec<T>,
+    joined: Given<T>,
     /// Those that come after one which is not there yet, by the place of the first.
-    early: BTreeMap<usize, Vec<T>>,
+    early: BTreeMap<usize, Given<T>>,
 }
 
 impl<T> Outputs<T> {
     fn new(n_items: usize) -> Self {
-        let parts = Parts { joined: Vec::with_capacity(n_items), early: BTreeMap::new() };
+        let parts = Parts { joined: Given(Vec::with_capacity(n_items)), early: BTreeMap::new() };
         Self { parts: Mutex::new(parts) }
     }
 
     /// Puts in what a chunk has given. The workers do: home is woken once, at the end of all.
-    fn put(&self, first: usize, outputs: Vec<T>) {
+    fn put(&self, first: usize, outputs: Given<T>) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Parts { joined, early } = &mut *parts;
+        let Parts { joined: Given(joined), early } = &mut *parts;
         early.insert(first, outputs);
         while let Some(mut next) = early.remove(&joined.len()) {
-            joined.append(&mut next);
+            joined.append(&mut next.0);
         }
     }
 
     fn take(&self) -> Vec<T> {
-        mem::take(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner).joined)
+        mem::take(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner).joined.0)
     }
 }
 
-impl<T> Drop for Parts<T> {
-    fn drop(&mut self) {
-        drop_safely((mem::take(&mut self.joined), mem::take(&mut self.early)));
-    }
-}
-
-/// What the items of one chunk have given so far. A destructor that panics takes the place of no error.
+/// What some items have given. A destructor of theirs that panics takes the place of no error.
 struct Given<T>(Vec<T>);
-
-impl<T> Given<T> {
-    fn take(&mut self) -> Vec<T> {
-        mem::take(&mut self.0)
-    }
-}
 
 impl<T> Drop for Given<T> {
     fn drop(&mut self) {
-        drop_safely(self.take());
+        drop_safely(mem::take(&mut self.0));
     }
 }
 
@@ -146,7 +134,7 @@ where
                     for item in chunk {
                         given.0.push(function(item).await);
                     }
-                    outputs.put(first, given.take());
+                    outputs.put(first, given);
                     give_way().await;
                 }
             };
@@ -210,7 +198,7 @@ where
                     for item in chunk {
                         given.0.push(function(item).await?);
                     }
-                    outputs.put(first, given.take());
+                    outputs.put(first, given);
                     give_way().await;
                 }
                 Ok(())
