@@ -275,17 +275,24 @@ impl Drop for Bomb {
     }
 }
 
-#[test]
-fn a_value_that_nobody_wants_is_dropped_over_there_and_may_panic() {
+/// A tree, what is set once it has begun, and what it waits for before it comes to its value. It blocks, so that this is in the poll in
+/// which it is dropped or cancelled.
+fn bomb_when_released(tell: mpsc::Sender<ThreadId>) -> (RunInThread<Bomb>, Promise<()>, mpsc::Sender<()>) {
     let begun = Promise::new();
     let begin = begun.clone();
-    let ((release, released), (tell, dropped)) = (mpsc::channel::<()>(), mpsc::channel());
+    let (release, released) = mpsc::channel();
     let tree = run_in_thread(async move || {
         begin.set(()).unwrap();
-        // Blocks, so that it comes to its value in the poll in which it is dropped.
         released.recv().unwrap();
         Bomb(tell)
     });
+    (tree, begun, release)
+}
+
+#[test]
+fn a_value_that_nobody_wants_is_dropped_over_there_and_may_panic() {
+    let (tell, dropped) = mpsc::channel();
+    let (tree, begun, release) = bomb_when_released(tell);
     run(async {
         futures::future::select(Box::pin(tree), begun.wait()).await;
     });
@@ -296,14 +303,8 @@ fn a_value_that_nobody_wants_is_dropped_over_there_and_may_panic() {
 
 #[test]
 fn a_value_that_comes_too_late_is_dropped_by_who_has_cancelled_with_its_panic() {
-    let begun = Promise::new();
-    let begin = begun.clone();
-    let ((release, released), (tell, dropped)) = (mpsc::channel::<()>(), mpsc::channel());
-    let tree = run_in_thread(async move || {
-        begin.set(()).unwrap();
-        released.recv().unwrap();
-        Bomb(tell)
-    });
+    let (tell, dropped) = mpsc::channel();
+    let (tree, begun, release) = bomb_when_released(tell);
     let cancelled = || {
         run(async {
             task_group!(|tg| {
