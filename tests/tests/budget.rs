@@ -1,12 +1,12 @@
 //! Whoever is always ready gives way: what is ready at once, and futures of other crates where they are wrapped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xiio::{
     Elapsed, as_completed, bracket, branch, cooperative, deadline, gather, join, race, shield, sleep, task_group,
-    timeout, try_task_group,
+    timeout, try_task_group, yield_now,
 };
 use xiio_tests::{LONG, Trace, millis, run};
 
@@ -53,6 +53,59 @@ fn what_is_ready_at_once_gives_way() {
     gives_way("race!", async || race!(async {}, async {}));
     gives_way("join!", async || assert_eq!(join!(async {}, async {}), ((), ())));
     gives_way("as_completed", async || as_completed([async {}]).consume(async |_| {}).await);
+}
+
+/// Computes for two milliseconds, which is more than a turn of the loop may take.
+fn compute() {
+    let end = Instant::now() + millis(2);
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}
+
+/// Asserts that a limit of ten milliseconds ends `work`, which counts its polls, long before it has polled a turn full.
+fn is_ended_early(what: &str, work: impl AsyncFnOnce(&Cell<u32>)) {
+    let n_polls = Cell::new(0);
+    let limited = run(timeout(millis(10), work(&n_polls)));
+    assert!(limited.is_err(), "{what}");
+    assert!(n_polls.get() < 32, "{what}: {} polls of 2 ms under a limit of 10 ms", n_polls.get());
+}
+
+#[test]
+fn long_polls_end_the_turn_however_few_they_are() {
+    let rounds = async |n_polls: &Cell<u32>, n_rounds| {
+        for _ in 0..n_rounds {
+            compute();
+            n_polls.set(n_polls.get() + 1);
+            yield_now().await;
+        }
+    };
+    is_ended_early("a loop", async |n_polls| rounds(n_polls, 100).await);
+    is_ended_early("a task that loops", async |n_polls| {
+        task_group!(|tg| {
+            tg.spawn(rounds(n_polls, 100));
+        });
+    });
+    is_ended_early("tasks of one round", async |n_polls| {
+        task_group!(|tg| {
+            for _ in 0..100 {
+                tg.spawn(rounds(n_polls, 1));
+            }
+        });
+    });
+    is_ended_early("tasks of a group in a group", async |n_polls| {
+        task_group!(|outer| {
+            for _ in 0..10 {
+                outer.spawn(async {
+                    task_group!(|tg| {
+                        for _ in 0..10 {
+                            tg.spawn(rounds(n_polls, 1));
+                        }
+                    });
+                });
+            }
+        });
+    });
 }
 
 #[test]

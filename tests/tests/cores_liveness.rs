@@ -270,6 +270,29 @@ fn limit_of_time_ends_a_group_whose_workers_never_rest() {
 }
 
 #[test]
+fn limit_of_time_inside_of_a_workers_task_ends_a_loop_of_long_polls() {
+    let n_polls = in_time(|| {
+        let n_polls = AtomicUsize::new(0);
+        run(async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async || {
+                    let rounds = async {
+                        for _ in 0..100 {
+                            n_polls.fetch_add(1, SeqCst);
+                            thread::sleep(Duration::from_millis(2));
+                            yield_now().await;
+                        }
+                    };
+                    assert!(timeout(Duration::from_millis(10), rounds).await.is_err());
+                });
+            });
+        });
+        n_polls.into_inner()
+    });
+    assert!(n_polls < 32, "{n_polls} polls of 2 ms under a limit of 10 ms");
+}
+
+#[test]
 fn race_is_won_beside_busy_workers() {
     in_time(|| {
         run(async {

@@ -146,7 +146,8 @@
 //!
 //! **Limits.** A leaf (sleep, read, promise, …) that is always ready gives way after 128 times in one poll of its task,
 //! and so does a group or combinator that begins; both earlier where the turn has taken a millisecond, or a limit of time
-//! around has run out. The loop looks at its descriptors after 256 polls of tasks. Groups nest as deep as the stack allows, since each is
+//! around has run out. The loop looks at its timers and descriptors after 256 polls of tasks, and after 8
+//! or 64 where those have taken a millisecond. Groups nest as deep as the stack allows, since each is
 //! polled from inside the one around: on a stack of 2 MiB about 5 000 levels in a release build and 1 000 in a debug build
 //! (`tests/tests/many_tasks.rs`). Linux only is tested; other systems compile.
 

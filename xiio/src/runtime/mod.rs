@@ -15,7 +15,7 @@ pub(crate) use config::{Config, Save, Serve};
 pub(crate) use embedded::Embedded;
 pub(crate) use leaf::{poll_budgeted, poll_leaf};
 pub(crate) use lending::{Leave, TURN};
-pub(crate) use share::{UnderLimit, is_over_outside, may_begin};
+pub(crate) use share::{UnderLimit, ends_late_turn, is_over_outside, may_begin};
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -95,6 +95,7 @@ impl Runtime {
         let timers = RefCell::new(Timers::new(now));
         let reactor = Rc::new(Reactor::new()?);
         let requests = Requests::join(reactor.notifier());
+        budget::set_late(ends_late_turn);
         Ok(Self {
             reactor,
             timers,

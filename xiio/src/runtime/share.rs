@@ -98,8 +98,7 @@ fn may_take(cx: &Context<'_>) -> bool {
 
 #[inline(never)]
 fn may_after_look(n_ready: u32, cx: &Context<'_>) -> bool {
-    let is_late = || Runtime::look(Runtime::is_late).unwrap_or(false);
-    !unwind::is_inside() || (n_ready < budget::READY_LEAVES_PER_POLL && !is_late()) || !gives_way(cx)
+    !unwind::is_inside() || (n_ready < budget::READY_LEAVES_PER_POLL && !ends_late_turn()) || !gives_way(cx)
 }
 
 /// Has the task give way, unless that is in vain.
@@ -112,8 +111,12 @@ fn gives_way(cx: &Context<'_>) -> bool {
     gives_way
 }
 
+/// Ends the turn of the loop if a limit of time around what is being polled has run out in this poll, or if it has lasted too long.
+pub(crate) fn ends_late_turn() -> bool {
+    Runtime::look(Runtime::is_late).unwrap_or(false)
+}
+
 impl Runtime {
-    /// Whether a limit of time has run out in this poll, or the turn has lasted too long.
     fn is_late(&self) -> bool {
         let now = self.now();
         let began = self.turn_began.get();

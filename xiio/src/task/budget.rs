@@ -6,6 +6,10 @@ use std::cell::Cell;
 /// about 0.2 µs) does not show, few enough that a turn of short polls stays in the microseconds.
 const POLLS_PER_TURN: u32 = 256;
 
+/// After so many polls of a turn it is asked whether they have taken too long, which costs a look at the clock. A turn of long
+/// polls is cut short so, and one of short polls hardly notices.
+const QUESTIONS: [u32; 2] = [8, 64];
+
 /// Leaves that may be ready in one poll of a task.
 pub(crate) const READY_LEAVES_PER_POLL: u32 = 128;
 
@@ -15,11 +19,13 @@ const REFUSED_LEAVES_PER_POLL: u32 = 1 << 10;
 
 thread_local! {
     static POLLS_OF_TURN: Cell<u32> = const { Cell::new(POLLS_PER_TURN) };
-    /// What is left of the turn, or of the step of it that is taken without a look at the interrupt.
+    /// What is left of this step of the turn. No question is asked within a step.
     static POLLS: Cell<u32> = const { Cell::new(0) };
     /// What is left of the turn beyond that.
     static RESERVE: Cell<u32> = const { Cell::new(0) };
-    /// Says whether the turn is to end at once. Where there is none nobody is asked.
+    /// Says whether the turn has taken too long, and has ended it.
+    static LATE: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
+    /// Says whether the turn is to end at once. Where there is one, each step is one poll long.
     static INTERRUPT: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
     /// How many leaves were ready in this poll of a task, or refused afterwards.
     static LEAVES: Cell<u32> = const { Cell::new(0) };
@@ -30,6 +36,11 @@ pub(crate) fn set_single_step(is_single: bool) {
     POLLS_OF_TURN.set(if is_single { 1 } else { POLLS_PER_TURN });
 }
 
+/// Has `is_late` asked now and then on this thread whether the turn has taken too long; if so, it ends it.
+pub(crate) fn set_late(is_late: fn() -> bool) {
+    LATE.set(Some(is_late));
+}
+
 /// Has `interrupt` asked before each poll on this thread whether the turn is to end.
 pub(crate) fn set_interrupt(interrupt: Option<fn() -> bool>) {
     INTERRUPT.set(interrupt);
@@ -38,42 +49,40 @@ pub(crate) fn set_interrupt(interrupt: Option<fn() -> bool>) {
 /// A new turn begins.
 pub(crate) fn refill() {
     let n_polls = POLLS_OF_TURN.get();
-    let n_steps = if INTERRUPT.get().is_some() { 0 } else { n_polls };
-    POLLS.set(n_steps);
-    RESERVE.set(n_polls - n_steps);
+    let n_of_step = if INTERRUPT.get().is_some() { 0 } else { n_polls.min(QUESTIONS[0]) };
+    POLLS.set(n_of_step);
+    RESERVE.set(n_polls - n_of_step);
     LEAVES.set(0);
 }
 
 /// Takes one poll out of this turn; `false` when none is left.
 #[inline]
 pub(crate) fn take_poll() -> bool {
-    let Some(left) = POLLS.get().checked_sub(1) else { return take_reserve() };
+    let Some(left) = POLLS.get().checked_sub(1) else { return begin_step() && take_poll() };
     POLLS.set(left);
     LEAVES.set(0);
     true
 }
 
-/// Takes a poll where it is asked before each whether the turn is to end.
+/// Goes on to the next step of the turn, if it has one.
 #[cold]
 #[inline(never)]
-fn take_reserve() -> bool {
-    if is_reserve_over() {
+fn begin_step() -> bool {
+    let left = RESERVE.get();
+    let interrupt = INTERRUPT.get();
+    if left == 0 || interrupt.is_some_and(|is_interrupted| is_interrupted()) {
         return false;
     }
-    RESERVE.set(RESERVE.get() - 1);
-    LEAVES.set(0);
+    let n_polls = POLLS_OF_TURN.get();
+    let n_taken = n_polls - left;
+    if QUESTIONS.contains(&n_taken) && LATE.get().is_some_and(|is_late| is_late()) {
+        return false;
+    }
+    let next_question = QUESTIONS.into_iter().find(|&question| question > n_taken);
+    let n_of_step = if interrupt.is_some() { 1 } else { next_question.unwrap_or(n_polls).min(n_polls) - n_taken };
+    POLLS.set(n_of_step);
+    RESERVE.set(left - n_of_step);
     true
-}
-
-#[cold]
-fn is_reserve_over() -> bool {
-    RESERVE.get() == 0 || INTERRUPT.get().is_some_and(|is_interrupted| is_interrupted())
-}
-
-/// Whether no poll is left in this turn.
-#[inline]
-pub(crate) fn is_turn_over() -> bool {
-    POLLS.get() == 0 && is_reserve_over()
 }
 
 /// Lets no other poll be taken out of this turn.

@@ -141,9 +141,6 @@ pub(super) struct Core {
     cleaning: RefCell<VecDeque<(Instant, TaskRef)>>,
     /// More has happened since the last poll than that tasks wait: the group has to look at all that it looks at.
     is_eventful: Cell<bool>,
-    /// One poll may be made although the turn is over. Not so where it ends in the middle: whoever comes next is the first
-    /// of the next turn then, with all that a poll may take.
-    is_granted: Cell<bool>,
     /// Whoever polls the set knows already that there is something to do.
     is_marked: Cell<bool>,
     /// Who is being polled: a task, or the body.
@@ -195,7 +192,6 @@ impl Core {
             locals: Seldom::default(),
             cleaning: RefCell::default(),
             is_eventful: Cell::new(true),
-            is_granted: Cell::new(false),
             // The body is in the queue from the start, and who polls the set knows it.
             is_marked: Cell::new(true),
             polling: Cell::new(None),

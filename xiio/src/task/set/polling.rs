@@ -41,7 +41,6 @@ impl Core {
         // Wakes from here on are found by this very loop.
         self.is_marked.set(true);
         self.remember_waker(cx.waker());
-        self.is_granted.set(budget::is_turn_over());
         let drained = if unwind::is_plain() { self.drain_past_panics(members) } else { self.drain_in_shift(members) };
         match drained {
             Drained::Idle if !self.is_eventful.get() && !self.tasks.is_empty() => Polled::Waiting,
@@ -86,6 +85,9 @@ impl Core {
         if self.is_stopped() {
             return Drained::Interrupted;
         }
+        // One poll is granted although the turn is over: a set behind others that take the whole turn gets on as well. None where it
+        // ends in the middle: who comes next is the first of the next turn then, with all that a poll may take.
+        let mut is_granted = true;
         loop {
             if self.is_unusual.get() {
                 self.attend(members);
@@ -98,13 +100,14 @@ impl Core {
                 self.is_marked.set(false);
                 return Drained::Idle;
             };
-            if !budget::take_poll() && !self.is_granted.take() {
+            if !budget::take_poll() && !is_granted {
                 if self.skip_ended() {
                     continue;
                 }
                 self.polling.set(None);
                 return self.interrupt(false);
             }
+            is_granted = false;
             self.ready.pop_first(task);
             if task.header().start() {
                 self.poll_task(task, members);
