@@ -6,8 +6,8 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::report::drop_safely;
+use crate::runtime::ends_late_turn;
 use crate::sync::{Mutex, PoisonError};
-use crate::task::budget;
 use crate::{task_group, try_task_group, yield_now};
 
 /// A worker takes this part of what would be its share of the items that are left: many small ones for each call at first, and one
@@ -78,10 +78,9 @@ impl<T> Drop for Given<T> {
     }
 }
 
-/// Others may be waiting for this worker to leave, or for this thread. They may be limits of time, and within a turn of the loop
-/// nobody looks at the clock.
+/// Others may be waiting for this worker to leave, or for this thread: limits of time among them.
 async fn give_way() {
-    budget::end_turn();
+    ends_late_turn();
     yield_now().await;
 }
 
