@@ -19,8 +19,8 @@ use super::run;
 use crate::pin::Pinned;
 use crate::promise::{Promise, WaitSet};
 use crate::recording::{self, Why};
-use crate::thread::{About, Awaited, Bound, ThreadPool};
-use crate::unwind::{self, Owner};
+use crate::thread::{About, Awaited, ThreadPool};
+use crate::unwind::{self, Owner, Parked};
 
 /// Runs a tree of its own on a thread of its own, and waits for its value.
 ///
@@ -48,8 +48,9 @@ use crate::unwind::{self, Owner};
 /// for nobody: the tree is cancelled and cleans up on its thread. Leaked, it lets the tree run on with what that owns. Code of the tree that
 /// is no future can ask [`thread::is_cancelled`](crate::thread::is_cancelled).
 ///
-/// Once it was polled in a tree it belongs on that thread until it is dropped. One that ends or is dropped elsewhere leaves its place in
-/// that tree behind, as a leak would, and who cancels that tree then may wait in vain.
+/// It belongs to the tree that has polled it last. Polled elsewhere after that, it belongs there: who cancels the first tree does not wait for it any more.
+/// Those who share it, as with `Shared` of the crate `futures`, share its cancellation too. Let each of them await it in a
+/// [`shield`](crate::shield()) if it is to go on for the others.
 ///
 /// # Examples
 /// Workers, awaited by a loop that is not xiio's. They borrow `words`, which comes back.
@@ -88,7 +89,7 @@ where
     let stop = Promise::new();
     let is_told = stop.wait_set();
     let tree = move || run(Pinned::new(async move { f().await }, Stop { owner: Owner::default(), is_told }));
-    RunInThread { job: Awaited::new(&TREE, threads(), Box::new(tree), Some(stop)), bound: Bound::default() }
+    RunInThread { job: Awaited::new(&TREE, threads(), Box::new(tree), Some(stop)), node: Parked::new(TREE.label) }
 }
 
 static TREE: About = About { label: "run_in_thread", text: "run_in_thread", may_queue: false };
@@ -106,15 +107,18 @@ type Tree<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 #[must_use = "the tree does not begin before this is awaited"]
 pub struct RunInThread<T> {
     job: Awaited<Tree<T>, Option<T>>,
-    bound: Bound,
+    node: Parked,
 }
 
 impl<T: Send + 'static> Future for RunInThread<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Self { job, bound } = self.get_mut();
-        let value = ready!(bound.poll(job, cx));
+        let Self { job, node: parked } = self.get_mut();
+        let mut node = parked.unpark();
+        let polled = job.poll(&mut node, cx);
+        parked.park(node);
+        let value = ready!(polled);
         Poll::Ready(value.unwrap_or_else(|| panic!("`run_in_thread` was polled again after its cancellation")))
     }
 }

@@ -9,12 +9,14 @@ mod elsewhere;
 mod embedded;
 mod leaf;
 mod lending;
+mod outside;
 mod share;
 
 pub(crate) use config::{Config, Save, Serve};
 pub(crate) use embedded::Embedded;
 pub(crate) use leaf::{poll_budgeted, poll_leaf};
 pub(crate) use lending::{Leave, TURN};
+pub(crate) use outside::Outside;
 pub(crate) use share::{UnderLimit, ends_late_turn, is_over_outside, may_begin};
 
 use std::any::Any;
@@ -35,6 +37,7 @@ use crate::error::{Payload, panic_text};
 use crate::reactor::Reactor;
 use crate::recording::{self, Recorder};
 use crate::report::{going_on, wake_all};
+use crate::sync::{AtomicU32, Ordering};
 use crate::sys;
 use crate::task::polls;
 use crate::task::{Home, budget};
@@ -60,7 +63,7 @@ pub(crate) struct Runtime {
     /// Virtual time jumps beside sockets of this machine.
     is_loopback: bool,
     /// Work on other threads that will wake a task here.
-    n_outside: Rc<Cell<usize>>,
+    n_outside: Arc<AtomicU32>,
     /// Who has virtual time pass, whatever is waited for.
     n_advancing: Rc<Cell<usize>>,
     is_test: bool,
@@ -104,7 +107,7 @@ impl Runtime {
             clock,
             deadlock_after: config.deadlock_after,
             is_loopback: config.is_loopback,
-            n_outside: Rc::default(),
+            n_outside: Arc::new(AtomicU32::new(0)),
             n_advancing: Rc::default(),
             is_test: config.is_test,
             is_noted: config.limits.are_for_polls() || recording::is_on(),
@@ -303,7 +306,7 @@ impl Runtime {
             return Ok(Turn::GoOn);
         }
         let to_next = next.saturating_duration_since(before);
-        let is_closed = self.is_loopback && self.n_outside.get() == 0 && self.reactor.is_loopback();
+        let is_closed = self.is_loopback && self.n_outside() == 0 && self.reactor.is_loopback();
         let limit = if is_closed { to_next.min(DELIVERY) } else { to_next };
         let started = sys::now();
         self.reactor.wait(Some(limit))?;
@@ -324,9 +327,13 @@ impl Runtime {
         Ok(if waited >= patience { Turn::Deadlock } else { Turn::GoOn })
     }
 
+    fn n_outside(&self) -> u32 {
+        self.n_outside.load(Ordering::Relaxed)
+    }
+
     /// Whether something outside of this thread may wake a task.
     fn expects_events(&self) -> bool {
-        self.n_outside.get() > 0 || self.reactor.has_waiters()
+        self.n_outside() > 0 || self.reactor.has_waiters()
     }
 
     fn fire_timers(&self) {
@@ -355,34 +362,6 @@ pub(crate) enum Turn {
     GoOn,
     /// Every task waits, nothing that the runtime knows of can wake any, and nothing has for as long as it was to wait.
     Deadlock,
-}
-
-/// Work on another thread that will wake a task here.
-#[derive(Default)]
-pub(crate) struct Outside {
-    /// That of the runtime which counts it.
-    n_outside: Option<Rc<Cell<usize>>>,
-}
-
-impl Outside {
-    /// Has it counted by the runtime that polls now, until this is dropped. Called at each poll: at the one before there may have
-    /// been none, or another one.
-    pub(crate) fn count_here(&mut self) {
-        Runtime::try_with(|Runtime { n_outside, .. }| {
-            if self.n_outside.as_ref().is_none_or(|before| !Rc::ptr_eq(before, n_outside)) {
-                n_outside.set(n_outside.get() + 1);
-                *self = Self { n_outside: Some(Rc::clone(n_outside)) };
-            }
-        });
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        if let Some(n_outside) = &self.n_outside {
-            n_outside.set(n_outside.get() - 1);
-        }
-    }
 }
 
 /// See [`Runtime::advancing`].

@@ -76,14 +76,13 @@ where
 #[must_use = "a job is not handed to a thread before it is awaited"]
 pub struct InThread<F, T> {
     job: Awaited<F, T>,
-    here: Here,
+    node: Node,
 }
 
 impl<F, T> InThread<F, T> {
     #[track_caller]
     pub(super) fn new(pool: ThreadPool, f: F) -> Self {
-        let job = Awaited::new(&JOB, pool, f, None);
-        Self { here: job.here(), job }
+        Self { job: Awaited::new(&JOB, pool, f, None), node: Node::new(JOB.label) }
     }
 
     /// Lets a cancellation leave the job behind instead of waiting for it.
@@ -119,17 +118,12 @@ pub(crate) struct About {
 
 static JOB: About = About { label: "in_thread", text: "a thread job", may_queue: true };
 
-/// A job and how far it is: all of its future that may go from thread to thread.
+/// A job and how far it is: its future, without the node.
 pub(crate) struct Awaited<F, T> {
     about: &'static About,
     stage: Stage<F, T>,
     waits: bool,
     location: &'static Location<'static>,
-}
-
-/// What the future of a job has on the thread that polls it.
-pub(super) struct Here {
-    node: Node,
     /// Keeps the runtime, if there is one, from taking the wait for a deadlock.
     outside: Outside,
 }
@@ -157,11 +151,8 @@ impl<F, T> Unpin for Awaited<F, T> {}
 impl<F, T> Awaited<F, T> {
     #[track_caller]
     pub(crate) fn new(about: &'static About, pool: ThreadPool, function: F, stop: Option<Promise<()>>) -> Self {
-        Self { about, stage: Stage::Fresh { pool, function, stop }, waits: true, location: Location::caller() }
-    }
-
-    pub(super) fn here(&self) -> Here {
-        Here { node: Node::new(self.about.label), outside: Outside::default() }
+        let stage = Stage::Fresh { pool, function, stop };
+        Self { about, stage, waits: true, location: Location::caller(), outside: Outside::default() }
     }
 
     /// How it is drawn.
@@ -176,14 +167,13 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    /// Polls the future, with what it has on this thread.
-    pub(super) fn poll(&mut self, here: &mut Here, cx: &mut Context<'_>) -> Poll<T> {
-        let Here { node, outside } = here;
+    /// Polls the future, with its node.
+    pub(crate) fn poll(&mut self, node: &mut Node, cx: &mut Context<'_>) -> Poll<T> {
         match node.duty(cx, |_| true) {
             Duty::Wait => Poll::Pending,
             Duty::Run => {
                 let drawn = self.drawn();
-                match poll_leaf(cx, drawn, |cx| self.poll_outcome(outside, cx)) {
+                match poll_leaf(cx, drawn, |cx| self.poll_outcome(cx)) {
                     Poll::Ready(outcome) => {
                         node.leave();
                         Poll::Ready(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
@@ -200,38 +190,38 @@ where
                     // The wake of the job may have been spent on this very poll.
                     cx.waker().wake_by_ref();
                 } else {
-                    self.poll_cleanup(here, cx);
+                    self.poll_cleanup(node, cx);
                 }
                 Poll::Pending
             }
         }
     }
 
-    fn poll_outcome(&mut self, outside: &mut Outside, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
         let outcome = match &mut self.stage {
             Stage::Waiting { job, late, .. } => {
-                outside.count_here();
+                self.outside.count_here();
                 let polled = job.poll(cx);
                 if polled.is_pending() && has_become_late(late, cx) && job.is_queued() {
                     report_late(self.location);
                 }
                 ready!(polled)
             }
-            Stage::Fresh { .. } => return self.start(outside, cx),
+            Stage::Fresh { .. } => return self.start(cx),
             Stage::Ended => panic!("{} was polled after it had ended", self.about.text),
         };
         self.stage = Stage::Ended;
-        *outside = Outside::default();
+        self.outside = Outside::default();
         Poll::Ready(outcome)
     }
 
     /// Hands the job to the pool. It is polled before, so that the worker finds a waker.
-    fn start(&mut self, outside: &mut Outside, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
         let Stage::Fresh { pool, function, stop } = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
         let job = Arc::new(Job::new(function, stop));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());
-        outside.count_here();
+        self.outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>);
         let mut late = (self.about.may_queue && is_in_runtime()).then(|| Deadline::after(LATE));
         has_become_late(&mut late, cx);
@@ -240,15 +230,14 @@ where
     }
 
     /// Waits for a job that has begun, after the cancellation.
-    fn poll_cleanup(&mut self, here: &mut Here, cx: &mut Context<'_>) {
-        let Here { node, outside } = here;
+    fn poll_cleanup(&mut self, node: &mut Node, cx: &mut Context<'_>) {
         let Stage::Waiting { job, .. } = &self.stage else { return node.finish() };
         let job = Arc::clone(job);
         node.clean_up(cx, |cx| {
             if job.cancel() {
                 return Poll::Ready(());
             }
-            self.poll_outcome(outside, cx).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
+            self.poll_outcome(cx).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
         });
     }
 }
@@ -306,8 +295,8 @@ where
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Self { job, here } = self.get_mut();
-        job.poll(here, cx)
+        let Self { job, node } = self.get_mut();
+        job.poll(node, cx)
     }
 }
 

@@ -26,7 +26,6 @@
 //! next one is woken only when that one has taken a job and there are more, and even then it keeps watching as long as the
 //! queue moves fast enough (see `crew`). The runtime's thread is notified only if it sleeps, and once.
 
-mod bound;
 mod crew;
 mod future;
 mod job;
@@ -34,7 +33,6 @@ mod job;
 mod models;
 mod pool;
 
-pub(crate) use bound::Bound;
 pub(crate) use future::{About, Awaited};
 pub use future::{InThread, in_thread};
 pub use pool::{ThreadPool, is_cancelled};

@@ -162,6 +162,16 @@ pub(super) fn is_current(scope: &Rc<Scope>) -> bool {
     })
 }
 
+/// The current scope, if it is the one that is meant.
+pub(super) fn current_scope_if(is_meant: impl FnOnce(&Scope) -> bool) -> Option<Rc<Scope>> {
+    CURRENT.with(|current| {
+        let now = current.scope.take();
+        let found = now.clone().filter(|scope| is_meant(scope));
+        current.scope.set(now);
+        found
+    })
+}
+
 /// Whether nothing is cancelled, frozen or drawn.
 #[inline]
 pub(super) fn is_usual() -> bool {

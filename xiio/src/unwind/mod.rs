@@ -29,6 +29,7 @@
 mod current;
 mod node;
 mod owner;
+mod parked;
 mod reached;
 mod scope;
 mod skipped;
@@ -40,6 +41,7 @@ pub(crate) use current::{
 };
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
+pub(crate) use parked::Parked;
 pub(crate) use reached::Reached;
 pub(crate) use scope::on_begin;
 pub(crate) use skipped::{Dropper, dropper, dropping, report_skipped};

@@ -30,16 +30,16 @@ pub(crate) struct Node {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Fresh,
     Running,
     Unwinding,
     Finished,
 }
 
-struct Membership {
-    scope: Rc<Scope>,
-    key: usize,
+pub(super) struct Membership {
+    pub(super) scope: Rc<Scope>,
+    pub(super) key: usize,
 }
 
 /// What a node has to do in this poll.
@@ -55,7 +55,21 @@ pub(crate) enum Duty {
 
 impl Node {
     pub(crate) fn new(label: &'static str) -> Self {
-        Self { label, stage: Stage::Fresh, membership: None, place: None, is_due: false }
+        Self::with(label, Stage::Fresh, None)
+    }
+
+    /// One that has come so far.
+    pub(super) fn with(label: &'static str, stage: Stage, membership: Option<Membership>) -> Self {
+        Self { label, stage, membership, place: None, is_due: false }
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// What it has joined, which is the caller's to leave then.
+    pub(super) fn take_membership(&mut self) -> Option<Membership> {
+        self.membership.take()
     }
 
     /// One that has a cleanup of its own, which was written at `place`: dropped before it has run, it reports that.

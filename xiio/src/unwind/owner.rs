@@ -64,7 +64,7 @@ impl Owner {
             // It has finished before its cancellation took effect.
             return Poll::Ready(Some(value));
         }
-        match self.scope.as_ref().map_or(Pass::Done, |scope| scope.judge_pass()) {
+        match self.scope.as_ref().map_or(Pass::Done, |scope| scope.judge_pass(cx)) {
             Pass::Cleaning => Poll::Pending,
             Pass::Again => {
                 cx.waker().wake_by_ref();

@@ -1,11 +1,13 @@
 //! What one owner has to clean up: the nodes that its future reached.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::task::Waker;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
+use std::task::{Context, Waker};
 
+use super::parked::Letterbox;
 use crate::error::Payload;
-use crate::report::{ReportKind, report, report_panic, waking};
+use crate::report::{ReportKind, drop_safely, report, report_panic, waking};
 use crate::slab::Slab;
 
 /// The nodes of one owner, and how far their cleanup is.
@@ -15,6 +17,8 @@ use crate::slab::Slab;
 pub(crate) struct Scope {
     unwinding: Cell<bool>,
     nodes: RefCell<Slab<Entry>>,
+    /// Has the keys of nodes whose futures went where this cannot be reached; made when the first one might.
+    letterbox: OnceCell<Arc<Letterbox>>,
     /// Nodes that have not been polled since the unwinding began.
     n_silent: Cell<usize>,
     /// Nodes that clean up, as far as is known: they have answered once and not finished.
@@ -97,6 +101,7 @@ impl Scope {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
+        self.take_out_gone();
         self.nodes.borrow().len() == 0
     }
 
@@ -117,6 +122,40 @@ impl Scope {
         match entry.progress {
             Progress::Cleaning => Left::Awaited(entry.waker),
             Progress::Silent | Progress::Finished => Left::Unnoticed(entry.waker),
+        }
+    }
+
+    /// For a node whose future may go to another thread.
+    pub(super) fn letterbox(&self) -> Arc<Letterbox> {
+        self.take_out_gone();
+        Arc::clone(self.letterbox.get_or_init(Arc::default))
+    }
+
+    pub(super) fn has_letterbox(&self, letterbox: &Arc<Letterbox>) -> bool {
+        self.letterbox.get().is_some_and(|own| Arc::ptr_eq(own, letterbox))
+    }
+
+    /// Takes out the nodes that have gone.
+    #[inline]
+    fn take_out_gone(&self) {
+        if let Some(letterbox) = self.letterbox.get() {
+            self.take_out(letterbox.empty());
+        }
+    }
+
+    #[cold]
+    fn take_out(&self, keys: Vec<usize>) {
+        for key in keys {
+            // Who waits for them was woken by the letterbox.
+            let (Left::Unnoticed(waker) | Left::Awaited(waker)) = self.remove(key);
+            drop_safely(waker);
+        }
+    }
+
+    /// Has the poll that comes next judge anew if a node goes elsewhere meanwhile.
+    fn wait_for_gone(&self, cx: &Context<'_>) {
+        if let Some(letterbox) = self.letterbox.get() {
+            letterbox.wait(Some(cx.waker().clone()));
         }
     }
 
@@ -204,7 +243,10 @@ impl Scope {
     /// A combinator may wake itself after it has polled what was woken, as `FuturesUnordered` does. The pass that follows
     /// reaches nobody, and to look for the nodes again would make the next one. How many such passes there are, nobody
     /// knows: so each time that nodes were looked for and found, twice as many are let pass, until one of the nodes ends.
-    pub(crate) fn judge_pass(&self) -> Pass {
+    pub(crate) fn judge_pass(&self, cx: &Context<'_>) -> Pass {
+        // In this order: what comes in between is seen, and wakes as well.
+        self.wait_for_gone(cx);
+        self.take_out_gone();
         self.pass.set(self.pass.get().wrapping_add(1));
         if self.n_awake.replace(0) > 0 {
             if self.is_probing.take() {
@@ -270,6 +312,9 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
+        if let Some(letterbox) = self.letterbox.get() {
+            letterbox.wait(None);
+        }
         if let Some(payload) = self.panic.get_mut().take() {
             report_panic("a cleanup panicked", payload);
         }

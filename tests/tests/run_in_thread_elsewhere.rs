@@ -1,0 +1,362 @@
+//! Trees on a thread of their own, whose future is polled in one place and then polled, dropped or kept in another.
+
+use std::cell::OnceCell;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use futures::FutureExt;
+use xiio::testing::Tester;
+use xiio::{Builder, Promise, RunInThread, bracket, run_in_thread, sleep, task_group, timeout, try_task_group};
+use xiio_tests::{LONG, Reports, assert_panics, millis, panic_text, poll, run};
+
+/// More than any test here should take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Tree = Pin<Box<RunInThread<()>>>;
+
+/// A tree that waits for ever, and whose cleanup waits until it may go on; what it says meanwhile.
+struct Slow {
+    tree: Tree,
+    begun: Promise<()>,
+    cleans: mpsc::Receiver<()>,
+    go_on: Promise<()>,
+    cleaned: mpsc::Receiver<()>,
+}
+
+fn slow() -> Slow {
+    let (begun, go_on) = (Promise::new(), Promise::new());
+    let (begin, may_go_on) = (begun.clone(), go_on.clone());
+    let ((clean, cleans), (end, cleaned)) = (mpsc::channel(), mpsc::channel());
+    let tree = run_in_thread(async move || {
+        let waiting = async |_: &mut ()| {
+            begin.set(()).unwrap();
+            sleep(LONG).await;
+        };
+        bracket((), waiting, async |()| {
+            // Nobody may listen any more.
+            let _ = clean.send(());
+            may_go_on.wait().await;
+            let _ = end.send(());
+        })
+        .await;
+    });
+    Slow { tree: Box::pin(tree), begun, cleans, go_on, cleaned }
+}
+
+/// A tree that waits for ever, and cleans up at once.
+fn lasting() -> Tree {
+    let Slow { tree, go_on, .. } = slow();
+    go_on.set(()).unwrap();
+    tree
+}
+
+/// A future that any thread may poll, and any thread may take away.
+#[derive(Clone)]
+struct Slot(Arc<Mutex<Option<Tree>>>);
+
+impl Slot {
+    fn new(tree: Tree) -> Self {
+        Self(Arc::new(Mutex::new(Some(tree))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Tree>> {
+        self.0.lock().unwrap()
+    }
+
+    /// Waits for what is in it, for ever once that was taken.
+    async fn wait(&self) {
+        poll_fn(|cx| self.lock().as_mut().map_or(Poll::Pending, |tree| tree.as_mut().poll(cx))).await;
+    }
+
+    fn take(&self) -> Tree {
+        self.lock().take().unwrap()
+    }
+}
+
+/// Polls a tree once, has another thread drop it, and waits for ever.
+async fn lose(mut tree: Tree, lost: &Promise<()>) {
+    assert_eq!(poll::once(tree.as_mut()).await, None);
+    elsewhere(move || drop(tree));
+    lost.set(()).unwrap();
+    pending::<()>().await;
+}
+
+fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+/// Is cancelled once `begun` is set, and has ended then.
+async fn cancel_when<T>(begun: &Promise<()>, work: impl Future<Output = T>) -> Option<T> {
+    task_group!(|tg| {
+        let task = tg.spawn(work);
+        begun.wait().await;
+        task.cancel().await
+    })
+}
+
+#[test]
+fn dropped_elsewhere_it_is_nothing_to_wait_for_or_to_report_when_its_task_is_cancelled() {
+    let reports = Reports::new();
+    let lost = Promise::new();
+    assert_eq!(run(cancel_when(&lost, lose(lasting(), &lost))), None);
+    reports.assert_none();
+}
+
+#[test]
+fn dropped_elsewhere_it_is_nothing_to_wait_for_when_time_is_up() {
+    let reports = Reports::new();
+    assert!(run(timeout(millis(1), lose(lasting(), &Promise::new()))).is_err());
+    reports.assert_none();
+}
+
+#[test]
+fn dropped_elsewhere_it_is_nothing_to_wait_for_when_a_sibling_fails() {
+    let reports = Reports::new();
+    let failed: Result<(), u32> = run(async {
+        let lost = Promise::new();
+        try_task_group!(|tg| {
+            tg.spawn(async {
+                lose(lasting(), &lost).await;
+                Ok(())
+            });
+            tg.spawn(async {
+                lost.wait().await;
+                Err::<(), _>(7)
+            });
+        })
+    });
+    assert_eq!(failed, Err(7));
+    reports.assert_none();
+}
+
+/// Takes a tree away while the task that waits for it cleans up, and does with it what is asked for. Gives what `home` does, which is given
+/// the slot and what is set once the tree has begun.
+fn take_in_the_middle_of_the_cleanup<R>(
+    then: impl FnOnce(Tree) + Send,
+    home: impl FnOnce(&Slot, &Promise<()>) -> R,
+) -> R {
+    let reports = Reports::new();
+    let Slow { tree, begun, cleans, go_on, cleaned } = slow();
+    let slot = Slot::new(tree);
+    let result = thread::scope(|scope| {
+        let taken = slot.clone();
+        scope.spawn(move || {
+            cleans.recv_timeout(PATIENCE).unwrap();
+            then(taken.take());
+        });
+        home(&slot, &begun)
+    });
+    assert!(cleaned.try_recv().is_err(), "whoever holds it no more waits for it no more");
+    go_on.set(()).unwrap();
+    cleaned.recv_timeout(PATIENCE).unwrap();
+    reports.assert_none();
+    result
+}
+
+#[test]
+fn dropped_elsewhere_in_the_middle_of_its_cleanup_it_wakes_who_waits_for_that() {
+    let ended = take_in_the_middle_of_the_cleanup(drop, |slot, begun| run(cancel_when(begun, slot.wait())));
+    assert_eq!(ended, None);
+}
+
+#[test]
+fn dropped_elsewhere_it_wakes_a_group_that_a_foreign_executor_polls() {
+    let ended = take_in_the_middle_of_the_cleanup(drop, |slot, begun| {
+        run(async { futures::executor::block_on(cancel_when(begun, slot.wait())) })
+    });
+    assert_eq!(ended, None);
+}
+
+#[test]
+fn dropped_elsewhere_it_wakes_a_limit_of_time_that_nobody_else_will_wake() {
+    let late = take_in_the_middle_of_the_cleanup(drop, |slot, begun| {
+        run(async {
+            let mut waiting = pin!(slot.wait());
+            assert_eq!(poll::once(waiting.as_mut()).await, None);
+            begun.wait().await;
+            timeout(millis(1), waiting).await
+        })
+    });
+    assert!(late.is_err());
+}
+
+#[test]
+fn dropped_elsewhere_it_wakes_the_worker_whose_task_waited() {
+    take_in_the_middle_of_the_cleanup(drop, |slot, begun| {
+        run(async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async || slot.wait().await);
+                begun.wait().await;
+                tg.cancel();
+            });
+        });
+    });
+}
+
+#[test]
+fn the_task_of_a_worker_that_has_lost_one_ends_when_it_is_cancelled() {
+    let reports = Reports::new();
+    run(async {
+        let lost = Promise::new();
+        task_group!(workers = 2, |tg| {
+            let lost = &lost;
+            tg.workers().spawn(async move || lose(lasting(), lost).await);
+            lost.wait().await;
+            tg.cancel();
+        });
+    });
+    reports.assert_none();
+}
+
+#[test]
+fn awaited_elsewhere_in_the_middle_of_its_cleanup_it_says_so_there_and_the_one_who_cancelled_goes_on() {
+    let (tell, told) = mpsc::channel();
+    let awaited = move |tree| {
+        let text = panic_text(|| futures::executor::block_on(tree));
+        tell.send(text).unwrap();
+    };
+    let ended = take_in_the_middle_of_the_cleanup(awaited, |slot, begun| run(cancel_when(begun, slot.wait())));
+    assert_eq!(ended, None);
+    let text = told.recv().unwrap();
+    assert!(text.contains("`run_in_thread`") && text.contains("cancel"), "{text}");
+}
+
+#[test]
+fn awaited_elsewhere_it_is_not_cancelled_with_the_task_that_polled_it_first() {
+    let reports = Reports::new();
+    let (go, polled) = (Promise::new(), Promise::new());
+    let (told, tell) = (go.clone(), polled.clone());
+    let mut tree = Box::pin(run_in_thread(async move || {
+        told.wait().await;
+        7
+    }));
+    let value = run(async {
+        let (hand_over, handed_over) = mpsc::channel();
+        let awaiting = thread::spawn(move || {
+            futures::executor::block_on(async {
+                let mut tree: Pin<Box<RunInThread<i32>>> = handed_over.recv().unwrap();
+                assert_eq!(poll::once(tree.as_mut()).await, None);
+                tell.set(()).unwrap();
+                tree.await
+            })
+        });
+        let task = async {
+            assert_eq!(poll::once(tree.as_mut()).await, None);
+            hand_over.send(tree).unwrap();
+            pending::<()>().await;
+        };
+        assert_eq!(cancel_when(&polled, task).await, None);
+        go.set(()).unwrap();
+        awaiting.join().unwrap()
+    });
+    assert_eq!(value, 7);
+    reports.assert_none();
+}
+
+#[test]
+fn shared_with_another_thread_it_goes_on_there_when_a_task_that_shares_it_is_cancelled() {
+    let reports = Reports::new();
+    let (go, polled) = (Promise::new(), Promise::new());
+    let (told, tell) = (go.clone(), polled.clone());
+    let tree = run_in_thread(async move || {
+        told.wait().await;
+        7
+    });
+    let shared = tree.shared();
+    let value = run(async {
+        let (mut here, there) = (shared.clone(), shared);
+        let handle = OnceCell::new();
+        let task = async {
+            assert_eq!(poll::once(Pin::new(&mut here)).await, None);
+            let awaiting = thread::spawn(move || {
+                futures::executor::block_on(async {
+                    let mut there = there;
+                    assert_eq!(poll::once(Pin::new(&mut there)).await, None);
+                    tell.set(()).unwrap();
+                    there.await
+                })
+            });
+            handle.set(awaiting).unwrap();
+            pending::<()>().await;
+            drop(here);
+        };
+        assert_eq!(cancel_when(&polled, task).await, None);
+        go.set(()).unwrap();
+        handle.into_inner().unwrap().join().unwrap()
+    });
+    assert_eq!(value, 7);
+    reports.assert_none();
+}
+
+#[test]
+fn to_another_tree_and_back_it_is_waited_for_where_it_is() {
+    let reports = Reports::new();
+    let Slow { tree, begun, cleans, go_on, cleaned } = slow();
+    go_on.set(()).unwrap();
+    let there_and_back = |mut tree: Tree| {
+        let reports = Reports::new();
+        run(async { assert_eq!(poll::once(tree.as_mut()).await, None) });
+        reports.assert_none();
+        tree
+    };
+    let task = async {
+        let mut tree = tree;
+        for _ in 0..2 {
+            assert_eq!(poll::once(tree.as_mut()).await, None);
+            tree = elsewhere(|| there_and_back(tree));
+        }
+        tree.await;
+    };
+    assert_eq!(run(cancel_when(&begun, task)), None);
+    assert!(cleans.try_recv().is_ok() && cleaned.try_recv().is_ok(), "it was waited for");
+    reports.assert_none();
+}
+
+#[test]
+fn a_task_that_has_lost_one_is_deadlocked() {
+    assert_panics(&["deadlock"], || {
+        Builder::new().detect_deadlock(millis(20)).run(async {
+            let mut tree = lasting();
+            assert_eq!(poll::once(tree.as_mut()).await, None);
+            // Whether it is dropped before this thread sleeps or after: both end the wait.
+            let lost = thread::spawn(move || drop(tree));
+            pending::<()>().await;
+            lost.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_deadlock_is_seen_in_the_run_after_one_that_has_lost_its_tree() {
+    let mut tree = lasting();
+    run(async { assert_eq!(poll::once(tree.as_mut()).await, None) });
+    elsewhere(move || drop(tree));
+    assert_panics(&["deadlock"], || Builder::new().detect_deadlock(millis(20)).run(pending::<()>()));
+}
+
+#[test]
+fn virtual_time_runs_ahead_once_it_was_dropped_elsewhere() {
+    Tester::new().virtual_time().slow_poll(None).run(async || {
+        let mut tree = lasting();
+        assert_eq!(poll::once(tree.as_mut()).await, None);
+        elsewhere(move || drop(tree));
+        sleep(LONG).await;
+    });
+}
+
+#[test]
+fn a_task_that_loses_one_after_the_other_keeps_nothing_of_them() {
+    let waker = Arc::new(poll::CountWakes::default());
+    run(async {
+        for _ in 0..50 {
+            let mut tree = lasting();
+            assert!(poll::with(&waker, tree.as_mut()).is_pending());
+            elsewhere(move || drop(tree));
+        }
+        assert!(Arc::strong_count(&waker) < 5, "{} wakers are kept", Arc::strong_count(&waker));
+    });
+}

@@ -1,0 +1,114 @@
+//! A node between two polls of a future that may go to any thread.
+//!
+//! A node points to the scope that it has joined, which belongs to a thread. Between the polls its future has the *key* of the node in that
+//! scope instead, and the letterbox of the scope, which any thread may reach:
+//!
+//! ```text
+//!                                  ┌─ in a poll of the same scope ──▶ the node, as it was
+//!  polled ──▶ key and letterbox ───┼─ in a poll of anything else ───▶ a node that joins anew ─┐
+//!                                  └─ dropped ────────────────────────────────────────────────┴─▶ key put into the letterbox
+//! ```
+//!
+//! A scope empties its letterbox before it looks at its nodes. While it waits for them, who puts something in wakes it. So a
+//! node is in the scope whose tree has polled it last, and in none once its future is gone, on whichever thread that was.
+
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::current::current_scope_if;
+use super::node::{Membership, Node, Stage};
+use crate::report::{drop_safely, waking};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A node that has no poll to be in. It is `Send`.
+pub(crate) struct Parked {
+    label: &'static str,
+    stage: Stage,
+    ticket: Option<Ticket>,
+}
+
+/// What a node has joined.
+struct Ticket {
+    letterbox: Arc<Letterbox>,
+    key: usize,
+}
+
+impl Parked {
+    /// A node that has joined nothing yet.
+    pub(crate) fn new(label: &'static str) -> Self {
+        Self { label, stage: Stage::Fresh, ticket: None }
+    }
+
+    /// The node, for a poll. It has left its scope unless this is a poll of that.
+    pub(crate) fn unpark(&mut self) -> Node {
+        let membership = self.ticket.take().and_then(Ticket::redeem);
+        Node::with(self.label, self.stage, membership)
+    }
+
+    /// Keeps the node of [`unpark`](Self::unpark) until the next poll.
+    pub(crate) fn park(&mut self, mut node: Node) {
+        self.stage = node.stage();
+        self.ticket =
+            node.take_membership().map(|Membership { scope, key }| Ticket { letterbox: scope.letterbox(), key });
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        drop(self.unpark());
+    }
+}
+
+impl Ticket {
+    fn redeem(self) -> Option<Membership> {
+        let Self { letterbox, key } = self;
+        let scope = current_scope_if(|scope| scope.has_letterbox(&letterbox));
+        if scope.is_none() {
+            letterbox.put(key);
+        }
+        scope.map(|scope: Rc<_>| Membership { scope, key })
+    }
+}
+
+/// Where a scope is told which of its nodes have gone.
+#[derive(Default)]
+pub(super) struct Letterbox {
+    /// Wakers are user code: they are cloned, woken and dropped only while this is not locked.
+    letters: Mutex<Letters>,
+}
+
+#[derive(Default)]
+struct Letters {
+    keys: Vec<usize>,
+    /// Who waits for the nodes.
+    waiter: Option<Waker>,
+}
+
+impl Letterbox {
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, key: usize) {
+        let mut letters = self.lock();
+        letters.keys.push(key);
+        let waiter = letters.waiter.take();
+        drop(letters);
+        if let Some(waiter) = waiter {
+            waking(|| waiter.wake());
+        }
+    }
+
+    /// The keys that were put in since the last call.
+    pub(super) fn empty(&self) -> Vec<usize> {
+        mem::take(&mut self.lock().keys)
+    }
+
+    /// Has the next key wake `waiter`.
+    pub(super) fn wait(&self, waiter: Option<Waker>) {
+        let before = mem::replace(&mut self.lock().waiter, waiter);
+        drop_safely(before);
+    }
+}
