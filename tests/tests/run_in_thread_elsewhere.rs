@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use xiio::testing::Tester;
-use xiio::{Builder, Promise, RunInThread, bracket, run_in_thread, sleep, task_group, timeout, try_task_group};
+use xiio::{Builder, Promise, RunInThread, bracket, run_in_thread, shield, sleep, task_group, timeout, try_task_group};
 use xiio_tests::{LONG, Reports, assert_panics, millis, panic_text, poll, run};
 
 /// More than any test here should take.
@@ -359,4 +359,43 @@ fn a_task_that_loses_one_after_the_other_keeps_nothing_of_them() {
         }
         assert!(Arc::strong_count(&waker) < 5, "{} wakers are kept", Arc::strong_count(&waker));
     });
+}
+
+/// Two that share a tree, the first of which is cancelled while it awaits it; what becomes of the other.
+fn cancel_one_of_two<F: Future<Output = u32>>(
+    await_it: impl Fn(futures::future::Shared<RunInThread<u32>>) -> F,
+) -> u32 {
+    let (begun, go) = (Promise::new(), Promise::new());
+    let (begin, may_go) = (begun.clone(), go.clone());
+    let shared = run_in_thread(async move || {
+        begin.set(()).unwrap();
+        may_go.wait().await;
+        7
+    })
+    .shared();
+    run(async {
+        task_group!(|tg| {
+            let first = tg.spawn(await_it(shared.clone()));
+            begun.wait().await;
+            let cancelled = first.canceller();
+            tg.spawn(async move {
+                cancelled.cancel();
+                go.set(()).unwrap();
+            });
+            assert!(first.outcome().await.is_err());
+            await_it(shared).await
+        })
+    })
+}
+
+#[test]
+fn cancelled_with_one_of_those_who_share_it_it_says_so_to_the_others() {
+    assert_panics(&["`run_in_thread`", "who awaited it", "cancelled", "`shield`"], || {
+        cancel_one_of_two(|shared| shared);
+    });
+}
+
+#[test]
+fn shared_under_shields_it_goes_on_for_the_others() {
+    assert_eq!(cancel_one_of_two(shield), 7);
 }

@@ -140,7 +140,8 @@ impl Node {
                 Duty::Wait
             }
             (Stage::Unwinding | Stage::Finished, false) => panic!(
-                "`{}` was polled again after its cancellation; drop what was cancelled, or `shield` it where it must go on",
+                "`{}` was polled again after its cancellation: who awaited it was cancelled, and it with that; \
+                 drop what was cancelled, or `shield` it where it must go on, which is each await of a future that several share",
                 self.label
             ),
         }
