@@ -1,14 +1,21 @@
 //! Failures that come when the group has one already, and failures of what was cancelled: none is lost.
 
+use std::cell::RefCell;
 use std::future::pending;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use futures::FutureExt;
-use xiio::inspect::ReportKind;
+use xiio::inspect::{Listening, ReportKind, listen};
+use xiio::thread::ThreadPool;
 use xiio::{
-    GroupError, as_completed, bracket, gather, join, race, shield, sleep, task_group, timeout, try_task_group,
-    yield_now,
+    GroupError, as_completed, bracket, gather, in_thread, join, race, run_in_thread, shield, sleep, task_group,
+    timeout, try_task_group, yield_now,
 };
-use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
+use xiio_tests::{LONG, Reports, millis, panic_text, poll, run, run_virtually};
+
+/// More than any test here should take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits, and panics with `text` when it is cancelled.
 async fn panics_in_cleanup(text: &'static str) {
@@ -427,4 +434,73 @@ fn an_err_of_a_bracket_that_is_cancelled_while_it_releases_is_reported() {
         "{:?}",
         reports.texts()
     );
+}
+
+// Panics on other threads that nobody waits for any more.
+
+/// Has the reports of this thread sent on for as long as the thread lasts.
+fn tell_reports(reports: mpsc::Sender<(ReportKind, String)>) {
+    thread_local! {
+        static LISTENING: RefCell<Option<Listening>> = const { RefCell::new(None) };
+    }
+    let listening = listen(move |report| drop(reports.send((report.kind(), report.to_string()))));
+    LISTENING.set(Some(listening));
+}
+
+/// A function that panics once it may, on a thread whose reports come.
+struct Doomed {
+    begun: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+    reports: mpsc::Receiver<(ReportKind, String)>,
+}
+
+fn doomed() -> (Doomed, impl FnOnce() + Send + 'static) {
+    let ((begin, begun), (go, may_go), (tell, reports)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+    let function = move || {
+        tell_reports(tell);
+        begin.send(()).unwrap();
+        may_go.recv().unwrap();
+        panic!("unheard of");
+    };
+    (Doomed { begun, go, reports }, function)
+}
+
+/// Polls what `make` makes of such a function once, drops it while that runs, and asserts what is reported over there.
+#[track_caller]
+fn assert_told_there<F: Future>(word: &str, make: impl FnOnce(Box<dyn FnOnce() + Send>) -> F) {
+    let (Doomed { begun, go, reports }, function) = doomed();
+    run(async {
+        let mut job = Box::pin(make(Box::new(function)));
+        assert!(poll::once(job.as_mut()).await.is_none());
+        begun.recv().unwrap();
+    });
+    go.send(()).unwrap();
+    let (kind, text) = reports.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(kind, ReportKind::LaterFailure);
+    assert!(text.contains(word) && text.contains("later_failures.rs") && text.contains("unheard of"), "{text}");
+}
+
+#[test]
+fn a_panic_of_a_tree_on_a_thread_that_nobody_waits_for_is_reported_there() {
+    assert_told_there("run_in_thread", |function| run_in_thread(async move || function()));
+}
+
+#[test]
+fn a_panic_of_a_thread_job_that_nobody_waits_for_is_reported_there() {
+    assert_told_there("thread job", |function| in_thread(function));
+    assert_told_there("thread job", |function| ThreadPool::new(1).run(function));
+    assert_told_there("thread job", |function| in_thread(function).abandon_on_cancel());
+}
+
+#[test]
+fn a_panic_of_a_thread_job_that_comes_before_its_future_is_dropped_is_reported_by_who_drops_it() {
+    let reports = Reports::new();
+    let pool = ThreadPool::new(1);
+    run(async {
+        let mut job = Box::pin(pool.run(|| panic!("unheard of")));
+        assert!(poll::once(job.as_mut()).await.is_none());
+        // The only thread takes no other job before the outcome of this one is there.
+        pool.run(|| ()).await;
+    });
+    reports.assert_one(ReportKind::LaterFailure, &["thread job", "later_failures.rs", "unheard of"]);
 }

@@ -50,8 +50,8 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReportKind {
-    /// A member of a group failed, and the failure is not the one that the group ends with; or a destructor or a waker panicked
-    /// where nobody could be given the panic.
+    /// A member of a group failed, and the failure is not the one that the group ends with; or a destructor, a waker, a thread job or a
+    /// tree on another thread panicked where nobody could be given the panic.
     LaterFailure,
     /// A cleanup was dropped because the grace was over.
     GraceOver,

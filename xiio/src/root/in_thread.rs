@@ -39,7 +39,8 @@ use crate::unwind::{self, Owner, Parked};
 /// virtual time, which passes as outside meanwhile. Its reports are those of its thread, and go to a listener that `f` makes.
 ///
 /// # Panics
-/// With the panic of the tree, payload as it was. Also when the system gives no thread, or that thread no descriptors for a
+/// With the panic of the tree, payload as it was. Where nobody waits for it any more, the panic is a
+/// [report](crate::inspect::ReportKind::LaterFailure) on the thread of the tree. Also when the system gives no thread, or that thread no descriptors for a
 /// poller. It may be polled outside of a runtime.
 ///
 /// # Cancellation

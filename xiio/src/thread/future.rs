@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::job::{Job, Work};
+use super::job::{Job, Origin, Work};
 use super::pool::ThreadPool;
 use crate::drawing::{self, Kind};
 use crate::error::Payload;
@@ -34,7 +34,8 @@ const LATE: Duration = Duration::from_secs(1);
 /// in, share it in an `Arc`, or give it back with the value.
 ///
 /// # Panics
-/// With the panic of `f`, payload as it was; the thread lives on. Also when the system gives no thread and none runs.
+/// With the panic of `f`, payload as it was; the thread lives on. Where nobody waits for it any more, the panic is a
+/// [report](crate::inspect::ReportKind::LaterFailure) on that thread. Also when the system gives no thread and none runs.
 /// It may be polled outside of a runtime.
 ///
 /// # Cancellation
@@ -218,7 +219,8 @@ where
     /// Hands the job to the pool. It is polled before, so that the worker finds a waker.
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
         let Stage::Fresh { pool, function, stop } = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
-        let job = Arc::new(Job::new(function, stop));
+        let origin = Origin { text: self.about.text, location: self.location };
+        let job = Arc::new(Job::new(origin, function, stop));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());
         self.outside.count_here();

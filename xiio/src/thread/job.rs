@@ -3,17 +3,17 @@
 //! What a job is made of (the function, its result, wakers) is user code: it is run and dropped only while the stage is
 //! not locked.
 
-use std::any::Any;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
+use crate::error::Payload;
 use crate::local::{self, SentLocals};
 use crate::promise::Promise;
-use crate::report::{Held, drop_safely, waking};
+use crate::report::{Held, drop_safely, report_panic, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
-type Outcome<T> = Result<T, Box<dyn Any + Send>>;
+type Outcome<T> = Result<T, Payload>;
 
 /// A function to be run on a thread, then what came of it.
 pub(super) struct Job<F, T> {
@@ -25,6 +25,22 @@ pub(super) struct Job<F, T> {
     stop: Option<Promise<()>>,
     /// Set before it is left behind: its thread does not count for its pool any more.
     is_left: AtomicBool,
+    origin: Origin,
+}
+
+/// What a job is, and where its future was made.
+pub(super) struct Origin {
+    pub(super) text: &'static str,
+    pub(super) location: &'static Location<'static>,
+}
+
+impl Origin {
+    /// Says what becomes of a panic that nobody waits for any more.
+    fn report_unheard(&self, payload: Payload) {
+        let Self { text, location } = self;
+        let (file, line) = (location.file(), location.line());
+        report_panic(&format!("{text}, made at {file}:{line}, panicked, and nobody waits for it any more"), payload);
+    }
 }
 
 struct State<F, T> {
@@ -54,10 +70,10 @@ pub(super) trait Work: Send + Sync {
 }
 
 impl<F, T> Job<F, T> {
-    pub(super) fn new(function: F, stop: Option<Promise<()>>) -> Self {
+    pub(super) fn new(origin: Origin, function: F, stop: Option<Promise<()>>) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
         let (is_cancelled, is_left) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { state, locals: local::sent(), is_cancelled, stop, is_left }
+        Self { state, locals: local::sent(), is_cancelled, stop, is_left, origin }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -107,8 +123,8 @@ impl<F, T> Job<F, T> {
         matches!(self.lock().stage, Stage::Queued(_))
     }
 
-    /// Nobody waits any more: a job that has not begun never will, and the result of one that runs is dropped there. `true`
-    /// if it runs.
+    /// Nobody waits any more: a job that has not begun never will, and the result of one that runs is dropped there, or
+    /// reported if it is a panic. `true` if it runs.
     pub(super) fn abandon(&self, is_left: bool) -> bool {
         self.is_cancelled.store(true, Ordering::Relaxed);
         self.is_left.store(is_left, Ordering::Relaxed);
@@ -121,7 +137,10 @@ impl<F, T> Job<F, T> {
         if runs {
             self.stop();
         }
-        drop(Held::new(stage));
+        match stage {
+            Stage::Finished(Err(payload)) => self.origin.report_unheard(payload),
+            stage => drop(Held::new(stage)),
+        }
         runs
     }
 
@@ -129,7 +148,10 @@ impl<F, T> Job<F, T> {
         let mut state = self.lock();
         if let Stage::Gone = state.stage {
             drop(state);
-            drop_safely(outcome);
+            match outcome {
+                Ok(value) => drop_safely(value),
+                Err(payload) => self.origin.report_unheard(payload),
+            }
             return self.is_left.load(Ordering::Relaxed);
         }
         state.stage = Stage::Finished(outcome);

@@ -1,13 +1,14 @@
 //! Models of the hand-over between a task and the thread that does its work.
 
 use std::future::poll_fn;
+use std::panic::Location;
 use std::sync::Arc;
 
 use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
 use super::ThreadPool;
-use super::job::{Job, Work};
+use super::job::{Job, Origin, Work};
 use crate::sync::{Ordering, block_on};
 
 /// A job whose function counts its runs, and whose value counts its drops.
@@ -26,6 +27,7 @@ impl Counts {
     fn job(&self) -> Arc<Job<impl FnOnce() -> Value + Send + use<>, Value>> {
         let counts = self.clone();
         Arc::new(Job::new(
+            Origin { text: "a job", location: Location::caller() },
             move || {
                 counts.0[0].fetch_add(1, Ordering::Relaxed);
                 Value(counts)
