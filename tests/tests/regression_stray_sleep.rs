@@ -1,11 +1,13 @@
 //! A sleep that was begun in one runtime and dropped in another took a timer of the other with it: each thread counted
 //! its timers from one, so the key of the stray fitted a timer that had nothing to do with it, whose task then slept
-//! for ever.
+//! for ever. And it left its own behind, for which its runtime waited.
 
+use std::future::pending;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use xiio::{Sleep, sleep, task_group, timeout, yield_now};
+use xiio::{Builder, Sleep, sleep, task_group, timeout, yield_now};
+use xiio_tests::assert_panics;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -37,7 +39,7 @@ fn sleep_of_another_runtime_takes_no_timer_with_it() {
             });
         });
     });
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     slept.join().unwrap();
     assert!(start.elapsed() < LONG / 2, "the nap was never woken");
 }
@@ -45,8 +47,40 @@ fn sleep_of_another_runtime_takes_no_timer_with_it() {
 #[test]
 fn sleep_of_another_runtime_goes_on_here() {
     let mut stray = stray();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     stray.reset(start + Duration::from_millis(10));
     xiio::run(stray);
     assert!(start.elapsed() >= Duration::from_millis(10));
+}
+
+/// Asserts that a run in which a sleep was begun does not wait for it any more once it has gone elsewhere: nothing else can wake it.
+fn is_deadlocked_without(lose: impl FnOnce(Sleep)) {
+    let start = Instant::now();
+    assert_panics(&["deadlock"], || {
+        Builder::new().detect_deadlock(Duration::from_millis(20)).run(async {
+            let mut stray = sleep(LONG);
+            assert!(futures::poll!(pin!(&mut stray)).is_pending());
+            lose(stray);
+            pending::<()>().await;
+        });
+    });
+    assert!(start.elapsed() < LONG / 2, "it has waited for the timer");
+}
+
+#[test]
+fn sleep_that_is_dropped_elsewhere_leaves_no_timer() {
+    is_deadlocked_without(|stray| std::thread::spawn(|| drop(stray)).join().unwrap());
+}
+
+#[test]
+fn sleep_that_is_dropped_elsewhere_while_its_thread_sleeps_leaves_no_timer() {
+    is_deadlocked_without(|stray| drop(std::thread::spawn(|| drop(stray))));
+}
+
+#[test]
+fn sleep_that_goes_on_elsewhere_leaves_no_timer() {
+    is_deadlocked_without(|stray| {
+        let go_on = async || assert!(timeout(Duration::from_millis(1), stray).await.is_err());
+        std::thread::scope(|scope| scope.spawn(|| xiio::run(go_on())).join().unwrap());
+    });
 }

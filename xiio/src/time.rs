@@ -73,13 +73,15 @@ impl Deadline {
                 true => None,
                 false => Some(runtime.renew_timer(key, cx.waker())),
             });
-            if waits == Some(true) {
-                return false;
-            }
-            // It may be due and not have fired yet; or a runtime that has ended has left it behind.
-            self.unlink();
-            if waits.is_none() {
-                return true;
+            match waits {
+                Some(true) => return false,
+                None => {
+                    // It may not have fired yet.
+                    self.unlink_here();
+                    return true;
+                }
+                // Another runtime has it, or has ended and left it behind.
+                Some(false) => self.unlink(),
             }
         }
         self.poll_first(at, cx)
@@ -123,10 +125,22 @@ impl Deadline {
     // It is part of a timer's price.
     #[inline(always)]
     fn unlink(&mut self) {
-        if let Some(key) = self.key.take() {
-            // A runtime that has ended has forgotten its timers.
-            let waker = Runtime::look(|runtime| runtime.remove_timer(key)).flatten();
-            drop(waker.map(Held::new));
+        if let Some(key) = self.unlink_here() {
+            Runtime::forget_timer(key, self.at);
+        }
+    }
+
+    /// Takes the timer out of the runtime of this thread. Its key comes back if there was none: it has fired, or is one of another
+    /// runtime.
+    #[inline(always)]
+    fn unlink_here(&mut self) -> Option<TimerKey> {
+        let key = self.key.take()?;
+        match Runtime::look(|runtime| runtime.remove_timer(key)).flatten() {
+            Some(waker) => {
+                drop(Held::new(waker));
+                None
+            }
+            None => Some(key),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What is wanted from elsewhere: drawings, and timers that are moved where their runtime is not the current one: on another thread, or between the turns of a foreign
-//! loop.
+//! What is wanted from elsewhere: drawings, and timers that are moved or dropped where their runtime is not the current one: on another thread, or between
+//! the turns of a foreign loop.
 //!
 //! A timer's key does not say which runtime it is of. So all are told, and the one that knows the key moves its timer.
 
@@ -17,7 +17,8 @@ static ALL: StaticMutex<Vec<Arc<Requests>>> = StaticMutex::new(Vec::new());
 /// What others want of a runtime.
 #[derive(Default)]
 pub(super) struct Wanted {
-    pub(super) moves: Vec<(TimerKey, Instant)>,
+    /// Timers, and when they are to fire, if at all.
+    pub(super) moves: Vec<(TimerKey, Option<Instant>)>,
     pub(super) drawings: Vec<OnDrawnElsewhere>,
 }
 
@@ -68,9 +69,9 @@ impl Requests {
     }
 }
 
-/// Has a timer fire at another time that is none of the runtime which is current here, if any is.
+/// Has a timer fire at another time, or never, that is none of the runtime which is current here, if any is.
 #[cold]
-pub(super) fn move_timer(key: TimerKey, at: Instant) {
+pub(super) fn move_timer(key: TimerKey, at: Option<Instant>) {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
     all.iter().for_each(|requests| requests.want(|wanted| wanted.moves.push((key, at))));
 }

@@ -36,7 +36,7 @@ use crate::drawing::Drawing;
 use crate::error::{Payload, panic_text};
 use crate::reactor::Reactor;
 use crate::recording::{self, Recorder};
-use crate::report::{going_on, wake_all};
+use crate::report::{drop_safely, going_on, wake_all};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys;
 use crate::task::polls;
@@ -213,9 +213,21 @@ impl Runtime {
     /// Has a timer fire at another time, if it has not fired, in whichever runtime it is. Who waits for it is woken then.
     pub(crate) fn move_timer(key: TimerKey, from: Option<Instant>, to: Instant) {
         let is_here = Self::look(|runtime| runtime.timers.borrow_mut().move_to(key, to)).unwrap_or(false);
+        if !is_here {
+            Self::move_timer_elsewhere(key, from, Some(to));
+        }
+    }
+
+    /// Has a timer that is none of the runtime of this thread never fire, if it has not fired, in whichever runtime it is.
+    #[cold]
+    pub(crate) fn forget_timer(key: TimerKey, from: Option<Instant>) {
+        Self::move_timer_elsewhere(key, from, None);
+    }
+
+    fn move_timer_elsewhere(key: TimerKey, from: Option<Instant>, to: Option<Instant>) {
         let now = || Self::look(Self::now).unwrap_or_else(sys::now);
         // One that is due has fired, or does so now, and who waits for it is woken.
-        if !is_here && from.is_some_and(|from| from > now()) {
+        if from.is_some_and(|from| from > now()) {
             elsewhere::move_timer(key, to);
         }
     }
@@ -342,7 +354,10 @@ impl Runtime {
         if let Some(wanted) = self.requests.take() {
             wanted.drawings.into_iter().for_each(|on_drawn| self.request_drawing(on_drawn));
             for (key, at) in wanted.moves {
-                self.timers.borrow_mut().move_to(key, at);
+                match at {
+                    Some(at) => _ = self.timers.borrow_mut().move_to(key, at),
+                    None => drop_safely(self.remove_timer(key)),
+                }
             }
         }
         if self.timers.borrow().is_empty() {
