@@ -1,7 +1,7 @@
 //! What has `next` is a `Stream` of the crate `futures-core`.
 
 use std::cell::{Cell, RefCell};
-use std::future::ready;
+use std::future::{pending, ready};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -13,7 +13,8 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use xiio::io::{Async, BufRead, BufReader, Read, Write};
 use xiio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use xiio::signal::{SIGUSR1, SIGUSR2, subscribe};
-use xiio::{as_completed, interval, join, race, sleep, task_group, timeout};
+use xiio::{Builder, as_completed, interval, join, race, sleep, task_group, timeout};
+use xiio_tests::assert_panics;
 
 const SHORT: Duration = Duration::from_millis(2);
 const LONG: Duration = Duration::from_secs(60);
@@ -181,6 +182,18 @@ fn a_stream_of_signals_goes_to_another_thread() {
         })
     });
     assert_eq!(there.join().unwrap(), libc::SIGWINCH);
+}
+
+#[test]
+fn a_stream_of_signals_that_is_dropped_elsewhere_is_waited_for_no_more() {
+    assert_panics(&["deadlock"], || {
+        Builder::new().detect_deadlock(Duration::from_millis(20)).run(async {
+            let mut signals = subscribe(&[libc::SIGIO]).unwrap();
+            poll_in_vain(&mut signals);
+            std::thread::spawn(move || drop(signals)).join().unwrap();
+            pending::<()>().await;
+        });
+    });
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What is wanted from elsewhere: drawings, and timers that are moved or dropped where their runtime is not the current one: on another thread, or between
-//! the turns of a foreign loop.
+//! What is wanted from elsewhere: drawings, an end of what was left on the thread of a runtime, and timers that are moved or dropped where their runtime is not
+//! the current one: on another thread, or between the turns of a foreign loop.
 //!
 //! A timer's key does not say which runtime it is of. So all are told, and the one that knows the key moves its timer.
 
@@ -20,7 +20,13 @@ pub(super) struct Wanted {
     /// Timers, and when they are to fire, if at all.
     pub(super) moves: Vec<(TimerKey, Option<Instant>)>,
     pub(super) drawings: Vec<OnDrawnElsewhere>,
+    #[cfg(feature = "futures-core")]
+    pub(super) calls: Vec<Call>,
 }
+
+/// Is called on the thread of the runtime. It must not panic.
+#[cfg(feature = "futures-core")]
+type Call = Box<dyn FnOnce() + Send>;
 
 /// Gets the drawing of the tree, on the thread of the tree.
 type OnDrawnElsewhere = Box<dyn FnOnce(Drawing) + Send>;
@@ -60,6 +66,12 @@ impl Requests {
     /// Has the tree drawn at the end of this turn, if the runtime comes to it.
     pub(crate) fn draw(&self, on_drawn: OnDrawnElsewhere) {
         self.want(|wanted| wanted.drawings.push(on_drawn));
+    }
+
+    /// Has something called in this turn, if the runtime comes to it.
+    #[cfg(feature = "futures-core")]
+    pub(crate) fn call(&self, call: Call) {
+        self.want(|wanted| wanted.calls.push(call));
     }
 
     fn want(&self, add: impl FnOnce(&mut Wanted)) {

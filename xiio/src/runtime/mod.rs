@@ -248,6 +248,12 @@ impl Runtime {
         }
     }
 
+    /// Where others tell the runtime of this thread what they want.
+    #[cfg(feature = "futures-core")]
+    pub(crate) fn requests() -> Option<Arc<Requests>> {
+        Self::look(|runtime| Arc::clone(&runtime.requests))
+    }
+
     /// Has the tree drawn after the current turn.
     pub(crate) fn request_drawing(&self, on_drawn: OnDrawn) {
         self.drawings.borrow_mut().push(on_drawn);
@@ -353,6 +359,8 @@ impl Runtime {
         self.n_turns.set(self.n_turns.get().wrapping_add(1));
         if let Some(wanted) = self.requests.take() {
             wanted.drawings.into_iter().for_each(|on_drawn| self.request_drawing(on_drawn));
+            #[cfg(feature = "futures-core")]
+            wanted.calls.into_iter().for_each(|call| call());
             for (key, at) in wanted.moves {
                 match at {
                     Some(at) => _ = self.timers.borrow_mut().move_to(key, at),
