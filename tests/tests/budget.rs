@@ -109,6 +109,33 @@ fn long_polls_end_the_turn_however_few_they_are() {
 }
 
 #[test]
+fn what_is_over_at_the_start_has_its_round_however_long_it_takes() {
+    run(async {
+        let leaves = async {
+            for _ in 0..8 {
+                compute();
+                sleep(Duration::ZERO).await;
+            }
+        };
+        assert_eq!(timeout(Duration::ZERO, leaves).await, Ok(()));
+        let group = async {
+            task_group!(|tg| {
+                for _ in 0..20 {
+                    tg.spawn(async { compute() });
+                }
+            });
+        };
+        assert_eq!(timeout(Duration::ZERO, group).await, Ok(()));
+        let limited = task_group!(timeout = Duration::ZERO, |tg| {
+            for _ in 0..20 {
+                tg.spawn(async { compute() });
+            }
+        });
+        assert_eq!(limited, Ok(()));
+    });
+}
+
+#[test]
 fn wrapped_futures_of_other_crates_give_way() {
     let (sender, receiver) = async_channel::unbounded();
     let full = || sender.try_send(()).unwrap();

@@ -22,9 +22,9 @@ const LEAVES_PER_LOOK: u32 = 8;
 #[derive(Clone, Copy)]
 struct Limit {
     at: Instant,
-    /// What it limits has its round, and may come to its value in it: the first one, or the limit was known to be over when the
-    /// poll under it began.
-    grants_round: bool,
+    is_first_poll: bool,
+    /// It was known to be over when the poll under it began. What it limits has this round, and may come to its value in it.
+    was_over: bool,
 }
 
 thread_local! {
@@ -46,8 +46,8 @@ impl UnderLimit {
         if let Some(at) = limit
             && outer.is_none_or(|outer| at < outer.at)
         {
-            let grants_round = is_first_poll || Runtime::look(Runtime::last_seen).is_some_and(|seen| seen >= at);
-            LIMIT.set(Some(Limit { at, grants_round }));
+            let was_over = Runtime::look(Runtime::last_seen).is_some_and(|seen| seen >= at);
+            LIMIT.set(Some(Limit { at, is_first_poll, was_over }));
         }
         Self { outer }
     }
@@ -121,8 +121,13 @@ impl Runtime {
         let now = self.now();
         let began = self.turn_began.get();
         self.turn_began.set(began.or(Some(now)));
-        let runs_out = LIMIT.get().is_some_and(|limit| !limit.grants_round && limit.at <= now);
-        let is_late = runs_out || began.is_some_and(|began| now.saturating_duration_since(began) >= SLICE);
+        let is_over = || began.is_some_and(|began| now.saturating_duration_since(began) >= SLICE);
+        let is_late = match LIMIT.get() {
+            // It has this round and no other, so that is as long as the turn has polls.
+            Some(Limit { is_first_poll: true, was_over: true, .. }) => false,
+            Some(Limit { is_first_poll: false, was_over: false, at }) if at <= now => true,
+            _ => is_over(),
+        };
         if is_late {
             budget::end_turn();
         }
