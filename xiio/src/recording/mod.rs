@@ -7,12 +7,14 @@
 //!
 //! Each thread has a lane in the ring: its root, its polls that are under way, and what its loop is at.
 
+mod how;
 mod page;
 #[cfg_attr(not(feature = "tracing"), path = "no_spans.rs")]
 mod spans;
 mod trace;
 mod why;
 
+pub(crate) use how::{End, How};
 pub(crate) use page::page;
 pub(crate) use trace::program;
 pub(crate) use why::Why;
@@ -42,6 +44,9 @@ const MAX_CHARS: usize = 2000;
 
 /// The key of the root of the thread, which has no header. In the ring that of each lane has its index for a key.
 pub(crate) const ROOT: usize = 0;
+
+/// Nanoseconds since the recorder was made. An event is smaller with them than with a `Duration`, and they are quicker to add.
+type Nanos = u64;
 
 /// Where somebody asked for something.
 pub(crate) type Place = Option<&'static Location<'static>>;
@@ -77,7 +82,7 @@ struct Member {
 
 #[derive(Clone, Copy)]
 struct Event {
-    at: Duration,
+    at: Nanos,
     member: Member,
     happened: Happened,
 }
@@ -87,12 +92,12 @@ enum Happened {
     Spawned,
     /// A poll has ended.
     Polled {
-        took: Duration,
+        took: Nanos,
     },
     /// Put into the queue, by a member or by the loop.
     Woken {
         by: u32,
-        how: &'static str,
+        how: How,
     },
     /// Of what was asked for, `place` says where.
     Cancelled {
@@ -108,7 +113,7 @@ enum Happened {
         text: u32,
     },
     Ended {
-        how: &'static str,
+        how: End,
     },
     Reported {
         text: u32,
@@ -149,10 +154,10 @@ struct TextKey {
 #[derive(Clone, Copy)]
 struct Life {
     member: Member,
-    since: Duration,
+    since: Nanos,
     n_polls: u64,
     /// In its polls, but not in those inside of them.
-    busy: Duration,
+    busy: Nanos,
     /// When it was cancelled, by whom, and why. Of several times the first; but a group goes on after it was asked to cancel its tasks.
     cancelled: Option<Cancelled>,
 }
@@ -160,7 +165,7 @@ struct Life {
 /// See [`Life`].
 #[derive(Clone, Copy)]
 struct Cancelled {
-    at: Duration,
+    at: Nanos,
     by: Member,
     why: Why,
     place: Place,
@@ -200,9 +205,9 @@ pub(crate) struct Cancellation {
 struct Open {
     key: usize,
     member: Member,
-    began: Duration,
+    began: Nanos,
     /// What the polls inside of it have taken.
-    inside: Duration,
+    inside: Nanos,
 }
 
 struct Ring {
@@ -218,7 +223,7 @@ struct Ring {
     /// That of the thread that is noting.
     lane: usize,
     /// When home was recorded last.
-    ended_at: Option<Duration>,
+    ended_at: Option<Nanos>,
     texts: Vec<Text>,
     text_keys: HashMap<TextKey, u32, BuildHasherDefault<Spread>>,
     /// The texts of tasks without a name, by the addresses of place and type.
@@ -231,13 +236,13 @@ struct Lane {
     /// Each inside of the one before.
     open: Vec<Open>,
     /// When a poll began or ended last.
-    turned_at: Duration,
+    turned_at: Nanos,
     /// What the loop is at when nobody is polled.
-    source: &'static str,
+    source: How,
 }
 
 impl Lane {
-    const NEW: Self = Self { open: Vec::new(), turned_at: Duration::ZERO, source: "the loop" };
+    const NEW: Self = Self { open: Vec::new(), turned_at: 0, source: How::Loop };
 }
 
 /// Spreads addresses and short texts over a table. They are no stranger's choice.
@@ -387,7 +392,7 @@ impl Drop for On {
 
 /// Calls `note` with the ring of this thread and the time, if this thread is recorded. No code of the user runs in it.
 #[cold]
-fn noting(note: impl FnOnce(&mut Ring, Duration)) {
+fn noting(note: impl FnOnce(&mut Ring, Nanos)) {
     CURRENT.with(|current| {
         if let Some(tap) = &*current.borrow() {
             let at = tap.recorder.time_of(sys::now());
@@ -422,11 +427,11 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
     noting(|ring, at| {
         vita = ring.live.get(&key).map(|life| Vita {
             number: life.member.number,
-            age: at.saturating_sub(life.since),
+            age: Duration::from_nanos(at.saturating_sub(life.since)),
             n_polls: life.n_polls,
-            busy: life.busy,
+            busy: Duration::from_nanos(life.busy),
             cancelled: life.cancelled.map(|cancelled| Cancellation {
-                ago: at.saturating_sub(cancelled.at),
+                ago: Duration::from_nanos(at.saturating_sub(cancelled.at)),
                 reason: cancelled.reason(&ring.texts[cancelled.by.text as usize]),
             }),
         });
@@ -444,7 +449,7 @@ pub(crate) fn poll_began(key: usize, now: Instant, describe: impl Fn() -> Node) 
             let key = if key == ROOT { ring.lane } else { key };
             let member = ring.member(key, at, || Some(describe()));
             let lane = ring.lane();
-            lane.open.push(Open { key, member, began: at, inside: Duration::ZERO });
+            lane.open.push(Open { key, member, began: at, inside: 0 });
             lane.turned_at = at;
         });
     });
@@ -466,9 +471,9 @@ pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
     });
 }
 
-/// Wakes from here on are the loop's, for what `source` says, unless a member is polled.
+/// Wakes from here on are the loop's, for what it is at, unless a member is polled.
 #[inline]
-pub(crate) fn set_source(source: &'static str) {
+pub(crate) fn set_source(source: How) {
     if is_on() {
         noting(|ring, _| ring.lane().source = source);
     }
@@ -481,7 +486,7 @@ pub(crate) fn woken(key: usize) {
         let Some(Life { member, .. }) = ring.live.get(&key).copied() else { return };
         let lane = ring.lane();
         let (by, how) = match lane.open.last() {
-            Some(open) => (open.member.number, "a task"),
+            Some(open) => (open.member.number, How::Task),
             None => (NOBODY, lane.source),
         };
         ring.push(at, member, Happened::Woken { by, how });
@@ -521,7 +526,7 @@ pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'stat
 }
 
 /// A member has ended.
-pub(crate) fn ended(key: usize, how: &'static str) {
+pub(crate) fn ended(key: usize, how: End) {
     spans::ended(key);
     noting(|ring, at| {
         if let Some(Life { member, .. }) = ring.live.remove(&key) {
@@ -570,12 +575,13 @@ impl Recorder {
         for what in ["not described", "more than are kept"] {
             ring.text(Text { kind: "unknown", what: what.into(), name: None, place: None, type_name: None });
         }
-        ring.add(ROOT, Duration::ZERO, NOBODY, Some(&root()));
+        ring.add(ROOT, 0, NOBODY, Some(&root()));
         Arc::new(Self { started: sys::now(), ring: Mutex::new(ring) })
     }
 
-    fn time_of(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.started)
+    fn time_of(&self, now: Instant) -> Nanos {
+        let time = now.saturating_duration_since(self.started);
+        time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
     }
 
     fn with_ring<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> R {
@@ -588,7 +594,7 @@ impl Recorder {
             let lane = ring.lanes.first()?.as_ref().filter(|lane| !lane.open.is_empty())?;
             let texts = lane.open.iter().rev().map(|open| &ring.texts[open.member.text as usize]);
             let mut tasks = texts.filter_map(|text| Some((text.place?, text.name.clone())));
-            Some(Busy { since: self.started + lane.turned_at, task: tasks.next() })
+            Some(Busy { since: self.started + Duration::from_nanos(lane.turned_at), task: tasks.next() })
         })
     }
 
@@ -609,19 +615,19 @@ impl Ring {
     }
 
     /// The thread that is noting notes no more.
-    fn end_lane(&mut self, at: Duration) {
+    fn end_lane(&mut self, at: Nanos) {
         if self.lane == 0 {
             self.ended_at = Some(at);
             return;
         }
         self.lanes[self.lane] = None;
         if let Some(Life { member, .. }) = self.live.remove(&self.lane) {
-            self.push(at, member, Happened::Ended { how: "ended" });
+            self.push(at, member, Happened::Ended { how: End::Plain });
         }
     }
 
     #[inline]
-    fn push(&mut self, at: Duration, member: Member, happened: Happened) {
+    fn push(&mut self, at: Nanos, member: Member, happened: Happened) {
         let event = Event { at, member, happened };
         if self.events.len() < self.capacity {
             return self.events.push(event);
@@ -632,7 +638,7 @@ impl Ring {
     }
 
     /// A poll has taken so long.
-    fn end_poll(&mut self, open: &Open, took: Duration) {
+    fn end_poll(&mut self, open: &Open, took: Nanos) {
         self.push(open.began, open.member, Happened::Polled { took });
         if let Some(life) = self.live.get_mut(&open.key) {
             life.n_polls += 1;
@@ -651,7 +657,7 @@ impl Ring {
 
     /// The member with a key. One that is new is in whoever is polled.
     #[inline]
-    fn member(&mut self, key: usize, at: Duration, describe: impl FnOnce() -> Option<Node>) -> Member {
+    fn member(&mut self, key: usize, at: Nanos, describe: impl FnOnce() -> Option<Node>) -> Member {
         match self.live.get(&key) {
             Some(life) if life.member.text != UNKNOWN => life.member,
             _ => self.describe(key, at, describe().as_ref()),
@@ -659,7 +665,7 @@ impl Ring {
     }
 
     #[cold]
-    fn describe(&mut self, key: usize, at: Duration, node: Option<&Node>) -> Member {
+    fn describe(&mut self, key: usize, at: Nanos, node: Option<&Node>) -> Member {
         let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
         if let Some(life) = self.live.get_mut(&key) {
             life.member.text = text;
@@ -669,11 +675,11 @@ impl Ring {
         self.add(key, at, parent, node)
     }
 
-    fn add(&mut self, key: usize, at: Duration, parent: u32, node: Option<&Node>) -> Member {
+    fn add(&mut self, key: usize, at: Nanos, parent: u32, node: Option<&Node>) -> Member {
         self.n_members = self.n_members.wrapping_add(1);
         let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
         let member = Member { number: self.n_members, parent, text };
-        self.live.insert(key, Life { member, since: at, n_polls: 0, busy: Duration::ZERO, cancelled: None });
+        self.live.insert(key, Life { member, since: at, n_polls: 0, busy: 0, cancelled: None });
         self.push(at, member, Happened::Spawned);
         member
     }

@@ -5,14 +5,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::time::Duration;
 
-use super::{Event, Happened, Member, NOBODY, Ring, Text};
+use super::{Event, Happened, Member, NOBODY, Nanos, Ring, Text};
 use crate::drawing::json_string;
 
 /// What a ring had when it was asked, the oldest event first.
 pub(super) struct Kept {
-    now: Duration,
+    now: Nanos,
     n_lost: u64,
     events: Vec<Event>,
     live: Vec<Member>,
@@ -22,14 +21,14 @@ pub(super) struct Kept {
 /// From when to when a member is known to have lived.
 struct Life {
     member: Member,
-    from: Duration,
-    to: Duration,
+    from: Nanos,
+    to: Nanos,
     is_begun: bool,
     how: Option<&'static str>,
 }
 
 impl Kept {
-    pub(super) fn of(ring: &Ring, now: Duration) -> Self {
+    pub(super) fn of(ring: &Ring, now: Nanos) -> Self {
         let (newer, older) = ring.events.split_at(ring.next);
         let mut events = [older, newer].concat();
         let open = ring.lanes.iter().flatten().flat_map(|lane| &lane.open).map(|open| {
@@ -69,8 +68,7 @@ impl Kept {
     /// Of all that the events speak of, and of all that live, in the order in which they came.
     fn lives(&self) -> Vec<Life> {
         let mut lives: HashMap<u32, Life> = HashMap::new();
-        let begun_before =
-            |member: Member| Life { member, from: Duration::ZERO, to: Duration::ZERO, is_begun: false, how: None };
+        let begun_before = |member: Member| Life { member, from: 0, to: 0, is_begun: false, how: None };
         for Event { at, member, happened } in &self.events {
             let life = lives.entry(member.number).or_insert_with(|| Life { from: *at, ..begun_before(*member) });
             // The newest knows the name.
@@ -79,7 +77,7 @@ impl Kept {
             match happened {
                 Happened::Spawned => life.is_begun = true,
                 Happened::Polled { took } => life.to = life.to.max(*at + *took),
-                Happened::Ended { how } => life.how = Some(how),
+                Happened::Ended { how } => life.how = Some(how.as_str()),
                 _ => {}
             }
         }
@@ -110,8 +108,9 @@ impl Kept {
                 }
                 Happened::Woken { by, how } => {
                     n_wakes += 1;
+                    let how = how.as_str();
                     if by == NOBODY {
-                        trace.slice(by, "loop", how, at, Duration::ZERO);
+                        trace.slice(by, "loop", how, at, 0);
                     }
                     let args = format_args!(",\"id\":{n_wakes},\"args\":{{\"to\":{track},\"how\":\"{how}\"}}");
                     trace.event("s", by, "wake", "wake", at, args);
@@ -213,19 +212,11 @@ impl Trace {
         self.event("X", member.number, "life", &label, *from, args);
     }
 
-    fn slice(&mut self, track: u32, category: &str, name: &str, at: Duration, took: Duration) {
+    fn slice(&mut self, track: u32, category: &str, name: &str, at: Nanos, took: Nanos) {
         self.event("X", track, category, name, at, format_args!(",\"dur\":{}", Micros(took)));
     }
 
-    fn event(
-        &mut self,
-        phase: &str,
-        track: u32,
-        category: &str,
-        name: &str,
-        at: Duration,
-        rest: std::fmt::Arguments<'_>,
-    ) {
+    fn event(&mut self, phase: &str, track: u32, category: &str, name: &str, at: Nanos, rest: std::fmt::Arguments<'_>) {
         self.separate();
         let (name, at) = (json_string(name), Micros(at));
         let _ = write!(
@@ -236,12 +227,11 @@ impl Trace {
 }
 
 /// Microseconds with three digits behind the point, as the format has them.
-struct Micros(Duration);
+struct Micros(Nanos);
 
 impl std::fmt::Display for Micros {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let nanos = self.0.as_nanos();
-        write!(f, "{}.{:03}", nanos / 1000, nanos % 1000)
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
     }
 }
 

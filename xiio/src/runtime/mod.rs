@@ -35,7 +35,7 @@ use crate::cores;
 use crate::drawing::Drawing;
 use crate::error::{Payload, panic_text};
 use crate::reactor::Reactor;
-use crate::recording::{self, Recorder};
+use crate::recording::{self, How, Recorder};
 use crate::report::{drop_safely, going_on, wake_all};
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys;
@@ -289,7 +289,7 @@ impl Runtime {
     /// Looks at the reactor and fires timers; waits for either if there is nothing else to do.
     fn turn(&self) -> io::Result<Turn> {
         // What is in the inbox keeps the thread awake, and is taken below.
-        recording::set_source("a descriptor");
+        recording::set_source(How::Descriptor);
         let turn = if self.home.fall_asleep() {
             let waited = self.wait();
             self.home.wake_up();
@@ -298,11 +298,11 @@ impl Runtime {
             self.reactor.wait(Some(Duration::ZERO))?;
             Turn::GoOn
         };
-        recording::set_source("another thread");
+        recording::set_source(How::Thread);
         self.home.take_inbox();
-        recording::set_source("a timer");
+        recording::set_source(How::Timer);
         self.fire_timers();
-        recording::set_source("the loop");
+        recording::set_source(How::Loop);
         if self.home.is_root_woken() { Ok(Turn::GoOn) } else { Ok(turn) }
     }
 

@@ -28,7 +28,7 @@ use super::waker;
 use crate::drawing::{Drawing, Node};
 use crate::error::Payload;
 use crate::local::{self, Locals};
-use crate::recording::{self, Place, Why};
+use crate::recording::{self, End, Place, Why};
 use crate::report::{Held, Origin, report_panic};
 use crate::unwind;
 use crowd::Crowd;
@@ -45,12 +45,12 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    /// In words, for a recording.
-    fn as_str(&self) -> &'static str {
+    /// As a recording has it.
+    fn noted(&self) -> End {
         match self {
-            Self::Failed => "a failure",
-            Self::Cancelled => "cancelled",
-            Self::Panicked(_) => "a panic",
+            Self::Failed => End::Failure,
+            Self::Cancelled => End::Cancelled,
+            Self::Panicked(_) => End::Panic,
         }
     }
 }
@@ -569,7 +569,7 @@ impl<'env> TaskSet<'env> {
     pub(crate) fn close(&self) -> Option<Payload> {
         self.is_closed.set(true);
         let core = self.core()?;
-        let end = if core.is_recorded && !core.is_empty() { "dropped" } else { "ended" };
+        let end = if core.is_recorded && !core.is_empty() { End::Dropped } else { End::Plain };
         let panic = core.clear();
         let (body, parent, waker) = (core.body.take()?, core.parent.take(), core.waker.take());
         let listener = core.listener.take();

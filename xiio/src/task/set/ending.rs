@@ -8,7 +8,7 @@ use super::{Core, Ended, LastRound, Members, Reaction};
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::local::{self, Locals};
-use crate::recording;
+use crate::recording::{self, End};
 use crate::report::{Origin, report_panic};
 use crate::task::refs::{
     BODY, DONE, DOOMED, HOLDS, JOINED, LAST, LOCALS, NAMED, PLACED, QUEUED, RECORDED, STARTED, TaskRef,
@@ -135,7 +135,7 @@ impl Core {
     #[cold]
     pub(super) fn retire(&self, task: TaskRef, ended: Option<Ended>, members: &mut dyn Members) {
         if task.header().has(RECORDED) {
-            recording::ended(task.key(), ended.as_ref().map_or("a value", Ended::as_str));
+            recording::ended(task.key(), ended.as_ref().map_or(End::Value, Ended::noted));
         }
         let origin = self.take_origin(task);
         // Dropped last.
@@ -224,7 +224,7 @@ impl Core {
                 Ok(()) => {}
             }
             if task.header().has(RECORDED) {
-                recording::ended(task.key(), "dropped");
+                recording::ended(task.key(), End::Dropped);
             }
             let joiner = self.take_out(task);
             wake_joiner(joiner, &origin);
