@@ -1,7 +1,7 @@
 //! How a member was woken, and how it has ended, in the words of recordings. An event keeps a byte of it.
 
 /// What has woken a member: another one, or what the loop is at.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     Task,
     Descriptor,

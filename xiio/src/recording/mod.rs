@@ -237,12 +237,10 @@ struct Lane {
     open: Vec<Open>,
     /// When a poll began or ended last.
     turned_at: Nanos,
-    /// What the loop is at when nobody is polled.
-    source: How,
 }
 
 impl Lane {
-    const NEW: Self = Self { open: Vec::new(), turned_at: 0, source: How::Loop };
+    const NEW: Self = Self { open: Vec::new(), turned_at: 0 };
 }
 
 /// Spreads addresses and short texts over a table. They are no stranger's choice.
@@ -274,6 +272,8 @@ thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
     // `ManuallyDrop`: it is asked also where the thread ends. It is empty when nobody records.
     static CURRENT: ManuallyDrop<RefCell<Option<Tap>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    /// What the loop is at when nobody is polled, and when it has first woken somebody for that.
+    static SOURCE: Cell<(How, Option<Instant>)> = const { Cell::new((How::Loop, None)) };
 }
 
 /// Where a thread notes what happens.
@@ -390,14 +390,22 @@ impl Drop for On {
     }
 }
 
-/// Calls `note` with the ring of this thread and the time, if this thread is recorded. No code of the user runs in it.
-#[cold]
-fn noting(note: impl FnOnce(&mut Ring, Nanos)) {
+/// Calls `note` with what this thread notes by, if it is recorded. No code of the user runs in it.
+#[inline]
+fn with_tap(note: impl FnOnce(&Tap)) {
     CURRENT.with(|current| {
         if let Some(tap) = &*current.borrow() {
-            let at = tap.recorder.time_of(sys::now());
-            tap.with_ring(|ring| note(ring, at));
+            note(tap);
         }
+    });
+}
+
+/// Calls `note` with the ring of this thread and the time, if this thread is recorded.
+#[cold]
+fn noting(note: impl FnOnce(&mut Ring, Nanos)) {
+    with_tap(|tap| {
+        let at = tap.recorder.time_of(sys::now());
+        tap.with_ring(|ring| note(ring, at));
     });
 }
 
@@ -442,8 +450,7 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
 /// A poll begins, inside of the one that is under way.
 pub(crate) fn poll_began(key: usize, now: Instant, describe: impl Fn() -> Node) {
     spans::poll_began(key, &describe);
-    CURRENT.with(|current| {
-        let Some(tap) = &*current.borrow() else { return };
+    with_tap(|tap| {
         let at = tap.recorder.time_of(now);
         tap.with_ring(|ring| {
             let key = if key == ROOT { ring.lane } else { key };
@@ -458,8 +465,7 @@ pub(crate) fn poll_began(key: usize, now: Instant, describe: impl Fn() -> Node) 
 /// The innermost poll has ended; if it was none after all, it is forgotten.
 pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
     spans::poll_ended();
-    CURRENT.with(|current| {
-        let Some(tap) = &*current.borrow() else { return };
+    with_tap(|tap| {
         let at = tap.recorder.time_of(now);
         tap.with_ring(|ring| {
             let lane = ring.lane();
@@ -475,21 +481,31 @@ pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
 #[inline]
 pub(crate) fn set_source(source: How) {
     if is_on() {
-        noting(|ring, _| ring.lane().source = source);
+        SOURCE.set((source, None));
     }
+}
+
+/// When the loop wakes somebody, and for what. All that it finds at one look have the time of the first: nobody is polled in between.
+fn woken_by_loop() -> (How, Instant) {
+    let (source, found_at) = SOURCE.get();
+    let at = found_at.unwrap_or_else(sys::now);
+    // Elsewhere than in its turn the loop does not say when it looks again.
+    SOURCE.set((source, (source != How::Loop).then_some(at)));
+    (source, at)
 }
 
 /// A member was put into the queue, by whoever is polled now.
 pub(crate) fn woken(key: usize) {
     spans::woken(key);
-    noting(|ring, at| {
-        let Some(Life { member, .. }) = ring.live.get(&key).copied() else { return };
-        let lane = ring.lane();
-        let (by, how) = match lane.open.last() {
-            Some(open) => (open.member.number, How::Task),
-            None => (NOBODY, lane.source),
-        };
-        ring.push(at, member, Happened::Woken { by, how });
+    with_tap(|tap| {
+        tap.with_ring(|ring| {
+            let Some(member) = ring.live.get(&key).map(|life| life.member) else { return };
+            let (by, (how, at)) = match ring.lane().open.last() {
+                Some(open) => (open.member.number, (How::Task, sys::now())),
+                None => (NOBODY, woken_by_loop()),
+            };
+            ring.push(tap.recorder.time_of(at), member, Happened::Woken { by, how });
+        });
     });
 }
 
