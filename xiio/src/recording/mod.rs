@@ -205,6 +205,7 @@ pub(crate) struct Cancellation {
 struct Open {
     key: usize,
     member: Member,
+    level: u32,
     began: Nanos,
     /// What the polls inside of it have taken.
     inside: Nanos,
@@ -447,31 +448,33 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
     vita
 }
 
-/// A poll begins, inside of the one that is under way.
-pub(crate) fn poll_began(key: usize, now: Instant, describe: impl Fn() -> Node) {
-    spans::poll_began(key, &describe);
+/// A poll begins, inside of the one that is under way. So many levels are around it: one that has not been ended ends with the one around it, or
+/// with the next at its level.
+pub(crate) fn poll_began(level: u32, now: Instant, key: usize, describe: impl Fn() -> Node) {
+    spans::poll_began(level, key, &describe);
     with_tap(|tap| {
         let at = tap.recorder.time_of(now);
         tap.with_ring(|ring| {
             let key = if key == ROOT { ring.lane } else { key };
             let member = ring.member(key, at, || Some(describe()));
             let lane = ring.lane();
-            lane.open.push(Open { key, member, began: at, inside: 0 });
+            lane.open.push(Open { key, member, level, began: at, inside: 0 });
             lane.turned_at = at;
         });
     });
 }
 
-/// The innermost poll has ended; if it was none after all, it is forgotten.
-pub(crate) fn poll_ended(now: Instant, was_polled: bool) {
-    spans::poll_ended();
+/// The poll at this level has ended, if there is one; if it came to none after all, it is forgotten. `now` is set if there is one.
+pub(crate) fn poll_ended(level: u32, now: &mut Option<Instant>, was_polled: bool) {
+    spans::poll_ended(level);
     with_tap(|tap| {
-        let at = tap.recorder.time_of(now);
         tap.with_ring(|ring| {
-            let lane = ring.lane();
-            lane.turned_at = at;
-            if let Some(open) = lane.open.pop().filter(|_| was_polled) {
-                ring.end_poll(&open, at.saturating_sub(open.began));
+            while let Some(open) = ring.lane().open.pop_if(|open| open.level >= level) {
+                let at = tap.recorder.time_of(*now.get_or_insert_with(sys::now));
+                ring.lane().turned_at = at;
+                if was_polled {
+                    ring.end_poll(&open, at.saturating_sub(open.began));
+                }
             }
         });
     });

@@ -15,9 +15,9 @@ pub(super) fn is_on() -> bool {
 
 pub(super) fn spawned(_: usize) {}
 
-pub(super) fn poll_began(_: usize, _: impl FnOnce() -> Node) {}
+pub(super) fn poll_began(_: u32, _: usize, _: impl FnOnce() -> Node) {}
 
-pub(super) fn poll_ended() {}
+pub(super) fn poll_ended(_: u32) {}
 
 pub(super) fn woken(_: usize) {}
 

@@ -17,8 +17,8 @@ use crate::drawing::{Kind, Node};
 thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
     static SPANS: RefCell<HashMap<usize, Followed>> = RefCell::default();
-    /// Those of the polls that are under way; `None` is a member without one.
-    static ENTERED: RefCell<Vec<Option<Span>>> = const { RefCell::new(Vec::new()) };
+    /// Those of the polls that are under way, with their levels; `None` is a member without one.
+    static ENTERED: RefCell<Vec<(u32, Option<Span>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Tells tasks apart, whichever thread they are of.
@@ -79,7 +79,7 @@ pub(super) fn spawned(key: usize) {
     }
 }
 
-pub(super) fn poll_began(key: usize, describe: impl FnOnce() -> Node) {
+pub(super) fn poll_began(level: u32, key: usize, describe: impl FnOnce() -> Node) {
     if !is_on() {
         return;
     }
@@ -96,7 +96,7 @@ pub(super) fn poll_began(key: usize, describe: impl FnOnce() -> Node) {
             span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
         }
     });
-    let _ = ENTERED.try_with(|all| all.borrow_mut().push(entered));
+    let _ = ENTERED.try_with(|all| all.borrow_mut().push((level, entered)));
 }
 
 fn begin_span(key: usize, around: &Span, node: &Node) -> Span {
@@ -123,16 +123,18 @@ fn begin_span(key: usize, around: &Span, node: &Node) -> Span {
     span
 }
 
-pub(super) fn poll_ended() {
+pub(super) fn poll_ended(level: u32) {
     if !is_on() {
         return;
     }
-    let left = ENTERED.try_with(|all| all.borrow_mut().pop()).ok().flatten().flatten();
-    quietly(|| {
-        if let Some(span) = left {
-            span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
-        }
-    });
+    let pop = || ENTERED.try_with(|all| all.borrow_mut().pop_if(|(at, _)| *at >= level)).ok().flatten();
+    while let Some((_, left)) = pop() {
+        quietly(|| {
+            if let Some(span) = left {
+                span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
+            }
+        });
+    }
 }
 
 pub(super) fn woken(key: usize) {

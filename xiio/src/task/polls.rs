@@ -27,18 +27,29 @@ pub(crate) enum Who {
     Task { origin: Origin, type_name: fn() -> &'static str },
 }
 
-/// A poll that is under way.
+/// A poll that is under way, and that somebody wants to hear of.
 struct Frame {
     key: usize,
-    /// There if somebody wants to hear of polls.
-    who: Option<Who>,
+    who: Who,
     /// How many are around it: one that has not been ended is ended by the next at its level.
     level: u32,
     began: Instant,
     /// What the polls inside of it have taken.
     inside: Duration,
     has_inside: bool,
-    is_recorded: bool,
+}
+
+/// What is known at the end of a poll.
+#[must_use]
+pub(crate) struct Noted {
+    /// When it has ended, if there was one.
+    pub(crate) at: Option<Instant>,
+    /// To be reported: the task has been polled in vain too often.
+    pub(crate) vain: Option<String>,
+}
+
+impl Noted {
+    pub(crate) const NOTHING: Self = Self { at: None, vain: None };
 }
 
 /// The polls in vain of a member, one after the other.
@@ -70,51 +81,60 @@ pub(crate) fn set_limits(limits: Limits) {
     limits::set(if is_possible { limits } else { Limits::default() });
 }
 
-/// A poll begins of the member with the key, which `describe` draws.
+/// A poll begins of the member with the key, which `describe` draws; `now` is the time if it is known.
 #[cold]
-pub(crate) fn begin(level: u32, who: impl FnOnce() -> Who, key: usize, describe: impl Fn() -> Node) {
-    let (now, is_recorded) = (sys::now(), recording::is_on());
-    if is_recorded {
-        recording::poll_began(key, now, describe);
+pub(crate) fn begin(
+    level: u32,
+    now: Option<Instant>,
+    who: impl FnOnce() -> Who,
+    key: usize,
+    describe: impl Fn() -> Node,
+) {
+    let now = now.unwrap_or_else(sys::now);
+    if recording::is_on() {
+        recording::poll_began(level, now, key, describe);
     }
-    let who = limits::current().are_for_polls().then(who);
-    let frame = Frame { key, who, level, began: now, inside: Duration::ZERO, has_inside: false, is_recorded };
-    let push = |frames: &RefCell<Vec<Frame>>| {
-        let mut frames = frames.borrow_mut();
-        frames.last_mut().into_iter().for_each(|outer| outer.has_inside = true);
-        frames.push(frame);
-    };
-    let is_kept = FRAMES.try_with(push).is_ok();
-    if is_recorded && !is_kept {
-        recording::poll_ended(now, false);
+    if limits::current().are_for_polls() {
+        let frame = Frame { key, who: who(), level, began: now, inside: Duration::ZERO, has_inside: false };
+        // In the last destructors of a thread there is nowhere to write it down.
+        let _ = FRAMES.try_with(|frames| {
+            let mut frames = frames.borrow_mut();
+            frames.last_mut().into_iter().for_each(|outer| outer.has_inside = true);
+            frames.push(frame);
+        });
     }
 }
 
 /// The poll at this level is over, if there is one; or it did not come to one. `woken` is the key of the task that was woken last.
-///
-/// What comes back is to be reported: the task has been polled in vain too often.
 #[cold]
-#[must_use]
-pub(crate) fn end(level: u32, was_polled: bool, woken: Option<usize>) -> Option<String> {
+pub(crate) fn end(level: u32, was_polled: bool, woken: Option<usize>) -> Noted {
+    let mut noted = Noted::NOTHING;
+    if recording::is_on() {
+        recording::poll_ended(level, &mut noted.at, was_polled);
+    }
+    if limits::current().are_for_polls() {
+        noted.vain = judge(level, &mut noted.at, was_polled, woken);
+    }
+    noted
+}
+
+/// Reports a poll that took long, and gives what is to be reported of one in vain. The clock is looked at if there is a poll.
+fn judge(level: u32, ended_at: &mut Option<Instant>, was_polled: bool, woken: Option<usize>) -> Option<String> {
     let was_ready = budget::n_ready() > 0;
     let pop = |frames: &RefCell<Vec<Frame>>| frames.borrow_mut().pop_if(|frame| frame.level >= level);
-    let (mut ended_at, mut text) = (None, None);
+    let mut text = None;
     while let Some(frame) = FRAMES.try_with(pop).ok().flatten() {
         let now = *ended_at.get_or_insert_with(sys::now);
-        if frame.is_recorded {
-            recording::poll_ended(now, was_polled);
-        }
-        let Some(who) = frame.who else { continue };
         let took = now.saturating_duration_since(frame.began);
         let own = took.saturating_sub(frame.inside);
         FRAMES.with_borrow_mut(|frames| frames.last_mut().into_iter().for_each(|outer| outer.inside += took));
         if limits::current().slow_poll.is_some_and(|limit| own > limit) {
-            report_slow(&who, own);
+            report_slow(&frame.who, own);
         }
         if was_polled {
             let is_vain = !was_ready && !frame.has_inside && frame.level == level && woken == Some(frame.key);
             let n_polls = count_vain(frame.key, is_vain, now);
-            text = n_polls.map(|n_polls| describe_vain(&who, n_polls));
+            text = n_polls.map(|n_polls| describe_vain(&frame.who, n_polls));
         }
     }
     text
@@ -158,7 +178,7 @@ fn count_vain(key: usize, is_vain: bool, now: Instant) -> Option<usize> {
 /// A poll of the root.
 #[cold]
 pub(crate) fn of_root<R>(poll: impl FnOnce() -> R) -> R {
-    begin(0, || Who::Root, recording::ROOT, recording::root);
+    begin(0, None, || Who::Root, recording::ROOT, recording::root);
     let polled = poll();
     let _ = end(0, true, None);
     polled
@@ -186,7 +206,7 @@ fn name_inside(who: &Who) -> String {
     match who {
         Who::Body => {
             let around = FRAMES.with_borrow(|frames| {
-                let mut around = frames.iter().rev().filter_map(|frame| frame.who.as_ref());
+                let mut around = frames.iter().rev().map(|frame| &frame.who);
                 around.find(|who| !matches!(who, Who::Body)).map_or_else(|| name(&Who::Root), name)
             });
             format!("the body of a group in {around}")

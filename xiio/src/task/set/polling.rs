@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::task::{Context, Waker};
+use std::time::Instant;
 
 use super::ending::{drop_if_present, owner_of};
 use super::{Core, Ended, LastRound, Members, Polled};
@@ -14,7 +15,7 @@ use crate::recording::{self, Cancellation, Vita};
 use crate::report::{ReportKind, report};
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
-use crate::task::polls::{self, Who};
+use crate::task::polls::{self, Noted, Who};
 use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, RECORDED, STARTED, TaskRef};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
@@ -147,11 +148,13 @@ impl Core {
         self.polling.set(None);
         // Who woke itself in its poll, and nobody after that, is the last one in the queue. One that has ended waits for nothing.
         let woken = self.ready.last().filter(|task| !task.header().has(BODY | DONE));
-        let text = self.end_noting(true, woken);
+        let Noted { mut at, vain } = self.end_noting(true, woken);
         if self.last_round.get() == LastRound::Over {
             self.doom_all(None);
         }
-        if let (Some(text), Some(task)) = (text, woken) {
+        // What comes next begins when that has ended, if nothing comes in between.
+        at = at.filter(|_| vain.is_none() && self.doomed.is_empty() && self.crowd.is_none());
+        if let (Some(text), Some(task)) = (vain, woken) {
             self.report_vain(&text, task, members);
         }
         self.report_crowd(|| members.node());
@@ -162,7 +165,7 @@ impl Core {
         }
         self.is_unusual.set(self.is_seeded || self.is_noted);
         if self.is_noted {
-            self.begin_noting(members);
+            self.begin_noting(at, members);
         }
     }
 
@@ -174,17 +177,20 @@ impl Core {
     }
 
     /// Notes the poll that comes next, until the next time that this set attends or is interrupted.
-    fn begin_noting(&self, members: &dyn Members) {
+    fn begin_noting(&self, now: Option<Instant>, members: &dyn Members) {
         let Some(next) = self.ready.first().filter(|next| !next.header().has(DONE)) else { return };
         let is_body = next.header().has(BODY);
         let task = || Who::Task { origin: self.origin_of(next), type_name: next.header().vtable.type_name };
         let who = || if is_body { Who::Body } else { task() };
-        polls::begin(self.level(), who, next.key(), || if is_body { members.node() } else { self.node_of(next) });
+        polls::begin(self.level(), now, who, next.key(), || if is_body { members.node() } else { self.node_of(next) });
     }
 
     /// The poll that was noted is over, with `woken` as the last one in the queue.
-    fn end_noting(&self, was_polled: bool, woken: Option<TaskRef>) -> Option<String> {
-        if self.is_noted { polls::end(self.level(), was_polled, woken.map(TaskRef::key)) } else { None }
+    fn end_noting(&self, was_polled: bool, woken: Option<TaskRef>) -> Noted {
+        match self.is_noted {
+            true => polls::end(self.level(), was_polled, woken.map(TaskRef::key)),
+            false => Noted::NOTHING,
+        }
     }
 
     /// Says that a task was polled in vain, and what it waits for; but not of one that gives way on purpose or is cancelled by now.
