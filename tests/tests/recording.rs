@@ -342,6 +342,24 @@ fn a_panic_in_a_recorded_task_is_its_end() {
     assert_eq!(trace.life("sibling")["args"]["end"], "cancelled");
 }
 
+#[test]
+fn a_run_that_panics_ends_its_polls() {
+    let recording = record(1000);
+    assert_panics(&["on purpose"], || run(async { panic!("on purpose") }));
+    run(yield_now());
+    let trace = Trace::parse(&recording.to_json());
+    let root = trace.events().iter().find(|event| event["args"]["what"] == "the root").unwrap();
+    let is_poll = |event: &&Value| event["cat"] == "poll" && event["tid"] == root["tid"];
+    let number = |value: &Value| value.as_f64().unwrap();
+    let polls = trace.events().iter().filter(is_poll).map(|event| (number(&event["ts"]), number(&event["dur"])));
+    let mut polls: Vec<(f64, f64)> = polls.collect();
+    polls.sort_by(|one, other| one.0.total_cmp(&other.0));
+    assert!(polls.len() >= 3, "{polls:?}");
+    // As far as a float goes.
+    let is_over = |pair: &[(f64, f64)]| pair[0].0 + pair[0].1 <= pair[1].0 + 0.001;
+    assert!(polls.windows(2).all(is_over), "a poll of the root is in another one: {polls:?}");
+}
+
 /// A directory of its own, which goes with this.
 struct Directory(PathBuf);
 

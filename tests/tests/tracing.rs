@@ -12,6 +12,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 use xiio::{Canceller, Task, bracket, sleep, task_group, yield_now};
+use xiio_tests::assert_panics;
 
 /// Keeps each event with the names of the spans that it is in.
 #[derive(Clone, Default)]
@@ -47,10 +48,15 @@ static SUBSCRIBING: Mutex<()> = Mutex::new(());
 
 /// What a subscriber hears that takes events up to this level.
 fn heard(level: LevelFilter, work: impl Future<Output = ()>) -> Vec<String> {
+    heard_of(level, || xiio::run(work))
+}
+
+/// The same of whatever runs.
+fn heard_of(level: LevelFilter, work: impl FnOnce()) -> Vec<String> {
     let _alone = SUBSCRIBING.lock().unwrap_or_else(PoisonError::into_inner);
     let keep = Keep::default();
     let subscriber = tracing_subscriber::registry().with(keep.clone().with_filter(level));
-    tracing::subscriber::with_default(subscriber, || xiio::run(work));
+    tracing::subscriber::with_default(subscriber, work);
     let heard = keep.0.lock().unwrap();
     heard.clone()
 }
@@ -99,6 +105,15 @@ fn tasks_have_spans_of_their_own_where_somebody_wants_them() {
     let news: Vec<&str> = heard.iter().map(String::as_str).filter(|text| text.starts_with("new ")).collect();
     assert_eq!(news, ["new runtime.spawn", "new runtime.spawn \"outer\"", "new runtime.spawn \"inner\""]);
     assert!(heard.contains(&"runtime.spawn:runtime.spawn:runtime.spawn: here".to_owned()), "{heard:?}");
+}
+
+#[test]
+fn a_run_that_panics_leaves_its_span() {
+    let heard = heard_of(LevelFilter::from_level(Level::TRACE), || {
+        assert_panics(&["on purpose"], || xiio::run(async { panic!("on purpose") }));
+        info!("behind it");
+    });
+    assert!(heard.contains(&" behind it".to_owned()), "{heard:?}");
 }
 
 #[test]

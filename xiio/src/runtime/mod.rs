@@ -497,6 +497,7 @@ fn end_in_panic<F>(mut root: Pin<&mut Option<F>>, payload: Payload) -> ! {
     recording::reported(|| "Panic".into(), panic_text(&*payload));
     // Not in the middle of an unwinding, where a destructor that panics as well would abort.
     unwind::dropping(Dropper::Run, || going_on("a destructor panicked", || root.set(None)));
+    recording::poll_ended(0, &mut None, true);
     resume_unwind(payload)
 }
 
