@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,14 +27,15 @@ fn directories() -> Result<Vec<PathBuf>, String> {
     Ok(all.into_iter().flatten().filter(is_ours).collect())
 }
 
-/// The sockets there are, with the number of the process.
+/// The sockets there are of programs that live, with the number of the process.
 fn sockets() -> Result<Vec<(u32, PathBuf)>, String> {
     let mut found = Vec::new();
     for directory in directories()? {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let pid = name.to_str().and_then(|name| name.split_once('.')).and_then(|(pid, _)| pid.parse().ok());
-            if let (Some(pid), Ok(true)) = (pid, entry.file_type().map(|kind| kind.is_socket())) {
+            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+            if let Some(pid) = pid.filter(|_| is_socket && !is_stale(&entry.path())) {
                 found.push((pid, entry.path()));
             }
         }
@@ -43,10 +44,15 @@ fn sockets() -> Result<Vec<(u32, PathBuf)>, String> {
     Ok(found)
 }
 
+/// Whether a socket has lost its process: one of datagrams is refused by such a one, and is the wrong type for one that lives.
+fn is_stale(path: &Path) -> bool {
+    let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    asked.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 pub(crate) fn pids() -> Result<Vec<u32>, String> {
     let mut pids: Vec<u32> = sockets()?.into_iter().map(|(pid, _)| pid).collect();
     pids.dedup();
-    pids.retain(|pid| Path::new(&format!("/proc/{pid}")).exists());
     Ok(pids)
 }
 

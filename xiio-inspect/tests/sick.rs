@@ -1,10 +1,10 @@
 //! Programs that are not well, and whether the tool names who is to blame.
 
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -161,9 +161,10 @@ fn a_socket_is_for_its_user_alone_and_goes_with_the_next_program() {
     let (directory, socket) = (patient.runtime_dir.join("xiio"), patient.socket());
     let mode = |path: &PathBuf| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&directory), mode(&socket)), (0o700, 0o600));
-    // What a program leaves that was killed, the next one removes.
-    let stale = directory.join("4194304.0");
-    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    // What a program leaves that was killed, the next one removes, whoever has its number now. One that lives has its number elsewhere.
+    let (stale, alive) = (directory.join(format!("{}.0", process::id())), directory.join("4194304.0"));
+    drop(UnixListener::bind(&stale).unwrap());
+    let _alive = UnixListener::bind(&alive).unwrap();
     let tool = Command::new(env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/hangs"))
         .env("XIIO_INSPECT", "1")
         .env("XDG_RUNTIME_DIR", &patient.runtime_dir)
@@ -174,6 +175,30 @@ fn a_socket_is_for_its_user_alone_and_goes_with_the_next_program() {
         assert!(Instant::now() < end, "it is still there");
         thread::sleep(Duration::from_millis(20));
     }
+    assert!(alive.exists());
+}
+
+#[test]
+fn two_programs_with_one_number_have_a_socket_each() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    // A number is known before its program begins. The socket of the other one is there by then, as from another container.
+    let program = env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/hangs");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "read _ && exec \"$0\""]).arg(program).stdin(Stdio::piped());
+    shell.env("XIIO_INSPECT", "1").env("XDG_RUNTIME_DIR", &patient.runtime_dir);
+    let mut patient = Patient { child: shell.spawn().unwrap(), runtime_dir: patient.runtime_dir.clone() };
+    let path = |number: u32| patient.runtime_dir.join("xiio").join(format!("{}.{number}", patient.child.id()));
+    let (first, second) = (path(0), path(1));
+    let _other = UnixListener::bind(&first).unwrap();
+    let inode = fs::metadata(&first).unwrap().ino();
+    patient.child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !second.exists() {
+        assert!(Instant::now() < end, "the program has no socket of its own");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(fs::metadata(&first).unwrap().ino(), inode);
 }
 
 #[test]

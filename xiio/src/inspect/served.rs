@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -56,11 +56,7 @@ impl Served {
     fn open(requests: Arc<Requests>, recorder: Arc<Recorder>) -> io::Result<Self> {
         let directory = directory()?;
         remove_stale(&directory);
-        let number = N_SERVED.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{}.{number}", std::process::id()));
-        let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen at {}: {error}", path.display())))?;
+        let (path, listener) = listen_in(&directory)?;
         let has_ended = Arc::new(AtomicBool::new(false));
         let served = Self { path, has_ended: Arc::clone(&has_ended) };
         fs::set_permissions(&served.path, Permissions::from_mode(0o600))?;
@@ -124,20 +120,40 @@ fn directory() -> io::Result<PathBuf> {
     Ok(directory)
 }
 
+/// Listens at the first path that is free. Another program has the same number where containers share a directory.
+fn listen_in(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
+    loop {
+        let number = N_SERVED.fetch_add(1, Ordering::Relaxed);
+        let path = directory.join(format!("{}.{number}", std::process::id()));
+        match UnixListener::bind(&path) {
+            Ok(listener) => return Ok((path, listener)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                let text = format!("cannot listen at {}: {error}", path.display());
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+}
+
 /// Removes the sockets of processes that were killed.
 fn remove_stale(directory: &Path) {
-    if !Path::new("/proc/self").exists() {
-        // Who lives cannot be told.
-        return;
-    }
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.split_once('.')).and_then(|(pid, _)| pid.parse::<u32>().ok());
         let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-        if is_socket && pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pid.is_some() && is_socket && is_stale(&entry.path()) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether a socket has lost its process, which may be one of another container, with a number that means nothing here.
+///
+/// A socket of datagrams is refused by such a one, and is the wrong type for one that lives. So nobody is disturbed, and nobody is waited for.
+fn is_stale(path: &Path) -> bool {
+    let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    asked.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// What somebody may ask for.
