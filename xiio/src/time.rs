@@ -73,15 +73,17 @@ impl Deadline {
                 true => None,
                 false => Some(runtime.renew_timer(key, cx.waker())),
             });
-            match waits {
-                Some(true) => return false,
-                None => {
-                    // It may not have fired yet.
-                    self.unlink_here();
-                    return true;
-                }
-                // Another runtime has it, or has ended and left it behind.
-                Some(false) => self.unlink(),
+            if waits == Some(true) {
+                return false;
+            }
+            // It may be due and not have fired yet.
+            let stray = self.unlink_here();
+            if waits.is_none() {
+                return true;
+            }
+            // Another runtime has it, or has ended and left it behind.
+            if let Some(key) = stray {
+                Runtime::forget_timer(key, self.at);
             }
         }
         self.poll_first(at, cx)

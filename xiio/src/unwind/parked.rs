@@ -107,6 +107,7 @@ impl Letterbox {
     }
 
     /// Has the next key wake `waiter`.
+    #[cold]
     pub(super) fn wait(&self, waiter: Option<Waker>) {
         let before = mem::replace(&mut self.lock().waiter, waiter);
         drop_safely(before);

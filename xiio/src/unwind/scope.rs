@@ -139,23 +139,16 @@ impl Scope {
     #[inline]
     fn take_out_gone(&self) {
         if let Some(letterbox) = self.letterbox.get() {
-            self.take_out(letterbox.empty());
+            self.empty(letterbox);
         }
     }
 
     #[cold]
-    fn take_out(&self, keys: Vec<usize>) {
-        for key in keys {
+    fn empty(&self, letterbox: &Letterbox) {
+        for key in letterbox.empty() {
             // Who waits for them was woken by the letterbox.
             let (Left::Unnoticed(waker) | Left::Awaited(waker)) = self.remove(key);
             drop_safely(waker);
-        }
-    }
-
-    /// Has the poll that comes next judge anew if a node goes elsewhere meanwhile.
-    fn wait_for_gone(&self, cx: &Context<'_>) {
-        if let Some(letterbox) = self.letterbox.get() {
-            letterbox.wait(Some(cx.waker().clone()));
         }
     }
 
@@ -244,9 +237,11 @@ impl Scope {
     /// reaches nobody, and to look for the nodes again would make the next one. How many such passes there are, nobody
     /// knows: so each time that nodes were looked for and found, twice as many are let pass, until one of the nodes ends.
     pub(crate) fn judge_pass(&self, cx: &Context<'_>) -> Pass {
-        // In this order: what comes in between is seen, and wakes as well.
-        self.wait_for_gone(cx);
-        self.take_out_gone();
+        if let Some(letterbox) = self.letterbox.get() {
+            // In this order: what comes in between is seen, and wakes as well.
+            letterbox.wait(Some(cx.waker().clone()));
+            self.empty(letterbox);
+        }
         self.pass.set(self.pass.get().wrapping_add(1));
         if self.n_awake.replace(0) > 0 {
             if self.is_probing.take() {
