@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use futures::future::select;
 use xiio::{
     Elapsed, as_completed, bracket, branch, cooperative, deadline, gather, join, race, shield, sleep, task_group,
     timeout, try_task_group, yield_now,
@@ -133,6 +135,69 @@ fn what_is_over_at_the_start_has_its_round_however_long_it_takes() {
         });
         assert_eq!(limited, Ok(()));
     });
+}
+
+/// Tasks that are always ready, and take as much as a poll may take.
+async fn hogs() {
+    task_group!(|tg| {
+        for _ in 0..10 {
+            tg.spawn(async {
+                loop {
+                    sleep(Duration::ZERO).await;
+                }
+            });
+        }
+    });
+}
+
+/// Polls `work` always after a group that takes the whole turn.
+async fn behind_hogs(work: impl Future<Output = ()>) {
+    select(pin!(hogs()), pin!(work)).await;
+}
+
+#[test]
+fn behind_a_group_that_takes_the_whole_turn_others_get_on() {
+    let leaves = async || {
+        for _ in 0..10 {
+            sleep(Duration::ZERO).await;
+        }
+        sleep(millis(2)).await;
+    };
+    run(async {
+        assert_eq!(timeout(LONG, behind_hogs(leaves())).await, Ok(()), "a branch");
+        let group = async {
+            task_group!(|tg| {
+                tg.spawn(leaves());
+            });
+        };
+        assert_eq!(timeout(LONG, behind_hogs(group)).await, Ok(()), "a task of a group");
+    });
+}
+
+#[test]
+fn behind_a_group_that_takes_the_whole_turn_others_give_way() {
+    async fn for_ever(round: impl AsyncFn()) {
+        behind_hogs(async {
+            loop {
+                round().await;
+            }
+        })
+        .await;
+    }
+    let group = async || {
+        task_group!(|tg| {
+            tg.spawn(async {});
+        });
+    };
+    gives_way("group", async || for_ever(group).await);
+    let is_over = async || {
+        let _ = task_group!(timeout = Duration::ZERO, |tg| {
+            for _ in 0..3 {
+                tg.spawn(yield_now());
+            }
+        });
+    };
+    gives_way("group that is over at the start", async || for_ever(is_over).await);
 }
 
 #[test]

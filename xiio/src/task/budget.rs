@@ -97,6 +97,30 @@ pub(crate) fn n_ready() -> u32 {
     LEAVES.get()
 }
 
+/// Goes on with a count of before.
+#[inline]
+pub(crate) fn set_ready(n_leaves: u32) {
+    LEAVES.set(n_leaves);
+}
+
+/// Counts leaves anew, until this is dropped. Then the count goes on from where it was, so that a loop of what counts so gives
+/// way as well.
+pub(crate) fn count_apart() -> Apart {
+    Apart { n_leaves: LEAVES.replace(0) }
+}
+
+/// See [`count_apart`].
+#[must_use]
+pub(crate) struct Apart {
+    n_leaves: u32,
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        LEAVES.set(self.n_leaves);
+    }
+}
+
 /// A leaf has been ready.
 #[inline]
 pub(crate) fn spend_leaf() {

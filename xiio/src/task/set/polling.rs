@@ -89,6 +89,8 @@ impl Core {
         // One poll is granted although the turn is over: a set behind others that take the whole turn gets on as well. None where it
         // ends in the middle: who comes next is the first of the next turn then, with all that a poll may take.
         let mut is_granted = true;
+        // Of the poll that this set is in.
+        let n_leaves = budget::n_ready();
         loop {
             if self.is_unusual.get() {
                 self.attend(members);
@@ -101,24 +103,41 @@ impl Core {
                 self.is_marked.set(false);
                 return Drained::Idle;
             };
-            if !budget::take_poll() && !is_granted {
-                if self.skip_ended() {
-                    continue;
-                }
+            if budget::take_poll() {
+                self.poll_member(task, members);
+            } else if is_granted {
+                self.poll_granted(task, members);
+            } else if self.skip_ended() {
+                continue;
+            } else {
                 self.polling.set(None);
+                // What follows in there would be refused for what the members have taken.
+                budget::set_ready(n_leaves);
                 return self.interrupt(false);
             }
             is_granted = false;
-            self.ready.pop_first(task);
-            if task.header().start() {
-                self.poll_task(task, members);
-            } else {
-                self.poll_special(task, members);
-            }
             if !unwind::is_plain() && self.is_stopped() {
                 return self.interrupt(true);
             }
         }
+    }
+
+    /// Polls the first in the queue.
+    #[inline(always)]
+    fn poll_member(&self, task: TaskRef, members: &mut dyn Members) {
+        self.ready.pop_first(task);
+        if task.header().start() {
+            self.poll_task(task, members);
+        } else {
+            self.poll_special(task, members);
+        }
+    }
+
+    /// The same where the turn is over: with all that a poll may take, and at no cost to the poll that this set is in.
+    #[cold]
+    fn poll_granted(&self, task: TaskRef, members: &mut dyn Members) {
+        let _apart = budget::count_apart();
+        self.poll_member(task, members);
     }
 
     /// Takes out of the queue what was retired while it was in there, which takes no poll; `true` if nothing is left.
