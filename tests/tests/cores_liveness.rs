@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Barrier, mpsc};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xiio::{join, race, run, sleep, task_group, timeout, yield_now};
 
@@ -290,6 +290,32 @@ fn limit_of_time_inside_of_a_workers_task_ends_a_loop_of_long_polls() {
         n_polls.into_inner()
     });
     assert!(n_polls < 32, "{n_polls} polls of 2 ms under a limit of 10 ms");
+}
+
+/// How often this thread has gone to sleep, see proc_pid_status(5).
+fn n_sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn home_sleeps_while_workers_that_never_rest_are_all_there_is() {
+    let before = n_sleeps();
+    run(async {
+        let start = Instant::now();
+        task_group!(workers = 2, |tg| {
+            for _ in 0..2 {
+                tg.workers().spawn(async || {
+                    while start.elapsed() < Duration::from_millis(400) {
+                        yield_now().await;
+                    }
+                });
+            }
+        });
+    });
+    let n_sleeps = n_sleeps() - before;
+    assert!(n_sleeps < 150, "{n_sleeps} times in 400 ms");
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Group {
             let inside = self.team.bridge().enter(&turns.home.waker());
             // SAFETY: a model has no tasks.
             let window = unsafe { self.team.open() };
+            window.grant();
             inside.take_woken();
             is_over = !self.team.awaits_end();
             while !is_over && !inside.is_woken() && !turns.home.is_root_woken() {

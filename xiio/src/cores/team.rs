@@ -283,15 +283,13 @@ impl<J> Team<J> {
         self.permits.iter().any(|permit| permit.is_inside())
     }
 
-    /// Lets the workers in, until the result is dropped; that waits until they are out.
+    /// Workers may be let in, until the result is dropped; that waits until they are out.
     ///
     /// # Safety
     /// - This thread is inside the poll of the team's group, or inside its end. So what the jobs borrow is alive.
     /// - The result is dropped before it comes out of there.
     pub(crate) unsafe fn open(&self) -> Window<'_, J> {
-        let window = Window { team: self, late: Late::default() };
-        self.grant();
-        window
+        Window { team: self, late: Late::default() }
     }
 
     /// Has every worker drop what it has in the name of `dropper`, and waits for that.
@@ -301,7 +299,8 @@ impl<J> Team<J> {
     pub(crate) unsafe fn abort(&self, dropper: Dropper) {
         self.board().abort(dropper);
         // SAFETY: the caller's contract is this one's; it is dropped below.
-        let _window = unsafe { self.open() };
+        let window = unsafe { self.open() };
+        window.grant();
         self.wake_all();
         let late = Late::default();
         while !self.board().have_all_left() {
@@ -318,7 +317,7 @@ pub(crate) struct Window<'a, J> {
 }
 
 impl<J> Window<'_, J> {
-    /// Lets those in who have been started since; `true` if one had asked.
+    /// Lets in all who have been started; `true` if one had asked.
     pub(crate) fn grant(&self) -> bool {
         self.team.grant()
     }

@@ -87,8 +87,9 @@ fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dy
                 return polled;
             }
         }
-        window.grant();
-        if !wait(crew, leave, started, inside, &window) {
+        // Who has asked has nudged this loop as well, which ends its next wait.
+        let was_asked = window.grant();
+        if !wait(crew, leave, started, inside, &window, was_asked) {
             if window.try_close() {
                 return Poll::Pending;
             }
@@ -99,7 +100,14 @@ fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dy
 }
 
 /// Waits until something happens, or only looks if the group has something to do; `false` if it is somebody else's affair.
-fn wait(crew: &Arc<Crew>, leave: &Leave, started: Instant, inside: &Inside<'_>, window: &Window<'_, Errand>) -> bool {
+fn wait(
+    crew: &Arc<Crew>,
+    leave: &Leave,
+    started: Instant,
+    inside: &Inside<'_>,
+    window: &Window<'_, Errand>,
+    was_asked: bool,
+) -> bool {
     Runtime::with(|runtime| {
         let now = runtime.now();
         let is_called_away = match leave.is_slice {
@@ -124,6 +132,7 @@ fn wait(crew: &Arc<Crew>, leave: &Leave, started: Instant, inside: &Inside<'_>, 
             && (leave.is_slice
                 || runtime.now() >= until
                 || inside.is_woken()
+                || was_asked
                 || window.grant()
                 || runtime.is_asked_by_others(crew))
     })
