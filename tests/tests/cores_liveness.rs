@@ -292,7 +292,7 @@ fn limit_of_time_inside_of_a_workers_task_ends_a_loop_of_long_polls() {
     assert!(n_polls < 32, "{n_polls} polls of 2 ms under a limit of 10 ms");
 }
 
-/// How often this thread has gone to sleep, see proc_pid_status(5).
+/// How often this thread has gone to sleep, see `proc_pid_status(5)`.
 fn n_sleeps() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
