@@ -338,6 +338,17 @@ fn a_deadlock_is_seen_in_the_run_after_one_that_has_lost_its_tree() {
     assert_panics(&["deadlock"], || Builder::new().detect_deadlock(millis(20)).run(pending::<()>()));
 }
 
+/// The moment in which it might be is short, so it is tried often.
+#[test]
+fn a_task_that_loses_one_in_the_middle_of_its_cleanup_is_at_no_moment_deadlocked() {
+    for _ in 0..300 {
+        let ended = take_in_the_middle_of_the_cleanup(drop, |slot, begun| {
+            Builder::new().detect_deadlock(Duration::ZERO).run(cancel_when(begun, slot.wait()))
+        });
+        assert_eq!(ended, None);
+    }
+}
+
 #[test]
 fn virtual_time_runs_ahead_once_it_was_dropped_elsewhere() {
     Tester::new().virtual_time().slow_poll(None).run(async || {

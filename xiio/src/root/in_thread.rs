@@ -90,7 +90,7 @@ where
     let stop = Promise::new();
     let is_told = stop.wait_set();
     let tree = move || run(Pinned::new(async move { f().await }, Stop { owner: Owner::default(), is_told }));
-    RunInThread { job: Awaited::new(&TREE, threads(), Box::new(tree), Some(stop)), node: Parked::new(TREE.label) }
+    RunInThread { node: Parked::new(TREE.label), job: Awaited::new(&TREE, threads(), Box::new(tree), Some(stop)) }
 }
 
 static TREE: About = About { label: "run_in_thread", text: "run_in_thread", may_queue: false };
@@ -107,15 +107,17 @@ type Tree<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 /// The future of [`run_in_thread`].
 #[must_use = "the tree does not begin before this is awaited"]
 pub struct RunInThread<T> {
-    job: Awaited<Tree<T>, Option<T>>,
+    /// Dropped before the job: who waits for the cleanup is woken while the job counts as work outside still, and takes no moment
+    /// between the two for a deadlock.
     node: Parked,
+    job: Awaited<Tree<T>, Option<T>>,
 }
 
 impl<T: Send + 'static> Future for RunInThread<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Self { job, node: parked } = self.get_mut();
+        let Self { node: parked, job } = self.get_mut();
         let mut node = parked.unpark();
         let polled = job.poll(&mut node, cx);
         parked.park(node);
