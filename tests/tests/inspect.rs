@@ -157,8 +157,8 @@ fn end_a_deferred_cleanup_in_a_drawing(end: impl FnOnce()) {
         task_group!(|tg| {
             tg.defer(async {
                 assert!(pin!(tree()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
-                // Has had its share, so what comes next begins in its next poll.
-                for _ in 0..128 {
+                // Has had its share, with the group in there, so what comes next begins in its next poll.
+                for _ in 0..127 {
                     is_set.wait().await;
                 }
                 timeout(None, async {}).await.unwrap();
@@ -193,8 +193,8 @@ fn a_task_that_fails_while_it_is_drawn_lets_no_sibling_go_on() {
                 assert!(pin!(tree()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
                 use_up_turn();
                 sender.send(()).unwrap();
-                // Has had its share, so what comes next begins in its next poll.
-                for _ in 0..128 {
+                // Has had its share, with the group in there, so what comes next begins in its next poll.
+                for _ in 0..127 {
                     is_set.wait().await;
                 }
                 timeout(None, async {}).await.unwrap();
