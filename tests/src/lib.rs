@@ -22,6 +22,7 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use xiio::Promise;
 use xiio::inspect::{Listening, Report, ReportKind, listen};
 use xiio::testing::Tester;
 
@@ -319,6 +320,15 @@ pub fn assert_cancels_cleanly<F: Future>(make: impl Fn() -> F) {
         drop_half_way(make()).await;
     });
     reports.assert_none();
+}
+
+/// Cancels `work` once `begun` is set, waits for its end, and gives the value if there is one all the same.
+pub async fn cancel_when<T>(begun: &Promise<()>, work: impl Future<Output = T>) -> Option<T> {
+    xiio::task_group!(|tg| {
+        let task = tg.spawn(work);
+        begun.wait().await;
+        task.cancel().await
+    })
 }
 
 /// Cancels a task around `future` that was never polled.

@@ -147,6 +147,13 @@ pub fn resident_kilobytes() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// How often this thread has gone to sleep, see `proc_pid_status(5)`.
+pub fn n_sleeps() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
 /// Whether a process runs: it is neither gone nor a zombie.
 pub fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, ..)| !matches!(state, 'Z' | 'X'))

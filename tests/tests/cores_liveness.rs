@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use xiio::{join, race, run, sleep, task_group, timeout, yield_now};
+use xiio_tests::os::n_sleeps;
 
 /// Fails with a text instead of hanging the test.
 fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
@@ -290,13 +291,6 @@ fn limit_of_time_inside_of_a_workers_task_ends_a_loop_of_long_polls() {
         n_polls.into_inner()
     });
     assert!(n_polls < 32, "{n_polls} polls of 2 ms under a limit of 10 ms");
-}
-
-/// How often this thread has gone to sleep, see `proc_pid_status(5)`.
-fn n_sleeps() -> u64 {
-    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-    line.trim().parse().unwrap()
 }
 
 #[test]

@@ -17,7 +17,7 @@ use xiio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use xiio::process::{Command, Stdio, run_process};
 use xiio::signal::{self, SIGUSR1};
 use xiio::{gather, in_thread, interval, sleep, timeout, try_join, try_task_group};
-use xiio_tests::os::{children, is_running, n_fds, rerun, send_self, wait_until};
+use xiio_tests::os::{children, is_running, n_fds, n_sleeps, rerun, send_self, wait_until};
 use xiio_tests::{millis, run};
 
 /// What no run ever comes to.
@@ -177,7 +177,7 @@ fn a_clock_that_stands_still_delays_and_no_more() {
 #[test]
 #[ignore = "run by the one above"]
 fn sleepers() {
-    let (start, waits_before) = (std::time::Instant::now(), n_waits());
+    let (start, waits_before) = (std::time::Instant::now(), n_sleeps());
     run(async {
         let sleeper = async |n: u64| {
             let (begun, length) = (xiio::now(), millis(n * 7));
@@ -196,16 +196,9 @@ fn sleepers() {
         }
     });
     // No wait is shorter than a tick of the timers while the clock stands.
-    let n_waits = n_waits() - waits_before;
+    let n_waits = n_sleeps() - waits_before;
     let millis = start.elapsed().as_millis();
     eprintln!("{n_waits} waits in {millis} ms");
     assert!(u128::from(n_waits) < 2 * millis, "{n_waits} waits in {millis} ms");
     assert!(start.elapsed() < Duration::from_secs(30), "took {millis} ms");
-}
-
-/// How often this thread has gone to sleep.
-fn n_waits() -> u64 {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    line.unwrap().trim().parse().unwrap()
 }

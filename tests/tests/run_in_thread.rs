@@ -12,7 +12,7 @@ use std::time::Duration;
 use xiio::inspect::{Kind, tree};
 use xiio::testing::Tester;
 use xiio::{Promise, RunInThread, bracket, gather, in_thread, run_in_thread, shield, sleep, task_group, timeout};
-use xiio_tests::{LONG, poll, run};
+use xiio_tests::{LONG, cancel_when, poll, run};
 
 /// More than any test here should take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,15 +48,6 @@ fn cleaning() -> Cleaning {
         unreachable!("cancelled code ran on");
     });
     Cleaning { tree, begun, cleaned }
-}
-
-/// Is cancelled once `begun` is set, and has ended then.
-async fn cancel_when<T>(begun: &Promise<()>, work: impl Future<Output = T>) -> Option<T> {
-    task_group!(|tg| {
-        let task = tg.spawn(work);
-        begun.wait().await;
-        task.cancel().await
-    })
 }
 
 const _: fn() = || {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use xiio::testing::Tester;
 use xiio::{Builder, Promise, RunInThread, bracket, run_in_thread, shield, sleep, task_group, timeout, try_task_group};
-use xiio_tests::{LONG, Reports, assert_panics, millis, panic_text, poll, run};
+use xiio_tests::{LONG, Reports, assert_panics, cancel_when, millis, panic_text, poll, run};
 
 /// More than any test here should take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -87,15 +87,6 @@ async fn lose(mut tree: Tree, lost: &Promise<()>) {
 
 fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join().unwrap())
-}
-
-/// Is cancelled once `begun` is set, and has ended then.
-async fn cancel_when<T>(begun: &Promise<()>, work: impl Future<Output = T>) -> Option<T> {
-    task_group!(|tg| {
-        let task = tg.spawn(work);
-        begun.wait().await;
-        task.cancel().await
-    })
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xiio::thread::{ThreadPool, is_cancelled};
 use xiio::{Promise, gather, in_thread, sleep, task_group, try_task_group, yield_now};
 use xiio_tests::poll::{self, OnWake};
-use xiio_tests::run;
+use xiio_tests::{cancel_when, run};
 
 /// More than any test here should take.
 const LONG: Duration = Duration::from_secs(30);
@@ -23,15 +23,6 @@ impl Drop for Dropped {
     fn drop(&mut self) {
         let _ = self.0.send(std::thread::current().id());
     }
-}
-
-/// Cancels `work` once `begun` is set, waits for its end, and gives the value if there is one all the same.
-async fn cancel_when<T>(begun: &Promise<()>, work: impl Future<Output = T>) -> Option<T> {
-    task_group!(|tg| {
-        let task = tg.spawn(work);
-        begun.wait().await;
-        task.cancel().await
-    })
 }
 
 #[test]
