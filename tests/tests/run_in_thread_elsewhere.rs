@@ -340,6 +340,48 @@ fn a_task_that_loses_one_in_the_middle_of_its_cleanup_is_at_no_moment_deadlocked
     }
 }
 
+/// Has another thread end a tree that this one waits for too, and tell this one of it a moment later: between the two nothing
+/// that the runtime knows of can wake any task.
+async fn hear_late_of_the_end() {
+    let go = Promise::new();
+    let told = go.clone();
+    let mut tree = Box::pin(run_in_thread(async move || told.wait().await));
+    assert_eq!(poll::once(tree.as_mut()).await, None);
+    let (tell, ended) = futures::channel::oneshot::channel();
+    let ending = thread::spawn(move || {
+        futures::executor::block_on(tree);
+        // As a thread that the system has taken off its processor.
+        thread::sleep(millis(5));
+        tell.send(()).unwrap();
+    });
+    go.set(()).unwrap();
+    ended.await.unwrap();
+    ending.join().unwrap();
+}
+
+#[test]
+fn ended_elsewhere_it_has_a_moment_to_wake_who_shares_it_before_that_is_a_deadlock() {
+    Builder::new().detect_deadlock(Duration::ZERO).run(hear_late_of_the_end());
+}
+
+#[test]
+fn ended_elsewhere_it_has_a_moment_to_wake_who_shares_it_before_virtual_time_goes_on() {
+    Tester::new().virtual_time().slow_poll(None).run(async || {
+        let heard = timeout(LONG, hear_late_of_the_end()).await;
+        assert!(heard.is_ok(), "time has run ahead of it");
+    });
+}
+
+#[test]
+fn a_deadlock_after_the_end_elsewhere_is_still_found() {
+    assert_panics(&["deadlock"], || {
+        Builder::new().detect_deadlock(Duration::ZERO).run(async {
+            hear_late_of_the_end().await;
+            pending::<()>().await;
+        });
+    });
+}
+
 #[test]
 fn virtual_time_runs_ahead_once_it_was_dropped_elsewhere() {
     Tester::new().virtual_time().slow_poll(None).run(async || {

@@ -16,6 +16,7 @@ pub(crate) use config::{Config, Save, Serve};
 pub(crate) use embedded::Embedded;
 pub(crate) use leaf::{poll_budgeted, poll_leaf};
 pub(crate) use lending::{Leave, TURN};
+use outside::Count;
 pub(crate) use outside::Outside;
 pub(crate) use share::{UnderLimit, ends_late_turn, is_over_outside, may_begin};
 
@@ -37,7 +38,6 @@ use crate::error::{Payload, panic_text};
 use crate::reactor::Reactor;
 use crate::recording::{self, How, Recorder};
 use crate::report::{drop_safely, going_on, wake_all};
-use crate::sync::{AtomicU32, Ordering};
 use crate::sys;
 use crate::task::polls;
 use crate::task::{Home, budget};
@@ -63,7 +63,7 @@ pub(crate) struct Runtime {
     /// Virtual time jumps beside sockets of this machine.
     is_loopback: bool,
     /// Work on other threads that will wake a task here.
-    n_outside: Arc<AtomicU32>,
+    outside: Arc<Count>,
     /// Who has virtual time pass, whatever is waited for.
     n_advancing: Rc<Cell<usize>>,
     is_test: bool,
@@ -107,7 +107,7 @@ impl Runtime {
             clock,
             deadlock_after: config.deadlock_after,
             is_loopback: config.is_loopback,
-            n_outside: Arc::new(AtomicU32::new(0)),
+            outside: Arc::new(Count::new(Home::current())),
             n_advancing: Rc::default(),
             is_test: config.is_test,
             is_noted: config.limits.are_for_polls() || recording::is_on(),
@@ -319,12 +319,13 @@ impl Runtime {
     fn wait_virtually(&self, next: Instant) -> io::Result<Turn> {
         let before = self.now();
         if !self.expects_events() || self.n_advancing.get() > 0 {
-            self.reactor.wait(Some(Duration::ZERO))?;
-            self.clock.advance_to(next);
+            if self.waits_in_vain(Duration::ZERO)? {
+                self.clock.advance_to(next);
+            }
             return Ok(Turn::GoOn);
         }
         let to_next = next.saturating_duration_since(before);
-        let is_closed = self.is_loopback && self.n_outside() == 0 && self.reactor.is_loopback();
+        let is_closed = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
         let limit = if is_closed { to_next.min(DELIVERY) } else { to_next };
         let started = sys::now();
         self.reactor.wait(Some(limit))?;
@@ -338,20 +339,25 @@ impl Runtime {
         let Some(patience) = self.deadlock_after.filter(|_| !self.expects_events()) else {
             return self.reactor.wait(None).map(|()| Turn::GoOn);
         };
+        Ok(if self.waits_in_vain(patience)? { Turn::Deadlock } else { Turn::GoOn })
+    }
+
+    /// Waits for what nothing announces; whether that has taken as long as it was to.
+    fn waits_in_vain(&self, patience: Duration) -> io::Result<bool> {
+        let patience = patience.max(self.outside.patience());
         let started = sys::now();
         self.reactor.wait(Some(patience))?;
         // A wait may end early, for a signal for example.
-        let waited = sys::now().saturating_duration_since(started);
-        Ok(if waited >= patience { Turn::Deadlock } else { Turn::GoOn })
-    }
-
-    fn n_outside(&self) -> u32 {
-        self.n_outside.load(Ordering::Relaxed)
+        let has_waited = sys::now().saturating_duration_since(started) >= patience;
+        if has_waited {
+            self.outside.has_waited();
+        }
+        Ok(has_waited)
     }
 
     /// Whether something outside of this thread may wake a task.
     fn expects_events(&self) -> bool {
-        self.n_outside() > 0 || self.reactor.has_waiters()
+        !self.outside.is_zero() || self.reactor.has_waiters()
     }
 
     fn fire_timers(&self) {
@@ -407,6 +413,7 @@ impl Drop for Runtime {
     /// Unlinks and wakes what is left behind: leaked, which is in vain, or to be polled again in another run.
     fn drop(&mut self) {
         self.requests.leave();
+        self.outside.end();
         wake_all(self.timers.get_mut().clear());
     }
 }

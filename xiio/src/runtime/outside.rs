@@ -1,10 +1,51 @@
 //! Work elsewhere that will wake a task, counted so that the wait for it is not taken for a deadlock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Runtime;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::task::Home;
+
+/// A thread that has ended such work gets so long to wake a task by it. The future may be shared: then those who have not polled
+/// it last are woken after it was counted, by code that is not xiio's.
+pub(super) const WAKE_UP_CALL: Duration = Duration::from_millis(100);
+
+/// The work elsewhere that a runtime counts.
+pub(super) struct Count {
+    home: &'static Home,
+    n: AtomicU32,
+    /// Another thread has ended some, and may not have woken the tasks here yet.
+    may_wake: AtomicBool,
+    /// The runtime has ended.
+    is_over: AtomicBool,
+}
+
+impl Count {
+    pub(super) fn new(home: &'static Home) -> Self {
+        let (may_wake, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { home, n: AtomicU32::new(0), may_wake, is_over }
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        // Ordering: `Acquire`, from who has counted it down: what it said of itself before is seen.
+        self.n.load(Ordering::Acquire) == 0
+    }
+
+    /// How long the runtime has to wait at least before it says that nothing will wake a task.
+    pub(super) fn patience(&self) -> Duration {
+        if self.may_wake.load(Ordering::Relaxed) { WAKE_UP_CALL } else { Duration::ZERO }
+    }
+
+    /// The runtime has waited for that long.
+    pub(super) fn has_waited(&self) {
+        self.may_wake.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Work on another thread that will wake a task of the runtimes that count it.
 #[derive(Default)]
@@ -15,21 +56,25 @@ pub(crate) struct Outside {
     before: Vec<Counted>,
 }
 
-struct Counted {
-    n_outside: Arc<AtomicU32>,
-    home: &'static Home,
+/// One of a count, until it is dropped.
+struct Counted(Arc<Count>);
+
+impl Counted {
+    fn new(count: &Arc<Count>) -> Self {
+        count.n.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
 }
 
 impl Outside {
     /// Has it counted by the runtime that polls now, until this is dropped. Called at each poll: at the one before there may have
     /// been none, or another one.
     pub(crate) fn count_here(&mut self) {
-        Runtime::look(|Runtime { n_outside, home, .. }| {
-            let is_this = |counted: &Counted| Arc::ptr_eq(&counted.n_outside, n_outside);
+        Runtime::look(|Runtime { outside, .. }| {
+            let is_this = |counted: &Counted| Arc::ptr_eq(&counted.0, outside);
             if !self.counted.iter().chain(&self.before).any(is_this) {
-                n_outside.fetch_add(1, Ordering::Relaxed);
-                let counted = Counted { n_outside: Arc::clone(n_outside), home };
-                self.before.extend(self.counted.replace(counted));
+                self.before.extend(self.counted.replace(Counted::new(outside)));
+                self.before.retain(|Counted(count)| !count.is_over.load(Ordering::Relaxed));
             }
         });
     }
@@ -37,11 +82,16 @@ impl Outside {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        // Ordering: what the thread sees once it was nudged includes this.
-        self.n_outside.fetch_sub(1, Ordering::Relaxed);
-        if !self.home.is_current() {
+        let Self(count) = self;
+        let is_elsewhere = !count.home.is_current();
+        if is_elsewhere {
+            count.may_wake.store(true, Ordering::Relaxed);
+        }
+        // Ordering: `Release`, see `is_zero`.
+        count.n.fetch_sub(1, Ordering::Release);
+        if is_elsewhere {
             // It may sleep for as long as there is such work.
-            self.home.nudge();
+            count.home.nudge();
         }
     }
 }
