@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::future::{pending, poll_fn};
 use std::mem::forget;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -15,7 +15,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use xiio::inspect::ReportKind;
-use xiio::{Builder, catch_panic, run, sleep, task_group, timeout, yield_now};
+use xiio::net::TcpStream;
+use xiio::{Builder, catch_panic, in_thread, run, run_in_thread, sleep, task_group, timeout, yield_now};
 use xiio_tests::{LONG, Reports, os};
 
 xiio::local! {
@@ -328,5 +329,32 @@ fn a_thread_whose_runtime_has_failed_serves_no_other_group() {
             assert!(threads_of_a_group(1).await.is_disjoint(&first));
             os::wait_until("the first thread has ended", || n_threads() == 1);
         });
+    });
+}
+
+#[test]
+fn panic_of_what_gets_no_thread_is_heard_of_and_an_operation_on_a_file_has_an_error() {
+    alone("panic_of_what_gets_no_thread_is_heard_of_and_an_operation_on_a_file_has_an_error", || {
+        static HEARD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        // As where a container has a limit of threads, whichever call the C library makes.
+        os::refuse_system_call(libc::SYS_clone3, libc::EAGAIN);
+        os::refuse_system_call(libc::SYS_clone, libc::EAGAIN);
+        panic::set_hook(Box::new(|panic| HEARD.lock().unwrap().push(panic.to_string())));
+        let thrown = [
+            catch_unwind(|| run(in_thread(|| ()))),
+            catch_unwind(|| run(run_in_thread(async || ()))),
+            catch_unwind(|| run(async { task_group!(workers = 1, |tg| drop(tg.workers().spawn(async || ()))) })),
+        ];
+        drop(panic::take_hook());
+        let heard = HEARD.lock().unwrap();
+        assert_eq!(heard.len(), thrown.len(), "{heard:?}");
+        for ((thrown, heard), part) in thrown.into_iter().zip(&*heard).zip([file!(), file!(), "`workers`"]) {
+            let text = thrown.unwrap_err().downcast::<String>().unwrap();
+            assert!(heard.ends_with(&*text), "{heard}");
+            assert!(text.starts_with("cannot start ") && text.contains(part), "{text}");
+        }
+        let of_file = run(xiio::fs::read("/dev/null")).unwrap_err();
+        let of_name = run(TcpStream::connect("localhost:1")).unwrap_err();
+        assert_eq!([of_file, of_name].map(|error| error.raw_os_error()), [Some(libc::EAGAIN); 2]);
     });
 }

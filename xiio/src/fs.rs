@@ -1,7 +1,8 @@
 //! Files, on threads: the functions of [`std::fs`] that people reach for.
 //!
 //! The kernel does not say when a file is "ready", a read from a slow disk stops the thread. So each function here is one
-//! [`in_thread`](crate::in_thread()) job that calls its namesake in `std`, with the same value and the same errors. For
+//! [`in_thread`](crate::in_thread()) job that calls its namesake in `std`, with the same value and the same errors. That the
+//! system gives no thread, and none runs, is an error as well. For
 //! anything else (an open file, a loop over many small ones) write one job that does it all: that is one hand-over
 //! instead of many.
 //!
@@ -36,6 +37,15 @@ use std::path::{Path, PathBuf};
 
 use crate::thread::in_thread;
 
+#[track_caller]
+fn on_thread<F, T>(operation: F) -> impl Future<Output = io::Result<T>>
+where
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    in_thread(operation).or_refused()
+}
+
 fn owned(path: impl AsRef<Path>) -> PathBuf {
     path.as_ref().to_owned()
 }
@@ -57,7 +67,7 @@ fn owned(path: impl AsRef<Path>) -> PathBuf {
 /// ```
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = owned(path);
-    in_thread(move || std::fs::read(path)).await
+    on_thread(move || std::fs::read(path)).await
 }
 
 /// Reads a whole file of UTF-8, as [`std::fs::read_to_string`].
@@ -76,7 +86,7 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// ```
 pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     let path = owned(path);
-    in_thread(move || std::fs::read_to_string(path)).await
+    on_thread(move || std::fs::read_to_string(path)).await
 }
 
 /// Writes a whole file, made or emptied before, as [`std::fs::write`].
@@ -100,7 +110,7 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// ```
 pub async fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::Result<()> {
     let (path, contents) = (owned(path), contents.into());
-    in_thread(move || std::fs::write(path, contents)).await
+    on_thread(move || std::fs::write(path, contents)).await
 }
 
 /// Copies a file and its permissions, as [`std::fs::copy`]; gives the number of bytes.
@@ -121,7 +131,7 @@ pub async fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::
 /// ```
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (owned(from), owned(to));
-    in_thread(move || std::fs::copy(from, to)).await
+    on_thread(move || std::fs::copy(from, to)).await
 }
 
 /// Renames a file or a directory, as [`std::fs::rename`].
@@ -145,7 +155,7 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
 /// ```
 pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (owned(from), owned(to));
-    in_thread(move || std::fs::rename(from, to)).await
+    on_thread(move || std::fs::rename(from, to)).await
 }
 
 /// Removes a file, as [`std::fs::remove_file`].
@@ -157,7 +167,7 @@ pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<
 /// See the [room](self).
 pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
-    in_thread(move || std::fs::remove_file(path)).await
+    on_thread(move || std::fs::remove_file(path)).await
 }
 
 /// Makes a directory, as [`std::fs::create_dir`].
@@ -179,7 +189,7 @@ pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
 /// ```
 pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
-    in_thread(move || std::fs::create_dir(path)).await
+    on_thread(move || std::fs::create_dir(path)).await
 }
 
 /// Makes a directory and those above it, as [`std::fs::create_dir_all`].
@@ -201,7 +211,7 @@ pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// ```
 pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
-    in_thread(move || std::fs::create_dir_all(path)).await
+    on_thread(move || std::fs::create_dir_all(path)).await
 }
 
 /// Removes an empty directory, as [`std::fs::remove_dir`].
@@ -213,7 +223,7 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 /// See the [room](self).
 pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
-    in_thread(move || std::fs::remove_dir(path)).await
+    on_thread(move || std::fs::remove_dir(path)).await
 }
 
 /// Removes a directory and all that is in it, as [`std::fs::remove_dir_all`].
@@ -225,7 +235,7 @@ pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// See the [room](self).
 pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = owned(path);
-    in_thread(move || std::fs::remove_dir_all(path)).await
+    on_thread(move || std::fs::remove_dir_all(path)).await
 }
 
 /// The entries of a directory, in no particular order; all at once, where [`std::fs::read_dir`] gives an iterator.
@@ -245,7 +255,7 @@ pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 /// ```
 pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
     let path = owned(path);
-    in_thread(move || std::fs::read_dir(path)?.collect()).await
+    on_thread(move || std::fs::read_dir(path)?.collect()).await
 }
 
 /// What a path leads to, as [`std::fs::metadata`].
@@ -264,7 +274,7 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
 /// ```
 pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     let path = owned(path);
-    in_thread(move || std::fs::metadata(path)).await
+    on_thread(move || std::fs::metadata(path)).await
 }
 
 /// What is at a path, links not followed, as [`std::fs::symlink_metadata`].
@@ -283,7 +293,7 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// ```
 pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     let path = owned(path);
-    in_thread(move || std::fs::symlink_metadata(path)).await
+    on_thread(move || std::fs::symlink_metadata(path)).await
 }
 
 /// Whether there is something at the end of a path, as [`std::fs::exists`].
@@ -302,7 +312,7 @@ pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// ```
 pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
     let path = owned(path);
-    in_thread(move || std::fs::exists(path)).await
+    on_thread(move || std::fs::exists(path)).await
 }
 
 /// The absolute path without links, as [`std::fs::canonicalize`].
@@ -321,7 +331,7 @@ pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
 /// ```
 pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
     let path = owned(path);
-    in_thread(move || std::fs::canonicalize(path)).await
+    on_thread(move || std::fs::canonicalize(path)).await
 }
 
 /// Changes the permissions of a file, as [`std::fs::set_permissions`].
@@ -346,5 +356,5 @@ pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
 /// ```
 pub async fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
     let path = owned(path);
-    in_thread(move || std::fs::set_permissions(path, permissions)).await
+    on_thread(move || std::fs::set_permissions(path, permissions)).await
 }

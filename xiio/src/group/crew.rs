@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -153,7 +154,9 @@ fn fail(crew: &Crew, panic: Payload) {
 /// There is no thread for a worker.
 fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
     let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
-    fail(crew, Box::new(text));
+    // Panics here, so that the hook hears of it: who throws a payload on does not tell it.
+    let Err(panic) = catch_unwind(|| -> Infallible { panic!("{text}") });
+    fail(crew, panic);
     crew.leave(worker);
     false
 }

@@ -126,7 +126,7 @@ impl<T: Target + ?Sized> Target for &T {
 /// Addresses, and texts of addresses, are given back without a look-up.
 ///
 /// # Errors
-/// `InvalidInput` for a text that is no `host:port`; what `getaddrinfo(3)` reports.
+/// `InvalidInput` for a text that is no `host:port`; what `getaddrinfo(3)` reports, and `pthread_create(3)` where there is no thread.
 ///
 /// # Cancellation
 /// A look-up cannot be interrupted. Nobody waits for it: it ends on its thread by itself. At most 16 run at once, on threads
@@ -172,7 +172,7 @@ async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
         let addrs = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
         addrs.map(Vec::from_iter).map_err(|error| explain(error, || format!("cannot look up `{host}`")))
     });
-    looking.abandon_on_cancel().await
+    looking.abandon_on_cancel().or_refused().await
 }
 
 /// The threads of look-ups: a name server that does not answer keeps each for many seconds, and files must not wait for that.

@@ -1,6 +1,8 @@
 //! The future of a job.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
 use std::mem;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
@@ -8,10 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::job::{Job, Origin, Work};
+use super::job::{Failure, Job, Origin, Work};
 use super::pool::ThreadPool;
 use crate::drawing::{self, Kind};
-use crate::error::Payload;
 use crate::promise::Promise;
 use crate::report::{ReportKind, report};
 use crate::runtime::{Outside, Runtime, poll_leaf};
@@ -107,6 +108,18 @@ impl<F, T> InThread<F, T> {
     }
 }
 
+impl<F, T> InThread<F, io::Result<T>>
+where
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    /// That there is no thread is an error like those of the function.
+    pub(crate) async fn or_refused(mut self) -> io::Result<T> {
+        let Self { job, node } = &mut self;
+        poll_fn(|cx| job.poll_or_refused(node, cx)).await?
+    }
+}
+
 /// What kind of job it is.
 pub(crate) struct About {
     /// The function that makes it.
@@ -170,6 +183,17 @@ where
 {
     /// Polls the future, with its node.
     pub(crate) fn poll(&mut self, node: &mut Node, cx: &mut Context<'_>) -> Poll<T> {
+        self.poll_or_refused(node, cx).map(|outcome| outcome.unwrap_or_else(|error| self.panic_refused(&error)))
+    }
+
+    #[cold]
+    fn panic_refused(&self, error: &io::Error) -> ! {
+        let (text, file, line) = (self.about.text, self.location.file(), self.location.line());
+        panic!("cannot start a thread: {error}; {text}, made at {file}:{line}, needs one")
+    }
+
+    /// As [`Awaited::poll`], with the error of a job that no thread can be had for.
+    fn poll_or_refused(&mut self, node: &mut Node, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         match node.duty(cx, |_| true) {
             Duty::Wait => Poll::Pending,
             Duty::Run => {
@@ -177,7 +201,11 @@ where
                 match poll_leaf(cx, drawn, |cx| self.poll_outcome(cx)) {
                     Poll::Ready(outcome) => {
                         node.leave();
-                        Poll::Ready(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
+                        Poll::Ready(match outcome {
+                            Ok(value) => Ok(value),
+                            Err(Failure::Panicked(payload)) => resume_unwind(payload),
+                            Err(Failure::NoThread(error)) => Err(error),
+                        })
                     }
                     Poll::Pending => {
                         let has_begun = matches!(self.stage, Stage::Waiting { .. });
@@ -198,7 +226,7 @@ where
         }
     }
 
-    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
         let outcome = match &mut self.stage {
             Stage::Waiting { job, late, .. } => {
                 self.outside.count_here();
@@ -217,7 +245,7 @@ where
     }
 
     /// Hands the job to the pool. It is polled before, so that the worker finds a waker.
-    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Payload>> {
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
         let Stage::Fresh { pool, function, stop } = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
         let origin = Origin { text: self.about.text, location: self.location };
         let job = Arc::new(Job::new(origin, function, stop));
@@ -239,7 +267,11 @@ where
             if job.cancel() {
                 return Poll::Ready(());
             }
-            self.poll_outcome(cx).map(|outcome| outcome.map_or_else(|payload| resume_unwind(payload), drop))
+            self.poll_outcome(cx).map(|outcome| match outcome {
+                Err(Failure::Panicked(payload)) => resume_unwind(payload),
+                // The value of who was cancelled is nobody's, and one that was refused never began.
+                Ok(_) | Err(Failure::NoThread(_)) => {}
+            })
         });
     }
 }

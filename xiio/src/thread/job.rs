@@ -3,6 +3,7 @@
 //! What a job is made of (the function, its result, wakers) is user code: it is run and dropped only while the stage is
 //! not locked.
 
+use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,14 @@ use crate::promise::Promise;
 use crate::report::{Held, drop_safely, report_panic, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
-type Outcome<T> = Result<T, Payload>;
+type Outcome<T> = Result<T, Failure>;
+
+/// Why there is no value.
+pub(super) enum Failure {
+    Panicked(Payload),
+    /// The function never ran.
+    NoThread(io::Error),
+}
 
 /// A function to be run on a thread, then what came of it.
 pub(super) struct Job<F, T> {
@@ -63,8 +71,8 @@ pub(super) trait Work: Send + Sync {
     fn work(&self) -> bool;
     /// Wakes who waits for the result.
     fn publish(&self);
-    /// Ends a job that no thread can be had for, with a panic of this text for who waits for it.
-    fn refuse(&self, text: String);
+    /// Ends a job that no thread can be had for, with what the system has reported.
+    fn refuse(&self, error: io::Error);
     /// Whether who waits for it has been cancelled.
     fn is_cancelled(&self) -> bool;
 }
@@ -138,13 +146,13 @@ impl<F, T> Job<F, T> {
             self.stop();
         }
         match stage {
-            Stage::Finished(Err(payload)) => self.origin.report_unheard(payload),
+            Stage::Finished(Err(Failure::Panicked(payload))) => self.origin.report_unheard(payload),
             stage => drop(Held::new(stage)),
         }
         runs
     }
 
-    fn finish(&self, outcome: Outcome<T>) -> bool {
+    fn finish(&self, outcome: Result<T, Payload>) -> bool {
         let mut state = self.lock();
         if let Stage::Gone = state.stage {
             drop(state);
@@ -154,7 +162,7 @@ impl<F, T> Job<F, T> {
             }
             return self.is_left.load(Ordering::Relaxed);
         }
-        state.stage = Stage::Finished(outcome);
+        state.stage = Stage::Finished(outcome.map_err(Failure::Panicked));
         false
     }
 }
@@ -180,10 +188,10 @@ where
         }
     }
 
-    fn refuse(&self, text: String) {
+    fn refuse(&self, error: io::Error) {
         let mut state = self.lock();
         let Stage::Queued(_) = state.stage else { return };
-        let function = mem::replace(&mut state.stage, Stage::Finished(Err(Box::new(text))));
+        let function = mem::replace(&mut state.stage, Stage::Finished(Err(Failure::NoThread(error))));
         drop(state);
         drop_safely(function);
         self.publish();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
@@ -124,6 +125,11 @@ fn lock(workers: &Workers) -> MutexGuard<'_, Crew<AnyJob, Thread>> {
     workers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An error of the system once more.
+fn same(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
 /// Wakes or starts the worker that the crew has called.
 fn call(workers: &Arc<Workers>, help: Help<Thread>) {
     match help {
@@ -137,8 +143,7 @@ fn call(workers: &Arc<Workers>, help: Help<Thread>) {
                 if let Some(idle) = idle {
                     idle.unpark();
                 }
-                let text = format!("cannot start a thread: {error}");
-                stranded.into_iter().for_each(|job| job.refuse(text.clone()));
+                stranded.into_iter().for_each(|job| job.refuse(same(&error)));
             }
         }
     }
