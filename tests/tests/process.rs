@@ -1,17 +1,18 @@
 //! Children that end by themselves, are fed, fail, and are cancelled. All of them are real.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, ProcessError, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
-use xiio::{join, sleep, task_group, timeout};
+use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
     group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, rerun, send, start_until,
     wait_until,
@@ -414,7 +415,7 @@ fn drawing_says_which_process_is_waited_for() {
         task_group!(|tg| {
             tg.spawn(async { Command::new("sleep").arg("60").status().await });
             xiio::yield_now().await;
-            let tree = xiio::inspect::tree().await.to_string();
+            let tree = inspect::tree().await.to_string();
             tg.cancel();
             tree
         })
@@ -569,6 +570,38 @@ fn child_that_may_not_be_signalled_is_given_up_after_the_grace() {
         assert!(send(child.id(), SIGKILL));
         assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
     });
+}
+
+#[test]
+fn child_that_lives_on_is_spoken_of_once_and_an_error_of_stop() {
+    refuse_system_call(libc::SYS_pidfd_send_signal, libc::EPERM);
+    let left = Rc::new(RefCell::new(Vec::new()));
+    let sink = Rc::clone(&left);
+    let _listening = inspect::listen(move |report| sink.borrow_mut().push((report.kind(), report.to_string())));
+    let is_told = |pid: u32| {
+        let told = std::mem::take(&mut *left.borrow_mut());
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].0, inspect::ReportKind::ChildLeft);
+        assert!(told[0].1.starts_with(&format!("process `sleep` ({pid}) was to be stopped, and lives on")), "{told:?}");
+        assert!(send(pid, SIGKILL));
+    };
+    let mut command = Command::new("sleep");
+    command.arg("20").grace(MOMENT);
+    let start = Instant::now();
+    xiio::run(async {
+        let mut stopped = command.spawn().unwrap();
+        assert_eq!(stopped.stop().await.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        let pid = stopped.id();
+        drop(stopped);
+        is_told(pid);
+
+        let dropped = command.spawn().unwrap().id();
+        is_told(dropped);
+
+        let in_scope = command.scope(async |child| child.id()).await.unwrap();
+        is_told(in_scope);
+    });
+    assert!(start.elapsed() < Duration::from_secs(15));
 }
 
 #[test]
@@ -773,7 +806,7 @@ fn child_that_somebody_stops_is_spoken_of() {
     xiio::run(async {
         let told = xiio::Promise::new();
         let tell = told.clone();
-        let _listening = xiio::inspect::listen(move |report| {
+        let _listening = inspect::listen(move |report| {
             let _ = tell.set(report.to_string());
         });
         let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
@@ -794,7 +827,7 @@ fn child_that_is_stopped_is_spoken_of_to_who_waits_for_its_pipes() {
         for reads in [true, false] {
             let told = xiio::Promise::new();
             let tell = told.clone();
-            let _listening = xiio::inspect::listen(move |report| {
+            let _listening = inspect::listen(move |report| {
                 let _ = tell.set(report.kind());
             });
             let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -805,7 +838,7 @@ fn child_that_is_stopped_is_spoken_of_to_who_waits_for_its_pipes() {
                 _ = stdin.write_all(&[0; 1 << 20]), if !reads => unreachable!(),
                 kind = told.wait() => kind,
             );
-            assert_eq!(kind, xiio::inspect::ReportKind::ChildStopped);
+            assert_eq!(kind, inspect::ReportKind::ChildStopped);
         }
     });
 }

@@ -68,6 +68,8 @@ pub enum ReportKind {
     StillStopping,
     /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
     ChildStopped,
+    /// A child process, or a descendant of one, was to be stopped and lives on: it could not be killed, as it runs as another user.
+    ChildLeft,
     /// A task of a plain group gave an `Err`, and nobody has taken its value; or the usage of a bracket, which was cancelled then.
     ErrorUnheard,
     /// A blocking job has waited for a second for a thread, as all of its pool are busy.

@@ -217,7 +217,7 @@ impl Child {
     /// Stops the child and its group, as a cancellation would, and gives how it ended.
     ///
     /// # Errors
-    /// What the system reports, with its number.
+    /// What the system reports, with its number. `EPERM` for a child that may not be signalled: it lives on, a second after the grace.
     ///
     /// # Cancellation
     /// It goes on, and who cancels waits for it.
@@ -236,6 +236,10 @@ impl Child {
         self.stdin = None;
         let node = Node::new("process");
         bracket_of(node, &mut self.running, async |_| (), async |running| running.stop().await).await;
+        if self.running.reap()?.is_none() {
+            // It was given up.
+            self.running.kill()?;
+        }
         self.running.wait().await
     }
 }

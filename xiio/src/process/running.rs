@@ -14,6 +14,7 @@ use super::{members, orphans};
 use crate::combine::timeout;
 use crate::drawing::{Kind, Node};
 use crate::io::Readiness;
+use crate::report::{ReportKind, report};
 use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
 use crate::sys::process::{PidFd, leads_group, signal_group};
@@ -44,6 +45,8 @@ pub(super) struct Running {
     process: Rc<Process>,
     status: Option<ExitStatus>,
     plan: StopPlan,
+    /// It was told of that it lives on.
+    is_left: bool,
 }
 
 impl Running {
@@ -53,7 +56,7 @@ impl Running {
         match PidFd::open(pid) {
             Ok(pidfd) => {
                 let process = Rc::new(Process::new(pid, pidfd, program));
-                Ok(Self { child: Some(child), process, status: None, plan })
+                Ok(Self { child: Some(child), process, status: None, plan, is_left: false })
             }
             Err(error) => {
                 // If there is no such process any more, somebody else has reaped it.
@@ -170,9 +173,9 @@ impl Running {
         family.signal(libc::SIGKILL);
         if self.status.is_none() {
             let _ = self.signal(libc::SIGKILL);
-            let may_live_on = self.process.pidfd.send_signal(libc::SIGKILL).is_err();
+            let may_live_on = self.kill().is_err();
             if timeout(may_live_on.then_some(AFTER_KILL), self.wait()).await.is_err() {
-                return;
+                return self.report_left("");
             }
         } else if !self.members().is_ok_and(|members| members.is_empty()) {
             // They have kept the number of the group since its leader was reaped. So they have if it cannot be found out who
@@ -180,7 +183,30 @@ impl Running {
             let _ = signal_group(self.process.pid, libc::SIGKILL);
         }
         let all_ended = async { self.all_ended(family.processes()).await && self.group_ended().await };
-        let _ = timeout(AFTER_KILL, all_ended).await;
+        if timeout(AFTER_KILL, all_ended).await.is_err() {
+            self.report_left("a descendant of ");
+        }
+    }
+
+    /// Kills the child alone.
+    ///
+    /// # Errors
+    /// It lives on then, or was reaped by somebody else.
+    pub(super) fn kill(&self) -> io::Result<()> {
+        self.process.pidfd.send_signal(libc::SIGKILL)
+    }
+
+    /// Tells of somebody who was to end, and for whom nobody waits any more.
+    fn report_left(&mut self, whose: &str) {
+        if std::mem::replace(&mut self.is_left, true) {
+            return;
+        }
+        let Process { program, pid, .. } = &*self.process;
+        let text = format!(
+            "{whose}process `{program}` ({pid}) was to be stopped, and lives on: it could not be killed, \
+             as one that runs as another user"
+        );
+        report(ReportKind::ChildLeft, text);
     }
 
     /// Waits until nobody of the group runs, and says whether that came true. The leader has been reaped.
@@ -225,6 +251,9 @@ impl Drop for Running {
             family.freeze();
             family.signal(libc::SIGKILL);
             let _ = self.signal(libc::SIGKILL);
+            if self.kill().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+                self.report_left("");
+            }
         }
         if let Some(child) = self.child.take()
             && self.status.is_none()
