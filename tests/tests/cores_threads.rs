@@ -320,7 +320,9 @@ fn set_limit(n_fds: libc::rlim_t) -> libc::rlim_t {
 fn a_thread_whose_runtime_has_failed_serves_no_other_group() {
     alone("a_thread_whose_runtime_has_failed_serves_no_other_group", || {
         run(async {
+            let n_before = n_pollers();
             let first = threads_of_a_group(1).await;
+            os::wait_until("its poller is closed", || n_pollers() == n_before);
             let before = set_limit(3);
             let failed = catch_panic(threads_of_a_group(1)).await;
             set_limit(before);

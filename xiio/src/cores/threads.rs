@@ -24,11 +24,14 @@ use std::mem;
 use std::ops::DerefMut;
 use std::time::Duration;
 
+use crate::reactor::Reactor;
 use crate::sync::{Builder, PoisonError, StaticMutex, Thread, current, park};
 use crate::sys;
 
-/// How long an idle thread stays.
+/// How long an idle thread stays,
 const KEEP: Duration = Duration::from_secs(10);
+/// and how long it keeps its reactor: groups in a loop follow at once.
+const KEEP_REACTOR: Duration = Duration::from_millis(100);
 
 /// Runs a worker, and says whether its thread may serve another one. Where no thread could be started it gets the error.
 pub(crate) type Work = Box<dyn FnOnce(io::Result<Number>) -> bool + Send>;
@@ -97,6 +100,9 @@ fn run() {
 
 /// Waits until the thread on this seat is called; `false` if that takes too long.
 fn is_called(seat: Number) -> bool {
+    if threads().is_idle(seat) && park(KEEP_REACTOR) {
+        Reactor::drop_kept();
+    }
     while threads().is_idle(seat) {
         if park(KEEP) && threads().get_up(seat) {
             return false;

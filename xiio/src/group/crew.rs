@@ -170,7 +170,9 @@ fn work(crew: &Arc<Crew>, worker: usize, limits: Limits, lane: Option<OtherLane>
     let config = Config { limits, ..Config::default() };
     let root = async {
         Worker::new(Arc::clone(crew), worker, draw).await;
-        if Runtime::with(Runtime::leftover) != Leftover::default() {
+        if Runtime::with(Runtime::leftover) == Leftover::default() {
+            Runtime::with(|runtime| runtime.reactor().keep());
+        } else {
             // Wakers of others, which the end of the runtime wakes and drops.
             threads::give_up(post);
         }

@@ -57,8 +57,32 @@ pub(crate) struct Reactor {
     ready: Cell<Vec<Waker>>,
 }
 
+thread_local! {
+    /// Left by a run on this thread for the next one.
+    static KEPT: Cell<Option<Rc<Reactor>>> = const { Cell::new(None) };
+}
+
 impl Reactor {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// The one that this thread has kept, or a new one.
+    pub(crate) fn kept_or_new() -> io::Result<Rc<Self>> {
+        // Nothing is kept in the last destructors of a thread.
+        match KEPT.try_with(Cell::take).ok().flatten() {
+            Some(kept) if kept.n_sources() == 0 => Ok(kept),
+            _ => Self::new().map(Rc::new),
+        }
+    }
+
+    /// Keeps it for the next run on this thread: to make one, and to close it, takes a dozen system calls.
+    pub(crate) fn keep(self: &Rc<Self>) {
+        drop(KEPT.replace(Some(Rc::clone(self))));
+    }
+
+    /// Closes the one that this thread has kept.
+    pub(crate) fn drop_kept() {
+        drop(KEPT.take());
+    }
+
+    fn new() -> io::Result<Self> {
         let poller = std::sync::Arc::new(call(Call::Make, Poller::new)?);
         let (waiting, notifier) = Waiting::new(&poller)?;
         let waiting = RefCell::new(waiting);

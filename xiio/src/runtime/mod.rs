@@ -96,7 +96,7 @@ impl Runtime {
         let clock = config.clock();
         let now = clock.now();
         let timers = RefCell::new(Timers::new(now));
-        let reactor = Rc::new(Reactor::new()?);
+        let reactor = Reactor::kept_or_new()?;
         let requests = Requests::join(reactor.notifier());
         budget::set_late(ends_late_turn);
         Ok(Self {
