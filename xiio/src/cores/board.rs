@@ -286,6 +286,11 @@ impl<J> Board<J> {
         self.settle(worker, n_lost, false)
     }
 
+    /// Whether `worker` has nothing ready, and is not called.
+    pub(super) fn rests(&self, worker: usize) -> bool {
+        self.desks[worker].is_idle && self.called != Some(worker)
+    }
+
     /// Whether every worker that was started has left.
     pub(super) fn have_all_left(&self) -> bool {
         self.desks[..self.n_started].iter().all(|desk| desk.has_left)

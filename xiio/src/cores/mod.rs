@@ -51,6 +51,7 @@ mod models;
 mod permit;
 mod team;
 pub(crate) mod threads;
+mod vigil;
 mod worker;
 
 pub(crate) use bridge::Inside;

@@ -4,6 +4,7 @@ use std::panic::Location;
 use std::ptr;
 use std::time::Duration;
 
+use super::vigil::LastSeen;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, Thread, current, park};
 use crate::task::Home;
 
@@ -38,6 +39,8 @@ pub(crate) struct Permit {
     holder: AtomicPtr<Home>,
     /// Where the task was spawned that was polled last; for a report.
     place: AtomicPtr<Location<'static>>,
+    /// The worker, at its last poll.
+    holder_seen: LastSeen,
 }
 
 impl Permit {
@@ -45,12 +48,22 @@ impl Permit {
     pub(crate) fn new() -> Self {
         let (state, holder) = (AtomicU32::new(0), AtomicPtr::new(ptr::null_mut()));
         let place = AtomicPtr::new(ptr::null_mut());
-        Self { state, lender: Home::current(), lender_thread: current(), holder, place }
+        Self { state, lender: Home::current(), lender_thread: current(), holder, place, holder_seen: LastSeen::new() }
     }
 
     /// This thread is the worker.
     pub(crate) fn attach(&self) {
         self.holder.store(ptr::from_ref(Home::current()).cast_mut(), Ordering::Release);
+    }
+
+    /// The worker is in its poll, on this processor.
+    pub(super) fn note_processor(&self) {
+        self.holder_seen.note();
+    }
+
+    /// Whether the worker was on another processor than this thread is, at its last poll if there was one.
+    pub(super) fn is_holder_elsewhere(&self) -> Option<bool> {
+        self.holder_seen.is_elsewhere()
     }
 
     /// The worker polls a task that was spawned there.

@@ -9,6 +9,7 @@ use super::board::{Added, Board, Orders, Settled};
 use super::bridge::Bridge;
 use super::errand::Notice;
 use super::permit::{Permit, SOON};
+use super::vigil::{self, LastSeen};
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::{Origin, Report, ReportKind, report};
@@ -32,6 +33,8 @@ pub(crate) struct Team<J> {
     grace: Option<Duration>,
     /// The whole group is cancelled, and has one grace for all.
     is_ending: AtomicBool,
+    /// Home, when it looked out last.
+    home_seen: LastSeen,
 }
 
 /// What has happened on the workers.
@@ -65,6 +68,7 @@ impl<J> Team<J> {
             keeps_all: AtomicBool::new(false),
             grace,
             is_ending: AtomicBool::new(false),
+            home_seen: LastSeen::new(),
         }
     }
 
@@ -213,6 +217,24 @@ impl<J> Team<J> {
 
     fn n_started(&self) -> usize {
         self.board().n_started()
+    }
+
+    /// Home, which would sleep, looks out for a call of the workers, unless one of them may want its processor.
+    pub(crate) fn look_out_for_workers(&self) {
+        self.home_seen.note();
+        vigil::keep(|| {
+            let board = self.board();
+            (0..board.n_started()).all(|worker| match self.permits[worker].is_holder_elsewhere() {
+                Some(is_elsewhere) => is_elsewhere || board.rests(worker),
+                // Its thread is about to come.
+                None => false,
+            })
+        });
+    }
+
+    /// A worker, which would sleep, looks out for a call of home, unless that may want its processor.
+    pub(super) fn look_out_for_home(&self) {
+        vigil::keep(|| self.home_seen.is_elsewhere() == Some(true));
     }
 
     /// Has the workers draw their tasks, each when it comes to it.

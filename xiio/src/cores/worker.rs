@@ -126,11 +126,18 @@ impl Future for Worker {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let permit = Arc::clone(self.crew.permit(self.worker));
-        let Some(_pass) = permit.enter() else {
+        let Some(pass) = permit.enter() else {
             super::refuse_lending();
             return Poll::Pending;
         };
-        self.work(cx)
+        permit.note_processor();
+        let polled = self.work(cx);
+        let waits_for_jobs = polled.is_pending() && self.tasks.is_empty();
+        drop(pass);
+        if waits_for_jobs {
+            self.crew.look_out_for_home();
+        }
+        polled
     }
 }
 

@@ -78,7 +78,7 @@ fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dy
     let _lingering = Lingering::begin();
     // SAFETY: this is called by the poll of the group, and the window is dropped before it returns or unwinds.
     let window = unsafe { crew.open() };
-    let started = Runtime::with(Runtime::now);
+    let stay = Stay { crew, leave, inside, window, started: Runtime::with(Runtime::now) };
     loop {
         if inside.take_woken() {
             budget::refill();
@@ -88,9 +88,9 @@ fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dy
             }
         }
         // Who has asked has nudged this loop as well, which ends its next wait.
-        let was_asked = window.grant();
-        if !wait(crew, leave, started, inside, &window, was_asked) {
-            if window.try_close() {
+        let was_asked = stay.window.grant();
+        if !stay.wait(was_asked) {
+            if stay.window.try_close() {
                 return Poll::Pending;
             }
             // A worker blocks, maybe for what another one has to do, or home inside of the group.
@@ -99,43 +99,59 @@ fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dy
     }
 }
 
-/// Waits until something happens, or only looks if the group has something to do; `false` if it is somebody else's affair.
-fn wait(
-    crew: &Arc<Crew>,
-    leave: &Leave,
+/// What a group knows that lingers.
+struct Stay<'a> {
+    crew: &'a Arc<Crew>,
+    leave: &'a Leave,
+    inside: &'a Inside<'a>,
+    window: Window<'a, Errand>,
     started: Instant,
-    inside: &Inside<'_>,
-    window: &Window<'_, Errand>,
-    was_asked: bool,
-) -> bool {
-    Runtime::with(|runtime| {
-        let now = runtime.now();
-        let is_called_away = match leave.is_slice {
+}
+
+impl Stay<'_> {
+    /// Waits until something happens, or only looks if the group has something to do; `false` if it is somebody else's affair.
+    fn wait(&self, was_asked: bool) -> bool {
+        Runtime::with(|runtime| {
+            let now = runtime.now();
+            let is_called_away = self.is_called_away(runtime);
+            let until = self.until(runtime, now);
+            if is_called_away || until <= now {
+                if !is_called_away {
+                    runtime.note_quiet(self.leave);
+                }
+                return false;
+            }
+            let limit = if self.inside.is_woken() { Duration::ZERO } else { until - now };
+            if !limit.is_zero() {
+                self.crew.look_out_for_workers();
+            }
+            // The loop finds out for itself what is wrong with the reactor.
+            let has_waited = runtime.linger(limit).is_ok();
+            // What else has ended the wait may be for somebody whom nobody here knows of.
+            has_waited
+                && (self.leave.is_slice
+                    || runtime.now() >= until
+                    || self.inside.is_woken()
+                    || was_asked
+                    || self.window.grant()
+                    || runtime.is_asked_by_others(self.crew))
+        })
+    }
+
+    fn is_called_away(&self, runtime: &Runtime) -> bool {
+        match self.leave.is_slice {
             true => unwind::is_frozen() || is_recalled(),
             false => runtime.is_needed_elsewhere(),
-        };
-        let until = match runtime.is_asked_by_others(crew) {
-            true if !leave.is_slice => leave.until.min(if crew.is_busy() { started + TURN } else { now }),
-            _ => leave.until,
-        };
-        if is_called_away || until <= now {
-            if !is_called_away {
-                runtime.note_quiet(leave);
-            }
-            return false;
         }
-        // The loop finds out for itself what is wrong with the reactor.
-        let limit = if inside.is_woken() { Duration::ZERO } else { until - now };
-        let has_waited = runtime.linger(limit).is_ok();
-        // What else has ended the wait may be for somebody whom nobody here knows of.
-        has_waited
-            && (leave.is_slice
-                || runtime.now() >= until
-                || inside.is_woken()
-                || was_asked
-                || window.grant()
-                || runtime.is_asked_by_others(crew))
-    })
+    }
+
+    /// Until when the group may linger: if the workers of another one ask, for a turn at most.
+    fn until(&self, runtime: &Runtime, now: Instant) -> Instant {
+        if self.leave.is_slice || !runtime.is_asked_by_others(self.crew) {
+            return self.leave.until;
+        }
+        self.leave.until.min(if self.crew.is_busy() { self.started + TURN } else { now })
+    }
 }
 
 /// A worker that lends itself sleeps inside of its own permit, until this is dropped.

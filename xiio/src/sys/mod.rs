@@ -68,6 +68,15 @@ pub(crate) fn now() -> Instant {
     now
 }
 
+/// The processor that this thread is on; `None` where the system does not tell.
+pub(crate) fn processor() -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: takes nothing, and touches no memory of ours.
+    return u32::try_from(unsafe { libc::sched_getcpu() }).ok();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// The user whose rights this process has.
 pub(crate) fn user() -> u32 {
     // SAFETY: takes nothing, always works, and touches no memory of ours.

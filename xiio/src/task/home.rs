@@ -349,6 +349,12 @@ impl Home {
         Listener { home: self, lease: Self::lease(), key: lock(&self.inbox).listeners.insert(waker) }
     }
 
+    /// Whether there is something that would not let this thread sleep.
+    pub(crate) fn is_called(&self) -> bool {
+        self.is_root_marked.load(Ordering::Relaxed)
+            || self.signals.load(Ordering::Relaxed) & (MAIL | ROOT_WOKEN | NUDGED) != 0
+    }
+
     /// Announces that this thread is about to wait; `false` when there is something to do instead.
     pub(crate) fn fall_asleep(&self) -> bool {
         if self.is_root_woken() {
