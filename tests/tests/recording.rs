@@ -1,5 +1,6 @@
 //! Recordings: what happened to whom and when, for the program itself, in a file, and as a page.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::future::pending;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use xiio::inspect::{self, record};
+use xiio::testing::{Tester, pause};
 use xiio::{Promise, bracket, readable, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::rerun;
 use xiio_tests::{assert_panics, millis, run};
@@ -358,6 +360,139 @@ fn a_run_that_panics_ends_its_polls() {
     // As far as a float goes.
     let is_over = |pair: &[(f64, f64)]| pair[0].0 + pair[0].1 <= pair[1].0 + 0.001;
     assert!(polls.windows(2).all(is_over), "a poll of the root is in another one: {polls:?}");
+}
+
+/// When somebody was polled, and for how long, in microseconds.
+fn polls(trace: &Trace, name: &str) -> Vec<(f64, f64)> {
+    let number = trace.number(name);
+    let is_poll = |event: &&Value| event["cat"] == "poll" && event["tid"] == number;
+    let found = trace.events().iter().filter(is_poll);
+    let mut polls: Vec<(f64, f64)> =
+        found.map(|event| (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap())).collect();
+    polls.sort_by(|one, other| one.0.total_cmp(&other.0));
+    polls
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The same in microseconds, as a trace has it.
+const TRACED_HOUR: f64 = 3600e6;
+
+/// What is measured of a test takes less, in microseconds.
+const SOME: f64 = 60e6;
+
+/// What is recorded of a test that does this.
+fn recorded_test<F: Future<Output = ()>>(test: Tester, body: impl Fn() -> F) -> Trace {
+    let json = RefCell::default();
+    test.run(|| async {
+        let recording = record(1000);
+        body().await;
+        json.replace(recording.to_json());
+    });
+    Trace::parse(&json.take())
+}
+
+#[test]
+fn virtual_time_passes_in_a_recording_while_all_wait_and_real_time_while_somebody_runs() {
+    let trace = recorded_test(Tester::new().virtual_time(), || async {
+        task_group!(name = "patient", |tg| {
+            tg.spawn_named("sleeper", async {
+                sleep(HOUR).await;
+                std::thread::sleep(millis(2));
+                sleep(HOUR).await;
+            });
+        });
+    });
+    let sleeper = polls(&trace, "sleeper");
+    let [(first, _), (second, took), (third, _)] = sleeper[..] else { panic!("{sleeper:?}") };
+    // What is beyond the hours was measured.
+    assert!((TRACED_HOUR..TRACED_HOUR + SOME).contains(&(second - first)), "{sleeper:?}");
+    assert!((TRACED_HOUR..TRACED_HOUR + SOME).contains(&(third - second)), "{sleeper:?}");
+    assert!((2e3..SOME).contains(&took), "{sleeper:?}");
+    let woken: Vec<f64> =
+        trace.events().iter().filter(|event| event["ph"] == "s").map(|event| event["ts"].as_f64().unwrap()).collect();
+    let is_before = |poll: f64| woken.iter().any(|at| (poll - SOME..=poll).contains(at));
+    assert!(is_before(second) && is_before(third), "{woken:?} lead to {sleeper:?}");
+    assert!(trace.life("sleeper")["dur"].as_f64().unwrap() > 2.0 * TRACED_HOUR);
+    assert!(trace.trace["otherData"]["microseconds"].as_f64().unwrap() > 2.0 * TRACED_HOUR);
+    let skipped = trace.trace["otherData"]["virtual_microseconds"].as_f64().unwrap();
+    assert!((2.0 * TRACED_HOUR - SOME..2.0 * TRACED_HOUR + SOME).contains(&skipped), "{skipped}");
+}
+
+#[test]
+fn the_clock_of_a_recording_goes_on_where_another_one_gets_the_events() {
+    let trace = recorded_test(Tester::new().virtual_time(), || async {
+        task_group!(name = "outer", |tg| {
+            tg.spawn_named("watched", async {
+                sleep(Duration::ZERO).await;
+                let inner = record(10);
+                sleep(HOUR).await;
+                drop(inner);
+                yield_now().await;
+            });
+        });
+    });
+    let watched = polls(&trace, "watched");
+    let (first, last) = (watched[0].0, watched[watched.len() - 1].0);
+    assert!((TRACED_HOUR..TRACED_HOUR + SOME).contains(&(last - first)), "{watched:?}");
+}
+
+#[test]
+fn time_that_is_paused_is_virtual_from_then_on_also_beside_a_descriptor() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let trace = recorded_test(Tester::new(), || async {
+        task_group!(name = "mixed", |tg| {
+            tg.spawn_named("sleeper", async {
+                sleep(millis(1)).await;
+                pause();
+                sleep(HOUR).await;
+                let late = readable(&reader);
+                let (late, ()) = xiio::join!(timeout(millis(20), late), sleep(millis(10)));
+                assert!(late.is_err());
+            });
+        });
+    });
+    drop(writer);
+    let sleeper = polls(&trace, "sleeper");
+    let span = sleeper[sleeper.len() - 1].0 - sleeper[0].0;
+    // The last twenty milliseconds were waited for, and are counted once.
+    assert!((TRACED_HOUR + 21e3..TRACED_HOUR + SOME).contains(&span), "{sleeper:?}");
+    assert!(sleeper.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0 + 1.0), "{sleeper:?}");
+}
+
+#[test]
+fn a_sleep_of_a_thousand_years_is_cut_off_in_a_recording_and_harms_nothing() {
+    let years = Duration::from_secs(1000 * 365 * 24 * 3600);
+    let trace = recorded_test(Tester::new().virtual_time(), || async {
+        task_group!(|tg| {
+            tg.spawn_named("sleeper", async {
+                sleep(years).await;
+                sleep(years).await;
+            });
+        });
+    });
+    let sleeper = polls(&trace, "sleeper");
+    assert_eq!(sleeper.len(), 3);
+    assert!(sleeper.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{sleeper:?}");
+}
+
+#[test]
+fn recordings_may_end_in_any_order() {
+    let (older, newer) = (record(1000), record(1000));
+    drop(older);
+    run(async { task_group!(|tg| tg.spawn_named("kept", yield_now()).await) });
+    assert!(newer.to_json().contains("kept"), "the newest gets the events");
+    drop(newer);
+    run(async {
+        let tree = task_group!(|tg| {
+            tg.spawn(pending::<()>());
+            yield_now().await;
+            let tree = inspect::tree().await;
+            tg.cancel();
+            tree
+        });
+        assert!(tree.nodes().all(|(_, node)| node.number().is_none()), "nobody records any more: {tree}");
+    });
 }
 
 /// A directory of its own, which goes with this.

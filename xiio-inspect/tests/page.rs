@@ -2,7 +2,7 @@
 //!
 //! Where there is no Chromium these tests say so and pass.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +15,8 @@ use std::{env, process, thread};
 
 use serde_json::{Value, json};
 use xiio::inspect::record;
-use xiio::testing::cancel_everywhere_and;
-use xiio::{bracket, task_group, yield_now};
+use xiio::testing::{Tester, cancel_everywhere_and};
+use xiio::{bracket, sleep, task_group, yield_now};
 
 /// More than a browser takes on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -307,6 +307,29 @@ fn the_page_of_a_failed_test_opens_where_it_broke() {
     browser.picture("recording-test");
     browser.assert_quiet();
     fs::remove_file(page).unwrap();
+}
+
+#[test]
+fn an_hour_of_virtual_time_is_an_hour_of_the_page() {
+    let Some(mut browser) = Browser::start() else { return };
+    let trace = RefCell::default();
+    Tester::new().virtual_time().run(|| async {
+        let recording = record(1000);
+        task_group!(name = "patient", |tg| {
+            for minutes in [10, 20, 30] {
+                tg.spawn_named(format!("sleeper {minutes}"), sleep(Duration::from_secs(60 * minutes)));
+            }
+        });
+        trace.replace(recording.to_json());
+    });
+    browser.open(&trace.take());
+    let summary = browser.text("summary");
+    assert!(summary.starts_with("1800 s · ") && summary.contains("1800 s skipped by virtual time"), "{summary}");
+    // The cursor is in the middle, after fifteen minutes.
+    let tree = browser.text("tree");
+    assert!(!tree.contains("sleeper 10") && tree.contains("sleeper 20") && tree.contains("sleeper 30"), "{tree}");
+    browser.picture("recording-virtual");
+    browser.assert_quiet();
 }
 
 #[test]

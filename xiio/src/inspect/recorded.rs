@@ -19,7 +19,7 @@ static N_SAVED: AtomicU32 = AtomicU32::new(0);
 /// Records what the groups do that begin on this thread from now on, and the newest `capacity` events of it, until the result is dropped.
 ///
 /// An event takes 40 bytes. Events are: a task is spawned, polled, woken (and by whom), cancelled (and why), and ends; a cleanup begins and ends;
-/// a report. Tasks on the workers of a group are recorded with it. Of several recordings on one thread the newest gets the events.
+/// a report. Their time is the system's; in a test with virtual time it passes as [`now`](crate::now()) does while all tasks wait. Tasks on the workers of a group are recorded with it. Of several recordings on one thread the newest gets the events.
 ///
 /// The environment asks for the same with `XIIO_RECORD=FILE`. That file is written when `run` ends, also by a panic or a deadlock; `%p` in its name
 /// stands for the number of the process, and a later run of the same process adds its own number to the name.

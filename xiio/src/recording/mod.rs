@@ -6,6 +6,10 @@
 //! Who is recorded has a key, the address of its header, until it ends. Another one may have the same key later, and has a number of its own.
 //!
 //! Each thread has a lane in the ring: its root, its polls that are under way, and what its loop is at.
+//!
+//! Where time is virtual, that of a recording passes as the clock of the run while all wait, and as the system's while somebody is polled. So a poll
+//! takes as long as it really took, an hour of sleep takes an hour, and nothing comes before what led to it. When all have waited, the beginning of the
+//! recording is moved into the past by what the clock of the run has skipped; so an event costs the same there as anywhere.
 
 mod how;
 mod page;
@@ -45,7 +49,10 @@ const MAX_CHARS: usize = 2000;
 /// The key of the root of the thread, which has no header. In the ring that of each lane has its index for a key.
 pub(crate) const ROOT: usize = 0;
 
-/// Nanoseconds since the recorder was made. An event is smaller with them than with a `Duration`, and they are quicker to add.
+/// No more time is skipped in one recording, whatever a test sleeps for: a hundred years, which a number of nanoseconds can count several times.
+const MAX_SKIPPED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Nanoseconds since the recorder was made, with those that were skipped. An event is smaller with them than with a `Duration`, and they are quicker to add.
 type Nanos = u64;
 
 /// Where somebody asked for something.
@@ -67,7 +74,6 @@ pub(crate) fn root() -> Node {
 
 /// Keeps what happens, for whichever thread asks.
 pub(crate) struct Recorder {
-    started: Instant,
     ring: Mutex<Ring>,
 }
 
@@ -212,6 +218,9 @@ struct Open {
 }
 
 struct Ring {
+    /// When the recorder was made; earlier by all that was skipped since then.
+    started: Instant,
+    skipped: Duration,
     capacity: usize,
     events: Vec<Event>,
     /// Where the next one goes once the ring is full.
@@ -273,6 +282,9 @@ thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
     // `ManuallyDrop`: it is asked also where the thread ends. It is empty when nobody records.
     static CURRENT: ManuallyDrop<RefCell<Option<Tap>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    /// Those that get the events again when the newer ones have ended, the oldest first.
+    static EARLIER: ManuallyDrop<RefCell<Vec<Tap>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+    static N_TAPS: Cell<u64> = const { Cell::new(0) };
     /// What the loop is at when nobody is polled, and when it has first woken somebody for that.
     static SOURCE: Cell<(How, Option<Instant>)> = const { Cell::new((How::Loop, None)) };
 }
@@ -281,12 +293,22 @@ thread_local! {
 struct Tap {
     recorder: Arc<Recorder>,
     lane: usize,
+    /// Tells it from the others of its thread, of which several may be of one recorder.
+    number: u64,
 }
 
 impl Tap {
+    fn new(recorder: Arc<Recorder>, lane: usize) -> Self {
+        Self { recorder, lane, number: 0 }
+    }
+
     fn end(&self) {
-        let now = self.recorder.time_of(sys::now());
+        let now = sys::now();
         self.with_ring(|ring| ring.end_lane(now));
+    }
+
+    fn is_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.recorder, &other.recorder) && self.lane == other.lane
     }
 
     fn with_ring<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> R {
@@ -308,16 +330,60 @@ pub(crate) fn current() -> Option<Arc<Recorder>> {
     CURRENT.with(|current| current.borrow().as_ref().map(|tap| Arc::clone(&tap.recorder)))
 }
 
-/// Records this thread until the result is dropped. Then the recorder before this one goes on, if there was one.
+/// Records this thread until the result is dropped. The newest recorder that is left gets the events.
 #[must_use = "the recording ends when this is dropped"]
 pub(crate) fn begin(recorder: Arc<Recorder>) -> On {
     recorder.with_ring(|ring| ring.ended_at = None);
-    begin_with(Tap { recorder, lane: 0 })
+    begin_with(Tap::new(recorder, 0))
 }
 
 fn begin_with(tap: Tap) -> On {
     IS_ON.set(true);
-    On { before: CURRENT.with(|current| current.replace(Some(tap))), _not_send: PhantomData }
+    let number = N_TAPS.get();
+    N_TAPS.set(number + 1);
+    let before = CURRENT.with(|current| current.replace(Some(Tap { number, ..tap })));
+    EARLIER.with(|earlier| earlier.borrow_mut().extend(before));
+    On { number, _not_send: PhantomData }
+}
+
+/// Takes a tap of this thread away, and says whether another one notes to the same.
+fn take_tap(number: u64) -> Option<(Tap, bool)> {
+    CURRENT.with(|current| {
+        let mut current = current.borrow_mut();
+        EARLIER.with(|earlier| {
+            let mut earlier = earlier.borrow_mut();
+            let is_newest = current.as_ref().is_some_and(|tap| tap.number == number);
+            let tap = if is_newest {
+                std::mem::replace(&mut *current, earlier.pop())
+            } else {
+                let place = earlier.iter().position(|tap| tap.number == number);
+                place.map(|place| earlier.remove(place))
+            }?;
+            let is_shared = earlier.iter().chain(&*current).any(|other| other.is_as(&tap));
+            Some((tap, is_shared))
+        })
+    })
+}
+
+/// All that this thread notes to, or will note to again, each once.
+fn recorders() -> Vec<Arc<Recorder>> {
+    let mut found: Vec<Arc<Recorder>> = Vec::new();
+    let mut add = |tap: &Tap| {
+        if !found.iter().any(|recorder| Arc::ptr_eq(recorder, &tap.recorder)) {
+            found.push(Arc::clone(&tap.recorder));
+        }
+    };
+    CURRENT.with(|current| current.borrow().iter().for_each(&mut add));
+    EARLIER.with(|earlier| earlier.borrow().iter().for_each(&mut add));
+    found
+}
+
+/// All have waited since `began`, and the clock of the run has gone on by `passed`.
+pub(crate) fn waited(began: Instant, passed: Duration) {
+    if is_on() {
+        let skipped = passed.saturating_sub(sys::now().saturating_duration_since(began));
+        recorders().iter().for_each(|recorder| recorder.with_ring(|ring| ring.skip(skipped)));
+    }
 }
 
 /// The lane of another thread, which works for a group of this one.
@@ -336,7 +402,7 @@ pub(crate) fn other_lane(group: usize, root: &Node) -> Option<OtherLane> {
         let parent = ring.member(group, at, || None).number;
         ring.add(lane, at, parent, Some(root));
     });
-    Some(OtherLane(Tap { recorder, lane }))
+    Some(OtherLane(Tap::new(recorder, lane)))
 }
 
 impl OtherLane {
@@ -378,13 +444,13 @@ fn note_whether_on() {
 
 /// See [`begin`].
 pub(crate) struct On {
-    before: Option<Tap>,
+    number: u64,
     _not_send: PhantomData<*const ()>,
 }
 
 impl Drop for On {
     fn drop(&mut self) {
-        if let Some(tap) = CURRENT.with(|current| current.replace(self.before.take())) {
+        if let Some((tap, false)) = take_tap(self.number) {
             tap.end();
         }
         note_whether_on();
@@ -405,8 +471,11 @@ fn with_tap(note: impl FnOnce(&Tap)) {
 #[cold]
 fn noting(note: impl FnOnce(&mut Ring, Nanos)) {
     with_tap(|tap| {
-        let at = tap.recorder.time_of(sys::now());
-        tap.with_ring(|ring| note(ring, at));
+        let now = sys::now();
+        tap.with_ring(|ring| {
+            let at = ring.time_of(now);
+            note(ring, at);
+        });
     });
 }
 
@@ -453,8 +522,8 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
 pub(crate) fn poll_began(level: u32, now: Instant, key: usize, describe: impl Fn() -> Node) {
     spans::poll_began(level, key, &describe);
     with_tap(|tap| {
-        let at = tap.recorder.time_of(now);
         tap.with_ring(|ring| {
+            let at = ring.time_of(now);
             let key = if key == ROOT { ring.lane } else { key };
             let member = ring.member(key, at, || Some(describe()));
             let lane = ring.lane();
@@ -468,15 +537,19 @@ pub(crate) fn poll_began(level: u32, now: Instant, key: usize, describe: impl Fn
 pub(crate) fn poll_ended(level: u32, now: &mut Option<Instant>, was_polled: bool) {
     spans::poll_ended(level);
     with_tap(|tap| {
-        tap.with_ring(|ring| {
-            while let Some(open) = ring.lane().open.pop_if(|open| open.level >= level) {
-                let at = tap.recorder.time_of(*now.get_or_insert_with(sys::now));
-                ring.lane().turned_at = at;
-                if was_polled {
-                    ring.end_poll(&open, at.saturating_sub(open.began));
-                }
-            }
-        });
+        if !tap.with_ring(|ring| ring.end_polls(level, now, was_polled)) {
+            end_earlier(level, now, was_polled);
+        }
+    });
+}
+
+/// [`poll_ended`] where the poll began before the newest recorder.
+#[cold]
+fn end_earlier(level: u32, now: &mut Option<Instant>, was_polled: bool) {
+    EARLIER.with(|earlier| {
+        for tap in &*earlier.borrow() {
+            tap.with_ring(|ring| ring.end_polls(level, now, was_polled));
+        }
     });
 }
 
@@ -507,7 +580,7 @@ pub(crate) fn woken(key: usize) {
                 Some(open) => (open.member.number, (How::Task, sys::now())),
                 None => (NOBODY, woken_by_loop()),
             };
-            ring.push(tap.recorder.time_of(at), member, Happened::Woken { by, how });
+            ring.push(ring.time_of(at), member, Happened::Woken { by, how });
         });
     });
 }
@@ -578,6 +651,8 @@ impl Recorder {
     /// One that keeps so many events.
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
         let mut ring = Ring {
+            started: sys::now(),
+            skipped: Duration::ZERO,
             capacity: capacity.max(1),
             events: Vec::new(),
             next: 0,
@@ -595,12 +670,7 @@ impl Recorder {
             ring.text(Text { kind: "unknown", what: what.into(), name: None, place: None, type_name: None });
         }
         ring.add(ROOT, 0, NOBODY, Some(&root()));
-        Arc::new(Self { started: sys::now(), ring: Mutex::new(ring) })
-    }
-
-    fn time_of(&self, now: Instant) -> Nanos {
-        let time = now.saturating_duration_since(self.started);
-        time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+        Arc::new(Self { ring: Mutex::new(ring) })
     }
 
     fn with_ring<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> R {
@@ -613,20 +683,40 @@ impl Recorder {
             let lane = ring.lanes.first()?.as_ref().filter(|lane| !lane.open.is_empty())?;
             let texts = lane.open.iter().rev().map(|open| &ring.texts[open.member.text as usize]);
             let mut tasks = texts.filter_map(|text| Some((text.place?, text.name.clone())));
-            Some(Busy { since: self.started + Duration::from_nanos(lane.turned_at), task: tasks.next() })
+            Some(Busy { since: ring.started + Duration::from_nanos(lane.turned_at), task: tasks.next() })
         })
     }
 
     /// The recording so far, in the format of Chrome's traces, which Perfetto reads. `note` says what it is of.
     pub(crate) fn trace(&self, note: Option<&str>) -> String {
-        let now = self.time_of(sys::now());
+        let now = sys::now();
         // Written outside of the lock: the thread that is recorded goes on meanwhile.
-        let kept = self.with_ring(|ring| trace::Kept::of(ring, ring.ended_at.unwrap_or(now)));
+        let kept = self.with_ring(|ring| trace::Kept::of(ring, ring.ended_at.unwrap_or_else(|| ring.time_of(now))));
         kept.write(note)
     }
 }
 
 impl Ring {
+    #[inline]
+    fn time_of(&self, now: Instant) -> Nanos {
+        let time = now.saturating_duration_since(self.started);
+        time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+    }
+
+    /// What comes from now on comes so much later. A poll that is under way, which is none of the thread that has waited, has not taken longer for that.
+    fn skip(&mut self, by: Duration) {
+        let by = by.min(MAX_SKIPPED - self.skipped);
+        // A system whose clock cannot go back so far records the time that has really passed.
+        let Some(started) = self.started.checked_sub(by) else { return };
+        self.started = started;
+        self.skipped += by;
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        for lane in self.lanes.iter_mut().flatten().filter(|lane| !lane.open.is_empty()) {
+            lane.turned_at += nanos;
+            lane.open.iter_mut().for_each(|open| open.began += nanos);
+        }
+    }
+
     /// That of the thread that is noting.
     #[inline]
     fn lane(&mut self) -> &mut Lane {
@@ -634,7 +724,8 @@ impl Ring {
     }
 
     /// The thread that is noting notes no more.
-    fn end_lane(&mut self, at: Nanos) {
+    fn end_lane(&mut self, now: Instant) {
+        let at = self.time_of(now);
         if self.lane == 0 {
             self.ended_at = Some(at);
             return;
@@ -654,6 +745,20 @@ impl Ring {
         self.events[self.next] = event;
         self.next = if self.next + 1 == self.capacity { 0 } else { self.next + 1 };
         self.n_lost += 1;
+    }
+
+    /// Ends the polls from this level on. Whether there were any.
+    fn end_polls(&mut self, level: u32, now: &mut Option<Instant>, was_polled: bool) -> bool {
+        let mut were_any = false;
+        while let Some(open) = self.lane().open.pop_if(|open| open.level >= level) {
+            were_any = true;
+            let at = self.time_of(*now.get_or_insert_with(sys::now));
+            self.lane().turned_at = at;
+            if was_polled {
+                self.end_poll(&open, at.saturating_sub(open.began));
+            }
+        }
+        were_any
     }
 
     /// A poll has taken so long.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::{Event, Happened, Member, NOBODY, Nanos, Ring, Text};
 use crate::drawing::json_string;
@@ -12,6 +13,7 @@ use crate::drawing::json_string;
 /// What a ring had when it was asked, the oldest event first.
 pub(super) struct Kept {
     now: Nanos,
+    skipped: Duration,
     n_lost: u64,
     events: Vec<Event>,
     live: Vec<Member>,
@@ -39,7 +41,7 @@ impl Kept {
         // A poll is noted when it ends.
         events.sort_by_key(|event| event.at);
         let live = ring.live.values().map(|life| life.member).collect();
-        Self { now, n_lost: ring.n_lost, events, live, texts: ring.texts.clone() }
+        Self { now, skipped: ring.skipped, n_lost: ring.n_lost, events, live, texts: ring.texts.clone() }
     }
 
     pub(super) fn write(&self, note: Option<&str>) -> String {
@@ -58,6 +60,9 @@ impl Kept {
             self.n_lost,
             Micros(self.now)
         );
+        if !self.skipped.is_zero() {
+            let _ = write!(text, ",\"virtual_microseconds\":{}", self.skipped.as_micros());
+        }
         if let Some(note) = note {
             let _ = write!(text, ",\"note\":{}", json_string(note));
         }

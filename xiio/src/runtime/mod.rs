@@ -317,12 +317,18 @@ impl Runtime {
 
     /// Jumps to the next deadline, unless something outside may come before: then time passes as it does outside.
     fn wait_virtually(&self, next: Instant) -> io::Result<Turn> {
-        let before = self.now();
+        let (before, began) = (self.now(), sys::now());
+        self.wait_or_jump(before, next)?;
+        recording::waited(began, self.now().saturating_duration_since(before));
+        Ok(Turn::GoOn)
+    }
+
+    fn wait_or_jump(&self, before: Instant, next: Instant) -> io::Result<()> {
         if !self.expects_events() || self.n_advancing.get() > 0 {
             if self.waits_in_vain(Duration::ZERO)? {
                 self.clock.advance_to(next);
             }
-            return Ok(Turn::GoOn);
+            return Ok(());
         }
         let to_next = next.saturating_duration_since(before);
         let is_closed = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
@@ -332,7 +338,7 @@ impl Runtime {
         let waited = sys::now().saturating_duration_since(started);
         let jumps = is_closed && waited >= limit && !self.home.is_root_woken();
         self.clock.advance_to(if jumps { next } else { before + waited });
-        Ok(Turn::GoOn)
+        Ok(())
     }
 
     fn wait_without_timers(&self) -> io::Result<Turn> {

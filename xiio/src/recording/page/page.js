@@ -774,10 +774,10 @@
 
   // ---- The beginning ----
 
-  const { other, n } = recording, program = visible(String(other.program ?? "a program")), lost = Number(other.lost) || 0;
+  const { other, n } = recording, program = visible(String(other.program ?? "a program")), lost = Number(other.lost) || 0, skipped = Number(other.virtual_microseconds) || 0;
   by("program").textContent = program;
   document.title = program + ": a recording of xiio";
-  by("summary").textContent = [span(end), count(members.length - 1, "member"), count(n, "event"), lost > 0 ? lost.toLocaleString("en") + " older events were not kept" : ""].filter((part) => part !== "").join(" · ");
+  by("summary").textContent = [span(end), count(members.length - 1, "member"), count(n, "event"), skipped > 0 ? span(skipped) + " skipped by virtual time" : "", lost > 0 ? lost.toLocaleString("en") + " older events were not kept" : ""].filter((part) => part !== "").join(" · ");
   if (other.note !== undefined) {
     by("note").textContent = String(other.note).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "�");
     by("note").hidden = false;
