@@ -50,6 +50,7 @@
 //! | anything else that is asked to be `Send`: extractors, streams of a body, state that is an `Rc` | [`here`] |
 //! | a job that outlives its request | the extractor [`Jobs`] |
 //! | WebSockets | the extractor [`ws::WebSocketUpgrade`] |
+//! | the address of the client | `ConnectInfo<SocketAddr>` of axum; over a Unix socket `ConnectInfo<UCred>` |
 //! | answers without an end that end with the server | the extractor [`Stopping`] |
 //! | a limit of time for each request | [`TimeLimit`] |
 //! | keeping a quiet stream alive | [`keep_alive`] |
@@ -61,8 +62,10 @@
 //! # Layers of others
 //! Layers that need no clock work as they are. Those that do, such as the `TimeoutLayer` of `tower-http`, and the `KeepAlive` of
 //! axum's own `Sse`, name the clock of tokio in their code and give no way to hand in another. [`TimeLimit`] and
-//! [`keep_alive`] are in their place, and virtual time is theirs in tests. To use them all the same, run the server in
-//! `xiio::compat::with_tokio` (feature `tokio` of xiio): then they find tokio's clock. axum's own WebSockets
+//! [`keep_alive`] are in their place, and virtual time is theirs in tests. `ServeDir` of `tower-http` reads files by tokio's
+//! threads. To use them all the same, run the server in `xiio::compat::with_tokio` (feature `tokio` of xiio), where
+//! they find tokio; elsewhere the request panics with "there is no reactor running". A service around the router (`NormalizePath`, say)
+//! is served by `Router::new().fallback_service(service)`. axum's own WebSockets
 //! (`axum::extract::ws`) hand their task to `tokio::spawn`, on another thread, and do not work here; [`ws`] is in their place.
 //!
 //! # Inside a program of tokio's

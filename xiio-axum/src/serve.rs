@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::{IntoFuture, pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::StreamExt;
@@ -20,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::server::conn::auto;
 use tower_service::Service;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
-use xiio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, catch_panic, race, sleep, task_group};
 
 use crate::jobs::Server;
@@ -35,12 +36,23 @@ pub trait Listener {
     /// What a client is spoken to by.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
+    /// Who a client is, as its requests know it by axum's extractor `ConnectInfo`.
+    type Peer: Clone + Send + Sync + 'static;
+
     /// Gives each client to `take`, or what keeps it from coming. Does not end by itself.
     fn each(&self, take: impl FnMut(io::Result<Self::Stream>)) -> impl Future<Output = ()>;
+
+    /// Says who a client is.
+    ///
+    /// # Errors
+    /// What the system reports: the client has gone already, say. Its requests, if there are any, know of nobody then.
+    fn peer(client: &Self::Stream) -> io::Result<Self::Peer>;
 }
 
+/// `ConnectInfo<SocketAddr>` is the address of the client.
 impl Listener for TcpListener {
     type Stream = TcpStream;
+    type Peer = SocketAddr;
 
     async fn each(&self, mut take: impl FnMut(io::Result<TcpStream>)) {
         let mut incoming = self.incoming();
@@ -48,16 +60,26 @@ impl Listener for TcpListener {
             take(client);
         }
     }
+
+    fn peer(client: &TcpStream) -> io::Result<SocketAddr> {
+        client.peer_addr()
+    }
 }
 
+/// `ConnectInfo<UCred>` has the user and the process of the client.
 impl Listener for UnixListener {
     type Stream = UnixStream;
+    type Peer = UCred;
 
     async fn each(&self, mut take: impl FnMut(io::Result<UnixStream>)) {
         let mut incoming = self.incoming();
         while let Some(client) = incoming.next().await {
             take(client);
         }
+    }
+
+    fn peer(client: &UnixStream) -> io::Result<UCred> {
+        client.peer_cred()
     }
 }
 
@@ -105,7 +127,8 @@ impl Handover for UnixListener {
 
 /// Serves `router` to the clients of `listener`, over HTTP/1 and HTTP/2, until it is cancelled or [`Serve::until`] comes.
 ///
-/// Each connection is a task, and each request one of its own: see [`RequestTasks`]. A client that cannot be taken is told
+/// Each connection is a task, and each request one of its own: see [`RequestTasks`]. Who the client is tells axum's
+/// extractor `ConnectInfo`, as a [`Listener::Peer`]. A client that cannot be taken is told
 /// of on standard error; [`Serve::on_error`] changes that.
 ///
 /// # Cancellation
@@ -146,7 +169,7 @@ pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
                 };
                 source.each(&limits.stopping, take).await;
             };
-            serve_clients(router, &limits, receive).await;
+            serve_clients::<L, _>(router, &limits, receive).await;
         })
     })
 }
@@ -249,9 +272,9 @@ struct Limits {
 
 /// Serves the clients that `clients` gives, on this thread, until it ends; and then until all of them have left. What comes with a
 /// client is dropped when it has left.
-async fn serve_clients<S, W>(router: Router, limits: &Limits, clients: impl AsyncFnOnce(&mut dyn FnMut(S, W)))
+async fn serve_clients<L, W>(router: Router, limits: &Limits, clients: impl AsyncFnOnce(&mut dyn FnMut(L::Stream, W)))
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    L: Listener,
     W: 'static,
 {
     task_group!(name = "jobs", |jobs| {
@@ -261,8 +284,9 @@ where
                 let (router, server) = (router.clone(), server.clone());
                 connections.spawn(async move {
                     let _with = with;
+                    let peer = L::peer(&stream).ok();
                     // The panic hook has told.
-                    drop(catch_panic(connection(stream, router, server, limits.patience)).await);
+                    drop(catch_panic(connection(stream, peer, router, server, limits.patience)).await);
                 });
             };
             clients(&mut take).await;
@@ -317,7 +341,7 @@ async fn serve_on_workers<L: Handover>(
                     }
                 }
             };
-            serve_clients(router(), limits, receive).await;
+            serve_clients::<L, _>(router(), limits, receive).await;
         });
         let hand_on = |client| {
             let shortest = lines.iter().min_by_key(|line| Arc::strong_count(&line.count));
@@ -401,7 +425,8 @@ impl<L> fmt::Debug for Serve<'_, L> {
 
 /// Serves `router` to one client, and comes back when its last request, WebSocket and job have ended.
 ///
-/// For loops of your own: after the handshake of TLS, say, or over an in-memory stream in a test.
+/// For loops of your own: after the handshake of TLS, say, or over an in-memory stream in a test. The loop may tell who the client is:
+/// `router.layer(Extension(ConnectInfo(addr)))`.
 ///
 /// When `stop` ends, running requests are answered and WebSockets are cancelled, as with [`Serve::until`];
 /// `std::future::pending()` is for ever.
@@ -437,7 +462,7 @@ where
     let served = async {
         task_group!(name = "jobs", |jobs| {
             let server = Server { jobs: jobs.remote(), stopping: stopping.clone() };
-            connection(stream, router, server, PATIENCE).await;
+            connection(stream, None::<SocketAddr>, router, server, PATIENCE).await;
         });
     };
     let stop = async {
@@ -449,9 +474,10 @@ where
 }
 
 /// Serves one connection, to its end and that of its requests.
-async fn connection<S>(stream: S, router: Router, server: Server, patience: Duration)
+async fn connection<S, P>(stream: S, peer: Option<P>, router: Router, server: Server, patience: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
+    P: Clone + Send + Sync + 'static,
 {
     let has_asked = Rc::new(Cell::new(false));
     let is_silent = {
@@ -468,6 +494,9 @@ where
         has_asked.set(true);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(server.clone());
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(ConnectInfo(peer.clone()));
+        }
         // It is always ready.
         router.clone().call(request)
     });

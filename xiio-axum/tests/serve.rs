@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use futures::{StreamExt, stream};
@@ -23,7 +23,7 @@ use hyper::body::Bytes;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, on_tokio, with_tokio};
 use xiio::inspect::ReportKind;
 use xiio::io::{Read, Write};
-use xiio::net::{TcpListener, TcpStream, UnixStream};
+use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, bracket, sleep, task_group, timeout};
 use xiio_axum::{Jobs, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on};
 use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
@@ -302,6 +302,37 @@ fn connection_of_its_own_loop_is_served_and_ended() {
             assert_eq!(client.read(&mut buf).await.unwrap(), 0);
         });
     });
+}
+
+#[test]
+fn request_knows_its_client() {
+    let router = || Router::new().route("/", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()));
+    let talk = async |addr| {
+        let mut client = ask(addr, "GET", "/", "").await;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with(&format!("\r\n{}", client.local_addr().unwrap())), "{answer}");
+    };
+    run(with_server(router(), talk));
+    run(with_workers(2, router, talk));
+}
+
+#[test]
+fn request_over_a_unix_socket_knows_the_process_of_its_client() {
+    let path = std::env::temp_dir().join(format!("xiio-axum-{}", std::process::id()));
+    let pid = async |ConnectInfo(peer): ConnectInfo<UCred>| peer.pid().unwrap().to_string();
+    run(async {
+        let listener = UnixListener::bind(&path).unwrap();
+        let talk = async {
+            let mut client = UnixStream::connect(&path).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with(&format!("\r\n{}", std::process::id())), "{answer}");
+        };
+        serve(&listener, Router::new().route("/", get(pid))).until(talk).await;
+    });
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
