@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::{IntoFuture, pending, poll_fn};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -22,7 +22,7 @@ use hyper_util::server::conn::auto;
 use tower_service::Service;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
-use xiio::{Promise, catch_panic, race, sleep, task_group};
+use xiio::{Promise, catch_panic, now, race, sleep, task_group};
 
 use crate::jobs::Server;
 
@@ -129,7 +129,7 @@ impl Handover for UnixListener {
 ///
 /// Each connection is a task, and each request one of its own: see [`RequestTasks`]. Who the client is tells axum's
 /// extractor `ConnectInfo`, as a [`Listener::Peer`]. A client that cannot be taken is told
-/// of on standard error; [`Serve::on_error`] changes that.
+/// of on standard error, the same error once a second; [`Serve::on_error`] changes that.
 ///
 /// # Cancellation
 /// All requests, sockets and jobs are cancelled, with their cleanup, and waited for.
@@ -246,6 +246,23 @@ pub struct Serve<'a, L> {
     on_error: Box<dyn FnMut(io::Error) + 'a>,
 }
 
+/// How long nothing is said of an error that comes again.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Says on standard error what keeps clients from coming. It comes many times a second while there are no descriptors.
+fn complain() -> impl FnMut(io::Error) {
+    let mut last: Option<(String, Instant)> = None;
+    move |error| {
+        let text = error.to_string();
+        if last.as_ref().is_some_and(|(said, at)| *said == text && now().duration_since(*at) < SILENCE) {
+            return;
+        }
+        // Not `eprintln!`, which panics when nobody reads.
+        let _ = writeln!(io::stderr(), "cannot take a client: {text}");
+        last = Some((text, now()));
+    }
+}
+
 /// Where clients come from, and until when.
 struct Source<'a, L> {
     listener: &'a L,
@@ -333,11 +350,12 @@ async fn serve_on_workers<L: Handover>(
         let (lines, limits, router) = (&lines, &limits, &router);
         let served = tg.workers().each(async move |worker| {
             let Some(mut clients) = lines[worker].take_receiver() else { return };
+            let mut complain = complain();
             let receive = async |take: &mut dyn FnMut(L::Stream, Arc<()>)| {
                 while let Some((client, count)) = clients.next().await {
                     match L::take(client) {
                         Ok(stream) => take(stream, count),
-                        Err(error) => eprintln!("cannot take a client: {error}"),
+                        Err(error) => complain(error),
                     }
                 }
             };
@@ -362,7 +380,7 @@ impl<'a, L: Listener> Serve<'a, L> {
             until: Box::pin(pending()),
             grace: None,
             patience: PATIENCE,
-            on_error: Box::new(|error| eprintln!("cannot take a client: {error}")),
+            on_error: Box::new(complain()),
         }
     }
 

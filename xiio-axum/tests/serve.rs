@@ -4,7 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{IntoFuture, pending};
+use std::io;
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -25,7 +27,10 @@ use xiio::inspect::ReportKind;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, bracket, sleep, task_group, timeout};
-use xiio_axum::{Jobs, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on};
+use xiio_axum::{
+    Jobs, Listener, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on,
+};
+use xiio_tests::os::rerun;
 use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
 
 /// Serves `router` while `talk` runs, and ends in good order then.
@@ -333,6 +338,46 @@ fn request_over_a_unix_socket_knows_the_process_of_its_client() {
         serve(&listener, Router::new().route("/", get(pid))).until(talk).await;
     });
     std::fs::remove_file(path).unwrap();
+}
+
+/// Has two errors ten times, and then no clients.
+struct Refusing(TcpListener);
+
+impl Listener for Refusing {
+    type Stream = TcpStream;
+    type Peer = SocketAddr;
+
+    async fn each(&self, mut take: impl FnMut(io::Result<TcpStream>)) {
+        for errno in [[libc::EMFILE; 10], [libc::ENOMEM; 10]].concat() {
+            take(Err(io::Error::from_raw_os_error(errno)));
+        }
+        self.0.each(take).await;
+    }
+
+    fn peer(client: &TcpStream) -> io::Result<SocketAddr> {
+        client.peer_addr()
+    }
+}
+
+#[test]
+fn error_that_comes_again_and_again_is_said_once_and_need_not_be_read() {
+    let (reader, nobody_reads) = io::pipe().unwrap();
+    drop(reader);
+    assert!(rerun("program_that_cannot_take_clients").stderr(nobody_reads).status().unwrap().success());
+
+    let output = rerun("program_that_cannot_take_clients").stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().filter(|line| line.starts_with("cannot take a client: ")).count(), 2, "{said}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_cannot_take_clients() {
+    run(async {
+        let listener = Refusing(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        serve(&listener, Router::new()).until(sleep(millis(1))).await;
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod shutdown;
 
 use std::borrow::Cow;
 use std::future::IntoFuture;
+use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -409,7 +410,8 @@ impl FromElapsed for () {
 
 impl FromElapsed for ExitCode {
     fn from_elapsed(elapsed: Elapsed) -> Self {
-        eprintln!("Error: {elapsed}");
+        // Not `eprintln!`, which panics when nobody reads.
+        let _ = writeln!(io::stderr(), "Error: {elapsed}");
         Self::FAILURE
     }
 }
