@@ -1,6 +1,7 @@
 //! WebSockets, each a task of the server.
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -17,12 +18,15 @@ pub use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
 pub use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 pub use tokio_tungstenite::tungstenite::{Bytes, Error};
-use xiio::race;
+use xiio::{race, timeout};
 
 use crate::jobs::{Server, spawn_local};
 
 /// How long a message may be, unless [`WebSocketUpgrade::max_message_bytes`] says otherwise.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// How long an answer to a goodbye is waited for.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// A request for a WebSocket: an extractor. Over HTTP/2 it is a `CONNECT`, so its route takes `any` method.
 ///
@@ -77,7 +81,7 @@ impl WebSocketUpgrade {
     /// The response that opens the WebSocket. `talk` runs in a task of the server, and need not be `Send`.
     ///
     /// A panic in it ends nothing else. When the server ends, it is cancelled with its cleanup, so a `bracket` around the socket
-    /// can say goodbye.
+    /// can say goodbye. A client that does not read may keep it from sending for ever: what is sent there needs a `timeout`.
     pub fn on_upgrade<F: Future>(self, talk: impl FnOnce(WebSocket) -> F + 'static) -> Response {
         let Self { server, upgrade, accept, protocol, max_message_bytes, .. } = self;
         if server.stopping.is_set() {
@@ -204,12 +208,16 @@ impl WebSocket {
         self.stream.send(message).await
     }
 
-    /// Says goodbye, and waits until the other end has, too. One that does not answer is waited for: put a `timeout` around.
+    /// Says goodbye, and waits until the other end has, too: for five seconds at most, so that one which has vanished does not
+    /// hold up the end of the server.
     pub async fn close(mut self) {
-        // What the other end has sent meanwhile is read on the way, and an error is an end as well.
-        if self.stream.close(None).await.is_ok() {
-            while let Some(Ok(_)) = self.stream.next().await {}
-        }
+        let goodbye = async {
+            // What the other end has sent meanwhile is read on the way, and an error is an end as well.
+            if self.stream.close(None).await.is_ok() {
+                while let Some(Ok(_)) = self.stream.next().await {}
+            }
+        };
+        let _ = timeout(GOODBYE, goodbye).await;
     }
 
     /// The stream and sink of messages beneath.

@@ -18,10 +18,10 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket as Client};
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer};
 use xiio::io::{Read, Write};
 use xiio::net::TcpListener;
-use xiio::{Promise, bracket, in_thread, task_group, timeout};
-use xiio_axum::serve;
+use xiio::{Promise, bracket, in_thread, now, task_group, timeout};
 use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
-use xiio_tests::{millis, run};
+use xiio_axum::{serve, serve_connection};
+use xiio_tests::{millis, run, run_virtually};
 
 /// Serves `router`, and runs `talk` on a thread beside it.
 fn with_server(router: Router, talk: impl FnOnce(SocketAddr, Promise<()>) + Send + 'static) {
@@ -108,6 +108,32 @@ fn end_of_the_server_says_goodbye_to_each() {
         }
     });
     assert_eq!(n_goodbyes.get(), 10);
+}
+
+#[test]
+fn client_that_does_not_answer_the_goodbye_does_not_hold_up_the_end() {
+    let close = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |socket| {
+            let usage = async |socket: &mut WebSocket| while socket.recv().await.is_some() {};
+            bracket(socket, usage, async |socket| socket.close().await).await;
+        })
+    };
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        let stop = Promise::new();
+        let start = now();
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, Router::new().route("/", any(close)), stop.wait()));
+            let upgrade =
+                "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
+            client.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
+            let mut head = [0; 12];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 101");
+            stop.set(()).unwrap();
+        });
+        assert!(now() - start < millis(10_000));
+    });
 }
 
 #[test]
