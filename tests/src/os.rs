@@ -190,6 +190,23 @@ pub fn reap_any() -> u32 {
     u32::try_from(pid).unwrap()
 }
 
+/// Forks off a process that has only this thread, as a daemon does; says whether what it does there comes to an end.
+pub fn ends_in_a_fork(work: impl FnOnce()) -> bool {
+    // SAFETY: has no contract. No other thread is in the middle of anything that the new process needs.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: takes a number. It ends a process that hangs.
+        unsafe { libc::alarm(20) };
+        let has_panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+        // SAFETY: takes a number.
+        unsafe { libc::_exit(i32::from(has_panicked)) }
+    }
+    let mut status = 0;
+    // SAFETY: the status is ours to be written to.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    status == 0
+}
+
 /// Waits until a condition holds that nothing tells of.
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {

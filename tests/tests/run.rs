@@ -10,7 +10,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use xiio::inspect::ReportKind;
-use xiio::{MissedTicks, Sleep, interval, interval_at, now, sleep, sleep_until, task_group, yield_now};
+use xiio::process::Command;
+use xiio::{
+    MissedTicks, Sleep, in_thread, interval, interval_at, now, run_in_thread, sleep, sleep_until, task_group, yield_now,
+};
+use xiio_tests::os::{children, ends_in_a_fork, rerun, wait_until};
 use xiio_tests::{
     LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, run_virtually, takes,
 };
@@ -477,4 +481,28 @@ fn a_task_that_always_has_something_to_do_gives_way() {
             });
         });
     });
+}
+
+#[test]
+fn process_that_is_forked_off_between_two_runs_has_threads_of_its_own() {
+    let output = rerun("program_that_forks").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks() {
+    let use_threads = || {
+        run(async {
+            in_thread(|| ()).await;
+            run_in_thread(async || ()).await;
+            xiio::net::lookup_host("localhost:1").await.unwrap().next().unwrap();
+            task_group!(workers = 1, |tg| drop(tg.workers().spawn(async || ())));
+            drop(Command::new("sleep").arg("60").spawn().unwrap());
+        });
+        wait_until("children are reaped", || children().is_empty());
+    };
+    use_threads();
+    assert!(ends_in_a_fork(use_threads));
+    use_threads();
 }

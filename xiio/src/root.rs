@@ -25,6 +25,9 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 /// groups and of wakes from other threads, but until it returns no timer fires and no descriptor gets ready. Await the
 /// future there instead.
 ///
+/// A process may fork before or after a run, as a daemon does. Inside of one both processes have one poller: what was forked off there
+/// may do nothing but `exec` or `_exit`.
+///
 /// # Panics
 /// With the panic of the future, and when a runtime runs on this thread already: await the future there instead, or run
 /// it in a thread of its own. Also when the system has no descriptors left for a poller.

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem;
 use std::ops::DerefMut;
+use std::process;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
@@ -44,7 +45,10 @@ fn threads() -> impl DerefMut<Target = Threads<Work, Thread>> {
 
 /// Has `work` done on a thread that is free, or about to be, or else on a new one.
 pub(crate) fn serve(work: Work) -> Number {
-    let (number, help) = threads().add(work);
+    let mut all = threads();
+    all.be_in(process::id());
+    let (number, help) = all.add(work);
+    drop(all);
     match help {
         Help::Nobody => {}
         Help::Wake(thread) => thread.unpark(),
@@ -162,11 +166,28 @@ struct Threads<J, W> {
     /// The one that was idle last is called first.
     idle: Vec<(Number, W)>,
     n_numbers: u64,
+    /// Whose threads they are.
+    process: u32,
 }
 
 impl<J, W: Clone> Threads<J, W> {
     const fn new() -> Self {
-        Self { waiting: VecDeque::new(), n_coming: 0, posts: BTreeMap::new(), idle: Vec::new(), n_numbers: 0 }
+        Self {
+            waiting: VecDeque::new(),
+            n_coming: 0,
+            posts: BTreeMap::new(),
+            idle: Vec::new(),
+            n_numbers: 0,
+            process: 0,
+        }
+    }
+
+    /// Forgets the threads of another process: this one was forked off it, and has none of them. What they were to do is left to
+    /// leak, as it belongs to groups over there.
+    fn be_in(&mut self, process: u32) {
+        if self.process != process {
+            mem::forget(mem::replace(self, Self { n_numbers: self.n_numbers, process, ..Self::new() }));
+        }
     }
 
     fn next_number(&mut self) -> Number {

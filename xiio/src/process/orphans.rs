@@ -7,7 +7,7 @@
 //! What does not work: a wait in the destructor, as the kernel may take its time; a list that the next call of this room
 //! looks at, as there may be none.
 
-use std::process::Child;
+use std::process::{self, Child};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -17,11 +17,12 @@ use crate::sys::{Call, call};
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
-static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { children: Vec::new(), has_reaper: false });
+static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { children: Vec::new(), reaper_of: None });
 
 struct Orphans {
     children: Vec<Child>,
-    has_reaper: bool,
+    /// The process whose thread reaps, if there is one: this one may have been forked off it.
+    reaper_of: Option<u32>,
 }
 
 fn orphans() -> MutexGuard<'static, Orphans> {
@@ -35,10 +36,11 @@ pub(super) fn reap(mut child: Child) {
     }
     let mut orphans = orphans();
     orphans.children.push(child);
-    if !orphans.has_reaper {
+    let process = process::id();
+    if orphans.reaper_of != Some(process) {
         // If there can be no thread now, the next orphan tries again.
         let start = || thread::Builder::new().name("xiio-reaper".into()).spawn(reap_all);
-        orphans.has_reaper = call(Call::Make, start).is_ok();
+        orphans.reaper_of = call(Call::Make, start).is_ok().then_some(process);
     }
 }
 
@@ -57,7 +59,7 @@ fn reap_all() {
         let n_before = orphans.children.len();
         orphans.children.retain_mut(|child| !has_ended(child));
         if orphans.children.is_empty() {
-            orphans.has_reaper = false;
+            orphans.reaper_of = None;
             return;
         }
         if orphans.children.len() < n_before {

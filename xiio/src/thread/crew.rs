@@ -22,6 +22,7 @@
 //! each worker that is then needed.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::Duration;
 
 /// How long a watching worker lets the queue move by itself.
@@ -52,6 +53,9 @@ pub(super) struct Crew<J, W> {
     /// Busy with jobs that nobody waits for. One may end before it is known that it was left: so it may be negative.
     n_left: isize,
     next_id: u64,
+    /// The process of the workers, and the first of them.
+    process: u32,
+    first_id: u64,
     is_closing: bool,
 }
 
@@ -104,8 +108,21 @@ impl<J, W: Clone> Crew<J, W> {
             n_busy: 0,
             n_left: 0,
             next_id: 0,
+            process: 0,
+            first_id: 0,
             is_closing: false,
         }
+    }
+
+    /// Forgets the workers if they are threads of another process: this one was forked off it, and has none of them.
+    pub(super) fn be_in(&mut self, process: u32) {
+        if mem::replace(&mut self.process, process) == process {
+            return;
+        }
+        self.first_id = self.next_id;
+        self.idle.clear();
+        (self.called, self.watching) = (None, None);
+        (self.n_workers, self.n_busy, self.n_left) = (0, 0, 0);
     }
 
     /// Puts a job at the end of the queue.
@@ -169,6 +186,9 @@ impl<J, W: Clone> Crew<J, W> {
     ///
     /// `has_rested` says that the time it was to rest is over.
     pub(super) fn next(&mut self, id: Id, wake: &W, has_rested: bool) -> Next<J, W> {
+        if id.0 < self.first_id {
+            return Next::End;
+        }
         if self.called.as_ref().is_some_and(|call| call.id == id) {
             let is_moving = self.called.take().is_some_and(|call| call.n_taken != self.n_taken());
             return self.take_or_watch(id, wake, is_moving);
@@ -226,11 +246,11 @@ impl<J, W: Clone> Crew<J, W> {
         self.called = None;
         self.n_workers -= 1;
         if self.n_workers == 0 {
-            return (std::mem::take(&mut self.queue), None);
+            return (mem::take(&mut self.queue), None);
         }
         let idle = if self.queue.is_empty() { None } else { self.call_idle() };
         let is_stranded = idle.is_none() && self.max_workers == WITHOUT_BOUND;
-        (if is_stranded { std::mem::take(&mut self.queue) } else { VecDeque::new() }, idle)
+        (if is_stranded { mem::take(&mut self.queue) } else { VecDeque::new() }, idle)
     }
 
     /// No more jobs will come. Gives the workers that are to be woken so that they end.
@@ -375,6 +395,21 @@ mod tests {
         assert_eq!(crew.leave_behind(), Help::Nobody);
         crew.note_end_of_left();
         assert_eq!(next(&mut crew, 0), Next::Work(2, Help::Nobody));
+    }
+
+    #[test]
+    fn workers_of_another_process_are_not_counted_on() {
+        let mut crew = Numbers::new(2);
+        crew.be_in(6);
+        let _ = (crew.push(1), crew.push(2));
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Start(Id(1))));
+        assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Nobody));
+        assert_eq!(next(&mut crew, 1), Next::Rest(KEEP));
+        crew.be_in(6);
+        crew.be_in(7);
+        assert_eq!(crew.push(3), Help::Start(Id(2)));
+        assert_eq!(next(&mut crew, 0), Next::End, "the thread that has forked");
+        assert_eq!(next(&mut crew, 2), Next::Work(3, Help::Nobody));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
+use std::process;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -92,7 +93,10 @@ impl ThreadPool {
     }
 
     pub(super) fn push(&self, job: AnyJob) {
-        let help = lock(&self.pool.workers).push(job);
+        let mut crew = lock(&self.pool.workers);
+        crew.be_in(process::id());
+        let help = crew.push(job);
+        drop(crew);
         call(&self.pool.workers, help);
     }
 
