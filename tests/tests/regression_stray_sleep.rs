@@ -2,10 +2,12 @@
 //! its timers from one, so the key of the stray fitted a timer that had nothing to do with it, whose task then slept
 //! for ever. And it left its own behind, for which its runtime waited.
 
-use std::future::pending;
-use std::pin::pin;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use xiio::testing::Tester;
 use xiio::{Builder, Sleep, sleep, task_group, timeout, yield_now};
 use xiio_tests::assert_panics;
 
@@ -82,5 +84,23 @@ fn sleep_that_goes_on_elsewhere_leaves_no_timer() {
     is_deadlocked_without(|stray| {
         let go_on = async || assert!(timeout(Duration::from_millis(1), stray).await.is_err());
         std::thread::scope(|scope| scope.spawn(|| xiio::run(go_on())).join().unwrap());
+    });
+}
+
+#[test]
+fn sleep_in_virtual_time_that_another_thread_resets_moves_although_the_system_is_past_it() {
+    Tester::new().virtual_time().slow_poll(None).run(async || {
+        let start = xiio::now();
+        let stray = Mutex::new(sleep(Duration::from_millis(10)));
+        let wait = poll_fn(|cx| Pin::new(&mut *stray.lock().unwrap()).poll(cx));
+        let reset = async {
+            let earlier = || {
+                std::thread::sleep(Duration::from_millis(20));
+                stray.lock().unwrap().reset(start + Duration::from_millis(1));
+            };
+            std::thread::scope(|scope| scope.spawn(earlier).join().unwrap());
+        };
+        xiio::join!(wait, reset);
+        assert_eq!(xiio::now() - start, Duration::from_millis(1));
     });
 }

@@ -191,7 +191,7 @@ impl Builder {
     /// Gives a run up in which nothing can wake any task for so long, with a panic that shows the tree of tasks.
     ///
     /// Timers, descriptors, processes and the jobs of thread pools are known to wake tasks. Other threads are not: `patience`
-    /// is the time that they have.
+    /// is the time that they have. One that has ended a tree or a job that is awaited here as well has a tenth of a second at least.
     pub fn detect_deadlock(mut self, patience: Duration) -> Self {
         self.config.deadlock_after = Some(patience);
         self

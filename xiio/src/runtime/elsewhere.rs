@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::drawing::Drawing;
 use crate::sync::{AtomicBool, Mutex, Ordering, PoisonError, StaticMutex};
+use crate::sys;
 use crate::timer::TimerKey;
 
 /// Of every runtime there is.
@@ -34,6 +35,8 @@ type OnDrawnElsewhere = Box<dyn FnOnce(Drawing) + Send>;
 /// What others want of one runtime.
 pub(crate) struct Requests {
     is_any: AtomicBool,
+    /// Time is virtual there: only the runtime knows what is due.
+    is_virtual: AtomicBool,
     wanted: Mutex<Wanted>,
     /// Ends the wait of the runtime's reactor.
     notifier: Waker,
@@ -42,19 +45,34 @@ pub(crate) struct Requests {
 impl Requests {
     /// Those of a new runtime, which has to [leave](Self::leave).
     pub(super) fn join(notifier: Waker) -> Arc<Self> {
-        let requests = Arc::new(Self { is_any: AtomicBool::new(false), wanted: Mutex::default(), notifier });
+        let requests = Arc::new(Self {
+            is_any: AtomicBool::new(false),
+            is_virtual: AtomicBool::new(false),
+            wanted: Mutex::default(),
+            notifier,
+        });
         ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&requests));
         requests
+    }
+
+    pub(super) fn set_virtual(&self) {
+        self.is_virtual.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn leave(self: &Arc<Self>) {
         ALL.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, self));
     }
 
+    /// Whether something was wanted since the last call of `take`.
+    #[inline]
+    pub(super) fn is_any(&self) -> bool {
+        self.is_any.load(Ordering::Acquire)
+    }
+
     /// What was wanted since the last call.
     #[inline]
     pub(super) fn take(&self) -> Option<Wanted> {
-        if self.is_any.load(Ordering::Acquire) { Some(self.take_some()) } else { None }
+        if self.is_any() { Some(self.take_some()) } else { None }
     }
 
     #[cold]
@@ -81,9 +99,14 @@ impl Requests {
     }
 }
 
-/// Has a timer fire at another time, or never, that is none of the runtime which is current here, if any is.
+/// Has a timer that is due at `from` fire at another time, or never. It is none of the runtime `here`, the current one.
 #[cold]
-pub(super) fn move_timer(key: TimerKey, at: Option<Instant>) {
+pub(super) fn move_timer(key: TimerKey, from: Option<Instant>, to: Option<Instant>, here: Option<&Arc<Requests>>) {
+    // Where it is due it has fired, or does so now, and who waits for it is woken.
+    let is_due = from.is_none_or(|from| from <= sys::now());
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    all.iter().for_each(|requests| requests.want(|wanted| wanted.moves.push((key, at))));
+    let others = all.iter().filter(|requests| here.is_none_or(|here| !Arc::ptr_eq(requests, here)));
+    others
+        .filter(|requests| !is_due || requests.is_virtual.load(Ordering::Relaxed))
+        .for_each(|requests| requests.want(|wanted| wanted.moves.push((key, to))));
 }

@@ -98,6 +98,9 @@ impl Runtime {
         let timers = RefCell::new(Timers::new(now));
         let reactor = Reactor::kept_or_new()?;
         let requests = Requests::join(reactor.notifier());
+        if clock.is_virtual() {
+            requests.set_virtual();
+        }
         budget::set_late(ends_late_turn);
         Ok(Self {
             reactor,
@@ -175,6 +178,7 @@ impl Runtime {
     pub(crate) fn pause(&self) {
         assert!(self.is_test, "time can be paused in a test only; run it by `#[xiio::test]` or `testing::Tester`");
         self.clock.pause();
+        self.requests.set_virtual();
     }
 
     pub(crate) fn has_virtual_time(&self) -> bool {
@@ -225,11 +229,8 @@ impl Runtime {
     }
 
     fn move_timer_elsewhere(key: TimerKey, from: Option<Instant>, to: Option<Instant>) {
-        let now = || Self::look(Self::now).unwrap_or_else(sys::now);
-        // One that is due has fired, or does so now, and who waits for it is woken.
-        if from.is_some_and(|from| from > now()) {
-            elsewhere::move_timer(key, to);
-        }
+        let here = Self::look(|runtime| Arc::clone(&runtime.requests));
+        elsewhere::move_timer(key, from, to, here.as_ref());
     }
 
     /// Whether a timer has still to fire; if so, it wakes `waker` from now on.
@@ -336,7 +337,7 @@ impl Runtime {
         let started = sys::now();
         self.reactor.wait(Some(limit))?;
         let waited = sys::now().saturating_duration_since(started);
-        let jumps = is_closed && waited >= limit && !self.home.is_root_woken();
+        let jumps = is_closed && waited >= limit && !self.is_called();
         self.clock.advance_to(if jumps { next } else { before + waited });
         Ok(())
     }
@@ -354,11 +355,16 @@ impl Runtime {
         let started = sys::now();
         self.reactor.wait(Some(patience))?;
         // A wait may end early, for a signal for example.
-        let has_waited = sys::now().saturating_duration_since(started) >= patience;
+        let has_waited = sys::now().saturating_duration_since(started) >= patience && !self.is_called();
         if has_waited {
             self.outside.has_waited();
         }
         Ok(has_waited)
+    }
+
+    /// Whether something has come from another thread meanwhile.
+    fn is_called(&self) -> bool {
+        self.home.is_called() || self.requests.is_any()
     }
 
     /// Whether something outside of this thread may wake a task.
