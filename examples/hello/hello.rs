@@ -1,8 +1,8 @@
 //! Reads two names from standard input, within ten seconds, and greets both at once, each after a time that depends on
 //! the name.
 //!
-//! Shows: a time limit around any future, waiting for standard input as it is (pipe, terminal or file, its flags stay
-//! untouched), and a group whose tasks borrow from the function around.
+//! Shows: a time limit around any future; waiting for standard input as it is (pipe, terminal or file, its flags stay
+//! untouched); a group whose tasks borrow from the function around.
 //!
 //! ```text
 //! $ printf 'Grace\nAda\n' | cargo run --release --example hello

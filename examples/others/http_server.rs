@@ -1,10 +1,9 @@
 //! Serves HTTP/1.1 and HTTP/2 on one port, and ends gracefully.
 //!
 //! Shows: hyper over xiio's streams, clock and groups; a task for each client and each request, so a
-//! client that leaves cancels what it asked for; limits for the size
-//! of a body, for the time of a request and for the time a client may take to say what it wants (a slow loris is cut off);
-//! Ctrl-C or SIGTERM ends the listening at once, running requests are answered first. With `--workers 2` the clients are served by two
-//! threads, and still borrow what `main` has.
+//! client that leaves cancels what it asked for; limits for the size of a body and for the time of a request; a limit for the time
+//! that a client may take to say what it wants (a slow loris is cut off). Ctrl-C or SIGTERM ends the listening at once; running
+//! requests are still answered. With `--workers 2` the clients are served by two threads, and still borrow what `main` has.
 //!
 //! ```text
 //! $ cargo run --release --example http_server &

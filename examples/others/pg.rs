@@ -1,9 +1,9 @@
 //! Moves money between two accounts in a Postgres database, in a transaction that ends properly whatever happens.
 //!
-//! Shows: a `bracket` around the transaction rolls it back when a statement fails, the time is over or Ctrl-C comes,
-//! and waits for the answer of the server, which no destructor could; a `shield` around the commit, which must not stop
-//! half-way, and around the connection, which the cleanup needs; `tokio-postgres` over xiio's own sockets, without a
-//! runtime of tokio's.
+//! Shows: a `bracket` around the transaction rolls it back when a statement fails, the time is over or Ctrl-C comes. It
+//! waits for the answer of the server, which no destructor could do. A `shield` stands around the commit, which must
+//! not stop half-way, and another around the connection, which the cleanup needs. `tokio-postgres` runs over xiio's own
+//! sockets, without a runtime of tokio's.
 //!
 //! ```text
 //! $ cargo run --release --example pg -- 'host=localhost user=postgres password=…' Ada Grace 25

@@ -1,5 +1,5 @@
 //! Futures that never wait kept the consumer of `as_completed` from its turn: a worker took the next future as soon as
-//! one had ended, all in one poll, so an iterator without end was run without end, and its outputs filled the memory.
+//! one had ended, all in one poll. So an iterator without end was run without end, and its outputs filled the memory.
 
 use xiio::as_completed;
 use xiio_tests::run;

@@ -60,13 +60,13 @@
 //! derefs to it. What has to borrow is a task of the tree, which handlers reach by a channel.
 //!
 //! # Layers of others
-//! Layers that need no clock work as they are. Those that do, such as the `TimeoutLayer` of `tower-http`, and the `KeepAlive` of
-//! axum's own `Sse`, name the clock of tokio in their code and give no way to hand in another. [`TimeLimit`] and
-//! [`keep_alive`] are in their place, and virtual time is theirs in tests. `ServeDir` of `tower-http` reads files by tokio's
-//! threads. To use them all the same, run the server in `xiio::compat::with_tokio` (feature `tokio` of xiio), where
+//! Layers that need no clock work as they are. Others do need one: the `TimeoutLayer` of `tower-http`, and the `KeepAlive` of
+//! axum's own `Sse`. They name the clock of tokio in their code and give no way to hand in another. [`TimeLimit`] and
+//! [`keep_alive`] take their place, and run on virtual time in tests. `ServeDir` of `tower-http` reads files by tokio's
+//! threads. To use any of these all the same, run the server in `xiio::compat::with_tokio` (feature `tokio` of xiio), where
 //! they find tokio; elsewhere the request panics with "there is no reactor running". A service around the router (`NormalizePath`, say)
 //! is served by `Router::new().fallback_service(service)`. axum's own WebSockets
-//! (`axum::extract::ws`) hand their task to `tokio::spawn`, on another thread, and do not work here; [`ws`] is in their place.
+//! (`axum::extract::ws`) hand their task to `tokio::spawn`, on another thread, and do not work here; [`ws`] takes their place.
 //!
 //! # Inside a program of tokio's
 //! `xiio::compat::on_tokio(xiio_axum::serve(…))` runs the server in a runtime of tokio's, with the listener of xiio. A tree in

@@ -1,7 +1,7 @@
 //! What is wrong with an invocation: every mistake with its text, collected instead of thrown.
 //!
-//! Whoever finds a mistake reports it at the guilty token and goes on with the rest, so that one
-//! build shows all of them and the editor still gets an expansion of the right shape.
+//! Whoever finds a mistake reports it at the guilty token and goes on with the rest. So one build
+//! shows all mistakes, and the editor still gets an expansion of the right shape.
 
 use std::fmt;
 

@@ -65,8 +65,8 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// # Errors
 ///
 /// When the time limit is over, a function that returns `Result<_, E>`, where `E` is
-/// `From<Elapsed>`, has the value `Err`, and one that returns `ExitCode` has `FAILURE`, with a line
-/// on standard error.
+/// `From<Elapsed>`, has the value `Err`. A function that returns `ExitCode` has `FAILURE`, with a
+/// line on standard error.
 ///
 /// # Panics
 ///

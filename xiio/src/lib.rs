@@ -54,47 +54,51 @@
 //!
 //! # The laws of a group
 //!
-//! 1. When the block has its value, every task has ended, and what it borrowed is free again.
+//! 1. When the block has its value, every task has ended, and what the tasks borrowed is free
+//!    again.
 //! 2. Tasks do not start inside `spawn`; they start when the parent next awaits.
 //! 3. The first failure wins: an `Err`, a panic, a `?` in the body, the time limit, a cancelled parent. All others are
 //!    cancelled, and the block waits until they have cleaned up.
-//! 4. Later failures are not lost: `all_errors` keeps them, else they are reported ([`inspect::listen`], standard error
-//!    without a listener).
+//! 4. Later failures are not lost: `all_errors` keeps them; otherwise they are reported ([`inspect::listen`], or
+//!    standard error without a listener).
 //! 5. Finished tasks are freed at once; a group that runs for a year does not grow.
-//! 6. Tasks may be added at any time before the block has its value, after cancellation too.
-//! 7. A task woken is a task polled, whatever the body or a sibling waits for.
-//! 8. No task starves: one that is always ready gives way after a bounded number of polls and awaits. Futures of other
-//!    crates count where [`cooperative`] wraps them; nothing interrupts a computation.
-//! 9. A panic anywhere in the group, in a cleanup too, is the group's panic, with its payload. It is thrown when all have
-//!    ended, in place of any other failure. A second one is reported.
+//! 6. Tasks may be added at any time before the block has its value, even after a cancellation.
+//! 7. A task that is woken is polled, whatever the body or a sibling waits for.
+//! 8. No task starves: a task that is always ready gives way after a bounded number of polls and awaits. Futures of
+//!    other crates count where [`cooperative`] wraps them; nothing interrupts a computation.
+//! 9. A panic anywhere in the group, even in a cleanup, is the group's panic, with its payload. It is thrown when all
+//!    tasks have ended, in place of any other failure. A second panic is reported.
 //!
-//! They hold on the workers of a group as well (the option `workers`), with these differences: a worker may begin a task at
-//! once, cancelled code on another thread runs to its next await, a worker's task is polled while its group is (see
-//! [`task_group!`]), and who drops the group waits for the polls that its workers are in.
+//! They hold on the workers of a group as well (the option `workers`), with these differences. A worker may begin a task at
+//! once. Cancelled code on another thread runs to its next await. A worker's task is polled only while its group is (see
+//! [`task_group!`]), and whoever drops the group waits for the polls that its workers are in.
 //!
 //! # The laws of cancellation
 //!
-//! A future is cancelled by who is around it: its group, a limit of time, a race, [`Task::cancel`].
+//! What is around a future cancels it: its group, a limit of time, a race. So does
+//! [`Task::cancel`].
 //!
-//! 1. **Cancelled code does not run on.** From then on nothing of it runs but destructors and cleanup.
-//! 2. Cleanup runs to its end, and may await. Innermost first; independent ones side by side.
+//! 1. **Cancelled code does not run on.** After its cancellation only its destructors and cleanup run.
+//! 2. Cleanup runs to its end, and may await. The innermost runs first; independent cleanups run
+//!    side by side.
 //! 3. Whoever cancelled waits for it: the group, `timeout`, `race`, `task.cancel().await`, `run`.
-//! 4. `grace` bounds it; what is cut off then is reported.
+//! 4. `grace` bounds the cleanup; what is cut off then is reported.
 //! 5. What has nothing to clean up is dropped at once.
-//! 6. Nested limits: the nearer wins, of equal ones the outer, and each `Elapsed` belongs to the limit that set it. A limit
-//!    that is over at the start lets what it limits be polled once.
-//! 7. A future that is dropped by foreign code gets what Rust gives: destructors, and no cleanup that awaits. What is lost
-//!    so is reported.
+//! 6. Of nested limits the nearer wins, of equal ones the outer. Each `Elapsed` belongs to the limit that set it. A future
+//!    whose limit is over at the start is still polled once.
+//! 7. A future that foreign code drops gets what Rust gives: destructors, and no cleanup that awaits. The lost cleanup is
+//!    reported.
 //!
-//! Where the documentation of a function has a section *Cancellation*, it says what is lost or left behind when it
-//! stops half-way.
+//! Where the documentation of a function has a section *Cancellation*, that section says what is lost or left
+//! behind when the function stops half-way.
 //!
-//! Where foreign code would drop futures (the losers of `futures::select!`), [`race!`] is the answer, and [`branch`] inside
-//! of foreign combinators.
+//! Where foreign code would drop futures (the losers of `futures::select!`), use [`race!`]; inside of foreign combinators,
+//! use [`branch`].
 //!
 //! # Borrowing
 //!
-//! Tasks may borrow what was declared before the block, not what its body declares, as that ends before they do:
+//! Tasks may borrow what was declared before the block. They may not borrow what its body declares, as that ends
+//! before they do:
 //!
 //! ```
 //! # xiio::run(async {
@@ -126,30 +130,31 @@
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
 //! | `tracing` | spans that follow tasks across `spawn`, for `tokio-console` as well; every report of `inspect` is an event, instead of a line on standard error |
 //!
-//! The macros find xiio under whatever name a crate has it, also where another crate re-exports it; only
-//! `#[xiio::main]` and `#[xiio::test]` have to be told: `#[that_name::main(crate = that_name)]`.
+//! The macros find xiio under any name that a crate gives it, also where another crate re-exports it.
+//! Only `#[xiio::main]` and `#[xiio::test]` have to be told the name:
+//! `#[that_name::main(crate = that_name)]`.
 //!
 //! # Implementation
 //!
-//! **Threads.** [`run`] uses the thread it is called on, and starts none. A whole tree of tasks is on it, so tasks
+//! **Threads.** [`run`] uses the thread it is called on, and starts none. The whole tree of tasks runs there. So tasks
 //! need not be `Send`, and a task that computes or blocks holds up all others. Threads are started for the workers of a
-//! group, by [`run_in_thread`], by [`in_thread`] and
-//! [`thread::ThreadPool`], by what is built on them ([`fs`], the names of hosts in [`net`]), and for a child process that
-//! was dropped while it ran. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
+//! group; by [`run_in_thread`], [`in_thread`], [`thread::ThreadPool`] and what is built on these ([`fs`], the names of
+//! hosts in [`net`]); and for a child process that was dropped while it ran. A [`Waker`](std::task::Waker) and a
+//! [`Promise`] may go to any thread.
 //!
-//! **Memory.** A task is one block of memory, and so is the body of a group, which itself is a local of the function
-//! around it; in a release build blocks come from a pool of the thread. Awaiting a handle allocates, and so does the first
+//! **Memory.** A task is one block of memory, and so is the body of a group. The group itself is a local of the function
+//! around it. In a release build blocks come from a pool of the thread. Awaiting a handle allocates, and so does the first
 //! task of a `try_task_group!`. Wakes on the thread of the task use no atomic instruction and allocate nothing.
 //!
 //! **System calls.** A turn of the loop costs one `epoll_wait` (or `epoll_pwait2`) on Linux. Timers cost none: they sit
 //! in a wheel with ticks of a millisecond, so a timer fires up to a millisecond late, and never early.
 //!
 //! **Limits.** A leaf (sleep, read, promise, …) that is always ready gives way after 128 times in one poll of its task,
-//! and so does a group or combinator that begins; both earlier where the turn has taken a millisecond, or a limit of time
-//! around has run out. The loop looks at its timers and descriptors after 256 polls of tasks, and after 8
-//! or 64 where those have taken a millisecond. Groups nest as deep as the stack allows, since each is
-//! polled from inside the one around: on a stack of 2 MiB about 5 000 levels in a release build and 1 000 in a debug build
-//! (`tests/tests/many_tasks.rs`). Linux only is tested; other systems compile.
+//! and so does a group or combinator that begins. Both give way earlier where the turn has taken a millisecond, or a limit
+//! of time around has run out. The loop looks at its timers and descriptors after 256 polls of tasks, and after 8 or 64
+//! where those have taken a millisecond. Groups nest as deep as the stack allows, since each group is polled from inside
+//! the one around it: on a stack of 2 MiB about 5 000 levels in a release build and 1 000 in a debug build
+//! (`tests/tests/many_tasks.rs`). Only Linux is tested; other systems compile.
 
 // On docs.rs each item says which feature brings it.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,8 +1,8 @@
 //! Values that go with a task and with what it spawns: the number of a request, its user.
 //!
-//! What is current on a thread is one counted list of values. A scope puts a longer one in its place for the time of each of its polls, and
-//! a task that was spawned inside of it has that list put in place for its own. So nothing points into a scope or a task: one that
-//! is leaked leaks its list, and no more.
+//! What is current on a thread is one counted list of values. A scope puts a longer list in its place for the time of each of its polls. A
+//! task that was spawned inside of the scope has that list put in place for its own polls. So nothing points into a scope or a task: one
+//! that is leaked leaks its list, and no more.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};

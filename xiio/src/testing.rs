@@ -107,9 +107,9 @@ const MANY_TASKS: usize = 10_000;
 
 /// Runs a test's body: what `#[xiio::test]` expands to.
 ///
-/// A body in which nothing can wake any task fails with the tree of tasks after two seconds. One fails as well that leaves
-/// a timer or a watched descriptor behind, and where no other test runs beside it also an open file or a child process,
-/// see [`Resources`].
+/// A body in which nothing can wake any task fails with the tree of tasks after two seconds. A body that leaves a timer or
+/// a watched descriptor behind fails as well. Where no other test runs beside it, so does one that leaves an open file or
+/// a child process; see [`Resources`].
 ///
 /// What the tasks do is recorded. A test that fails leaves the recording as a page, `xiio/NAME.html` in the target directory of Cargo, and prints
 /// the path. The page names the seed, or the await at which the test was cancelled.

@@ -35,7 +35,7 @@
 //!    move to lower levels, each at most once per level. A timeout that does not come true is taken
 //!    out long before.
 //! 3. The place depends on the deadline and the current tick alone, so timers of one tick always
-//!    sit in one slot, and with slots that are queues they fire in the order of their insertion.
+//!    sit in one slot. Slots are queues, so such timers fire in the order of their insertion.
 //!
 //! Slots are rings of `u32` indices into one vector of entries; the head's `prev` is the tail.
 //!

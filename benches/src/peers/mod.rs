@@ -25,8 +25,8 @@ pub mod moro;
 pub mod tokio;
 pub mod xiio;
 
-/// Passes for `Send` where a runtime demands it although everything stays on one thread, or although the compiler cannot
-/// see that a future is `Send` because the row that wrote it is generic.
+/// Passes for `Send` where a runtime demands it although everything stays on one thread. Also where a row is generic, so
+/// that the compiler cannot see that its future is `Send`.
 pub struct AssertSend<T>(pub T);
 
 // SAFETY: the futures of the rows are made of integers, atomics, and what the runtime itself hands out for use in its

@@ -85,8 +85,8 @@ impl Flavor for OnWorkers {
 
 const NO_PANIC: &str = "no task panics";
 
-/// Runs `main` as a task, because the future of `block_on` has a slower way of being woken, and
-/// without a budget, because one that is used up makes timers pending without starting them.
+/// Runs `main` as a task, because the future of `block_on` has a slower way of being woken. Runs it
+/// without a budget, because a budget that is used up makes timers pending without starting them.
 async fn global_task<F>(main: F) -> F::Output
 where
     F: Future + 'static,

@@ -9,9 +9,9 @@ use crate::runtime::poll_budgeted;
 
 /// Lets a future of another crate give way as xiio's own do.
 ///
-/// A task that awaits what is ready goes on at once, so a loop over a full channel could keep its siblings, and any limit of
+/// A task that awaits what is ready goes on at once. So a loop over a full channel could keep its siblings, and any limit of
 /// time around it, waiting for ever. xiio's futures count how often they were ready, and let the others have their turn in
-/// between; a future of another crate does not, unless it is wrapped. Gives the output of the future.
+/// between. A future of another crate does so only when it is wrapped. Gives the output of the future.
 ///
 /// # Panics
 /// When polled after it has ended.

@@ -96,8 +96,8 @@ impl<F: Future> Embed<F> {
     /// A turn is bounded: one that leaves something to do wakes `cx`.
     ///
     /// # Panics
-    /// With the panic of the future, when it has ended before, when a xiio runtime runs on this thread already, and when the
-    /// system refuses to say which descriptors are ready.
+    /// With the panic of the future. Also when the future has ended before, when a xiio runtime runs on this thread already,
+    /// and when the system refuses to say which descriptors are ready.
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.tree.turn(cx).map(|ended| match ended {
             Some(Ok(value)) => value,

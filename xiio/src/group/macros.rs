@@ -59,9 +59,10 @@
 /// - A `return` of a `&mut` that was borrowed through another one may be refused.
 /// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
 ///   `Some(…)`. What `return` and `break` take along is coerced as usual.
-/// - In the arguments of a macro that look like neither, in what a macro itself is made of (but for
-///   `bail!` and `ensure!`), and under another name for this macro, `?`,
-///   `return`, `break` and `continue` are not seen. The compiler then reports mismatched types.
+/// - In three places `?`, `return`, `break` and `continue` are not seen: in arguments of a macro
+///   that look neither like expressions nor like arms; in what a macro itself expands to (but for
+///   `bail!` and `ensure!`); in a group under another name for this macro. The compiler then
+///   reports mismatched types.
 /// - A `loop` at the end of the body is taken for endless where no `break` is seen in it. Behind one
 ///   that only the `break` of a macro ends, write `()`.
 ///
@@ -106,7 +107,7 @@ macro_rules! task_group {
 /// A block whose tasks return `Result`; the first `Err` cancels the rest.
 ///
 /// `try_task_group!(options…, |tg| { body })` is a `task_group!` with these differences: a task is
-/// a future of `Result<T, E>`, the expression is a `Result<V, E>`, and `?` in the body makes its
+/// a future of `Result<T, E>`, and the expression is a `Result<V, E>`. A `?` in the body makes its
 /// error the group's, as it would in a function of its own.
 ///
 /// `E` is the error type of the function around, exactly, so that `?` in tasks written in place

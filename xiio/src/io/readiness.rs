@@ -1,7 +1,7 @@
 //! Waiting for a descriptor that is only borrowed: nothing about it is changed.
 //!
 //! Whether it is ready is asked with `poll(2)`; only one that is not is registered with the reactor, for as long as
-//! somebody waits. So flags stay as they are, regular files (which cannot be registered) are always ready, and several
+//! somebody waits. So flags stay as they are, and regular files (which cannot be registered) are always ready. Several
 //! tasks may wait for one descriptor, each for its own direction or the same.
 
 use std::io;

@@ -1,7 +1,7 @@
 //! TCP, UDP and Unix sockets: the types of `std::net` and `std::os::unix::net`, awaited.
 //!
-//! Names and signatures are those of `std`. What differs: an operation that waits is awaited instead, time limits are
-//! [`timeout`](crate::timeout()) instead of a setting of the socket, and reading and writing is done by the traits [`Read`](crate::io::Read) and
+//! Names and signatures are those of `std`. Three things differ. An operation that would block is awaited. A time limit is
+//! [`timeout`](crate::timeout()), not a setting of the socket. Reading and writing is done by the traits [`Read`](crate::io::Read) and
 //! [`Write`](crate::io::Write), which `&TcpStream` and `&UnixStream` have too. Sockets are non-blocking and registered once; see
 //! [`Async`](crate::io::Async).
 //!

@@ -64,8 +64,8 @@
 //! What may not be signalled, as it runs as another user (under `sudo`, say), is given up a second after the grace, and lives
 //! on. That is a [report](crate::inspect::ReportKind::ChildLeft), and an error of [`Child::stop`].
 //!
-//! A [`Child`] that is dropped (by foreign code, by a cancellation while something else is awaited, by a panic) is killed at
-//! once with its group, without a grace, and is reaped without blocking.
+//! A [`Child`] may be dropped: by foreign code, by a cancellation while something else is awaited, by a panic. It is then
+//! killed at once with its group, without a grace, and is reaped without blocking.
 //!
 //! # Implementation
 //!

@@ -1,8 +1,8 @@
 //! How far a task may go in one poll, and the limits of time that it is polled under.
 //!
-//! The first leaf of a poll that is ready is free, as it is mostly the only one. From the second on it is asked here: so many
-//! may be ready in one poll, and the clock is looked at, for a limit of time that has run out meanwhile and for the others
-//! who wait for their turn.
+//! The first leaf of a poll that is ready is free, as it is mostly the only one. From the second on each leaf asks here. A
+//! limited number may be ready in one poll. The clock is looked at as well: a limit of time may have run out meanwhile, and
+//! others wait for their turn.
 
 use std::cell::Cell;
 use std::task::Context;

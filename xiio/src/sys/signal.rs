@@ -10,7 +10,7 @@
 //! they are unlinked and no handler is walking ([`WALKERS`] is zero); a handler that begins later does not find them.
 //!
 //! One request to stop is often delivered twice: by a terminal and by the wrapper that forwards it, say. So a subscription
-//! that ends within [`ECHO`] of what it received leaves our handler where it is, which swallows the echo and gives
+//! that ends within [`ECHO`] of what it received leaves our handler where it is. The handler swallows the echo, and gives
 //! way to the default action with the first signal after that.
 //!
 //! What does not work: a lock in the handler, as the thread it interrupts may hold it; one socket for all listeners, as

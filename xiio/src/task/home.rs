@@ -20,8 +20,8 @@ use crate::sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, Ordering, PoisonError
 /// that ends leaves its home to the next one.
 ///
 /// Tasks may be left of the one before: leaked, or kept in a thread-local that is destroyed later than its tenancy. The
-/// next one must not touch them, so whose a task is does not hang on the home but on the [`Tenant`], and the inbox takes
-/// no task of another tenant.
+/// next tenant must not touch them. So a task belongs to a [`Tenant`], not to the home, and the inbox takes no task of
+/// another tenant.
 pub(crate) struct Home {
     /// The root is to be polled, says its own thread. No other one writes it.
     is_root_marked: AtomicBool,
@@ -323,8 +323,9 @@ impl Home {
         HAS_POSTED.set(has_posted);
     }
 
-    /// A listener inside of a foreign combinator passes the wake on to a task of this home, which is posted in turn, and those who
-    /// were woken before have to hear of that. It is not woken again for it: otherwise this could go on for ever.
+    /// A listener inside of a foreign combinator passes the wake on to a task of this home. That task is posted in turn, and the
+    /// listeners that were woken before have to hear of it. The one that posted is not woken again for it: otherwise this could go
+    /// on for ever.
     fn tell_all(mut listeners: Vec<Arc<Waker>>) {
         let mut goes_on = true;
         while goes_on {

@@ -3,10 +3,10 @@
 //!
 //! Each has its own time only: that of the polls inside is not counted twice.
 //!
-//! A task is reported as well that is polled in vain again and again. A poll is in vain if it answers that it waits, no leaf was ready in it,
-//! no group inside of it has polled anybody, and the task woke itself in it, and nobody after that. So a task that others wake is never
-//! taken for one: whether what it did then was of any use, only its own code knows. One that stands at a `yield_now` is let off by who draws
-//! it: that leaf is on the shortest way there is, and says nothing here.
+//! A task is reported as well that is polled in vain again and again. A poll is in vain if it is pending, no leaf was ready in it, and no
+//! group inside of it has polled anybody. Besides, the task that was woken last in it is the task itself. So a task that others wake is never
+//! taken for one: only its own code knows whether what it did then was of any use. A task that stands at a `yield_now` is let off by the code
+//! that draws it: that leaf is on the shortest way there is, and says nothing here.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -416,8 +416,8 @@ impl<'env> TaskSet<'env> {
 
     fn core(&self) -> Option<&Core> {
         // SAFETY: the core is only ever shared, and freed by `close` alone, which takes it out first. No reference from
-        // here is alive then: `poll` and `close` are called by the one future that owns the set, and the others run no
-        // user code while they use it, but for a foreign waker at their very end.
+        // here is alive then: `poll` and `close` are called by the one future that owns the set. The others run no user
+        // code while they use the core, but for a foreign waker at their very end.
         self.core.get().map(|core| unsafe { core.as_ref() })
     }
 

@@ -23,8 +23,8 @@
 //!
 //! One lock for the queue of a pool, one for each job, one allocation for each job. An idle worker parks on its own, and the one
 //! that was idle last is woken first, so that the others can end. A worker that has been woken takes one job after the other. The
-//! next one is woken only when that one has taken a job and there are more, and even then it keeps watching as long as the
-//! queue moves fast enough (see `crew`). The runtime's thread is notified only if it sleeps, and once.
+//! next worker is woken only when that one has taken a job and there are more. Even then the woken one keeps watching as long as
+//! the queue moves fast enough (see `crew`). The runtime's thread is notified only if it sleeps, and once.
 
 mod crew;
 mod future;

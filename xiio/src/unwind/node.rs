@@ -16,8 +16,8 @@ pub(crate) const BRANCH: &str = "branch";
 
 /// The membership of a future in the scope that polls it.
 ///
-/// A future with a node asks [`Node::duty`] at the start of each poll, and tells at its end whether it holds something
-/// to clean up ([`Node::hold`]) or has finished cleaning up ([`Node::finish`]).
+/// A future with a node asks [`Node::duty`] at the start of each poll. At the end of the poll it tells whether it
+/// holds something to clean up ([`Node::hold`]) or has finished cleaning up ([`Node::finish`]).
 pub(crate) struct Node {
     /// What it is, for texts: "shield", "bracket", …
     label: &'static str,

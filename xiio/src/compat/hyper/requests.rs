@@ -34,11 +34,11 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// with the connection; [`TaskGroup::cancel`] ends the requests before.
 ///
 /// # When hyper notices
-/// A client of HTTP/1 that closes its connection is noticed while its request runs, unless it has sent another request
-/// behind it or part of a body that the service does not read: then hyper does not read on, and finds out when it writes.
-/// A client that closes only its own half counts as gone, too (`half_close` of the builder changes it). One that is gone
-/// without a word is noticed by HTTP/2 with `keep_alive_interval`, by HTTP/1 not before it is written to; a time limit
-/// helps.
+/// A client of HTTP/1 that closes its connection is noticed while its request runs. The exception is a client that has
+/// sent another request behind it, or part of a body that the service does not read. Then hyper does not read on, and
+/// finds out when it writes. A client that closes only its own half counts as gone, too (`half_close` of the builder
+/// changes it). One that is gone without a word is noticed by HTTP/2 with `keep_alive_interval`, and by HTTP/1 only when
+/// it is written to; a time limit helps.
 ///
 /// # Examples
 /// ```

@@ -245,8 +245,8 @@ impl Core {
 
 /// The owner of a task, for the code that polls or retires it.
 pub(super) fn owner_of<'a>(task: TaskRef) -> &'a mut Owner {
-    // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time, and each of the callers
-    // is done with the reference before it runs anything else.
+    // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time. Each of the callers is
+    // done with the reference before it runs anything else.
     unsafe { &mut *task.header().owner.get() }
 }
 
@@ -263,8 +263,8 @@ fn keep_unless_done(task: TaskRef) -> bool {
 fn drop_future(task: TaskRef) -> Result<(), Payload> {
     let locals = handle::with_core(task, |core| core.locals_of(task)).flatten();
     let _entered = locals.map(local::enter);
-    // SAFETY: called by the poll or the drop of the task's own set, not from inside the task's poll, for a task that is
-    // in a list and so is not done.
+    // SAFETY: called by the poll or the drop of the task's own set, and not from inside the task's poll. The task is in
+    // a list, and so is not done.
     catch_unwind(AssertUnwindSafe(|| unsafe { (task.header().vtable.drop_future)(task.as_ptr()) }))
 }
 

@@ -60,8 +60,8 @@ fn ask(selector: c_int, number: c_int, found: &mut Vec<kinfo_proc>) -> io::Resul
     let name = [libc::CTL_KERN, libc::KERN_PROC, selector, number];
     let sysctl = |room: *mut kinfo_proc, mut len: usize| {
         call(Call::Change, || {
-            // SAFETY: the name is as long as is said. The kernel writes no more than `len` bytes to `room`, of which it is told, and
-            // that is ours or null, and the length of what it has written to `len`. Nothing is set.
+            // SAFETY: the name is as long as is said. The kernel is told `len` and writes no more bytes than that to `room`, which
+            // is ours or null. It writes a length to `len`, which is ours. Nothing is set.
             check(unsafe { libc::sysctl(name.as_ptr(), 4, room.cast(), &raw mut len, ptr::null(), 0) })
         })?;
         Ok::<_, io::Error>(len)
