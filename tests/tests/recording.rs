@@ -296,7 +296,7 @@ fn a_ring_keeps_the_newest_events_and_who_lives() {
 
 #[test]
 fn a_name_with_html_and_control_characters_injects_nothing() {
-    const NAME: &str = "</script><img src=x onerror=alert(1)>\"\\\u{0}\u{1b}[31m\u{2028}<!--";
+    const NAME: &str = "</script><img src=x onerror=alert(1)>\"\\\u{0}\u{1b}[31m\u{2028}\u{202e}<!--";
     let recording = record(1000);
     run(async {
         task_group!(|tg| {
@@ -305,7 +305,7 @@ fn a_name_with_html_and_control_characters_injects_nothing() {
     });
     let json = recording.to_json();
     assert_eq!(Trace::parse(&json).life(NAME)["args"]["name"], NAME);
-    assert!(!json.contains(['\u{1b}', '\u{0}', '<']), "{json}");
+    assert!(!json.contains(['\u{1b}', '\u{0}', '\u{202e}', '<']), "{json}");
     let page = recording.to_html();
     assert!(!page.contains("<img"), "the name is in the page as it is");
     // The page has its own two scripts and no more.

@@ -86,8 +86,7 @@ impl Tree {
     fn form(&self, line: &str) -> Result<String, String> {
         let answer = Answer::parse(line)?;
         Ok(match () {
-            // Its control characters are escaped, or the parser has refused it.
-            () if self.json => line.into(),
+            () if self.json => text::json(line),
             () if self.dot => text::dot(&answer),
             () => text::tree(&answer, self.all),
         })
@@ -119,7 +118,7 @@ fn main() -> ExitCode {
     match run(&Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xiio-inspect: {error}");
+            eprintln!("xiio-inspect: {}", text::harmless(&error));
             ExitCode::FAILURE
         }
     }
@@ -173,7 +172,7 @@ fn list() -> Result<String, String> {
             .and_then(|lines| lines.iter().map(|line| Answer::parse(line)).collect::<Result<Vec<_>, _>>())
         {
             Ok(answers) => answers.iter().for_each(|answer| text.push_str(&text::head(answer))),
-            Err(error) => text.push_str(&format!("{pid} does not answer: {error}\n")),
+            Err(error) => text.push_str(&format!("{pid} does not answer: {}\n", text::harmless(&error))),
         }
     }
     Ok(if text.is_empty() {

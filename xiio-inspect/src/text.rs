@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use xiio::__private::is_obeyed;
+
 use crate::answer::{Answer, Life, Node, Place};
 
 /// More tasks than this of one place that wait for the same are summed up.
@@ -349,8 +351,14 @@ fn at(place: &Place) -> String {
 }
 
 /// Text of the program on a terminal: what that would obey is escaped.
-fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if is_obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// An answer that was parsed, as it came, but for what a terminal would obey. That is in strings only, where it may be written otherwise.
+pub(crate) fn json(line: &str) -> String {
+    let is_kept = |c: char| !is_obeyed(c) || c.is_ascii_whitespace();
+    line.chars().map(|c| if is_kept(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }).collect()
 }
 
 #[cfg(test)]
@@ -419,11 +427,14 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {
-        let hostile = r#"{"kind":"task","state":"\u001b[31m","what":"a\nb","name":"\"\u001b]0;","file":"\u0007","line":1,"locals":{"\u001b":"\u001b[31m"}}"#;
+        let hostile = r#"{"kind":"task","state":"\u001b[31m","what":"a\nb","name":"\"\u001b]0;\u009b\u202e\u2066\u2028\u200f","file":"\u0007","line":1,"locals":{"\u001b":"\u001b[31m"}}"#;
         let answer = answer(hostile);
         for text in [tree(&answer, false), why(&answer), dot(&answer), head(&answer)] {
-            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+            let is_obeyed = |c| matches!(c, '\u{200f}' | '\u{2028}' | '\u{202e}' | '\u{2066}');
+            assert!(!text.chars().any(|c| is_obeyed(c) || c.is_control() && c != '\n'), "{text:?}");
         }
+        let raw = json("{\"version\":1,\"a\":\"\u{9b}\u{7f}\u{202e}é\"}\n");
+        assert_eq!(raw, "{\"version\":1,\"a\":\"\\u009b\\u007f\\u202eé\"}\n");
         assert!(dot(&answer).contains("\\\""), "{}", dot(&answer));
     }
 }

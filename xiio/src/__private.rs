@@ -22,6 +22,11 @@ pub fn recording_page(trace: &str) -> String {
     crate::recording::page(trace)
 }
 
+/// Whether a terminal obeys a character, for the same command.
+pub fn is_obeyed(c: char) -> bool {
+    crate::drawing::is_obeyed(c)
+}
+
 pub fn guard<'a>(tg: &'a TaskGroup<'a>) -> Guard<'a> {
     Guard::new(tg)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Drawing, Node};
+use super::{Drawing, Node, is_obeyed};
 
 /// An array of nodes. Fields that a node does not have are left out.
 pub(super) fn write(drawing: &Drawing) -> String {
@@ -112,8 +112,8 @@ fn write_string(value: &str, text: &mut String) {
                 text.push('\\');
                 text.push(c);
             }
-            // `<` as well, so that a page may have the text in a script; what ends a line in one; and what a terminal obeys.
-            c if c.is_control() || matches!(c, '<' | '\u{2028}' | '\u{2029}') => {
+            // `<` as well, so that a page may have the text in a script; and what a terminal obeys.
+            c if c == '<' || is_obeyed(c) => {
                 let _ = write!(text, "\\u{:04x}", u32::from(c));
             }
             c => text.push(c),

@@ -403,11 +403,17 @@ pub(crate) struct Harmless<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Harmless<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c.is_control() {
+        self.0.chars().try_for_each(|c| match is_obeyed(c) {
             true => write!(f, "{}", c.escape_default()),
             false => write!(f, "{c}"),
         })
     }
+}
+
+/// Whether a character does something to the text around it, on a terminal: it controls that, ends a line, or turns the direction of reading.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A tree of tasks as of one moment, complete or in the making.

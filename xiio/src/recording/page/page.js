@@ -29,7 +29,7 @@
       return code < 32 ? String.fromCodePoint(0x2400 + code) : code === 127 ? "␡" : "\\u{" + code.toString(16) + "}";
     };
     const short = text.length > MAX_LABEL ? text.slice(0, MAX_LABEL) + "…" : text;
-    return short.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, sign);
+    return short.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, sign);
   }
 
   function labelOf(args) {
