@@ -286,18 +286,8 @@ pub(crate) fn why(answer: &Answer) -> String {
         }
     };
     let mut stopping = Vec::new();
-    roots.iter().for_each(|root| cleaning(root, None, &mut stopping));
-    let stopping: Vec<String> = stopping
-        .iter()
-        .take(MAX_ALIKE)
-        .map(|(node, reason)| {
-            let reason = reason
-                .filter(|_| node.cancelled_as.is_none())
-                .map(|reason| format!(", cancelled as {}", harmless(reason)))
-                .unwrap_or_default();
-            format!("{}, waiting for: {}{reason}", line(node), waits_for(node))
-        })
-        .collect();
+    roots.iter().for_each(|root| cleaning(root, Around::default(), &mut stopping));
+    let stopping: Vec<String> = stopping.iter().take(MAX_ALIKE).map(|(node, around)| stops(node, *around)).collect();
     let _ = match stopping.is_empty() {
         true => writeln!(text, "Nothing was cancelled that has not stopped."),
         false => writeln!(text, "Cancelled and not stopped yet: {}.", stopping.join("; ")),
@@ -314,14 +304,42 @@ fn waiting<'a>(node: &'a Node, found: &mut Vec<&'a Node>) {
     }
 }
 
-/// The innermost tasks that clean up, each with the reason of the outermost that was cancelled around it.
-fn cleaning<'a>(node: &'a Node, reason: Option<&'a str>, found: &mut Vec<(&'a Node, Option<&'a str>)>) {
+/// What is around a node.
+#[derive(Clone, Copy, Default)]
+struct Around<'a> {
+    task: Option<&'a Node>,
+    /// Something there cleans up.
+    is_cleaning_up: bool,
+    /// That of the outermost that was cancelled.
+    reason: Option<&'a str>,
+}
+
+/// The innermost tasks that clean up; where there is none, the outermost of what does.
+fn cleaning<'a>(node: &'a Node, around: Around<'a>, found: &mut Vec<(&'a Node, Around<'a>)>) {
     let before = found.len();
-    let reason = reason.or(node.cancelled_as.as_deref());
-    node.children.iter().for_each(|child| cleaning(child, reason, found));
-    if found.len() == before && node.state == "cleaning up" && node.kind == "task" {
-        found.push((node, reason));
+    let (is_task, is_cleaning_up) = (node.kind == "task", node.state == "cleaning up");
+    let inside = Around {
+        task: if is_task { Some(node) } else { around.task },
+        is_cleaning_up: around.is_cleaning_up || is_cleaning_up,
+        reason: around.reason.or(node.cancelled_as.as_deref()),
+    };
+    node.children.iter().for_each(|child| cleaning(child, inside, found));
+    if found.len() == before && is_cleaning_up && (is_task || !around.is_cleaning_up) {
+        found.push((node, around));
     }
+}
+
+/// What has not stopped, where it is, and what it waits for.
+fn stops(node: &Node, around: Around<'_>) -> String {
+    let mut text = line(node);
+    if let Some(task) = around.task.filter(|_| node.kind != "task") {
+        let _ = write!(text, " in {}", line(task));
+    }
+    let _ = write!(text, ", waiting for: {}", waits_for(node));
+    if let Some(reason) = around.reason.filter(|_| node.cancelled_as.is_none()) {
+        let _ = write!(text, ", cancelled as {}", harmless(reason));
+    }
+    text
 }
 
 /// The tree in the language of Graphviz.
@@ -405,6 +423,20 @@ mod tests {
         let said = "not stopped yet: task `clingy` (cleaning up), waiting for: sleep, cancelled as its time is over.";
         assert!(why(&answer).contains(said), "{}", why(&answer));
         assert!(tree(&answer, false).contains("a group (cleaning up, as its time is over)\n"));
+    }
+
+    #[test]
+    fn a_cleanup_outside_of_tasks_or_in_a_part_of_one_has_not_stopped_either() {
+        let leaf = r#"{"kind":"timer","state":"running","what":"sleep"}"#;
+        let bracket = format!(r#"{{"kind":"bracket","state":"cleaning up","what":"bracket","children":[{leaf}]}}"#);
+        let limit = format!(
+            r#"{{"kind":"limit","state":"cleaning up","cancelled_as":"its time is over","what":"timeout","children":[{bracket}]}}"#
+        );
+        let said = "not stopped yet: timeout (cleaning up, as its time is over), waiting for: sleep.";
+        assert!(why(&answer(&limit)).contains(said), "{}", why(&answer(&limit)));
+        let task = format!(r#"{{"kind":"task","state":"running","what":"task","name":"late","children":[{limit}]}}"#);
+        let said = "not stopped yet: timeout (cleaning up, as its time is over) in task `late`, waiting for: sleep.";
+        assert!(why(&answer(&task)).contains(said), "{}", why(&answer(&task)));
     }
 
     #[test]
