@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::future::pending;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::time::Duration;
@@ -515,10 +517,13 @@ impl Drop for Directory {
 #[test]
 fn the_environment_has_each_run_written_also_one_that_panics() {
     let directory = Directory::new("environment");
-    let file = directory.0.join("%p.json");
+    // A name that is no text, as file names may be.
+    let file_name = |pid: &str, end: &str| [b"\xff", pid.as_bytes(), b"-", pid.as_bytes(), end.as_bytes()].concat();
+    let path = |pid: &str, end: &str| directory.0.join(OsString::from_vec(file_name(pid, end)));
+    let file = path("%p", ".json");
     let child = rerun("two_runs_of_which_one_panics").env("XIIO_RECORD", &file).spawn().unwrap();
-    let first = directory.0.join(format!("{}.json", child.id()));
-    let second = directory.0.join(format!("{}.json.1", child.id()));
+    let pid = child.id().to_string();
+    let (first, second) = (path(&pid, ".json"), path(&pid, ".json.1"));
     assert!(child.wait_with_output().unwrap().status.success());
     let trace = Trace::parse(&fs::read_to_string(first).unwrap());
     assert_eq!(trace.life("first")["args"]["end"], "a value");

@@ -1,9 +1,11 @@
 //! Recordings: asked for by the program, or by `XIIO_RECORD`.
 
 use std::any::Any;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -73,10 +75,24 @@ pub(crate) fn is_asked() -> bool {
 
 /// Has a recording written when the result is dropped.
 pub(crate) fn save(recorder: Arc<Recorder>) -> Box<dyn Any> {
-    let name = std::env::var(VARIABLE).unwrap_or_default().replace("%p", &std::process::id().to_string());
+    let mut name = with_pid(&std::env::var_os(VARIABLE).unwrap_or_default());
     let number = N_SAVED.fetch_add(1, Ordering::Relaxed);
-    let name = if number == 0 { name } else { format!("{name}.{number}") };
+    if number > 0 {
+        name.push(format!(".{number}"));
+    }
     Box::new(Saved { recorder, path: name.into() })
+}
+
+/// The name with the number of the process for each `%p`. It may be no text.
+fn with_pid(name: &OsStr) -> OsString {
+    let (mut left, mut whole) = (name.as_bytes(), Vec::new());
+    while let Some(at) = left.windows(2).position(|pair| pair == b"%p") {
+        whole.extend_from_slice(&left[..at]);
+        whole.extend_from_slice(std::process::id().to_string().as_bytes());
+        left = &left[at + 2..];
+    }
+    whole.extend_from_slice(left);
+    OsString::from_vec(whole)
 }
 
 struct Saved {
