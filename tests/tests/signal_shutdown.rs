@@ -141,6 +141,28 @@ fn slow_cleanup_is_spoken_of_and_goes_on_until_somebody_is_impatient() {
 }
 
 #[test]
+fn what_does_not_end_the_process_is_not_said_to_do_so() {
+    let end = run_program("program_that_prints_its_tree_at_one_of_them", &[("ready", SIGTERM)]);
+    assert!(end.errors.contains("after SIGTERM; SIGINT ends the process at once:"), "{}", end.errors);
+    let mut command = rerun("program_that_prints_its_tree_at_one_of_them");
+    command.stderr(Stdio::piped());
+    start_with(&mut command, SIGINT, Inherited::Ignored);
+    let (child, _output) = start_until(&mut command, "ready");
+    assert!(send(child.id(), SIGTERM));
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("after SIGTERM; only SIGKILL ends the process sooner:"), "{errors}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_prints_its_tree_at_one_of_them() {
+    xiio::Builder::new().cancel_on(&[SIGTERM]).tree_on(&[SIGQUIT]).run(async {
+        bracket((), async |_| ready_and_wait().await, async |_| sleep(Duration::from_millis(1500)).await).await;
+    });
+}
+
+#[test]
 #[ignore = "a program for the test above"]
 fn program_with_slow_cleanup() {
     let n_reports = Rc::new(Cell::new(0));

@@ -25,7 +25,7 @@ use crate::pin::Pinned;
 use crate::report::{ReportKind, drop_safely, report, report_panic};
 use crate::runtime::{Config, Runtime, block_on};
 use crate::sys::fd::Direction;
-use crate::sys::signal::{ECHO, Impatience, Subscription, Unblocked, die_by, is_ignored, name};
+use crate::sys::signal::{ECHO, Impatience, Subscription, Unblocked, die_by, is_ignored, is_unwanted, name};
 use crate::time::{Deadline, now};
 use crate::unwind::{Cancel, Owner};
 
@@ -145,15 +145,17 @@ impl Watch<'_> {
             && self.patience.poll_elapsed(cx)
         {
             self.patience.reset(None);
-            let text = still_cleaning_up(signal, now() - at, self.impatience);
+            let text = still_cleaning_up(signal, now() - at, self.impatience, self.subscription.signals());
             let report = move |tree: Drawing| report(ReportKind::StillStopping, format!("{text}:\n{tree}"));
             Runtime::with(|runtime| runtime.request_drawing(Box::new(report)));
         }
     }
 }
 
-fn still_cleaning_up(signal: i32, since: Duration, impatience: &Impatience) -> String {
-    let names: Vec<String> = impatience.signals.iter().map(|&signal| name(signal)).collect();
+/// What is said of `signal`; of those of impatience, the ones that end the process: as they are among `caught`, or by themselves.
+fn still_cleaning_up(signal: i32, since: Duration, impatience: &Impatience, caught: &[i32]) -> String {
+    let ending = impatience.signals.iter().filter(|signal| caught.contains(signal) || is_unwanted(**signal));
+    let names: Vec<String> = ending.map(|&signal| name(signal)).collect();
     let remedy = match impatience.after {
         Some(after) if !names.is_empty() => {
             let then = if after > since {

@@ -498,6 +498,16 @@ pub(crate) fn is_ignored(signal: c_int) -> bool {
     disposition(signal).is_ok_and(|now| now.sa_sigaction == libc::SIG_IGN)
 }
 
+/// Whether a signal has its default action, as nobody in this process wants it.
+pub(crate) fn is_unwanted(signal: c_int) -> bool {
+    let registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    let installed = registry.installed.get(signal.unsigned_abs() as usize).and_then(Option::as_ref);
+    let is_left_behind =
+        installed.is_some_and(|installed| installed.n_users == 0 && installed.before.sa_sigaction == libc::SIG_DFL);
+    let handler = disposition(signal).map(|now| now.sa_sigaction);
+    handler.is_ok_and(|handler| handler == libc::SIG_DFL || is_left_behind && handler == own_handler())
+}
+
 fn raise(signal: c_int) {
     // SAFETY: takes a number. What is installed for it is safe to be called anywhere.
     unsafe { libc::raise(signal) };
