@@ -504,6 +504,33 @@ fn program_that_blocks_for_a_while() {
 }
 
 #[test]
+fn a_tree_that_takes_long_to_draw_is_no_task_that_keeps_the_loop() {
+    let lines = tree_of("program_that_is_slowly_drawn", "task, ");
+    assert!(lines[0].ends_with(" at SIGQUIT:"), "{lines:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_is_slowly_drawn() {
+    let mut n_polls = 0;
+    let slow = std::future::poll_fn(|_| {
+        n_polls += 1;
+        if n_polls > 1 {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        std::task::Poll::<()>::Pending
+    });
+    xiio::Builder::new().tree_on(&[SIGQUIT]).run(async {
+        task_group!(|tg| {
+            tg.spawn(slow);
+            yield_now().await;
+            sleep(Duration::from_millis(50)).await;
+            say("ready");
+        });
+    });
+}
+
+#[test]
 fn without_its_run_a_signal_of_the_tree_does_what_it_did_before() {
     let end = run_program("program_after_a_tree", &[("ready", SIGQUIT)]);
     assert_eq!(end.status.signal(), Some(SIGQUIT), "{}", end.errors);

@@ -20,6 +20,8 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Busy {
     pub(crate) milliseconds: u64,
+    /// On a worker, for which the loop waits.
+    pub(crate) is_worker: bool,
     pub(crate) name: Option<String>,
     pub(crate) place: Option<Place>,
 }
@@ -63,8 +65,9 @@ impl Answer {
     /// Expects nothing of what comes: it may be anybody's.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
         // The parser refuses what is nested deeper than 128 brackets.
-        let value: Value =
-            serde_json::from_str(line).map_err(|error| format!("the answer is no JSON that can be read: {error}"))?;
+        let value: Value = serde_json::from_str(line).map_err(|error| {
+            format!("the answer is no JSON that can be read, or a tree of more than 64 levels: {error}")
+        })?;
         let version = number(&value, "version")?;
         if version != VERSION {
             return Err(format!("the program answers in version {version}, and this is for version {VERSION}"));
@@ -73,6 +76,7 @@ impl Answer {
         let busy = value.get("busy").map(|busy| {
             Ok::<_, String>(Busy {
                 milliseconds: number(busy, "milliseconds")?,
+                is_worker: busy.get("worker").is_some(),
                 name: text(busy, "name").ok(),
                 place: place(busy),
             })

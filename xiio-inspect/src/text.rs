@@ -130,7 +130,8 @@ fn busy(answer: &Answer) -> String {
         (_, Some(place)) => format!("the task spawned at {}", at(place)),
         _ => "the root".into(),
     };
-    format!("The loop is blocked: {who} has been running for {since:?} without an `await` that waits.")
+    let what = if busy.is_worker { "waits for a worker" } else { "is blocked" };
+    format!("The loop {what}: {who} has been running for {since:?} without an `await` that waits.")
 }
 
 /// Of a place with so many tasks one may stand out.
@@ -251,7 +252,9 @@ fn largest_crowd(node: &Node) -> Option<Crowd<'_>> {
 pub(crate) fn why(answer: &Answer) -> String {
     let mut text = head(answer);
     let Some(roots) = &answer.tree else {
-        let _ = writeln!(text, "{}\nNothing else of this program goes on meanwhile.", busy(answer));
+        let is_worker = answer.busy.as_ref().is_some_and(|busy| busy.is_worker);
+        let goes_on = if is_worker { "Only other workers go on" } else { "Nothing else of this program goes on" };
+        let _ = writeln!(text, "{}\n{goes_on} meanwhile.", busy(answer));
         return text;
     };
     let mut tasks = Vec::new();

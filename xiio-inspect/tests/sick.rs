@@ -1,6 +1,7 @@
 //! Programs that are not well, and whether the tool names who is to blame.
 
 use std::fs::Permissions;
+use std::future::{pending, poll_fn};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -8,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
@@ -35,6 +37,15 @@ impl Patient {
         let child = prepare(program.env("XDG_RUNTIME_DIR", &runtime_dir)).spawn();
         let child = child.expect("`cargo test` builds the examples");
         Self { child, runtime_dir }
+    }
+
+    /// A program that is a test of this file, and ignored as such.
+    fn of_test(name: &str) -> Self {
+        let this = env::current_exe().unwrap();
+        // The path is whole, so it is not looked for among the examples.
+        Self::start(this.to_str().unwrap(), |program| {
+            program.args([name, "--exact", "--ignored", "--nocapture"]).env("XIIO_INSPECT", "1")
+        })
     }
 
     fn ask(&self, words: &[&str]) -> Output {
@@ -152,6 +163,126 @@ fn of_a_server_with_a_slow_request_it_names_the_request_and_what_that_waits_for(
     let place = "Much older than others of its place: task, spawned at xiio-inspect/examples/slow_request.rs:";
     patient.assert_says(&["why", "PID"], &[place, "REQUEST = 13", "waiting for: sleep", "one in the middle is"]);
     patient.assert_says(&["tree", "PID"], &["REQUEST = 13", "task `warehouse`", " old, ", " polls of "]);
+}
+
+#[test]
+fn of_a_program_that_awaits_foreign_code_alone_it_says_so() {
+    let patient = Patient::of_test("awaits_foreign_code");
+    patient.assert_says(&["why", "PID"], &["It waits for: something that xiio does not know."]);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn awaits_foreign_code() {
+    xiio::run(pending::<()>());
+}
+
+#[test]
+fn of_a_worker_that_holds_up_its_group_it_names_the_task() {
+    let patient = Patient::of_test("has_a_worker_that_blocks");
+    patient.assert_says(
+        &["why", "PID"],
+        &["The loop waits for a worker: the task spawned at xiio-inspect/tests/sick.rs:"],
+    );
+    patient.assert_says(&["tree", "PID"], &["waits for a worker"]);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn has_a_worker_that_blocks() {
+    xiio::run(async {
+        xiio::task_group!(|outer| {
+            outer.spawn_named("innocent", async {
+                xiio::task_group!(workers = 1, |tg| {
+                    tg.workers().spawn(async || thread::sleep(Duration::from_secs(60)));
+                });
+            });
+        });
+    });
+}
+
+#[test]
+fn a_tree_that_takes_long_to_draw_is_no_loop_that_is_blocked() {
+    let patient = Patient::of_test("is_slowly_drawn");
+    patient.assert_says(&["list"], &["sick"]);
+    let started = Instant::now();
+    loop {
+        let said = String::from_utf8(patient.ask(&["tree", "PID"]).stdout).unwrap();
+        // It may not have come to its first wait.
+        if !said.contains("is blocked") {
+            assert!(said.contains("task `slow`"), "{said}");
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn is_slowly_drawn() {
+    xiio::run(async {
+        xiio::task_group!(|tg| {
+            tg.spawn_named(
+                "slow",
+                poll_fn(|_| {
+                    thread::sleep(Duration::from_millis(900));
+                    Poll::<()>::Pending
+                }),
+            );
+        });
+    });
+}
+
+#[test]
+fn what_one_run_of_a_program_does_not_answer_hides_no_other() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    let other = patient.runtime_dir.join("xiio").join(format!("{}.7", patient.child.id()));
+    let listener = UnixListener::bind(other).unwrap();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let output = patient.ask(&["tree", "PID"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains(".7: "), "{error}");
+    assert!(output.status.success() && String::from_utf8(output.stdout).unwrap().contains("task `cook`"));
+}
+
+#[test]
+fn what_is_written_to_standard_output_is_nothing_else() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    let file = patient.runtime_dir.join("recording");
+    for is_file in [false, true] {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+        tool.args(["record", &patient.child.id().to_string(), "/dev/stdout"]);
+        tool.env("XDG_RUNTIME_DIR", &patient.runtime_dir);
+        let text = if is_file {
+            assert!(tool.stdout(fs::File::create(&file).unwrap()).status().unwrap().success());
+            fs::read_to_string(&file).unwrap()
+        } else {
+            String::from_utf8(tool.output().unwrap().stdout).unwrap()
+        };
+        let trace: serde_json::Value = serde_json::from_str(&text).expect("it is JSON to its end");
+        assert_eq!(trace["otherData"]["xiio_recording"], 1);
+    }
+}
+
+#[test]
+fn each_recording_has_a_page_of_its_own_name() {
+    let patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    let path = |name: &str| patient.runtime_dir.join(name).to_str().unwrap().to_owned();
+    let trace = patient.ask(&["record", "PID", &path("a.json")]);
+    assert!(trace.status.success(), "{trace:?}");
+    for (name, page) in
+        [("a.json", "a.html"), ("a.json.1", "a.json.1.html"), ("b.html", "b.html.html"), ("c", "c.html")]
+    {
+        if name != "a.json" {
+            fs::copy(path("a.json"), path(name)).unwrap();
+        }
+        let output = patient.ask(&["view", &path(name)]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), path(page));
+        assert!(fs::read_to_string(path(name)).unwrap().starts_with("{\"traceEvents\""), "the recording is as it was");
+    }
 }
 
 #[test]
@@ -278,8 +409,12 @@ fn a_directory_that_others_can_change_or_that_is_a_link_is_refused_by_both() {
         let mut line = String::new();
         BufReader::new(patient.child.stderr.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("xiio: this program cannot be inspected: ") && line.contains("mode 0700"), "{line}");
-        let output = patient.ask(&["tree", "PID"]);
-        assert!(!output.status.success() && patient.child.try_wait().unwrap().is_none());
+        for words in [&["tree", "PID"] as &[&str], &["list"]] {
+            let output = patient.ask(words);
+            assert!(!output.status.success() && patient.child.try_wait().unwrap().is_none());
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(error.contains("mode 0700"), "it says why: {error}");
+        }
     }
 }
 

@@ -19,8 +19,11 @@ use crate::runtime::Requests;
 use crate::sys::socket::{self, setup};
 use crate::sys::{self, user};
 
-/// How long the loop may take to draw, before it is said to be busy.
+/// How long the loop may take to come to drawing, before it is said to be busy.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long it may take to draw then: a poll of all that there is. Who asks waits for ten seconds.
+const TIME_TO_DRAW: Duration = Duration::from_secs(5);
 
 /// No request has more bytes.
 const MAX_REQUEST: usize = 64;
@@ -236,7 +239,8 @@ impl Answering {
     fn draw(&self) -> Option<Drawing> {
         let (sender, receiver) = sync_channel(1);
         self.requests.draw(Box::new(move |drawing| drop(sender.send(drawing))));
-        receiver.recv_timeout(PATIENCE).ok()
+        let drawn = receiver.recv_timeout(PATIENCE).ok();
+        if drawn.is_none() && self.requests.are_taken() { receiver.recv_timeout(TIME_TO_DRAW).ok() } else { drawn }
     }
 }
 
@@ -244,6 +248,7 @@ impl Answering {
 fn busy_text(busy: &Busy) -> String {
     let since = sys::now().saturating_duration_since(busy.since).as_millis();
     let mut text = format!(",\"busy\":{{\"milliseconds\":{since}");
+    text.push_str(if busy.is_worker { ",\"worker\":true" } else { "" });
     if let Some((place, name)) = &busy.task {
         text.push_str(&format!(",\"file\":{},\"line\":{}", json_string(place.file()), place.line()));
         if let Some(name) = name {

@@ -645,6 +645,8 @@ pub(crate) struct Busy {
     pub(crate) since: Instant,
     /// Of the task that is polled, or whose future has the group that is; `None` is the root.
     pub(crate) task: Option<(&'static Location<'static>, Option<String>)>,
+    /// It is on a worker.
+    pub(crate) is_worker: bool,
 }
 
 impl Recorder {
@@ -677,13 +679,14 @@ impl Recorder {
         look(&mut self.ring.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is being polled at home; `None` while the loop waits.
+    /// What is being polled: at home, or, as home waits for a worker that is in a task, there since the longest time; `None` while the loop waits.
     pub(crate) fn busy(&self) -> Option<Busy> {
         self.with_ring(|ring| {
-            let lane = ring.lanes.first()?.as_ref().filter(|lane| !lane.open.is_empty())?;
-            let texts = lane.open.iter().rev().map(|open| &ring.texts[open.member.text as usize]);
-            let mut tasks = texts.filter_map(|text| Some((text.place?, text.name.clone())));
-            Some(Busy { since: ring.started + Duration::from_nanos(lane.turned_at), task: tasks.next() })
+            let mut lanes = ring.lanes.iter().map(|lane| lane.as_ref().and_then(|lane| ring.busy_in(lane)));
+            let at_home = lanes.next()?;
+            let on_workers = lanes.flatten().filter(|busy| busy.task.is_some());
+            let on_worker = on_workers.min_by_key(|busy| busy.since);
+            on_worker.map(|busy| Busy { is_worker: true, ..busy }).or(at_home)
         })
     }
 
@@ -701,6 +704,14 @@ impl Ring {
     fn time_of(&self, now: Instant) -> Nanos {
         let time = now.saturating_duration_since(self.started);
         time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+    }
+
+    /// What is being polled in a lane.
+    fn busy_in(&self, lane: &Lane) -> Option<Busy> {
+        let texts = lane.open.iter().rev().map(|open| &self.texts[open.member.text as usize]);
+        let mut tasks = texts.filter_map(|text| Some((text.place?, text.name.clone())));
+        let since = self.started + Duration::from_nanos(lane.turned_at);
+        (!lane.open.is_empty()).then(|| Busy { since, task: tasks.next(), is_worker: false })
     }
 
     /// What comes from now on comes so much later. A poll that is under way, which is none of the thread that has waited, has not taken longer for that.

@@ -18,8 +18,11 @@ use crate::signal::{Signals, subscribe};
 use crate::sys::signal::{is_ignored, name};
 use crate::time::sleep;
 
-/// How long the loop may take to draw, before it is said to be busy.
+/// How long the loop may take to come to drawing, before it is said to be busy.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long it may take to draw then: a poll of all that there is.
+const TIME_TO_DRAW: Duration = Duration::from_secs(5);
 
 /// Prints the tree at each of the signals, until the result is dropped. Those that are ignored at the start stay so.
 ///
@@ -70,11 +73,17 @@ impl Printing {
         let to_draw = drawn.clone();
         self.requests.draw(Box::new(move |drawing| drop(to_draw.set(drawing))));
         let of = format!("the tree of process {} at {}", std::process::id(), name(signal));
-        if unless(sleep(PATIENCE), drawn.wait()).await.is_none() {
-            say(&format!("{of} comes when the loop does: a task keeps it"));
-        }
+        let is_drawn_in = async |limit| unless(sleep(limit), drawn.wait()).await.is_some();
+        let drawing = async {
+            let is_in_time =
+                is_drawn_in(PATIENCE).await || self.requests.are_taken() && is_drawn_in(TIME_TO_DRAW).await;
+            if !is_in_time {
+                say(&format!("{of} comes when the loop does: a task keeps it"));
+            }
+            drawn.wait().await
+        };
         // Without an answer the run has ended.
-        if let Some(drawing) = unless(self.stop.wait(), drawn.wait()).await {
+        if let Some(drawing) = unless(self.stop.wait(), drawing).await {
             say(&format!("{of}:\n{drawing}"));
         }
     }

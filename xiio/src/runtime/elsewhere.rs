@@ -86,6 +86,11 @@ impl Requests {
         self.want(|wanted| wanted.drawings.push(on_drawn));
     }
 
+    /// Whether the runtime has come to what was wanted, and is at it: it draws, or waits for those who do.
+    pub(crate) fn are_taken(&self) -> bool {
+        !self.is_any.load(Ordering::Acquire)
+    }
+
     /// Has something called in this turn, if the runtime comes to it.
     #[cfg(feature = "futures-core")]
     pub(crate) fn call(&self, call: Call) {

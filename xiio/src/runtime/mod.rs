@@ -598,7 +598,7 @@ fn inspect_root(poll: impl FnOnce()) -> Drawing {
     let mut drawing = unwind::inspect(poll);
     if drawing.is_empty() {
         // It waits for something foreign, and has no group.
-        drawing.leaf("the root".into());
+        drawing.leaf(recording::root());
     }
     drawing
 }
