@@ -8,29 +8,40 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::text::harmless;
+
 /// No answer is longer.
 const MAX_BYTES: usize = 256 << 20;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The directories of this user in which programs have their sockets.
-fn directories() -> Result<Vec<PathBuf>, String> {
+/// The directories in which programs of this user have their sockets.
+struct Directories {
+    found: Vec<PathBuf>,
+    /// In a directory that others can change a socket may be anybody's.
+    refused: Vec<PathBuf>,
+}
+
+fn directories() -> Result<Directories, String> {
     let uid = fs::metadata("/proc/self").map_err(|error| format!("cannot tell who the user is: {error}"))?.uid();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     let all =
         [runtime.map(|dir| PathBuf::from(dir).join("xiio")), Some(std::env::temp_dir().join(format!("xiio-{uid}")))];
-    // In a directory that others can change a socket may be anybody's.
-    let is_ours = |dir: &PathBuf| {
-        fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0)
-    };
-    Ok(all.into_iter().flatten().filter(is_ours).collect())
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    for directory in all.into_iter().flatten() {
+        let Ok(file) = fs::symlink_metadata(&directory) else { continue };
+        let is_ours = file.is_dir() && file.uid() == uid && file.mode() & 0o077 == 0;
+        if is_ours { found.push(directory) } else { refused.push(directory) }
+    }
+    Ok(Directories { found, refused })
 }
 
 /// The sockets there are of programs that live, with the number of the process.
 fn sockets() -> Result<Vec<(u32, PathBuf)>, String> {
     let mut found = Vec::new();
-    for directory in directories()? {
+    let directories = directories()?;
+    for directory in directories.found {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let pid = name.to_str().and_then(|name| name.split_once('.')).and_then(|(pid, _)| pid.parse().ok());
@@ -39,6 +50,13 @@ fn sockets() -> Result<Vec<(u32, PathBuf)>, String> {
                 found.push((pid, entry.path()));
             }
         }
+    }
+    if found.is_empty() && !directories.refused.is_empty() {
+        let paths: Vec<String> = directories.refused.iter().map(|path| path.display().to_string()).collect();
+        return Err(format!(
+            "{}: not looked at, as it is no directory of this user with mode 0700, or a link; have it removed",
+            paths.join(", ")
+        ));
     }
     found.sort();
     Ok(found)
@@ -72,7 +90,7 @@ impl Request {
     }
 }
 
-/// What each run in a process answers: JSON.
+/// What each run in a process answers: JSON. One that gives no answer, as it has ended meanwhile, hides none of the others.
 pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<String>, String> {
     let sockets: Vec<PathBuf> = sockets()?.into_iter().filter(|(of, _)| *of == pid).map(|(_, path)| path).collect();
     if sockets.is_empty() {
@@ -80,7 +98,13 @@ pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<String>, String>
             "process {pid} has no socket: it must be a program of xiio, of this user, started with XIIO_INSPECT=1"
         ));
     }
-    sockets.iter().map(|path| answer(path, request)).collect()
+    let (answers, errors): (Vec<_>, Vec<_>) = sockets.iter().map(|path| answer(path, request)).partition(Result::is_ok);
+    let errors: Vec<String> = errors.into_iter().filter_map(Result::err).collect();
+    if answers.is_empty() {
+        return Err(errors.join("; "));
+    }
+    errors.iter().for_each(|error| eprintln!("xiio-inspect: {}", harmless(error)));
+    answers.into_iter().collect()
 }
 
 fn answer(path: &Path, request: Request) -> Result<String, String> {

@@ -5,8 +5,10 @@ mod ask;
 mod text;
 mod view;
 
-use std::fs;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -48,7 +50,7 @@ enum Command {
     View {
         /// What `record`, `XIIO_RECORD` or the program has written.
         file: PathBuf,
-        /// The page: that file with the ending `html` if it is not given.
+        /// The page: that file with the ending `html`, in place of `json`, if it is not given.
         #[arg(short, long)]
         out: Option<PathBuf>,
     },
@@ -136,7 +138,7 @@ fn run(command: &Command) -> Result<(), String> {
         }
         Command::Record { pid, file } => record(*pid, file),
         Command::View { file, out } => {
-            let out = out.clone().unwrap_or_else(|| file.with_extension("html"));
+            let out = out.clone().unwrap_or_else(|| page_of(file));
             write(&out, &view::page(file)?)
         }
         Command::Watch { tree, every } => {
@@ -158,8 +160,29 @@ fn record(pid: u32, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Where the page of a recording goes: a name of its own for each, and none of theirs.
+fn page_of(file: &Path) -> PathBuf {
+    let mut name = match file.extension() {
+        Some(ending) if ending == "json" => file.with_extension(""),
+        _ => file.to_owned(),
+    }
+    .into_os_string();
+    name.push(".html");
+    name.into()
+}
+
+/// Whether a file is the standard output, which gets the text then and nothing else.
+fn is_stdout(file: &Path) -> bool {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().and_then(|stdout| File::from(stdout).metadata());
+    let of = |found: Metadata| (found.dev(), found.ino());
+    fs::metadata(file).ok().zip(stdout.ok()).is_some_and(|(file, stdout)| of(file) == of(stdout))
+}
+
 /// Writes a file, and says so.
 fn write(file: &Path, text: &str) -> Result<(), String> {
+    if is_stdout(file) {
+        return print(text);
+    }
     fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     print(&format!("{}\n", file.display()))
 }
