@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Who may name whom: each room those on the floors above its own line.
 const FLOORS: &[&[&str]] = &[
-    &["drawing", "error", "sys", "sync", "pin", "slab", "flow"],
+    &["drawing", "error", "sys", "sync", "pin", "slab", "flow", "foreign"],
     &["recording"],
     &["report"],
     &["unwind", "timer", "reactor"],

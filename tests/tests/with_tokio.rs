@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use xiio::compat::{on_tokio, with_tokio};
-use xiio::{Promise, bracket, sleep, task_group, yield_now};
+use xiio::{Promise, bracket, in_thread, run_in_thread, sleep, task_group, yield_now};
 use xiio_tests::poll::once;
 use xiio_tests::{DropCount, LONG, Trace, assert_cancels_cleanly, assert_panics, millis, rounds, run, takes};
 
@@ -97,6 +97,34 @@ fn the_context_is_there_in_the_future_and_its_groups_and_nowhere_else() {
                 assert!(!has_context());
             }
         });
+    });
+}
+
+#[test]
+fn the_context_goes_along_to_other_threads() {
+    let patient = xiio::Builder::new().detect_deadlock(millis(20));
+    let on_them_all = async {
+        task_group!(workers = 1, |tg| {
+            let on_worker = tg.workers().spawn(async || {
+                tokio::time::sleep(millis(50)).await;
+                thread_of_tasks().await
+            });
+            assert_eq!(on_worker.await.as_deref(), Some("xiio-tokio"));
+        });
+        let tree = run_in_thread(async || {
+            tokio::time::sleep(millis(50)).await;
+            thread_of_tasks().await
+        });
+        assert_eq!(tree.await.as_deref(), Some("xiio-tokio"));
+        let job = in_thread(|| Handle::current().block_on(thread_of_tasks()));
+        assert_eq!(job.await.as_deref(), Some("xiio-tokio"));
+    };
+    patient.run(with_tokio(on_them_all));
+    // The threads are used again.
+    run(async {
+        task_group!(workers = 1, |tg| assert!(!tg.workers().spawn(async || has_context()).await));
+        assert!(!run_in_thread(async || has_context()).await);
+        assert!(!in_thread(has_context).await);
     });
 }
 

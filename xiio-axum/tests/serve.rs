@@ -287,7 +287,9 @@ fn layers_that_name_the_clock_of_tokio_work_with_tokio_around() {
     use tower_http::timeout::TimeoutLayer;
     let layer = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, millis(50));
     let router = Router::new().route("/", get(pending::<&str>)).layer(layer);
-    run(with_tokio(with_server(router, async |addr| assert_eq!(get_text(addr, "/").await.0, 408))));
+    run(with_tokio(with_server(router.clone(), async |addr| assert_eq!(get_text(addr, "/").await.0, 408))));
+    let talk = async |addr| assert_eq!(get_text(addr, "/").await.0, 408);
+    run(with_tokio(with_workers(2, || router.clone(), talk)));
 }
 
 #[test]

@@ -166,6 +166,7 @@ mod cores;
 mod drawing;
 mod error;
 mod flow;
+mod foreign;
 mod group;
 mod local;
 mod pin;

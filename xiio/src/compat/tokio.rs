@@ -102,7 +102,8 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// Runs a future of tokio's libraries inside a xiio task: sockets, timers and `spawn` of tokio find their runtime.
 ///
 /// For a library that insists on tokio (`reqwest`, say) where the program is xiio's. The future stays in its task, so
-/// it may borrow and need not be `Send`, and groups inside of it have the context as well:
+/// it may borrow and need not be `Send`. Groups inside of it have the context as well, also on their workers, and so have
+/// [`run_in_thread`](crate::run_in_thread) and [`in_thread`](crate::in_thread()):
 /// `#[xiio::main(tokio)]` gives it to a whole program. Where a tokio runtime is around already, as under
 /// [`on_tokio`], that one is used; it must be running meanwhile, so a current-thread runtime whose own thread is held up by
 /// [`xiio::run`](crate::run) would be waited for for ever: take [`on_tokio`] there.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::cores::{Crew, Failure, News, Notes, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
+use crate::foreign::Surroundings;
 use crate::recording::{self, OtherLane};
 use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
 use crate::runtime::{Config, Leftover, Runtime, block_on};
@@ -59,11 +60,14 @@ impl Workforce {
 
     /// Has a thread serve as a worker. That none is to be had is a failure of the group.
     fn start(&self, worker: usize, set: &TaskSet<'_>) {
-        let (crew, limits) = (Arc::clone(&self.crew), self.limits);
+        let (crew, limits, surroundings) = (Arc::clone(&self.crew), self.limits, Surroundings::here());
         let root = Node::new(Kind::Worker, format!("worker {worker}"));
         let lane = set.key().and_then(|group| recording::other_lane(group, &root));
         let post = threads::serve(Box::new(move |start| match start {
-            Ok(post) => work(&crew, worker, limits, lane, post),
+            Ok(post) => {
+                let _entered = surroundings.enter();
+                work(&crew, worker, limits, lane, post)
+            }
             Err(error) => {
                 lane.into_iter().for_each(OtherLane::end);
                 refuse(&crew, worker, &error)

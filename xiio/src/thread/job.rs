@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::Payload;
+use crate::foreign::Surroundings;
 use crate::local::{self, SentLocals};
 use crate::promise::Promise;
 use crate::report::{Held, drop_safely, report_panic, waking};
@@ -28,6 +29,7 @@ pub(super) struct Job<F, T> {
     state: Mutex<State<F, T>>,
     /// What is current while it runs.
     locals: Option<SentLocals>,
+    surroundings: Surroundings,
     is_cancelled: AtomicBool,
     /// Set with it once the job runs, for a function that waits for that.
     stop: Option<Promise<()>>,
@@ -81,7 +83,8 @@ impl<F, T> Job<F, T> {
     pub(super) fn new(origin: Origin, function: F, stop: Option<Promise<()>>) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
         let (is_cancelled, is_left) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { state, locals: local::sent(), is_cancelled, stop, is_left, origin }
+        let (locals, surroundings) = (local::sent(), Surroundings::here());
+        Self { state, locals, surroundings, is_cancelled, stop, is_left, origin }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -177,7 +180,7 @@ where
         let Stage::Queued(_) = state.stage else { return false };
         let Stage::Queued(function) = mem::replace(&mut state.stage, Stage::Running) else { unreachable!() };
         drop(state);
-        let _entered = self.locals.as_ref().map(SentLocals::enter);
+        let _entered = (self.locals.as_ref().map(SentLocals::enter), self.surroundings.enter());
         self.finish(catch_unwind(AssertUnwindSafe(function)))
     }
 
