@@ -60,7 +60,7 @@ impl Server {
     /// A connection that fails rather than wait for ever.
     ///
     /// # Panics
-    /// When there is none to be had.
+    /// When it cannot connect.
     #[must_use]
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).unwrap();

@@ -48,7 +48,7 @@ async fn touch_for_ever(data: &Data, wakers: &'static Mutex<Vec<Waker>>) {
     let _at_end = AtEnd(data);
     let alone = Rc::new(Cell::new(0));
     poll_fn(|cx| {
-        // Tried only: `ThreadSanitizer` does not see how the lock of `std` is handed over to who waits for it.
+        // Tried only: `ThreadSanitizer` does not see how the lock of `std` is handed over to whoever waits for it.
         if let Ok(mut wakers) = wakers.try_lock()
             && wakers.len() < 1000
         {

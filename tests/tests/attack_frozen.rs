@@ -116,7 +116,7 @@ fn group_cancelled_further_out_at_the_end_of_the_grace_of_a_task() {
     assert!(is_armed.get() && !is_reached.get());
 }
 
-/// A panic on the way from a cancellation back to who was cancelled: that one is dropped at once, so nobody is left to throw it.
+/// A panic on the way from a cancellation back to whoever was cancelled: that one is dropped at once, so nobody is left to throw it.
 #[test]
 fn panic_of_a_group_whose_parent_was_cancelled_in_the_same_poll_is_reported() {
     for _ in 0..2 {

@@ -127,9 +127,9 @@ impl Handover for UnixListener {
 
 /// Serves `router` to the clients of `listener`, over HTTP/1 and HTTP/2, until it is cancelled or [`Serve::until`] comes.
 ///
-/// Each connection is a task, and each request one of its own: see [`RequestTasks`]. Who the client is tells axum's
-/// extractor `ConnectInfo`, as a [`Listener::Peer`]. A client that cannot be taken is told
-/// of on standard error, the same error once a second; [`Serve::on_error`] changes that.
+/// Each connection is a task, and each request one of its own: see [`RequestTasks`]. axum's extractor `ConnectInfo`
+/// says who the client is, as a [`Listener::Peer`]. If a client cannot be taken, the error is printed on standard
+/// error, the same one once a second; [`Serve::on_error`] changes that.
 ///
 /// # Cancellation
 /// All requests, sockets and jobs are cancelled, with their cleanup, and waited for.

@@ -49,13 +49,13 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// | `grace = Duration` | how long cleanup may take after the cancellation of everything before it is dropped |
 /// | `crate = path` | where xiio is, for a crate that has it under another name |
 /// | `tokio` | gives the whole program the context of a tokio runtime, as `compat::with_tokio` does (feature `tokio`) |
-/// | `slow_poll = Duration` | reports each poll of a task that takes longer; else none is |
-/// | `slow_cleanup = Duration` | reports each cleanup that takes longer, while it lasts; else none is |
-/// | `vain_polls = usize` | reports a task that is polled in vain more often within a second; else none is |
-/// | `many_tasks = usize` | reports each group that holds more tasks; else none is |
+/// | `slow_poll = Duration` | reports each poll of a task that takes longer; none without it |
+/// | `slow_cleanup = Duration` | reports each cleanup that takes longer, while it lasts; none without it |
+/// | `vain_polls = usize` | reports a task that is polled in vain more often within a second; none without it |
+/// | `many_tasks = usize` | reports each group that holds more tasks; none without it |
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal |
 /// | `impatience = Duration` | how long after the first of them another one kills at once: a second by default, `None` is never |
-/// | `impatient_on(SIGINT, SIGQUIT, …)` | which of them do: these two by default |
+/// | `impatient_on(SIGINT, SIGQUIT, …)` | which signals kill at once then: these two by default |
 /// | `inspect` | lets `xiio-inspect` look at the tree, as `XIIO_INSPECT=1` in the environment does |
 /// | `tree_on(SIGQUIT, …)` | prints the tree on standard error when one of these signals comes, and goes on |
 ///

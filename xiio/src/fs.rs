@@ -1,17 +1,16 @@
 //! Files, on threads: the functions of [`std::fs`] that people reach for.
 //!
-//! The kernel does not say when a file is "ready", a read from a slow disk stops the thread. So each function here is one
-//! [`in_thread`](crate::in_thread()) job that calls its namesake in `std`, with the same value and the same errors. That the
-//! system gives no thread, and none runs, is an error as well. For
-//! anything else (an open file, a loop over many small ones) write one job that does it all: that is one hand-over
-//! instead of many.
+//! The kernel does not say when a file is "ready"; a read from a slow disk stops the thread. So each function here is one
+//! [`in_thread`](crate::in_thread()) job that calls its namesake in `std`, with the same value and the same errors. If the
+//! system gives no thread, and none runs, that is an error as well. For anything else (an open file, a loop over many small
+//! ones) write one job that does it all: that is one hand-over instead of many.
 //!
 //! # Cancellation
-//! An operation that has begun runs to its end, and who cancels waits for it; nothing is left half done that would not be in
-//! `std`. One that waits for a free thread never begins.
+//! An operation that has begun runs to its end, and whoever cancels waits for it. It leaves nothing half done that `std` would
+//! not. An operation that waits for a free thread never begins.
 //!
-//! So a limit of time does not end the wait for what may never come: a FIFO that nobody opens for writing, a file system over a
-//! network that has gone. There take a job that can be left behind, see
+//! So a limit of time does not end a wait for something that may never come: a FIFO that nobody opens for writing, a file
+//! system over a network that has gone. For these use a job that can be left behind, see
 //! [`abandon_on_cancel`](crate::thread::InThread::abandon_on_cancel).
 //!
 //! # Examples

@@ -60,7 +60,7 @@ impl<T> Promise<T> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Sets the value and wakes who waits for it.
+    /// Sets the value and wakes whoever waits for it.
     ///
     /// # Errors
     /// Gives `value` back when the promise was set before.

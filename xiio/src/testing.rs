@@ -1,6 +1,6 @@
 //! Tests of programs written on xiio: virtual time, seeded schedules, cancellation at every await.
 //!
-//! `#[xiio::test]` uses this room; the same is to be had by hand with [`Tester`].
+//! `#[xiio::test]` uses this room; [`Tester`] does the same by hand.
 //!
 //! # Examples
 //! ```
@@ -39,7 +39,7 @@ use crate::{inspect, sleep, sleep_until};
 
 /// Makes time virtual in the middle of a test, see [`Tester::virtual_time`].
 ///
-/// The clock stands still at the present. Nothing happens where it is virtual already.
+/// The clock stops at the present instant. Nothing happens where it is virtual already.
 ///
 /// # Panics
 /// Outside of a test.

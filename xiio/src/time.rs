@@ -360,8 +360,8 @@ pub fn interval_at(first: Instant, period: Duration) -> Interval {
 
 /// Ticks at a fixed rate, see [`interval`] and [`interval_at`].
 ///
-/// A tick that nobody awaited in time is given at once. What becomes of those that were due besides it says
-/// [`MissedTicks`].
+/// A tick that nobody awaited in time is given at once. [`MissedTicks`] says what becomes of other ticks
+/// that were due.
 #[derive(Debug)]
 pub struct Interval {
     deadline: Deadline,
@@ -419,7 +419,7 @@ impl Interval {
         self.period
     }
 
-    /// Ticks next one period from now. A task that waits already is woken then.
+    /// The next tick comes one period from now. A task that waits already is woken then.
     ///
     /// # Examples
     /// ```
@@ -440,7 +440,8 @@ impl Interval {
         self.deadline.reset(now().checked_add(self.period));
     }
 
-    /// Ticks next at `next`, and one period after that. A task that waits already is woken then.
+    /// The next tick comes at `next`, and another one period after that. A task that waits already
+    /// is woken then.
     pub fn reset_at(&mut self, next: Instant) {
         self.deadline.reset(Some(next));
     }

@@ -12,11 +12,11 @@ use crate::unwind::{self, Cancel, Dropper, Duty, Node, Owner};
 
 /// Runs a future, and catches its panic.
 ///
-/// For what must not take its siblings along: one client of a server, one job of many. In a task of a group a panic is the
-/// group's; around the future stands `catch_panic`, and it is a value. All cleanup in the future has run when that comes:
-/// brackets have released, and the tasks of its groups have been cancelled and have cleaned up.
+/// Use it for a future that must not take its siblings along: one client of a server, one job of many. A panic in a task
+/// of a group is the group's; with `catch_panic` around the future it is a value. All cleanup in the future has run when
+/// that value comes: brackets have released, and the tasks of its groups have been cancelled and have cleaned up.
 ///
-/// What the panic left half done is there to be seen: a `RefCell` may hold a value that was about to be changed. The message on
+/// What the panic left half done stays visible: a `RefCell` may hold a value that was about to be changed. The message on
 /// standard error is that of the panic hook, as for any panic.
 ///
 /// # Errors
@@ -26,7 +26,7 @@ use crate::unwind::{self, Cancel, Dropper, Duty, Node, Owner};
 /// When it is polled after its end. In a build with `panic = "abort"` nothing is caught.
 ///
 /// # Cancellation
-/// Passed on to the future; who cancels waits for its cleanup. A panic of the cleanup, or of a destructor, is reported then
+/// Passed on to the future; whoever cancels waits for its cleanup. A panic of the cleanup, or of a destructor, is reported then
 /// and goes no further.
 ///
 /// # Examples

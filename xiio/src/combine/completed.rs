@@ -92,7 +92,7 @@ where
     /// With the first panic of a future or of the consumer.
     ///
     /// # Cancellation
-    /// Consumer and futures are cancelled, side by side; who cancels waits for their cleanup. Outputs that the consumer has
+    /// Consumer and futures are cancelled, side by side; whoever cancels waits for their cleanup. Outputs that the consumer has
     /// not taken are dropped.
     pub async fn consume<R>(
         self,
@@ -126,7 +126,7 @@ where
 
 /// The outputs of tasks, in the order of completion: [`as_completed`] for tasks that spawn more of them.
 ///
-/// [`Outputs::give`] makes of a future one that leaves its output here. Who calls [`Outputs::next`] gets them one by one, and `None`
+/// [`Outputs::give`] wraps a future so that it leaves its output here. [`Outputs::next`] gives the outputs one by one, and `None`
 /// when no such future is left. Declare it before the group whose tasks use it.
 ///
 /// # Examples

@@ -14,7 +14,7 @@ use crate::{task_group, try_task_group};
 /// With the first panic of a branch; the others are cancelled before.
 ///
 /// # Cancellation
-/// All are cancelled, side by side; who cancels waits for their cleanup.
+/// All are cancelled, side by side; whoever cancels waits for their cleanup.
 ///
 /// # Examples
 /// ```

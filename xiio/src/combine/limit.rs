@@ -19,16 +19,16 @@ use crate::unwind::{self, BRANCH, Duty, Node, Owner};
 /// limits each give their own [`Elapsed`].
 ///
 /// # Errors
-/// [`Elapsed`] when the future had not finished in time. One that finishes in the round in which the time is over, or
-/// before its cancellation took effect, has finished; its value counts. A limit that is over at the start, such as one of
-/// zero, lets the future be polled once, so one that is ready at once gives its value.
+/// [`Elapsed`] when the future had not finished in time. A future that finishes in the round in which the time is over,
+/// or before its cancellation took effect, has finished; its value counts. If the limit is over at the start, such as a
+/// limit of zero, the future is still polled once. So a future that is ready at once gives its value.
 ///
 /// # Panics
-/// When polled outside of a runtime, and when it was cancelled before (`loop { timeout(d, &mut f).await }` works as long as
-/// `f` holds nothing to clean up).
+/// When polled outside of a runtime, and when the future was cancelled before (`loop { timeout(d, &mut f).await }` works as
+/// long as `f` holds nothing to clean up).
 ///
 /// # Cancellation
-/// Passed on to the future; who cancels waits for its cleanup.
+/// Passed on to the future; whoever cancels waits for its cleanup.
 ///
 /// # Examples
 /// ```
@@ -84,10 +84,10 @@ pub fn deadline<F: IntoFuture>(
 /// Makes a future safe to use in a combinator of another library, such as `futures::join!` or `FuturesUnordered`.
 ///
 /// While one branch of such a combinator cleans up, the combinator still polls the others. A branch that waits for a
-/// future of another library would then go on; wrapped, it is dropped or unwound by itself and does not.
+/// future of another library would then go on. A wrapped branch does not: it is dropped or unwound by itself.
 ///
 /// # Cancellation
-/// Passed on to the future; who cancels waits for its cleanup. Dropped by the combinator (as `select!` drops the losers), it
+/// Passed on to the future; whoever cancels waits for its cleanup. Dropped by the combinator (as `select!` drops the losers), it
 /// gets its destructors and no cleanup that awaits; [`race!`](crate::race!) is the answer there.
 ///
 /// # Examples

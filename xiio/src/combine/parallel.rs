@@ -94,7 +94,7 @@ async fn give_way() {
 /// With the first panic of `function`; the others are cancelled before.
 ///
 /// # Cancellation
-/// All are cancelled; who cancels waits for their cleanup.
+/// All are cancelled; whoever cancels waits for their cleanup.
 ///
 /// # Examples
 /// ```

@@ -16,10 +16,10 @@ use crate::{try_task_group, unwind};
 /// ends.
 ///
 /// # Panics
-/// With the first panic of a racer, in the cleanup of a loser too, when all have ended.
+/// With the first panic of a racer, even in the cleanup of a loser, when all have ended.
 ///
 /// # Cancellation
-/// All are cancelled, side by side; who cancels waits for their cleanup.
+/// All are cancelled, side by side; whoever cancels waits for their cleanup.
 ///
 /// # Examples
 /// ```
@@ -61,7 +61,7 @@ where
 
 /// [`race`] for futures that may fail: gives the first `Ok`, and cancels the others; or all errors, in the order given.
 ///
-/// An error is no end of the race: the others race on. Without racers there is no error either.
+/// An error does not end the race: the others race on. Without racers the list of errors is empty.
 ///
 /// # Errors
 /// The error of every racer, when all have failed.
@@ -70,7 +70,7 @@ where
 /// With the first panic of a racer.
 ///
 /// # Cancellation
-/// All are cancelled, side by side; who cancels waits for their cleanup.
+/// All are cancelled, side by side; whoever cancels waits for their cleanup.
 ///
 /// # Examples
 /// ```

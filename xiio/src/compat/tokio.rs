@@ -119,7 +119,7 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// panics as in any current-thread runtime: `block_in_place`, and `spawn_local` outside of a `LocalSet`.
 ///
 /// # Cancellation
-/// Passed on to the future; who cancels waits for its cleanup, which has the context, too. A future of tokio's has no
+/// Passed on to the future; whoever cancels waits for its cleanup, which has the context, too. A future of tokio's has no
 /// cleanup that awaits and is dropped at once, as by tokio. Tasks that it has handed to `tokio::spawn` are not in the
 /// tree: they run on, on the other thread, unless its destructors abort them.
 ///
@@ -153,9 +153,9 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// thread starts with the first call and stays, since the tasks of connection pools live there between two calls; while
 /// nothing happens it rests in the kernel. An event costs a wake from one thread to another.
 ///
-/// In place, without a thread, is not to be had: a runtime of tokio's turns only in a `block_on`, which may wait, and
-/// does not give out the descriptor that it waits for. A program most of whose work is tokio's takes [`on_tokio`],
-/// which has no second thread.
+/// Without a second thread this is not possible. A runtime of tokio's turns only in a `block_on`, which may wait, and
+/// does not give out the descriptor that it waits for. A program that does most of its work in tokio takes
+/// [`on_tokio`], which has no second thread.
 ///
 /// Time is tokio's inside of its futures, also in a test with virtual time: the clock does not jump while one is waited
 /// for, nor is a deadlock seen.

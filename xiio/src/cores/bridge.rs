@@ -13,7 +13,7 @@ const WOKEN: u8 = 1;
 const INSIDE: u8 = 2;
 
 /// The waker that a group with workers is polled with. While home lends, a wake of the group ends there; else it is passed
-/// on to who polls the group.
+/// on to whoever polls the group.
 pub(crate) struct Bridge {
     state: AtomicU8,
     home: &'static Home,

@@ -18,7 +18,7 @@ pub(crate) trait Job: Send {
         Self: 'set;
 }
 
-/// What the tasks of one thread leave for who polls them.
+/// What the tasks of one thread leave for whoever polls them.
 pub(crate) struct Notes {
     crew: Arc<Crew>,
     /// That of the worker, if this is one.
@@ -94,8 +94,8 @@ pub(crate) trait Ends: Send + Sync {
     fn end(&self);
 }
 
-/// Tells the handle of a task that has failed, when home has heard of the failure: who awaits it may have to be cancelled
-/// first.
+/// Tells the handle of a task that has failed, when home has heard of the failure: the code that awaits the handle may
+/// have to be cancelled first.
 pub(crate) struct Notice {
     slot: Arc<dyn Ends>,
 }

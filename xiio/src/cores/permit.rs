@@ -16,7 +16,8 @@ const INSIDE: u32 = 1 << 1;
 const WANTS: u32 = 1 << 2;
 /// The lender waits until the worker has left.
 const AWAITED: u32 = 1 << 3;
-/// The worker sleeps inside, for it lends to workers of its own: who recalls the permit has to nudge it.
+/// The worker sleeps inside, for it lends to workers of its own: whoever recalls the permit has to nudge
+/// it.
 const LINGERS: u32 = 1 << 4;
 
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.

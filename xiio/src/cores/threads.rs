@@ -253,7 +253,7 @@ impl<J, W: Clone> Threads<J, W> {
         lacks_one
     }
 
-    /// The thread that was to be started is not to be had. Gives what nobody is left for.
+    /// The thread that was to be started could not be. Gives the job that no thread is left for.
     fn refuse_start(&mut self) -> Option<J> {
         self.n_coming -= 1;
         let post = if self.lacks_threads() { self.waiting.pop_back() } else { None }?;

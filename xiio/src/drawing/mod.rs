@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 use std::panic::Location;
 use std::time::Duration;
 
-/// What is waited for by who gives way.
+/// What a task that gives way waits for.
 pub(crate) const YIELD_NOW: &str = "yield_now";
 
 /// Something in the tree of tasks: a group, a task, a combinator, or what is waited for.
@@ -422,7 +422,7 @@ pub(crate) struct Drawing {
     roots: Vec<Node>,
     /// Those that are being drawn, the innermost last.
     open: Vec<Node>,
-    /// Something outside of the tree may wake a leaf, of which the runtime is not told.
+    /// Something outside of the tree may wake a leaf, and the runtime is not told of it.
     has_hope: bool,
 }
 

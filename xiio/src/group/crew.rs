@@ -58,7 +58,7 @@ impl Workforce {
         news
     }
 
-    /// Has a thread serve as a worker. That none is to be had is a failure of the group.
+    /// Has a thread serve as a worker. If the system gives no thread, the group fails.
     fn start(&self, worker: usize, set: &TaskSet<'_>) {
         let (crew, limits, surroundings) = (Arc::clone(&self.crew), self.limits, Surroundings::here());
         let root = Node::new(Kind::Worker, format!("worker {worker}"));
@@ -158,7 +158,8 @@ fn fail(crew: &Crew, panic: Payload) {
 /// There is no thread for a worker.
 fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
     let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
-    // Panics here, so that the hook hears of it: who throws a payload on does not tell it.
+    // Panics here, so that the panic hook hears of it: to throw a payload on does not call the
+    // hook.
     let Err(panic) = catch_unwind(|| -> Infallible { panic!("{text}") });
     fail(crew, panic);
     crew.leave(worker);

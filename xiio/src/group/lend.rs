@@ -87,7 +87,7 @@ fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dy
                 return polled;
             }
         }
-        // Who has asked has nudged this loop as well, which ends its next wait.
+        // A worker that has asked has nudged this loop as well, which ends its next wait.
         let was_asked = stay.window.grant();
         if !stay.wait(was_asked) {
             if stay.window.try_close() {
@@ -127,7 +127,8 @@ impl Stay<'_> {
             }
             // The loop finds out for itself what is wrong with the reactor.
             let has_waited = runtime.linger(limit).is_ok();
-            // What else has ended the wait may be for somebody whom nobody here knows of.
+            // Any other event that has ended the wait may be meant for code that nobody here knows
+            // of.
             has_waited
                 && (self.leave.is_slice
                     || runtime.now() >= until

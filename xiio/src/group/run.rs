@@ -65,7 +65,7 @@ pub(super) struct Group<'env> {
     is_guarded: Cell<bool>,
     /// It has, or had, what few groups have: deferred cleanups, workers, or a handle elsewhere.
     is_special: Cell<bool>,
-    /// What it is for who looks at the tree.
+    /// What it is for whoever looks at the tree.
     what: Cell<&'static str>,
     options: RefCell<GroupOptions>,
     /// There if somebody has asked for it, and the group has not been closed.
@@ -228,7 +228,7 @@ impl<'env> Group<'env> {
     fn note_failure(&self, Failure { panic, origin, notice }: Failure) {
         self.notices.borrow_mut().extend(notice);
         let member = origin.map_or(Member::Worker, Member::Task);
-        // What it means for the others is seen to by who polls the group.
+        // What it means for the others is seen to by whoever polls the group.
         let _ = self.note(panic.map_or(Cause::SentError, Cause::Panic), member);
     }
 

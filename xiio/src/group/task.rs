@@ -22,7 +22,7 @@ use crate::task::{CancellerRef, Handle};
 /// given once: awaiting it again panics, too.
 ///
 /// # Cancellation
-/// Cancelling who awaits it does not cancel the task.
+/// Cancelling the code that awaits it does not cancel the task.
 ///
 /// # Examples
 /// ```
@@ -236,8 +236,8 @@ impl<T> fmt::Debug for Task<T> {
 
 /// Cancels a task, see [`Task::canceller`].
 ///
-/// Dropping it changes nothing. The group of the task waits for its cleanup; who wants to be told awaits
-/// [`Task::outcome`]. It stays on the thread of the task.
+/// Dropping it changes nothing. The group of the task waits for its cleanup; to be told of its end,
+/// await [`Task::outcome`]. A canceller stays on the thread of the task.
 #[derive(Clone)]
 pub struct Canceller {
     /// `None` for a task that was refused because its group had ended.

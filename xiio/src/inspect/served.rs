@@ -193,7 +193,7 @@ impl Answering {
                 return;
             }
             match client {
-                // Who does not read, or is somebody else, gets no answer.
+                // A client that does not read, or belongs to another user, gets no answer.
                 Ok(client) => drop(self.answer(&client)),
                 // No descriptors are left, for example.
                 Err(_) => thread::sleep(PATIENCE),

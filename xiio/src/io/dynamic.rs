@@ -56,7 +56,7 @@ pub trait DynWrite {
     fn dyn_close(&mut self) -> Boxed<'_, ()>;
 }
 
-/// Both [`DynRead`] and [`DynWrite`]: a stream of TLS or a plain one, of which it is known at run time only.
+/// Both [`DynRead`] and [`DynWrite`]: a stream that may be TLS or plain, which is known at run time only.
 ///
 /// # Examples
 /// ```

@@ -1,8 +1,8 @@
 //! Waiting for a descriptor that is only borrowed: nothing about it is changed.
 //!
-//! Whether it is ready is asked with `poll(2)`; only one that is not is registered with the reactor, for as long as
-//! somebody waits. So flags stay as they are, and regular files (which cannot be registered) are always ready. Several
-//! tasks may wait for one descriptor, each for its own direction or the same.
+//! `poll(2)` tells whether it is ready. Only a descriptor that is not ready is registered with the reactor, for as
+//! long as somebody waits. So flags stay as they are, and regular files (which cannot be registered) are always ready.
+//! Several tasks may wait for one descriptor, each for its own direction or the same.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -64,13 +64,14 @@ pub async fn writable(fd: impl AsFd) -> io::Result<()> {
 /// Returns the number of bytes placed at the start of `buf`, `0..=buf.len()`; `0` is the end of the file.
 ///
 /// # Shared descriptors
-/// Another process may read the same file and take what there was in between. This waits on then, and the thread does not
-/// stand still: with sockets, pipes, named pipes and terminals. Other ways would change flags that the processes share.
+/// Another process may read the same file and take what there was in between. The call then goes on waiting, and the
+/// thread does not stand still. This holds for sockets, pipes, named pipes and terminals. Other ways would change flags
+/// that the processes share.
 ///
 /// Terminals, named pipes, and all pipes on Linux before 6.5 are opened once more for each read, non-blocking, through
-/// `/proc`. Where that fails, and with other devices and the master of a terminal, the thread waits if somebody has been
-/// faster. It fails without `/proc`, without permission (after `su`, say), and when there are no descriptors left.
-/// A disk or a directory always keeps the thread for as long as it takes.
+/// `/proc`. Where opening fails, and with other devices and the master of a terminal, the thread waits if another
+/// process has been faster. Opening fails without `/proc`, without permission (after `su`, say), and when there are no
+/// descriptors left. A disk or a directory always keeps the thread for as long as it takes.
 ///
 /// # Errors
 /// What `read(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.
@@ -278,7 +279,7 @@ impl Future for Readiness<'_> {
     }
 }
 
-/// What one waits for who waits for a descriptor. Asks the system what that is.
+/// The leaf of a task that waits for a descriptor. Asks the system what the descriptor is.
 pub(super) fn describe(direction: Direction, fd: BorrowedFd<'_>) -> Node {
     let number = fd.as_raw_fd();
     let node = Node::new(Kind::Descriptor, direction.describe(number)).watches(number);

@@ -44,18 +44,18 @@
 //! ```
 //!
 //! # A server's loop survives
-//! `accept(2)` fails for three kinds of reasons, and a server that ends because of one of the first two can be ended by anybody:
+//! `accept(2)` fails for three kinds of reasons. If a server ends because of one of the first two, anybody can end it:
 //! - one client: it was gone before it was taken (`ECONNABORTED`, and what the network reports). [`Incoming::next`] goes on
 //!   to the next client; after [`TcpListener::accept`] do the same.
 //! - resources: no more descriptors (`EMFILE`, `ENFILE`) or memory (`ENOBUFS`, `ENOMEM`). `next` gives the error, to be logged,
-//!   and pauses before it tries again, as the client is still in the queue and the same would come at once. So a loop as
-//!   above goes on when there are descriptors again, and does not spin meanwhile. Better still is a permit of a semaphore
-//!   before each `next`, of which there are fewer than `RLIMIT_NOFILE`. The `limit` of a group is no such bound: a task that
-//!   waits for its place holds its client already.
+//!   and pauses before it tries again, as the client is still in the queue and the same would come at once. So a loop as above
+//!   goes on when there are descriptors again, and does not spin meanwhile. Better still, take a permit of a semaphore before
+//!   each `next`, with fewer permits than `RLIMIT_NOFILE`. The `limit` of a group is no such bound: a task that waits for its
+//!   place holds its client already.
 //! - the listener itself (`EBADF`, `EINVAL`, `ENOTSOCK`), which cannot happen with these types.
 //!
 //! # Panics
-//! What has to wait outside of a runtime panics.
+//! An operation that has to wait outside of a runtime panics.
 //!
 //! # Threads
 //! A socket stays on the thread of its runtime. To serve it on another one, send the type of `std`, which is made with

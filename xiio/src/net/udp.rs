@@ -41,7 +41,7 @@ impl UdpSocket {
         first(&addr, |addr| call(Call::Make, || net::UdpSocket::bind(addr))).await?.try_into()
     }
 
-    /// Sends to and receives from the first address of `addr` that will do, and no other, from now on.
+    /// From now on sends to and receives from the first address of `addr` that works, and no other.
     ///
     /// # Errors
     /// Those of a look-up, and of the last address that was tried.

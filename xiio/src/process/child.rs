@@ -68,7 +68,7 @@ impl Child {
     /// What the system reports, with its number; the child has been stopped then.
     ///
     /// # Cancellation
-    /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the room](super)), and who cancels waits for that. To wait
+    /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the room](super)), and whoever cancels waits for that. To wait
     /// without that consequence, use [`Child::wait_exited`].
     ///
     /// # Examples
@@ -220,7 +220,7 @@ impl Child {
     /// What the system reports, with its number. `EPERM` for a child that may not be signalled: it lives on, a second after the grace.
     ///
     /// # Cancellation
-    /// It goes on, and who cancels waits for it.
+    /// It goes on, and whoever cancels waits for it.
     ///
     /// # Examples
     /// ```

@@ -6,7 +6,8 @@
 
 use crate::sys::process::{PidFd, who};
 
-/// How often those who are stopped are looked at. Who runs as another user cannot be stopped, and may start others for ever.
+/// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
+/// ever.
 const MAX_LOOKS: usize = 8;
 
 #[derive(Debug)]

@@ -16,7 +16,7 @@
 //! # A child is part of the tree
 //!
 //! While this process lives no child outlives who waits for it. [`run_process`], [`Command::status`], [`Command::output`],
-//! [`Command::scope`] and [`Child::wait`] clean up when they are cancelled, and who cancels waits for that:
+//! [`Command::scope`] and [`Child::wait`] clean up when they are cancelled, and whoever cancels waits for that:
 //!
 //! ```text
 //!               1                   2                      3              4
@@ -45,12 +45,12 @@
 //! | this process is killed, or ends by a signal sent to it alone | it runs on, but with [`Command::dies_with_us`] | the same |
 //!
 //! Descendants are found by their parents, while all of them are stopped for a moment, so that nobody starts anybody meanwhile.
-//! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. Who has lost its parent before (a
-//! daemon) is found in the group only; on a terminal it lives on.
+//! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. A process that has lost its
+//! parent before (a daemon) is found in the group only; on a terminal it lives on.
 //!
 //! A child that has had Ctrl-C or Ctrl-\ from the terminal is left alone for the grace, counted from then, and asked to stop
-//! only after that. Who ignores that signal is not waited for. Of a program without `cancel_on` nothing is left to wait: its children end by the signal, or in
-//! their own time.
+//! only after that. A child that ignores that signal is not waited for. A program without `cancel_on` has ended by then and cannot wait: its children end by
+//! the signal, or in their own time.
 //!
 //! A child that is stopped while it or one of its pipes is waited for is a [report](crate::inspect::ReportKind::ChildStopped) within a second or
 //! two. It says which signal has stopped it, and what to do. It is cancelled like any other.
@@ -61,8 +61,8 @@
 //! `std`. Until it is reaped its group can be stopped: a cancellation that comes before (while something in the background
 //! keeps a captured stream open, say) ends what was left behind, too.
 //!
-//! What may not be signalled, as it runs as another user (under `sudo`, say), is given up a second after the grace, and lives
-//! on. That is a [report](crate::inspect::ReportKind::ChildLeft), and an error of [`Child::stop`].
+//! A child that may not be signalled, as it runs as another user (under `sudo`, say), is given up a second after the grace,
+//! and lives on. That is a [report](crate::inspect::ReportKind::ChildLeft), and an error of [`Child::stop`].
 //!
 //! A [`Child`] may be dropped: by foreign code, by a cancellation while something else is awaited, by a panic. It is then
 //! killed at once with its group, without a grace, and is reaped without blocking.
@@ -70,15 +70,14 @@
 //! # Implementation
 //!
 //! The child's pidfd in the reactor tells of its end; there is no handler for `SIGCHLD`, and other code may have one. It must
-//! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is `ECHILD`, of which [`ProcessError`] says why.
-//! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe.
-//! Only a child that was dropped while it ran is waited for by a thread, which is there for the few milliseconds until the
-//! kernel has ended it.
+//! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is `ECHILD`, and [`ProcessError`] says why.
+//! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe. Only a child that
+//! was dropped while it ran is waited for by a thread, which is there for the few milliseconds until the kernel has ended it.
 //!
 //! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
-//! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and the child and its group
-//! are all whom a stop reaches. Whether a child is stopped is asked once a second while it or a pipe
-//! is waited for (Linux 5.4); the traits of `futures-io` do not ask. Linux 5.3 or later is needed; on an older kernel nothing is started.
+//! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and a stop then reaches only the
+//! child and its group. Whether a child is stopped is asked once a second while it or a pipe is waited for (Linux 5.4); the traits of
+//! `futures-io` do not ask. Linux 5.3 or later is needed; on an older kernel nothing is started.
 //!
 //! # Other systems
 //!

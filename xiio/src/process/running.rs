@@ -159,7 +159,7 @@ impl Running {
         self.kill_all(family).await;
     }
 
-    /// Leaves the grace to those in our own group to whom the keyboard of the terminal has sent what it has sent to us.
+    /// Leaves the grace to those in our own group that had the same signal from the keyboard of the terminal as we had.
     async fn wait_for_those_who_heard_the_terminal(&self, family: &Family) {
         let Some((signal, ago)) = last_key().filter(|(_, ago)| *ago < self.plan.started.elapsed()) else { return };
         if !self.plan.has_group {
@@ -196,7 +196,7 @@ impl Running {
         self.process.pidfd.send_signal(libc::SIGKILL)
     }
 
-    /// Tells of somebody who was to end, and for whom nobody waits any more.
+    /// Reports a process that was to end, and that nobody waits for any more.
     fn report_left(&mut self, whose: &str) {
         if std::mem::replace(&mut self.is_left, true) {
             return;

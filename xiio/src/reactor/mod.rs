@@ -156,8 +156,8 @@ impl Reactor {
         drop(removed);
     }
 
-    /// Waits until a descriptor is ready, the notifier is woken or `timeout` is over (`None` is no limit), and wakes
-    /// who waits for what is ready. May return early.
+    /// Waits until a descriptor is ready, the notifier is woken or `timeout` is over (`None` is no limit). Wakes the
+    /// tasks that wait for what is ready. May return early.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut ready = self.ready.take();
         let reports_once = self.waiting.borrow().reports_once(&self.poller);

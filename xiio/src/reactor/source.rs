@@ -43,7 +43,7 @@ struct Interest {
 /// Wakers are user code: they are cloned, woken and dropped only while `waiters` is not borrowed.
 #[derive(Default)]
 struct Side {
-    /// Set by an event, unset by who finds out that the operation would block.
+    /// Set by an event, unset by whoever finds out that the operation would block.
     is_ready: Cell<bool>,
     /// Set by an event that tells of nothing but data; what else comes later is another event.
     is_plain_data: Cell<bool>,
@@ -125,7 +125,7 @@ impl Source {
         std::ptr::eq(self.reactor.as_ptr(), Rc::as_ptr(reactor))
     }
 
-    /// Who waits for it is none of the tasks, and will wake none of them.
+    /// The code that waits for it is none of the tasks, and will wake none of them.
     pub(crate) fn set_beside_tasks(&self) {
         self.watched.is_beside_tasks.set(true);
     }
@@ -147,7 +147,7 @@ impl Source {
     /// A read or write on a stream has moved less than it was asked to: the next one would block.
     ///
     /// Only where the last event told of nothing but data. Otherwise the end of the stream or an error may be left to
-    /// fetch, of which there will be no other event.
+    /// fetch, and no other event will tell of it.
     pub(crate) fn clear_if_drained(&self, direction: Direction) {
         let side = self.watched.side(direction);
         if side.is_plain_data.get() {

@@ -190,7 +190,7 @@ impl Cancelled {
     }
 }
 
-/// [`Life`] for who draws a member.
+/// [`Life`] for whoever draws a member.
 pub(crate) struct Vita {
     pub(crate) number: u32,
     pub(crate) age: Duration,
@@ -293,7 +293,7 @@ thread_local! {
 struct Tap {
     recorder: Arc<Recorder>,
     lane: usize,
-    /// Tells it from the others of its thread, of which several may be of one recorder.
+    /// Tells it from the others of its thread; several of these may belong to one recorder.
     number: u64,
 }
 

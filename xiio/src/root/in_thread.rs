@@ -35,22 +35,23 @@ use crate::unwind::{self, Owner, Parked};
 /// Their number has no limit.
 ///
 /// `f` cannot borrow, as the tree may outlive a future that is leaked or dropped: move what it needs in, and give it back with the value.
-/// It has the values of [`local!`](crate::local!) that are `Send` and `Sync`. Its clock is the system's, also where the test that awaits it has
-/// virtual time, which passes as outside meanwhile. Its reports are those of its thread, and go to a listener that `f` makes.
+/// It has the values of [`local!`](crate::local!) that are `Send` and `Sync`. Its clock is the system's, even where the test that awaits it has
+/// virtual time; the time of the test passes like the system's meanwhile. Its reports are those of its thread, and go to a listener that `f`
+/// makes.
 ///
 /// # Panics
 /// With the panic of the tree, payload as it was. Where nobody waits for it any more, the panic is a
-/// [report](crate::inspect::ReportKind::LaterFailure) on the thread of the tree. Also when the system gives no thread, or that thread no descriptors for a
-/// poller. It may be polled outside of a runtime.
+/// [report](crate::inspect::ReportKind::LaterFailure) on the thread of the tree. Also when the system gives no thread, or gives that thread no descriptors
+/// for a poller. The future may be polled outside of a runtime.
 ///
 /// # Cancellation
 /// Passed on: the tree is cancelled at its next await, cleans up, and whoever cancels waits for that, while other tasks go on. Before the thread
-/// has begun, `f` is dropped instead. Dropped by other code than xiio's, or with its runtime, the future waits
-/// for nobody: the tree is cancelled and cleans up on its thread. Leaked, it lets the tree run on with what that owns. Code of the tree that
-/// is no future can ask [`thread::is_cancelled`](crate::thread::is_cancelled).
+/// has begun, `f` is dropped instead. If other code than xiio's drops the future, or its runtime does, it waits for nobody: the tree is
+/// cancelled and cleans up on its thread. If the future is leaked, the tree runs on with what it owns. Code of the tree that is no future can
+/// ask [`thread::is_cancelled`](crate::thread::is_cancelled).
 ///
-/// It belongs to the tree that has polled it last. Polled elsewhere after that, it belongs there: who cancels the first tree does not wait for it any more.
-/// Those who share it, as with `Shared` of the crate `futures`, share its cancellation too. Let each of them await it in a
+/// It belongs to the tree that has polled it last. Polled elsewhere after that, it belongs to the tree there: whoever cancels the first tree does not wait for
+/// it any more. Those who share it, as with `Shared` of the crate `futures`, share its cancellation too. Let each of them await it in a
 /// [`shield`](crate::shield()) if it is to go on for the others.
 ///
 /// # Examples
@@ -107,8 +108,8 @@ type Tree<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 /// The future of [`run_in_thread`].
 #[must_use = "the tree does not begin before this is awaited"]
 pub struct RunInThread<T> {
-    /// Dropped before the job: who waits for the cleanup is woken while the job counts as work outside still, and takes no moment
-    /// between the two for a deadlock.
+    /// Dropped before the job. So the tree that waits for the cleanup is woken while the job still counts as work outside, and
+    /// takes no moment between the two for a deadlock.
     node: Parked,
     job: Awaited<Tree<T>, Option<T>>,
 }

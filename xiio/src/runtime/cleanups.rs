@@ -1,6 +1,6 @@
 //! How long cleanups take, where somebody wants to know: one that takes long is reported while it lasts.
 //!
-//! A timer is there for the one that began first, and a thread-local function for who begins to unwind; without a limit there is neither.
+//! A timer is there for the one that began first, and a thread-local function for whoever begins to unwind; without a limit there is neither.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

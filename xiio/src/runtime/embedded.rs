@@ -125,7 +125,7 @@ impl<F: Future> Drop for Embedded<F> {
     }
 }
 
-/// A place among those whom the home notifies.
+/// A place among those that the home notifies.
 struct Notified {
     runtime: Rc<Runtime>,
     key: usize,
@@ -206,7 +206,7 @@ impl Drop for Turning<'_> {
 struct Bridge {
     /// The root is to be polled; it is from the start.
     is_woken: AtomicBool,
-    /// Who wakes the root now need not wake the loop: the end of the turn looks.
+    /// A wake of the root need not wake the loop now: the end of the turn looks.
     is_turning: AtomicBool,
     /// The waker of the loop; gone once it is woken, until the next turn. It is user code, never run while this is locked. Its
     /// panic is a report: there may be other loops to be woken, or another panic that unwinds.

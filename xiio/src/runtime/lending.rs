@@ -125,7 +125,7 @@ impl Lenders {
 }
 
 impl Runtime {
-    /// A group with workers is polled, by whom `waker` wakes; it may lend from now on.
+    /// A group with workers is polled, with `waker`; it may lend from now on.
     pub(crate) fn add_lender(&self, crew: &Arc<Crew>, waker: &Waker) {
         let known = |lender: &Lender| Arc::ptr_eq(&lender.crew, crew);
         if self.lenders.list.borrow().iter().any(|lender| known(lender) && lender.waker.will_wake(waker)) {

@@ -214,7 +214,7 @@ impl Runtime {
         self.timers.borrow_mut().remove(key)
     }
 
-    /// Has a timer fire at another time, if it has not fired, in whichever runtime it is. Who waits for it is woken then.
+    /// Makes a timer fire at another time, if it has not fired, in whichever runtime it is. Its task is woken then.
     pub(crate) fn move_timer(key: TimerKey, from: Option<Instant>, to: Instant) {
         let is_here = Self::look(|runtime| runtime.timers.borrow_mut().move_to(key, to)).unwrap_or(false);
         if !is_here {

@@ -28,7 +28,7 @@ impl Count {
     }
 
     pub(super) fn is_zero(&self) -> bool {
-        // Ordering: `Acquire`, from who has counted it down: what it said of itself before is seen.
+        // Ordering: `Acquire`, from whoever has counted it down: what it said of itself before is seen.
         self.n.load(Ordering::Acquire) == 0
     }
 
@@ -51,8 +51,8 @@ impl Count {
 #[derive(Default)]
 pub(crate) struct Outside {
     counted: Option<Counted>,
-    /// By others before, where a future that may go to any thread was polled in several. Each may wait for it still: there is no
-    /// telling who has it to himself and who shares it.
+    /// The counts of runtimes that polled it before, where a future that may go to any thread was polled in several. Each of
+    /// these may wait for it still: nothing tells a future that has moved on from one that several runtimes share.
     before: Vec<Counted>,
 }
 

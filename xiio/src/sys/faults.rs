@@ -192,7 +192,7 @@ pub(super) fn add_report(epoll: BorrowedFd<'_>, reports: &mut Vec<libc::epoll_ev
     reports.push(libc::epoll_event { events, u64: key });
 }
 
-/// What the clock says that may stand still.
+/// What a clock says that may stand still.
 pub(super) fn stand_still(now: Instant) -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     let Plan::Stall(length) = *Plan::get() else { return now };

@@ -22,7 +22,7 @@ impl Direction {
         }
     }
 
-    /// What one waits for who waits for this.
+    /// The text for a task that waits for this direction.
     pub(crate) fn describe(self, fd: RawFd) -> String {
         match self {
             Self::Read => format!("fd {fd} to be readable"),

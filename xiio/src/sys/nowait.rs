@@ -161,7 +161,8 @@ fn own_file(fd: BorrowedFd<'_>, kind: &Kind, options: &mut OpenOptions) -> Optio
     (terminal_number(own.as_fd()) == number).then_some(own)
 }
 
-/// Which terminal it is; `None` for what is none, and for the master of one, of which another opening would make another.
+/// Which terminal it is. `None` for what is no terminal, and for the master of one: to open that again would make another
+/// terminal.
 #[cfg(target_os = "linux")]
 fn terminal_number(fd: BorrowedFd<'_>) -> Option<libc::c_uint> {
     let mut number: libc::c_uint = 0;

@@ -1,4 +1,4 @@
-//! What a descriptor is, for who looks at the tree. See `fstat(2)`, `getsockname(2)`, `getpeername(2)`.
+//! What a descriptor is, for whoever looks at the tree. See `fstat(2)`, `getsockname(2)`, `getpeername(2)`.
 
 use std::borrow::Cow;
 use std::fs::{self, File, FileType};

@@ -106,7 +106,7 @@ mod tests {
         while !is_ready(before.as_fd(), Direction::Read).unwrap() {
             std::thread::yield_now();
         }
-        // It is a child that has ended, for whom comes late too.
+        // It is a child that has ended, also for a look that comes late.
         before.send_signal(0).unwrap();
         assert!(is_ready(PidFd::open(pid).unwrap().as_fd(), Direction::Read).unwrap());
         assert!(who::is(pid).unwrap().is_none_or(|found| !found.is_running));

@@ -360,7 +360,7 @@ impl Subscription {
         let next = self.listener().next.load(SeqCst);
         let mut link = &HEAD;
         while link.load(SeqCst) != self.listener {
-            // SAFETY: linked listeners are freed only by who holds the registry and has unlinked them.
+            // SAFETY: linked listeners are freed only by whoever holds the registry and has unlinked them.
             link = unsafe { &(*link.load(SeqCst)).next };
         }
         link.store(next, SeqCst);

@@ -54,7 +54,7 @@ unsafe impl Send for Place {}
 
 // SAFETY: all but `pool` is `Sync` by itself. `pool` is touched by the home's thread only, of which there is one at a time: a
 // new task takes a place of the home of its own thread, `free_place` looks where it is, and what the inbox has is collected
-// by who takes the inbox.
+// by whoever takes the inbox.
 unsafe impl Sync for Home {}
 
 #[derive(Default)]
@@ -297,7 +297,7 @@ impl Home {
     /// Sets a signal. Gives `ASLEEP` if the thread has to be notified of it, zero if it is awake, and more if somebody has set
     /// the same before.
     fn signal(&self, signal: u8) -> u8 {
-        // Ordering: `Release` for who takes the signal back, see `take_root_woken`.
+        // Ordering: `Release` for whoever takes the signal back, see `take_root_woken`.
         self.signals.fetch_or(signal, Ordering::AcqRel) & (ASLEEP | signal)
     }
 

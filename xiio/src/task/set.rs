@@ -271,7 +271,7 @@ impl Core {
         })
     }
 
-    /// Wakes who polls this set and is no task.
+    /// Wakes whoever polls this set and is no task.
     #[cold]
     fn wake_outside(&self) {
         let Some(waker) = self.waker.take() else { return };

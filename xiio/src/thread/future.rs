@@ -37,13 +37,13 @@ const LATE: Duration = Duration::from_secs(1);
 /// # Panics
 /// With the panic of `f`, payload as it was; the thread lives on. Where nobody waits for it any more, the panic is a
 /// [report](crate::inspect::ReportKind::LaterFailure) on that thread. Also when the system gives no thread and none runs.
-/// It may be polled outside of a runtime.
+/// The future may be polled outside of a runtime.
 ///
 /// # Cancellation
 /// A job that is still in the queue never runs. A thread cannot be interrupted, so a job that runs is waited for (the other tasks go
 /// on meanwhile) and its value is dropped; it can ask [`is_cancelled`](crate::thread::is_cancelled) and stop early.
-/// [`InThread::abandon_on_cancel`] does without the wait. Dropped by other code than xiio's, or with the runtime, the future
-/// does not wait either: the job runs on, is told that it was cancelled, and its value is dropped on its thread.
+/// [`InThread::abandon_on_cancel`] leaves the wait out. If other code than xiio's drops the future, or the runtime does, it does not
+/// wait either: the job runs on, is told that it was cancelled, and its value is dropped on its thread.
 ///
 /// # Examples
 /// ```
@@ -113,7 +113,7 @@ where
     F: FnOnce() -> io::Result<T> + Send + 'static,
     T: Send + 'static,
 {
-    /// That there is no thread is an error like those of the function.
+    /// If the system gives no thread, that is an error like those of the function.
     pub(crate) async fn or_refused(mut self) -> io::Result<T> {
         let Self { job, node } = &mut self;
         poll_fn(|cx| job.poll_or_refused(node, cx)).await?
@@ -192,7 +192,7 @@ where
         panic!("cannot start a thread: {error}; {text}, made at {file}:{line}, needs one")
     }
 
-    /// As [`Awaited::poll`], with the error of a job that no thread can be had for.
+    /// As [`Awaited::poll`], with the error of a job that gets no thread.
     fn poll_or_refused(&mut self, node: &mut Node, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         match node.duty(cx, |_| true) {
             Duty::Wait => Poll::Pending,

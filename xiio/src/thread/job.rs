@@ -71,11 +71,11 @@ enum Stage<F, T> {
 pub(super) trait Work: Send + Sync {
     /// Runs the job and keeps the result. `true` if it was left behind meanwhile.
     fn work(&self) -> bool;
-    /// Wakes who waits for the result.
+    /// Wakes whoever waits for the result.
     fn publish(&self);
-    /// Ends a job that no thread can be had for, with what the system has reported.
+    /// Ends a job that gets no thread, with what the system has reported.
     fn refuse(&self, error: io::Error);
-    /// Whether who waits for it has been cancelled.
+    /// Whether the code that waits for it has been cancelled.
     fn is_cancelled(&self) -> bool;
 }
 

@@ -210,7 +210,7 @@ fn work(workers: &Arc<Workers>, id: Id) {
     }
 }
 
-/// Wakes who waits for the job that was run last.
+/// Wakes whoever waits for the job that was run last.
 fn publish() {
     if let Some(job) = CURRENT.take() {
         job.publish();

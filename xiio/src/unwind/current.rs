@@ -22,7 +22,7 @@ const UNWINDING: u8 = 8;
 /// The tree is being drawn: leaves and groups describe themselves and stay pending.
 const INSPECTING: u8 = 16;
 /// Code that is being polled right now has been cancelled: nothing below goes on until the poll is back at the one
-/// who cancels.
+/// whoever cancels.
 const FROZEN: u8 = 32;
 /// What holds for all owners below.
 const PASSED_ON: u8 = LENDING | INSPECTING;
@@ -289,7 +289,7 @@ pub(crate) enum Frozen {
 }
 
 impl Frozen {
-    /// Called by who polls owners of `depth` when one has returned and the thread is frozen.
+    /// Called by whoever polls owners of `depth` when one has returned and the thread is frozen.
     pub(crate) fn thaw(depth: u32) -> Self {
         CURRENT.with(|current| {
             if current.frozen_depth.get() < depth {

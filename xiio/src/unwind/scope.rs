@@ -38,7 +38,7 @@ pub(crate) struct Scope {
     /// Cancelled code that ran on has been reported.
     has_run_on: Cell<bool>,
     panic: RefCell<Option<Payload>>,
-    /// Kept while it unwinds, for who wants to know how long that takes.
+    /// Kept while it unwinds, for whoever wants to know how long that takes.
     unwinding_until: Cell<Option<Box<dyn Any>>>,
 }
 

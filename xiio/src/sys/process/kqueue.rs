@@ -53,7 +53,7 @@ impl PidFd {
     /// # Errors
     /// `ESRCH` when it has been reaped, `EPERM`, `EINVAL` for a signal that does not exist.
     pub(crate) fn send_signal(&self, signal: c_int) -> io::Result<()> {
-        // Who is no child of ours may be reaped at any time from its end on.
+        // A process that is no child of ours may be reaped at any time from its end on.
         if is_ready(self.as_fd(), Direction::Read)? && !is_child(self.pid) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }

@@ -528,7 +528,7 @@ impl Drop for Way {
     }
 }
 
-/// Whether a set on the way to who is being polled now has something to do, which it comes to when this poll returns. Known
+/// Whether a set on the way to whoever is being polled now has something to do, which it comes to when this poll returns. Known
 /// only while the loop lends.
 pub(crate) fn is_awaited_above() -> bool {
     WAY.with(|way| {
