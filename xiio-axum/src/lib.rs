@@ -1,8 +1,9 @@
 //! axum on xiio: each request is a task of a group, and handlers need not be `Send`.
 //!
 //! axum is written for tokio, where a handler is dropped when its client leaves, and has to be `Send` as it may move between
-//! threads. Here a request is a task: a client that leaves cancels it, its brackets release, and the server waits for that. All
-//! of it is on the thread of its connection, so a handler may hold what is not `Send`: a group, a bracket, a child process.
+//! threads. Here a request is a task. When its client leaves, the task is cancelled, its brackets release, and the server waits
+//! for that. All of the task is on the thread of its connection, so a handler may hold what is not `Send`: a group, a bracket,
+//! a child process.
 //!
 //! ```
 //! use std::time::Duration;
@@ -57,7 +58,7 @@
 //!
 //! # State
 //! The state of a router is `'static`, so it cannot borrow from the tree. It may be an `Rc`: `here(Rc::new(…))` is `Send`, and
-//! derefs to it. What has to borrow is a task of the tree, which handlers reach by a channel.
+//! derefs to it. Code that has to borrow is a task of the tree, which handlers reach by a channel.
 //!
 //! # Layers of others
 //! Layers that need no clock work as they are. Others do need one: the `TimeoutLayer` of `tower-http`, and the `KeepAlive` of
@@ -73,8 +74,8 @@
 //! each handler of a server of axum's own is no substitute: that server drops it when its client leaves.
 //!
 //! # Panics in handlers
-//! A panic is that request's: it is reported, and the client gets the status 500. So it is for WebSockets and jobs, whose panic ends
-//! nothing else; the panic hook has said it on standard error.
+//! A panic concerns only its request: it is reported, and the client gets the status 500. A panic of a WebSocket or a job ends
+//! nothing else either; the panic hook has printed it on standard error.
 
 mod jobs;
 mod local;

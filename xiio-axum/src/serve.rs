@@ -176,9 +176,9 @@ pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
 
 /// [`serve`] with so many workers: threads that serve the clients, each with a router of its own, which `router` makes there.
 ///
-/// This thread takes the clients and hands each to the worker that has the fewest. There it stays, with its requests, so
-/// handlers, streams and state need be `Send` no more than with [`serve`]; what all workers share is what `router` captures.
-/// [`Jobs`](crate::Jobs) run on the worker of their request. All end together: [`Serve::until`] and [`Serve::grace`] are those of the whole.
+/// This thread takes the clients and hands each to the worker that has the fewest. The client stays there, with its requests. So handlers,
+/// streams and state need not be `Send`, as with [`serve`]; the workers share only what `router` captures. [`Jobs`](crate::Jobs) run on the
+/// worker of their request. All workers end together: [`Serve::until`] and [`Serve::grace`] hold for the whole server.
 ///
 /// The server is a group with workers of `xiio`: it belongs near the root of the program. With `workers = 0`, in a loop of
 /// tokio's, and in a test with virtual time or seeds all clients are served on this thread.
@@ -400,14 +400,15 @@ impl<'a, L: Listener> Serve<'a, L> {
         self
     }
 
-    /// How long a client may take for its first request, for the head of each, and between two; over HTTP/2 also to answer
-    /// whether it is still there. It is 20 seconds otherwise. A client that takes longer is hung up on.
+    /// How long a client may take for its first request, for the head of each request, and between two; over HTTP/2 also
+    /// to answer whether it is still there. The default is 20 seconds. The server hangs up on a client that takes longer.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Has `tell` told of what keeps clients from being taken: no descriptors, say. The server goes on, after a pause.
+    /// Calls `tell` with the error when clients cannot be taken: there are no descriptors, say. The server goes on,
+    /// after a pause.
     pub fn on_error(mut self, tell: impl FnMut(io::Error) + 'a) -> Self {
         self.on_error = Box::new(tell);
         self

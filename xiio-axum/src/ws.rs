@@ -80,8 +80,9 @@ impl WebSocketUpgrade {
 
     /// The response that opens the WebSocket. `talk` runs in a task of the server, and need not be `Send`.
     ///
-    /// A panic in it ends nothing else. When the server ends, it is cancelled with its cleanup, so a `bracket` around the socket
-    /// can say goodbye. A client that does not read may keep it from sending for ever: what is sent there needs a `timeout`.
+    /// A panic in `talk` ends nothing else. When the server ends, `talk` is cancelled with its cleanup, so a `bracket` around
+    /// the socket can say goodbye. A client that does not read may keep it from sending for ever: a goodbye in a cleanup needs a
+    /// `timeout`.
     pub fn on_upgrade<F: Future>(self, talk: impl FnOnce(WebSocket) -> F + 'static) -> Response {
         let Self { server, upgrade, accept, protocol, max_message_bytes, .. } = self;
         if server.stopping.is_set() {
@@ -208,8 +209,8 @@ impl WebSocket {
         self.stream.send(message).await
     }
 
-    /// Says goodbye, and waits until the other end has, too: for five seconds at most, so that one which has vanished does not
-    /// hold up the end of the server.
+    /// Says goodbye, and waits until the other end has done so, too: for five seconds at most, so that a client that has
+    /// vanished does not hold up the end of the server.
     pub async fn close(mut self) {
         let goodbye = async {
             // What the other end has sent meanwhile is read on the way, and an error is an end as well.

@@ -1,4 +1,4 @@
-//! What is going on: the live tree of tasks, and reports of what happened without a value to travel in.
+//! What is going on: the live tree of tasks, and reports of failures that no return value carries.
 
 mod recorded;
 mod served;
@@ -59,8 +59,8 @@ impl fmt::Display for Tree {
 
 /// Draws the tree of the runtime that this is awaited in.
 ///
-/// Every future that waits is polled once more for it, as by a spurious wake: nothing is recorded while nobody asks, so
-/// the tree costs nothing otherwise.
+/// To draw it, every future that waits is polled once more, as by a spurious wake. Nothing is recorded while nobody
+/// asks, so the tree costs nothing otherwise.
 ///
 /// # Panics
 /// When polled outside of a runtime.
@@ -88,8 +88,8 @@ pub async fn tree() -> Tree {
     Tree { drawing: drawn.wait().await }
 }
 
-/// Hands the reports of this thread to `listener` until the result is dropped. Of several listeners the one that came last
-/// hears them.
+/// Hands the reports of this thread to `listener` until the result is dropped. If there are several listeners, the newest
+/// one gets them.
 ///
 /// Without a listener reports go to standard error; with the feature `tracing` to its subscriber instead, if there is one.
 ///

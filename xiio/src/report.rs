@@ -1,4 +1,5 @@
-//! What happened and has no value to travel in: second failures, cleanups cut off, cancelled code that ran on.
+//! Failures that no return value carries: second failures, cleanups that were cut off, cancelled code that ran
+//! on.
 //!
 //! Reports go to the thread's listener, or to standard error where there is none, so that nothing is lost silently.
 
@@ -16,11 +17,11 @@ use crate::drawing::Harmless;
 use crate::error::{Payload, panic_text};
 use crate::recording;
 
-/// Something that went wrong and could not be anybody's value.
+/// Something that went wrong and that no return value carries.
 ///
-/// Its `Display` says what happened, and, as far as they are known, where and what to do. With
-/// [`ReportKind::GraceOver`], [`ReportKind::StillStopping`], [`ReportKind::SlowCleanup`] and [`ReportKind::VainPolls`] it goes on with the tree of
-/// what is meant.
+/// Its `Display` says what happened, and, as far as that is known, where it happened and what to do. With [`ReportKind::GraceOver`],
+/// [`ReportKind::StillStopping`], [`ReportKind::SlowCleanup`] and [`ReportKind::VainPolls`] it goes on with the tree of the tasks in
+/// question.
 #[derive(Debug, Clone)]
 pub struct Report {
     kind: ReportKind,
@@ -50,8 +51,8 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReportKind {
-    /// A member of a group failed, and the failure is not the one that the group ends with; or a destructor, a waker, a thread job or a
-    /// tree on another thread panicked where nobody could be given the panic.
+    /// A member of a group failed, and the failure is not the one that the group ends with. Or a destructor, a waker, a thread job or a
+    /// tree on another thread panicked, and no caller could get the panic.
     LaterFailure,
     /// A cleanup was dropped because the grace was over.
     GraceOver,
@@ -62,17 +63,17 @@ pub enum ReportKind {
     RanOn,
     /// A task was spawned into a group that had ended.
     Refused,
-    /// Something to clean up could not be reached: it was started and then polled by nobody.
+    /// Something to clean up could not be reached: it was started, and nobody polled it any more.
     Unreachable,
     /// The whole tree is still cleaning up a second after its cancellation.
     StillStopping,
     /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
     ChildStopped,
-    /// A child process, or a descendant of one, was to be stopped and lives on: it could not be killed, as it runs as another user.
+    /// A child process, or a descendant of one, was to be stopped and lives on. It could not be killed, as it runs as another user.
     ChildLeft,
     /// A task of a plain group gave an `Err`, and nobody has taken its value; or the usage of a bracket, which was cancelled then.
     ErrorUnheard,
-    /// A blocking job has waited for a second for a thread, as all of its pool are busy.
+    /// A blocking job has waited a second for a thread, as all threads of its pool are busy.
     NoThread,
     /// A task on a worker has held up the thread of its group for a second.
     HeldUp,

@@ -25,8 +25,8 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 /// groups and of wakes from other threads, but until it returns no timer fires and no descriptor gets ready. Await the
 /// future there instead.
 ///
-/// A process may fork before or after a run, as a daemon does. Inside of one both processes have one poller: what was forked off there
-/// may do nothing but `exec` or `_exit`.
+/// A process may fork before or after a run, as a daemon does. Inside of a run both processes share one poller: a process that is
+/// forked off there may do nothing but `exec` or `_exit`.
 ///
 /// # Panics
 /// With the panic of the future, and when a runtime runs on this thread already: await the future there instead, or run
@@ -101,16 +101,16 @@ impl Builder {
     /// Cancels the whole when one of `signals` comes; the process then dies by that signal, as its parent expects.
     ///
     /// The first signal is an ordinary cancellation: everything cleans up, with `await`, for as long as the grace allows. If
-    /// that takes longer than a second, a report on standard error says what is still at it. `run` does not return after a
-    /// signal, even if the future came to a value.
+    /// that takes longer than a second, a report on standard error says what is still being cleaned up. `run` does not
+    /// return after a signal, even if the future came to a value.
     ///
-    /// What comes within a second of the first belongs to the same request: terminals, wrappers and service managers often deliver
-    /// one twice. After that second a `SIGINT` or `SIGQUIT` is somebody's impatience. It ends the process at once, also while its
-    /// thread is busy; what becomes of child processes then, [`process`](crate::process) says. Any other signal of
-    /// the list only brings the report once more. [`Builder::impatience`] and [`Builder::impatient_on`] change that.
+    /// A signal within a second of the first belongs to the same request: terminals, wrappers and service managers often deliver
+    /// one twice. After that second a `SIGINT` or `SIGQUIT` is somebody's impatience. It ends the process at once, even while its
+    /// thread is busy; [`process`](crate::process) says what becomes of child processes then. Any other signal of the list only
+    /// brings the report once more. [`Builder::impatience`] and [`Builder::impatient_on`] change that.
     ///
-    /// A signal that is ignored at the start, as under `nohup`, stays ignored. One that this thread blocks is let through while
-    /// `run` runs.
+    /// A signal that is ignored at the start, as under `nohup`, stays ignored. A signal that this thread blocks is let through
+    /// while `run` runs.
     ///
     /// Without this call signals do what they do in any program.
     ///
@@ -140,8 +140,8 @@ impl Builder {
         self
     }
 
-    /// How long after the first signal of [`Builder::cancel_on`] another one ends the process at once: a second, if this is not
-    /// called. `None` is never.
+    /// How long after the first signal of [`Builder::cancel_on`] another one ends the process at once. Without this call it is
+    /// a second. `None` is never.
     ///
     /// # Examples
     /// ```
@@ -188,21 +188,23 @@ impl Builder {
         self
     }
 
-    /// Gives a run up in which nothing can wake any task for so long, with a panic that shows the tree of tasks.
+    /// Gives a run up when nothing can wake any of its tasks for `patience`, with a panic that shows the tree of
+    /// tasks.
     ///
     /// Timers, descriptors, processes and the jobs of thread pools are known to wake tasks. Other threads are not: `patience`
-    /// is the time that they have. One that has ended a tree or a job that is awaited here as well has a tenth of a second at least.
+    /// is the time that they have. A thread that has ended a tree or a job which is awaited here as well has a tenth of a second at
+    /// least.
     pub fn detect_deadlock(mut self, patience: Duration) -> Self {
         self.config.deadlock_after = Some(patience);
         self
     }
 
-    /// Reports each poll of a task that takes longer than `limit`, with the place where the task was spawned. `None` is none, and
-    /// what holds if this is not called.
+    /// Reports each poll of a task that takes longer than `limit`, with the place where the task was spawned. `None` is no limit,
+    /// and the default.
     ///
     /// No other task runs during a poll, and no limit of time is noticed. The report comes when the poll is over; the polls of groups
-    /// inside of it do not count. It is the time outside that counts: a process that is stopped meanwhile has taken it, too. The clock is
-    /// read before and after each poll; without a limit it is not.
+    /// inside of it do not count. What counts is real time: it passes even while the process is stopped. The clock is read before and
+    /// after each poll; without a limit it is not.
     ///
     /// # Examples
     /// ```
@@ -224,8 +226,7 @@ impl Builder {
         self
     }
 
-    /// Reports each cleanup that takes longer than `limit`, with the tree of what cleans up. `None` is none, and what holds if this is not
-    /// called.
+    /// Reports each cleanup that takes longer than `limit`, with the tree of what cleans up. `None` is no limit, and the default.
     ///
     /// The report comes while the cleanup goes on. Without a limit no clock is read for it.
     ///
@@ -249,13 +250,14 @@ impl Builder {
         self
     }
 
-    /// Reports a task that is polled more than `limit` times within a second in vain: each time it says that it waits, and has woken itself.
-    /// `usize::MAX` is no limit, and what holds if this is not called.
+    /// Reports a task that is polled in vain more than `limit` times within a second: each time it is pending, and has woken itself.
+    /// `usize::MAX` is no limit, and the default.
     ///
-    /// Such a task keeps the processor busy and comes to nothing: it asks again and again for what it could await. A poll does not count in
-    /// which anything of xiio was ready or began, or a group inside of the task had something to do. Nor does one for which another task, a
-    /// thread or the system has woken the task. A task that stands at [`yield_now`](crate::yield_now) is not reported either; a function of
-    /// another crate that does the same is not known. The report has the tree of the task, and comes once until the task does otherwise.
+    /// Such a task keeps the processor busy without progress: it asks again and again for what it could await. A poll does not count if
+    /// anything of xiio was ready or began in it, or a group inside of the task had something to do. Nor does it count if another task, a
+    /// thread or the system has woken the task. A task that waits in [`yield_now`](crate::yield_now) is not reported either; xiio does not
+    /// recognise a function of another crate that does the same. The report has the tree of the task, and comes once until the task does
+    /// otherwise.
     ///
     /// # Examples
     /// ```
@@ -280,10 +282,10 @@ impl Builder {
     }
 
     /// Reports each group that holds more than `limit` tasks, once, with the places where most of them were spawned. `usize::MAX` is no
-    /// limit, and what holds if this is not called.
+    /// limit, and the default.
     ///
-    /// A group holds a task from its spawn to its end, also while it waits for its turn under the `limit` of the group. Each worker of
-    /// a group counts for itself.
+    /// A group holds a task from its spawn to its end, also while it waits for its turn under the `limit` of the group. The tasks of
+    /// each worker of a group are counted separately.
     ///
     /// # Examples
     /// ```
@@ -311,7 +313,7 @@ impl Builder {
     /// Lets other programs of this user look at the tree while it runs, with the command `xiio-inspect`.
     ///
     /// Opens a socket in `$XDG_RUNTIME_DIR/xiio`, or else in a directory of this user below that of temporary files. A thread answers
-    /// there, also while a task keeps the loop. The environment asks for the same with `XIIO_INSPECT=1`.
+    /// there, even while a task keeps the loop. The environment asks for the same with `XIIO_INSPECT=1`.
     ///
     /// Where it cannot be opened the program runs on, and standard error has a line about it.
     ///
@@ -326,11 +328,11 @@ impl Builder {
 
     /// Prints the tree on standard error each time that one of `signals` comes, and goes on.
     ///
-    /// A thread waits for them, and says so if a task keeps the loop from drawing. Until a signal comes the loop is not concerned. One that is
-    /// ignored at the start stays ignored.
+    /// A thread waits for the signals, and says so if a task keeps the loop from drawing. Until a signal comes the loop is not affected. A
+    /// signal that is ignored at the start stays ignored.
     ///
-    /// `SIGQUIT` is the custom. A terminal sends it at Ctrl-\\, but to child processes as well, which mostly end by it; `kill -QUIT PID` sends it
-    /// to one process.
+    /// `SIGQUIT` is the usual choice. A terminal sends it at Ctrl-\\, but to child processes as well, which mostly end by it; `kill -QUIT PID`
+    /// sends it to one process.
     ///
     /// # Panics
     /// `run` panics for a signal that cannot be caught (see [`signal::subscribe`](crate::signal::subscribe)), and when there are no

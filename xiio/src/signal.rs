@@ -1,8 +1,8 @@
 //! Signals of the operating system, awaited like anything else.
 //!
 //! A [`subscribe`]d signal is counted by a handler and received by [`Signals::recv`]. Its default action (mostly the end of
-//! the process) does not happen meanwhile; when the last subscription goes, what was there before comes back: at once, or a
-//! second after the last signal that was received.
+//! the process) does not happen meanwhile. When the last subscription ends, the earlier disposition comes back: at once, or
+//! a second after the last signal that was received.
 //!
 //! ```
 //! use std::process::Command;
@@ -50,15 +50,15 @@ pub use libc::{
 /// is not received.
 ///
 /// One request to stop may be delivered twice: the terminal sends `SIGINT`, and a wrapper forwards it; a service manager sends
-/// `SIGTERM` and `SIGHUP`. So a second delivery says something only a second later. When the subscription is dropped the
-/// rest of that second is kept for what was received: what comes then of `signals` is swallowed, where the default
-/// action would follow.
+/// `SIGTERM` and `SIGHUP`. So a second delivery is a new request only a second later. When the subscription is dropped, the
+/// rest of that second still counts for the signals that it received: where the default action would follow, further signals
+/// of the list are swallowed.
 ///
 /// # Errors
-/// `InvalidInput` for signals that nobody can wait for: `SIGKILL` and `SIGSTOP`, which the kernel lets nobody catch;
-/// `SIGSEGV`, `SIGBUS`, `SIGFPE` and `SIGILL`, whose cause would run again; and numbers that are no signals.
-/// `ResourceBusy` when an earlier subscription has ended, but a handler that was installed over its own is still there. And
-/// what `socketpair(2)` and `sigaction(2)` report.
+/// `InvalidInput` for signals that nobody can wait for: `SIGKILL` and `SIGSTOP`, which nobody can catch; `SIGSEGV`,
+/// `SIGBUS`, `SIGFPE` and `SIGILL`, whose cause would run again; and numbers that are no signals. `ResourceBusy` when an
+/// earlier subscription has ended, but a handler that was installed over its own is still there. And what `socketpair(2)`
+/// and `sigaction(2)` report.
 ///
 /// # Examples
 /// ```
@@ -99,8 +99,8 @@ pub fn real_time(n: u32) -> Option<i32> {
 
 /// A subscription, see [`subscribe`].
 ///
-/// Dropped, it forgets what it has not given yet. What comes of its signals within a second of the last one it received is
-/// forgotten too; only then do they have the action of before.
+/// When it is dropped, it forgets what it has not given yet. Signals within a second of the last one that it received are
+/// forgotten too; only after that they have their earlier action again.
 ///
 /// # Examples
 /// ```

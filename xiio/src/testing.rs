@@ -63,8 +63,8 @@ pub fn pause() {
 
 /// Lets virtual time pass, also while a descriptor, a process or a thread is waited for.
 ///
-/// The clock goes from one deadline to the next, and whoever is woken by one has had his turn before the next. It
-/// comes back when `duration` has passed.
+/// The clock goes from one deadline to the next; tasks that one deadline has woken run before the next. The call
+/// returns when `duration` has passed.
 ///
 /// # Panics
 /// Where time is not virtual.
@@ -167,8 +167,8 @@ impl Tester {
         self
     }
 
-    /// Gives threads that the runtime does not know of more time, or less, than two seconds to wake a task, where nothing else
-    /// can.
+    /// How long a test waits for threads that the runtime does not know of, where nothing else can wake a task: two seconds by
+    /// default.
     ///
     /// # Examples
     /// ```
@@ -186,8 +186,8 @@ impl Tester {
         self
     }
 
-    /// Reports each poll of a task that takes longer than `limit`, see [`Builder::slow_poll`](crate::Builder::slow_poll): a second, if
-    /// this is not called. `None` is none.
+    /// Reports each poll of a task that takes longer than `limit`, see [`Builder::slow_poll`](crate::Builder::slow_poll). The default
+    /// is a second; `None` is no limit.
     ///
     /// # Examples
     /// ```
@@ -202,8 +202,8 @@ impl Tester {
         self
     }
 
-    /// Reports each cleanup that takes longer than `limit`, see [`Builder::slow_cleanup`](crate::Builder::slow_cleanup). `None` is none,
-    /// and what holds if this is not called: until then no deadlock in a cleanup would be found.
+    /// Reports each cleanup that takes longer than `limit`, see [`Builder::slow_cleanup`](crate::Builder::slow_cleanup). `None` is no
+    /// limit, and the default: until the limit is over no deadlock in a cleanup would be found.
     pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.config.slow_cleanup = limit.into();
         self
@@ -246,8 +246,8 @@ impl Tester {
     /// Lets virtual time jump also while sockets of this machine are waited for: Unix sockets, and those bound to a loopback
     /// address. So a server and its clients can be tested together, with the timers of both.
     ///
-    /// Both ends of all these sockets have to be in the test. Before each jump it waits for ten milliseconds whether anything comes. What
-    /// another program sends later than that, or the kernel delivers later, finds that time has passed.
+    /// Both ends of all these sockets have to be in the test. Before each jump the clock waits for ten milliseconds whether anything
+    /// comes. What another program sends after that, or the kernel delivers after that, comes when the clock has already jumped.
     ///
     /// # Examples
     /// ```
@@ -311,7 +311,7 @@ impl Tester {
     ///
     /// # Panics
     /// With the panic of the body, on a deadlock, over the time limit, and when something is left behind. With seeds also
-    /// when a run but the last gives a failure for its value, and when there are none.
+    /// when any run but the last gives a failure for its value, and when there are no seeds.
     pub fn run<T, F>(mut self, body: impl Fn() -> F) -> T
     where
         F: Future<Output = T>,

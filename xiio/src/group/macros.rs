@@ -4,7 +4,8 @@
 ///
 /// `task_group!(options…, |tg| { body })` is an expression inside an `async` function or block,
 /// awaited by itself. The body is a block of the function around, not a closure; `tg` names the
-/// group in it, and `tg.spawn(future)` adds a task. The value is that of the body.
+/// group in it, and `tg.spawn(future)` adds a task. The value of the expression is that of the
+/// body.
 ///
 /// When the expression has its value, every task has ended, and what the tasks borrowed is free.
 /// Tasks may borrow what was declared before the group, not what the body declares: move that
@@ -21,20 +22,20 @@
 /// | `grace = Duration` | how long cleanup may take after a cancellation, of the whole group or of single tasks, before it is dropped |
 /// | `workers = usize` | threads for what is spawned with `tg.workers().spawn(async \|\| …)`; see [Workers](#workers) |
 ///
-/// They are evaluated once, in the order written, in the function around.
+/// The options are evaluated once, in the order written, in the function around.
 ///
 /// # Workers
 ///
-/// With `workers = n` the group has up to `n` threads. `tg.spawn` stays on this one; `tg.workers()` gives a handle
-/// ([`Workers`](crate::Workers)) that may be copied and sent, and whose `spawn` runs an async closure on one of them. The closure has to be
-/// `Send`, the future that it makes need not be, and both may borrow what was declared before the block. `limit` counts the
-/// tasks at home and those on the workers each for themselves. With `workers = 0`, in a tree inside a foreign loop
-/// ([`compat`](crate::compat)), and in a test with virtual time or seeds these tasks run on this thread.
+/// With `workers = n` the group has up to `n` threads. A task of `tg.spawn` stays on this thread. `tg.workers()` gives a handle
+/// ([`Workers`](crate::Workers)) that may be copied and sent; its `spawn` runs an async closure on a worker. The closure has to be `Send`,
+/// the future that it makes need not be, and both may borrow what was declared before the block. `limit` holds twice: once for the tasks at
+/// home, and once for the tasks on all workers together. With `workers = 0`, in a tree inside a foreign loop ([`compat`](crate::compat)),
+/// and in a test with virtual time or seeds these tasks run on this thread.
 ///
 /// The workers run while the group is polled, and this thread polls it whenever it has nothing to do outside of it. So a
-/// group with workers belongs near the root, with the work of this thread in its body: what is outside of it and is ready
-/// waits for the end of the polls that the workers are in, and they for it. A task on a worker must not block until code
-/// outside of the group has run.
+/// group with workers belongs near the root, with the work of this thread in its body. Code outside of the group that is
+/// ready waits for the end of the polls that the workers are in, and the workers then wait for that code. A task on a
+/// worker must not block until code outside of the group has run.
 ///
 /// # Control flow
 ///
@@ -69,7 +70,7 @@
 /// # Errors
 ///
 /// With `timeout` or `deadline`, `Err(Elapsed)` if the body and the tasks had not ended by then.
-/// A `return` or `break` for which the group is still waiting then does not happen.
+/// A `return` or `break` does not happen if the group still waits for its tasks at that time.
 ///
 /// # Panics
 ///
@@ -134,13 +135,13 @@ macro_rules! task_group {
 /// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function; an `Err` of a task meanwhile wins over it |
 /// | panic | cancels the tasks, waits for them, and panics on |
 ///
-/// What is unlike a plain block is as in `task_group!`, but that the `return Err(…)` which a macro is
-/// made of is the group's `Err`, as with a `?`.
+/// The differences from a plain block are those of `task_group!`. One is added: a `return Err(…)`
+/// that a macro expands to is the group's `Err`, as with a `?`.
 ///
 /// # Errors
 ///
-/// The first `Err` of a task or of a `?` in the body. Later ones are reported to `inspect`, or
-/// with `all_errors` kept.
+/// The first `Err` of a task or of a `?` in the body. Later ones are reported to `inspect`;
+/// `all_errors` keeps them instead.
 ///
 /// # Panics
 ///

@@ -51,11 +51,11 @@ impl<'env> TaskGroup<'env> {
     /// Adds a task. It starts when the surrounding task next awaits, and the block waits for its end.
     ///
     /// Tasks may be added at any time before the block has its value: from inside a task, while the group is being
-    /// cancelled, from a deferred cleanup. After that the future is dropped, which is reported, and the handle says
-    /// that it was cancelled.
+    /// cancelled, from a deferred cleanup. A future that is spawned later is dropped, which is reported, and its
+    /// handle says that it was cancelled.
     ///
     /// A panic in the task cancels the other members and goes on in the surrounding task, with the payload as it was. An `Err` that
-    /// it ends with is a value like any other here; one that nobody takes is reported.
+    /// the task ends with is a value like any other here; an `Err` that nobody takes is reported.
     ///
     /// # Examples
     /// ```
@@ -119,8 +119,8 @@ impl<'env> TaskGroup<'env> {
 
     /// Cancels the tasks that are there now, not the body. What is spawned afterwards runs.
     ///
-    /// They have ended when the block has; to wait earlier await [`Task::cancel`] or [`Task::outcome`]. A task may call
-    /// it: its own code then stops at its next await of one of xiio's futures.
+    /// They have ended when the block has ended; to wait for one earlier, await [`Task::cancel`] or [`Task::outcome`].
+    /// A task may call it: its own code then stops at its next await of one of xiio's futures.
     ///
     /// # Examples
     /// ```
@@ -139,8 +139,8 @@ impl<'env> TaskGroup<'env> {
 
     /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is cut off only by a `grace`.
     ///
-    /// Cleanups run one after the other, the one registered last first. The tasks that one has spawned end before the next begins.
-    /// One that panics does not keep the others from running; the group panics when they have ended.
+    /// Cleanups run one after the other, the one registered last first. The tasks that a cleanup has spawned end before the next
+    /// cleanup begins. A cleanup that panics does not keep the others from running; the group panics when they have ended.
     ///
     /// # Examples
     /// ```

@@ -14,11 +14,11 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 /// Spawns into a group from anywhere: from other threads, or from code that may not borrow. Of
 /// [`TaskGroup::remote`](crate::TaskGroup::remote).
 ///
-/// A clone is the same handle. It keeps neither the group nor its thread: the group ends as without it, and refuses what
-/// comes later.
+/// A clone is the same handle. It keeps neither the group nor its thread alive: the group ends as it would without the
+/// handle, and refuses what comes later.
 ///
-/// That of a `try_task_group!` is the same: a panic of a job is the group's, and the value of a job is dropped, whatever it is. Let
-/// a job send what has become of it. An `Err` that it gives is reported.
+/// The handle of a `try_task_group!` is the same: a panic of a job is the group's, and the value of a job is dropped, whatever it
+/// is. Let the job itself send its result. An `Err` that it gives is reported.
 ///
 /// # Examples
 /// A thread hands in jobs, which run on the thread of the group:
@@ -89,11 +89,12 @@ impl Remote {
 
     /// Adds a task, which runs on the thread of the group. Does not wait.
     ///
-    /// `make` is called there, too, so only it has to be `Send`, and not the future. Otherwise the task is like any other of
-    /// the group: cancelled with it, waited for, and a panic in it is the group's. Tasks begin in the order in which one
-    /// thread has handed them in. The value of the future is dropped; an `Err` is reported.
+    /// `make` is called there, too, so only `make` has to be `Send`, and not the future. Otherwise the task is like any
+    /// other of the group: it is cancelled with the group and waited for, and a panic in it is the group's. Tasks that one
+    /// thread has handed in begin in that order. The value of the future is dropped; an `Err` is reported.
     ///
-    /// One that was handed in is dropped without a word where its group is dropped by foreign code, or leaked.
+    /// If the group is dropped by foreign code, or leaked, a task that was handed in is dropped without a
+    /// report.
     ///
     /// # Errors
     /// [`GroupEnded`] when the block of the group has its value. `make` is dropped then.

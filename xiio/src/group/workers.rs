@@ -69,11 +69,12 @@ impl<'env> Workers<'env> {
         Self { anchor, _env: PhantomData }
     }
 
-    /// Adds a task that runs on a worker. Whoever is idle takes it; once it has begun it stays there.
+    /// Adds a task that runs on a worker. An idle worker takes it; once the task has begun it stays
+    /// there.
     ///
     /// The closure is called on the worker, so only it has to be `Send`, not its future. It may borrow what was declared
-    /// before the block. The group waits for the task as for any other, cancels it, and fails with its panic. An `Err` that it
-    /// ends with is a value like any other here; one that nobody takes is reported.
+    /// before the block. The group waits for the task as for any other, cancels it, and fails with its panic. An `Err` that
+    /// the task ends with is a value like any other here; an `Err` that nobody takes is reported.
     ///
     /// # Examples
     /// ```
@@ -99,8 +100,8 @@ impl<'env> Workers<'env> {
         self.spawn_at(None, function, Some, Location::caller())
     }
 
-    /// Runs `function` once on each worker, with its number. The tasks are spawned by the call; the future gives what they
-    /// gave, in the order of the workers.
+    /// Runs `function` once on each worker, with its number. The call spawns the tasks; the future gives their values, in
+    /// the order of the workers.
     ///
     /// # Panics
     /// The future panics when one of them was cancelled or failed, as awaiting a [`WorkerTask`] does.

@@ -12,9 +12,9 @@ const MAX_LOOKUPS: usize = 16;
 
 /// What names one or several addresses: all that `std::net::ToSocketAddrs` takes.
 ///
-/// It is a trait of its own because that of `std` looks names up in the call, which may take half a minute and cannot
-/// be told from the outside; here that is done on a thread, and only where there is a name. It cannot be implemented
-/// outside of xiio.
+/// It is a trait of its own because that of `std` looks names up in the call. That may take half a minute, and cannot
+/// be told from the outside. Here a look-up runs on a thread, and only where there is a name. It cannot be
+/// implemented outside of xiio.
 ///
 /// # Examples
 /// ```

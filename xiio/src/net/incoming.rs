@@ -38,8 +38,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// ```
 pub struct Incoming<'a, L> {
     listener: &'a L,
-    /// There after an attempt that failed: the next one would at once. An instant, as who gives up the wait and comes again
-    /// has waited as well.
+    /// Set after an attempt that failed: the next one would fail at once. It is an instant, so that a caller who gives up
+    /// the wait and comes again has waited as well.
     not_before: Option<Instant>,
     /// For those who poll without a future.
     #[cfg(feature = "futures-core")]
@@ -107,8 +107,8 @@ macro_rules! clients {
             /// Waits for the next client. Never `None`.
             ///
             /// # Errors
-            /// What `accept(2)` reports, except what concerns a single client that is gone. After an error there is a short pause before the
-            /// next attempt, so a loop that goes on does not spin. See the [room](super).
+            /// What `accept(2)` reports, except what concerns a single client that is gone. After an error the next attempt comes after a
+            /// short pause, so a loop that goes on does not spin. See the [room](super).
             ///
             /// # Cancellation
             /// No client is lost.

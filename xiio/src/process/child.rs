@@ -12,8 +12,8 @@ use crate::unwind::Node;
 
 /// A process that was started by [`Command::spawn`](super::Command::spawn).
 ///
-/// Dropped while it runs, it is killed with its group, without a grace, and reaped later; see [the room](super). To leave it
-/// the grace whatever is awaited, use [`Command::scope`](super::Command::scope).
+/// If it is dropped while it runs, it is killed with its group, without a grace, and reaped later; see [the room](super). To
+/// give it the grace whatever is awaited, use [`Command::scope`](super::Command::scope).
 ///
 /// It stays on its thread.
 ///
@@ -60,7 +60,8 @@ impl Child {
         &self.running.process().program
     }
 
-    /// Waits until the child has ended, and gives how. Its stdin is closed first, as in `std`.
+    /// Waits until the child has ended, and gives its status. Its stdin is closed first, as in
+    /// `std`.
     ///
     /// A child that writes more than a pipe holds does not end before somebody reads: see [`Child::wait_with_output`].
     ///
@@ -69,7 +70,7 @@ impl Child {
     ///
     /// # Cancellation
     /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the room](super)), and whoever cancels waits for that. To wait
-    /// without that consequence, use [`Child::wait_exited`].
+    /// without stopping the child, use [`Child::wait_exited`].
     ///
     /// # Examples
     /// ```
@@ -88,7 +89,7 @@ impl Child {
             .await
     }
 
-    /// Waits until the child has ended, and nothing else: [`Child::try_wait`] then gives its status.
+    /// Only waits until the child has ended: [`Child::try_wait`] then gives its status.
     ///
     /// # Errors
     /// What `epoll_ctl(2)` reports.
@@ -175,7 +176,8 @@ impl Child {
         bracket_of(node, self, exchange, async |mut child| child.running.stop().await).await
     }
 
-    /// Sends a signal to the child's group, or to the child alone if it has none of its own. Nothing if it was waited for.
+    /// Sends a signal to the child's group, or to the child alone if it has no group of its own. Does nothing if the child
+    /// was waited for.
     ///
     /// # Errors
     /// What `kill(2)` reports: `EINVAL` for a signal that does not exist, `EPERM`.
@@ -220,7 +222,7 @@ impl Child {
     /// What the system reports, with its number. `EPERM` for a child that may not be signalled: it lives on, a second after the grace.
     ///
     /// # Cancellation
-    /// It goes on, and whoever cancels waits for it.
+    /// The stop goes on, and whoever cancels waits for it.
     ///
     /// # Examples
     /// ```

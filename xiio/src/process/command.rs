@@ -23,8 +23,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// A command to be run, as `std::process::Command`.
 ///
-/// The methods have the names and meanings of `std`; those that run it are `async`. Beyond them there is how a child
-/// [is stopped](Command::grace) when its task is cancelled. It can be run any number of times.
+/// The methods have the names and meanings of `std`; those that run it are `async`. Other methods set how a child
+/// [is stopped](Command::grace) when its task is cancelled. A command can be run any number of times.
 ///
 /// # Examples
 /// ```
@@ -168,7 +168,8 @@ impl Command {
 
     /// Sets what asks a child to stop: `SIGTERM` by default.
     ///
-    /// With `0` it is not asked: it is only waited for, as long as the grace lasts, and then killed.
+    /// With `0` the child is not asked: xiio only waits for it, as long as the grace lasts, and then
+    /// kills it.
     ///
     /// # Examples
     /// ```
@@ -197,8 +198,8 @@ impl Command {
     /// a crash. By default it does not.
     ///
     /// It is sent to the child alone, not to its descendants, and not to a program that runs as another user. Such a child is
-    /// started by `fork`, which copies the tables of all memory of this process: that takes the longer the more
-    /// there is. On a terminal a child that cleans up after Ctrl-C is cut off by it, if this process does not wait.
+    /// started by `fork`, which copies the tables of all memory of this process: the more memory, the longer it takes. On a
+    /// terminal it cuts off a child that cleans up after Ctrl-C, if this process does not wait.
     ///
     /// # Examples
     /// ```
@@ -219,7 +220,8 @@ impl Command {
 
     /// The command of `std` inside, for what has no method here (`uid`, `pre_exec`, `get_args`, …).
     ///
-    /// Streams and the process group are to be set here, not there: what is set there is not known here.
+    /// Set streams and the process group with the methods of this type: xiio does not know what is set
+    /// on the inner command.
     ///
     /// # Examples
     /// ```
@@ -275,8 +277,8 @@ impl Command {
     /// As [`Command::spawn`]. A program that fails is no error.
     ///
     /// # Cancellation
-    /// The process is stopped with its group, see [the room](super). It is started by the call, so that the future needs nothing
-    /// of the command; dropped or cancelled before its first poll, the future kills it.
+    /// The process is stopped with its group, see [the room](super). The call starts the process, so that the future needs
+    /// nothing of the command. A future that is dropped or cancelled before its first poll kills it.
     ///
     /// # Examples
     /// ```
@@ -294,7 +296,7 @@ impl Command {
 
     /// Runs the command to its end and gives what it wrote.
     ///
-    /// Streams that nothing was said of are captured, and stdin is empty, as in `std`.
+    /// Streams that were not set are captured, and stdin is empty, as in `std`.
     ///
     /// # Errors
     /// As [`Command::spawn`]. A program that fails is no error.
@@ -316,7 +318,8 @@ impl Command {
         async { child?.wait_with_output().await }
     }
 
-    /// Starts the command for as long as `usage` takes, which has the child: when it has ended, the child has too.
+    /// Starts the command for as long as `usage` takes, which gets the child: when `usage` has ended, the child
+    /// has ended, too.
     ///
     /// A child that was not waited for by then is stopped with its group as after a cancellation. The value is that of `usage`.
     ///
@@ -442,8 +445,8 @@ impl Command {
 
 /// A command that was built with `std`, `pre_exec`, `uid` and all.
 ///
-/// Streams that were set there are kept by [`Command::spawn`], [`Command::status`] and [`Command::scope`]. What is to be captured or fed is, whatever
-/// was set; then nothing is kept. The process group is chosen here, see [`Command::own_group`].
+/// [`Command::spawn`], [`Command::status`] and [`Command::scope`] keep streams that were set there. Methods that capture or feed a stream do so
+/// whatever was set; then nothing is kept. The process group is chosen here, see [`Command::own_group`].
 ///
 /// # Examples
 /// ```

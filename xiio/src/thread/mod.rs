@@ -15,7 +15,7 @@
 //!
 //! # Why `f` cannot borrow
 //!
-//! A future can be leaked, or dropped in the middle by foreign code, and its thread runs on: what `f` borrowed would be gone
+//! A future can be leaked, or foreign code can drop it half-way, and its thread runs on. What `f` borrowed would be gone
 //! then. So `f` is `'static`: move what it needs in, share with an `Arc`, and give it back with the result.
 //! [`std::thread::scope`] may borrow because it blocks until its threads have ended; inside `f` it is the tool for that.
 //!

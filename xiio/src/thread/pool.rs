@@ -20,9 +20,9 @@ type Workers = Mutex<Crew<AnyJob, Thread>>;
 
 /// A number of threads for blocking work.
 ///
-/// Threads are started when they are needed, `max` at most, and end after ten idle seconds. One whose job was left behind
-/// ([`InThread::abandon_on_cancel`]) does not count: another is started in its place, for at most four times `max` such jobs. A clone is the same pool. When the
-/// last clone and the last waiting job have gone, the threads end.
+/// Threads are started when they are needed, `max` at most, and end after ten idle seconds. A thread whose job was left behind
+/// ([`InThread::abandon_on_cancel`]) does not count: another is started in its place, for at most four times `max` such jobs. A clone is the same pool. When
+/// the last clone and the last waiting job have gone, the threads end.
 ///
 /// # Examples
 /// ```
