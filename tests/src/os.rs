@@ -190,21 +190,35 @@ pub fn reap_any() -> u32 {
     u32::try_from(pid).unwrap()
 }
 
-/// Forks off a process that has only this thread, as a daemon does; says whether what it does there comes to an end.
-pub fn ends_in_a_fork(work: impl FnOnce()) -> bool {
+/// Forks off a process that has only this thread, and goes on in both. The new one gets `None`; the old one gets its number.
+pub fn fork() -> Option<i32> {
     // SAFETY: has no contract. No other thread is in the middle of anything that the new process needs.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: takes a number. It ends a process that hangs.
         unsafe { libc::alarm(20) };
-        let has_panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
-        // SAFETY: takes a number.
-        unsafe { libc::_exit(i32::from(has_panicked)) }
+        return None;
     }
+    assert!(pid > 0, "no process: {}", std::io::Error::last_os_error());
+    Some(pid)
+}
+
+/// Waits for a process that was forked off; says whether it ended well.
+pub fn has_ended_well(pid: i32) -> bool {
     let mut status = 0;
     // SAFETY: the status is ours to be written to.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     status == 0
+}
+
+/// Forks off a process that has only this thread, as a daemon does; says whether what it does there comes to an end.
+pub fn ends_in_a_fork(work: impl FnOnce()) -> bool {
+    let Some(pid) = fork() else {
+        let has_panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+        // SAFETY: takes a number.
+        unsafe { libc::_exit(i32::from(has_panicked)) }
+    };
+    has_ended_well(pid)
 }
 
 /// Waits until a condition holds that nothing tells of.

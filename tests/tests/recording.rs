@@ -6,15 +6,17 @@ use std::ffi::OsString;
 use std::fs;
 use std::future::pending;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::time::Duration;
 
 use serde_json::Value;
 use xiio::inspect::{self, record};
+use xiio::signal::SIGQUIT;
 use xiio::testing::{Tester, pause};
 use xiio::{Promise, bracket, readable, sleep, task_group, timeout, yield_now};
-use xiio_tests::os::rerun;
+use xiio_tests::os::{fork, has_ended_well, rerun};
 use xiio_tests::{assert_panics, millis, run};
 
 /// A trace, with what the tests look at.
@@ -539,6 +541,35 @@ fn two_runs_of_which_one_panics() {
     assert_panics(&["deadlock"], || {
         deadlocked.run(async { task_group!(|tg| tg.spawn_named("second", pending::<()>()).await) });
     });
+}
+
+#[test]
+fn what_a_forked_process_ends_stays_its_parents() {
+    let directory = Directory::new("fork");
+    let mut command = rerun("program_that_forks_in_a_run");
+    command.env("XIIO_RECORD", directory.0.join("file")).env("XIIO_INSPECT", "1");
+    fs::set_permissions(&directory.0, fs::Permissions::from_mode(0o700)).unwrap();
+    let output = command.env("XDG_RUNTIME_DIR", &directory.0).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let trace = Trace::parse(&fs::read_to_string(directory.0.join("file")).unwrap());
+    assert_eq!(trace.life("after the fork")["args"]["end"], "a value");
+}
+
+#[test]
+#[ignore = "started by a test, with a variable"]
+fn program_that_forks_in_a_run() {
+    let (socket, file) = (std::env::var_os("XDG_RUNTIME_DIR").unwrap(), std::env::var_os("XIIO_RECORD").unwrap());
+    let socket = PathBuf::from(socket).join(format!("xiio/{}.0", std::process::id()));
+    let is_forked = xiio::Builder::new().tree_on(&[SIGQUIT]).run(async {
+        let Some(pid) = fork() else { return true };
+        assert!(has_ended_well(pid));
+        assert!(socket.exists() && !PathBuf::from(file).exists());
+        task_group!(|tg| tg.spawn_named("after the fork", yield_now()).await);
+        false
+    });
+    if is_forked {
+        std::process::exit(0);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -80,7 +81,7 @@ pub(crate) fn save(recorder: Arc<Recorder>) -> Box<dyn Any> {
     if number > 0 {
         name.push(format!(".{number}"));
     }
-    Box::new(Saved { recorder, path: name.into() })
+    Box::new(Saved { recorder, path: name.into(), of: process::id() })
 }
 
 /// The name with the number of the process for each `%p`. It may be no text.
@@ -88,7 +89,7 @@ fn with_pid(name: &OsStr) -> OsString {
     let (mut left, mut whole) = (name.as_bytes(), Vec::new());
     while let Some(at) = left.windows(2).position(|pair| pair == b"%p") {
         whole.extend_from_slice(&left[..at]);
-        whole.extend_from_slice(std::process::id().to_string().as_bytes());
+        whole.extend_from_slice(process::id().to_string().as_bytes());
         left = &left[at + 2..];
     }
     whole.extend_from_slice(left);
@@ -98,10 +99,15 @@ fn with_pid(name: &OsStr) -> OsString {
 struct Saved {
     recorder: Arc<Recorder>,
     path: PathBuf,
+    /// The process that is recorded. What it forks off would write the same file.
+    of: u32,
 }
 
 impl Drop for Saved {
     fn drop(&mut self) {
+        if self.of != process::id() {
+            return;
+        }
         if let Err(error) = fs::write(&self.path, self.recorder.trace(None)) {
             let path = self.path.display();
             let _ = writeln!(io::stderr(), "xiio: cannot write the recording {path}: {error}");

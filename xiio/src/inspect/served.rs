@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -53,6 +54,8 @@ pub(crate) fn serve(requests: Arc<Requests>, recorder: Arc<Recorder>) -> Box<dyn
 struct Served {
     path: PathBuf,
     has_ended: Arc<AtomicBool>,
+    /// The process that serves. What it forks off has no part in it.
+    of: u32,
 }
 
 impl Served {
@@ -61,7 +64,7 @@ impl Served {
         remove_stale(&directory);
         let (path, listener) = listen_in(&directory)?;
         let has_ended = Arc::new(AtomicBool::new(false));
-        let served = Self { path, has_ended: Arc::clone(&has_ended) };
+        let served = Self { path, has_ended: Arc::clone(&has_ended), of: process::id() };
         fs::set_permissions(&served.path, Permissions::from_mode(0o600))?;
         let answering = Answering { requests, recorder, has_ended, started: sys::now() };
         let thread = thread::Builder::new().name("xiio-inspect".into()).stack_size(STACK);
@@ -72,6 +75,9 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
+        if self.of != process::id() {
+            return;
+        }
         self.has_ended.store(true, Ordering::Release);
         // The thread waits in `accept`. It is not waited for: it may be busy with somebody who does not read.
         drop(UnixStream::connect(&self.path));
@@ -127,7 +133,7 @@ fn directory() -> io::Result<PathBuf> {
 fn listen_in(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
     loop {
         let number = N_SERVED.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{}.{number}", std::process::id()));
+        let path = directory.join(format!("{}.{number}", process::id()));
         match UnixListener::bind(&path) {
             Ok(listener) => return Ok((path, listener)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -223,8 +229,7 @@ impl Answering {
 
     /// One line of JSON.
     fn text(&self) -> String {
-        let mut text =
-            format!("{{\"version\":1,\"pid\":{},\"program\":{}", std::process::id(), json_string(&program()));
+        let mut text = format!("{{\"version\":1,\"pid\":{},\"program\":{}", process::id(), json_string(&program()));
         let age = sys::now().saturating_duration_since(self.started).as_millis();
         text.push_str(&format!(",\"milliseconds_old\":{age}"));
         match self.draw() {

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::pin;
+use std::process;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
@@ -36,17 +37,22 @@ pub(super) fn print_on(signals: &[i32], requests: Arc<Requests>) -> Box<dyn Any>
     let thread = Builder::new().name("xiio-tree".into());
     let thread = thread.spawn(move || block_on(&Config::default(), printing.run()).0);
     let thread = thread.unwrap_or_else(|error| panic!("`tree_on`: cannot start a thread: {error}"));
-    Box::new(Ends { stop, thread: Some(thread) })
+    Box::new(Ends { stop, thread: Some(thread), of: process::id() })
 }
 
 /// Has the thread end.
 struct Ends {
     stop: Promise<()>,
     thread: Option<JoinHandle<()>>,
+    /// The process that has the thread. What it forks off has not, and cannot wait for its end.
+    of: u32,
 }
 
 impl Drop for Ends {
     fn drop(&mut self) {
+        if self.of != process::id() {
+            return;
+        }
         let _ = self.stop.set(());
         // What it may have panicked with is on standard error.
         drop(self.thread.take().map(JoinHandle::join));
@@ -72,7 +78,7 @@ impl Printing {
         let drawn = Promise::<Drawing>::new();
         let to_draw = drawn.clone();
         self.requests.draw(Box::new(move |drawing| drop(to_draw.set(drawing))));
-        let of = format!("the tree of process {} at {}", std::process::id(), name(signal));
+        let of = format!("the tree of process {} at {}", process::id(), name(signal));
         let is_drawn_in = async |limit| unless(sleep(limit), drawn.wait()).await.is_some();
         let drawing = async {
             let is_in_time =
