@@ -333,6 +333,36 @@ fn an_hour_of_virtual_time_is_an_hour_of_the_page() {
 }
 
 #[test]
+fn recordings_of_nothing_and_of_too_much_are_shown() {
+    let Some(mut browser) = Browser::start() else { return };
+    let nothing = record(0).to_json();
+    browser.open(&nothing);
+    assert!(browser.text("summary").contains("1 member"), "{}", browser.text("summary"));
+    let recording = record(50);
+    xiio::run(async {
+        task_group!(name = "long", workers = 1, |tg| {
+            for _ in 0..100 {
+                tg.spawn(yield_now());
+            }
+            for number in 0..100 {
+                tg.workers().spawn(async move || {
+                    if number == 50 {
+                        yield_now().await
+                    }
+                });
+            }
+        });
+    });
+    browser.open(&recording.to_json());
+    let summary = browser.text("summary");
+    assert!(summary.contains("older events were not kept"), "{summary}");
+    for key in ["0", "+", "-", "ArrowDown", "ArrowRight", "/"] {
+        browser.press(key);
+    }
+    browser.assert_quiet();
+}
+
+#[test]
 fn each_control_is_reached_by_the_tabulator() {
     let Some(mut browser) = Browser::start() else { return };
     browser.open(&busy_server());
