@@ -20,10 +20,10 @@ use crate::runtime::Requests;
 use crate::sys::socket::{self, setup};
 use crate::sys::{self, user};
 
-/// How long the loop may take to come to drawing, before it is said to be busy.
+/// How long the loop may take to draw, or be in one poll while it does, before it is said to be busy.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long it may take to draw then: a poll of all that there is. Who asks waits for ten seconds.
+/// How long it may take to draw at all: many short polls. Who asks waits for ten seconds.
 const TIME_TO_DRAW: Duration = Duration::from_secs(5);
 
 /// No request has more bytes.
@@ -244,8 +244,22 @@ impl Answering {
     fn draw(&self) -> Option<Drawing> {
         let (sender, receiver) = sync_channel(1);
         self.requests.draw(Box::new(move |drawing| drop(sender.send(drawing))));
-        let drawn = receiver.recv_timeout(PATIENCE).ok();
-        if drawn.is_none() && self.requests.are_taken() { receiver.recv_timeout(TIME_TO_DRAW).ok() } else { drawn }
+        let end = sys::now() + TIME_TO_DRAW;
+        loop {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(drawing) => return Some(drawing),
+                Err(_) if self.is_stuck() || sys::now() >= end => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether one poll keeps the loop, or it does not come to what is wanted.
+    fn is_stuck(&self) -> bool {
+        match self.recorder.busy() {
+            Some(busy) => sys::now().saturating_duration_since(busy.since) >= PATIENCE,
+            None => !self.requests.are_taken(),
+        }
     }
 }
 

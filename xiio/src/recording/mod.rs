@@ -245,7 +245,7 @@ struct Ring {
 struct Lane {
     /// Each inside of the one before.
     open: Vec<Open>,
-    /// When a poll began or ended last.
+    /// When a poll began or ended last, or a member was drawn.
     turned_at: Nanos,
 }
 
@@ -503,6 +503,8 @@ pub(crate) fn described(task: usize, node: &Node) {
 pub(crate) fn vita(key: usize) -> Option<Vita> {
     let mut vita = None;
     noting(|ring, at| {
+        // A drawing of many goes on, though its polls are not noted.
+        ring.lane().turned_at = at;
         vita = ring.live.get(&key).map(|life| Vita {
             number: life.member.number,
             age: Duration::from_nanos(at.saturating_sub(life.since)),
@@ -641,7 +643,7 @@ pub(crate) fn reported(kind: impl FnOnce() -> String, what: &str) {
 
 /// The innermost poll that is under way.
 pub(crate) struct Busy {
-    /// Since a poll began or ended last.
+    /// Since a poll began or ended last, or a member was drawn.
     pub(crate) since: Instant,
     /// Of the task that is polled, or whose future has the group that is; `None` is the root.
     pub(crate) task: Option<(&'static Location<'static>, Option<String>)>,
