@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// No answer is nested deeper. Whoever looks at one has the stack for that.
+const MAX_BRACKETS: usize = 2048;
+
 /// The only form there is so far.
 const VERSION: u64 = 1;
 
@@ -64,10 +67,7 @@ pub(crate) struct Life {
 impl Answer {
     /// Expects nothing of what comes: it may be anybody's.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        // The parser refuses what is nested deeper than 128 brackets.
-        let value: Value = serde_json::from_str(line).map_err(|error| {
-            format!("the answer is no JSON that can be read, or a tree of more than 64 levels: {error}")
-        })?;
+        let value = json(line)?;
         let version = number(&value, "version")?;
         if version != VERSION {
             return Err(format!("the program answers in version {version}, and this is for version {VERSION}"));
@@ -89,6 +89,39 @@ impl Answer {
             tree,
         })
     }
+}
+
+/// An answer as JSON, if it is not nested too deeply. The parser calls itself for each bracket, and would stop at 128 of them.
+fn json(line: &str) -> Result<Value, String> {
+    let no_json = |what: &dyn std::fmt::Display| format!("the answer is no JSON that can be read: {what}");
+    if depth(line) > MAX_BRACKETS {
+        return Err(format!(
+            "the answer is nested deeper than {MAX_BRACKETS} brackets, {} levels of a tree",
+            MAX_BRACKETS / 2
+        ));
+    }
+    let mut parser = serde_json::Deserializer::from_str(line);
+    parser.disable_recursion_limit();
+    let mut values = parser.into_iter();
+    let value = values.next().ok_or_else(|| no_json(&"it is empty"))?.map_err(|error| no_json(&error))?;
+    if values.next().is_some() { Err(no_json(&"something is behind it")) } else { Ok(value) }
+}
+
+/// How many brackets are open at once in a text, if it is JSON.
+fn depth(line: &str) -> usize {
+    let (mut deepest, mut n_open, mut is_string, mut is_escaped) = (0, 0_usize, false, false);
+    for byte in line.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_string,
+            b'"' => is_string = !is_string,
+            b'[' | b'{' if !is_string => n_open += 1,
+            b']' | b'}' if !is_string => n_open = n_open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(n_open);
+    }
+    deepest
 }
 
 impl Node {
@@ -151,7 +184,10 @@ fn number(value: &Value, field: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+    use crate::STACK;
 
     #[test]
     fn a_hostile_answer_is_an_error_and_no_crash() {
@@ -161,5 +197,15 @@ mod tests {
         }
         let wrong = r#"{"version":1,"pid":1,"program":"a","milliseconds_old":0,"tree":[{"kind":3}]}"#;
         assert_eq!(Answer::parse(wrong).unwrap_err(), "expected a text in the field `kind` of the answer");
+    }
+
+    #[test]
+    fn an_answer_may_be_nested_as_deeply_as_the_stack_of_the_command_allows() {
+        let nested = |n: usize| format!("{}{}", "[{\"a]\\\"\":".repeat(n), "}]".repeat(n));
+        assert_eq!(depth(&nested(3).replace("]}", "0]}")), 6);
+        let deepest = nested(MAX_BRACKETS / 2).replace(":}", ":0}");
+        assert!(json(&format!("[{deepest}]")).unwrap_err().contains("1024 levels"));
+        let look = thread::Builder::new().stack_size(STACK).spawn(move || json(&deepest).map(drop)).unwrap();
+        assert_eq!(look.join().unwrap(), Ok(()));
     }
 }

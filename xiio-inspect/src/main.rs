@@ -9,6 +9,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -19,6 +20,9 @@ use clap::{Args, Parser, Subcommand};
 use answer::Answer;
 use ask::Request;
 use text::Look;
+
+/// For the deepest answer, without optimization too.
+const STACK: usize = 64 << 20;
 
 /// Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`.
 #[derive(Debug, Parser)]
@@ -117,7 +121,10 @@ impl Tree {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().command) {
+    let arguments = Arguments::parse();
+    let thread = thread::Builder::new().stack_size(STACK).spawn(move || run(&arguments.command));
+    let done = thread.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+    match done.unwrap_or_else(|error| Err(format!("cannot start a thread: {error}"))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xiio-inspect: {}", text::harmless(&error));
