@@ -102,17 +102,18 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | option | meaning |
 /// |---|---|
 /// | `virtual_time` | the clock jumps to the next timer whenever all tasks wait |
-/// | `loopback` | with `virtual_time`: it jumps also while sockets of this machine are waited for, of which the test has both ends |
-/// | `patience = Duration` | how long a thread that the runtime does not know of has to wake a task, where nothing else can; else two seconds |
+/// | `loopback` | with `virtual_time`: it jumps also while the test waits for sockets of this machine that it has both ends of |
+/// | `patience = Duration` | how long a thread that the runtime does not know of has to wake a task, where nothing else can; two seconds by default |
 /// | `seed = u64` | shuffles the order in which tasks run, reproducibly |
 /// | `seeds = Range<u64>` | runs the test once for each seed |
 /// | `cancel_everywhere` | runs the test again and again, cancelled one await later each time |
 ///
 /// # Panics
 ///
-/// With the payload of the first task that panicked; with several runs the first that panics ends
-/// the test. With the tree of tasks when the time limit is over, whatever the function returns, and
-/// when nothing can wake any task. When a timer or a watched descriptor is left behind.
+/// With the payload of the first task that panicked; with several runs the first run that panics
+/// ends the test. With the tree of tasks when the time limit is over, whatever the function
+/// returns, and when nothing can wake any task. Also when a timer or a watched descriptor is left
+/// behind.
 ///
 /// # Examples
 ///

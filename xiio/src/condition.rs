@@ -15,10 +15,10 @@ use crate::runtime::poll_leaf;
 use crate::sys;
 use crate::time::{Deadline, now};
 
-/// Several things of which any is enough: readable descriptors, writable descriptors, promises, a deadline.
+/// Several things, any of which is enough: readable descriptors, writable descriptors, promises, a deadline.
 ///
-/// Made for libraries that hand out sets of descriptors and a timeout and want to be called when something is ready. A
-/// condition with nothing in it is never fulfilled.
+/// It is made for libraries that hand out sets of descriptors and a timeout, and want to be called when something is
+/// ready. A condition with nothing in it is never fulfilled.
 ///
 /// # Examples
 /// ```

@@ -142,8 +142,8 @@ impl fmt::Debug for Panic {
 
 impl Error for Panic {}
 
-/// Says of an error what it is about: `what: error`. One that has a number of the system stays as it is: an `io::Error` has
-/// room for the number or for a text, and a program that backs off looks for the number.
+/// Says of an error what it is about: `what: error`. An error with a number of the system stays as it is: an `io::Error`
+/// has room for the number or for a text, and a program that backs off looks for the number.
 pub(crate) fn explain(error: io::Error, what: impl FnOnce() -> String) -> io::Error {
     match error.raw_os_error() {
         Some(_) => error,

@@ -24,8 +24,8 @@ use crate::unwind;
 
 /// Declares values that a task has for itself and for what it spawns.
 ///
-/// Each is a `static` of the type [`LocalKey`]. It has a value inside of [`LocalKey::scope`], in the tasks that are spawned there,
-/// whichever group they are spawned into, and so on. Words behind the type say more about a key:
+/// Each is a `static` of the type [`LocalKey`]. It has a value inside of [`LocalKey::scope`] and in the tasks that are spawned
+/// there, into whichever group, and in the tasks that these spawn. Words behind the type say more about a key:
 ///
 /// | word | meaning |
 /// |---|---|
@@ -33,9 +33,9 @@ use crate::unwind;
 /// | `not_inherited` | tasks and jobs that are spawned do not have the value |
 ///
 /// A job of [`in_thread`](crate::in_thread()) and a task on a worker have the values that are `Send` and `Sync`; the others stay on their
-/// thread. What is spawned by [`Remote`](crate::Remote) has those of its group.
+/// thread. A task that [`Remote`](crate::Remote) spawns has those of its group.
 ///
-/// Where no key has a value, nothing is done for that: neither when a task is spawned, nor when it is polled.
+/// Where no key has a value, xiio does nothing for them: neither when a task is spawned nor when it is polled.
 ///
 /// # Examples
 /// ```
@@ -186,7 +186,7 @@ impl<T: 'static> LocalKey<T> {
     /// Other keys keep theirs. The destructor of the future sees the value as well. The future is in a box.
     ///
     /// # Cancellation
-    /// As of `future`, which is not touched otherwise.
+    /// The same as that of `future`.
     ///
     /// # Examples
     /// ```

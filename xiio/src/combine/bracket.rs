@@ -17,12 +17,12 @@ use crate::unwind::{self, Dropper, Duty, Node, Owner};
 /// `usage` borrows the resource, `release` gets it. The value is that of `usage`.
 ///
 /// # Panics
-/// With the panic of `usage`, once `release` has run; with that of `release`, if `usage` did not panic (it is reported
-/// otherwise).
+/// With the panic of `usage`, once `release` has run. With the panic of `release`, if `usage` did not panic; otherwise
+/// the second panic is reported.
 ///
 /// # Cancellation
-/// `usage` is cancelled, with its own cleanup; then `release` runs to its end and cannot be cut off but by a `grace`.
-/// Inner brackets release first. A bracket that was never polled has nothing to release: the resource is dropped. One that
+/// `usage` is cancelled, with its own cleanup; then `release` runs to its end, and only a `grace` can cut it off. Inner
+/// brackets release first. A bracket that was never polled has nothing to release: the resource is dropped. A bracket that
 /// other code than xiio's drops half-way does not release, which is reported.
 ///
 /// # Examples

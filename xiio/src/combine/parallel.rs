@@ -84,11 +84,12 @@ async fn give_way() {
     yield_now().await;
 }
 
-/// Calls `function` for each item, on so many workers, and gives the outputs in the order of the items.
+/// Calls `function` for each item, on a number of workers, and gives the outputs in the order of the
+/// items.
 ///
-/// Whoever is idle takes the next few items, and goes from one to the next of them when that has ended. With no workers, and in a
-/// [`test`](macro@crate::test) with virtual time or seeds, all run on this thread. For what computes; what mostly waits is
-/// [`gather`](crate::gather())'s.
+/// An idle worker takes the next few items, and handles one after the other. With no workers, and in a
+/// [`test`](macro@crate::test) with virtual time or seeds, all run on this thread. Use it for functions that compute; for those
+/// that mostly wait, use [`gather`](crate::gather()).
 ///
 /// # Panics
 /// With the first panic of `function`; the others are cancelled before.

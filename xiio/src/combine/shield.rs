@@ -13,12 +13,12 @@ use crate::unwind::{self, Duty, Node, Owner, Whole};
 /// Runs a future to its end, whatever happens to the task around it.
 ///
 /// Once it has been polled, a cancellation of the task waits for it: the future and all that it started run on as usual,
-/// and the code after it does not run. Its value goes to `on_late` of the [`Shield`]; without that it is dropped, but for an `Err`
-/// of a shield that is the whole of a task in a [`TryTaskGroup`](crate::TryTaskGroup): that is a failure of the group.
+/// and the code after it does not run. Its value goes to `on_late` of the [`Shield`]; without that it is dropped. The exception is
+/// an `Err` of a shield that is the whole of a task in a [`TryTaskGroup`](crate::TryTaskGroup): that is a failure of the group.
 ///
 /// # Cancellation
-/// Before its first poll it is dropped like anything else. Afterwards it is cut off only by the `grace` of a group, and
-/// when it is dropped by other code than xiio's. Either is reported.
+/// Before its first poll the future is dropped like any other. After that only the `grace` of a group cuts it off, or
+/// other code than xiio's that drops it. Either is reported.
 ///
 /// # Examples
 /// ```
@@ -85,7 +85,8 @@ impl<F: Future> Shield<F> {
     /// Calls `late` with the value of a future that has ended after its cancellation: the value cannot be given to code that does
     /// not run on.
     ///
-    /// A future that ends before its cancellation gives its value as ever. A panic in `late` is one of the cleanup.
+    /// A future that ends before its cancellation gives its value as usual. A panic in `late` counts as a panic of
+    /// the cleanup.
     ///
     /// # Examples
     /// ```

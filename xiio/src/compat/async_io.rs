@@ -21,8 +21,8 @@ use super::Embed;
 /// poller.
 ///
 /// # Cancellation
-/// Dropped, it drops the whole tree: destructors run, cleanup that awaits does not. Put [`xiio::timeout`](crate::timeout)
-/// inside to have it run.
+/// When it is dropped, it drops the whole tree: destructors run, cleanup that awaits does not. To have that cleanup run,
+/// put [`xiio::timeout`](crate::timeout) inside.
 ///
 /// # Examples
 /// ```

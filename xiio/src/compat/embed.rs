@@ -76,9 +76,11 @@ impl<F: Future> Embed<F> {
         Ok(Self { tree: Embedded::new(future.into_future())? })
     }
 
-    /// Is readable when a descriptor is ready that the tree waits for. The same for the whole life of the tree.
+    /// Readable when a descriptor that the tree waits for is ready. It is the same for the whole life of the
+    /// tree.
     ///
-    /// It belongs to the tree; a loop that wants one of its own uses [`BorrowedFd::try_clone_to_owned`].
+    /// It belongs to the tree; a loop that needs its own descriptor uses
+    /// [`BorrowedFd::try_clone_to_owned`].
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.tree.descriptor()
     }
@@ -93,7 +95,7 @@ impl<F: Future> Embed<F> {
 
     /// Does what there is to do and does not wait. `Ready` with the value of the future when it has ended.
     ///
-    /// A turn is bounded: one that leaves something to do wakes `cx`.
+    /// A turn is bounded: a turn that leaves something to do wakes `cx`.
     ///
     /// # Panics
     /// With the panic of the future. Also when the future has ended before, when a xiio runtime runs on this thread already,

@@ -14,9 +14,8 @@ use crate::runtime::poll_leaf;
 
 /// Anything with the traits of `futures-io`, such as a stream of TLS, with [`Read`] and [`Write`].
 ///
-/// `&FuturesIo` has them too, so [`copy_bidirectional`](crate::io::copy_bidirectional) works. Of several tasks that read the last one that waited is
-/// woken, as everywhere with these traits. The way back needs no wrapper: xiio's own streams have the traits of
-/// `futures-io` themselves.
+/// `&FuturesIo` has them too, so [`copy_bidirectional`](crate::io::copy_bidirectional) works. If several tasks read, the last one that waited is
+/// woken, as everywhere with these traits. The other direction needs no wrapper: xiio's own streams have the traits of `futures-io` themselves.
 ///
 /// # Errors
 /// Those of the stream. `Deadlock` when the stream, while it is polled, polls itself through this wrapper.

@@ -215,8 +215,8 @@ impl<'env, F: Future + 'env> rt::Executor<F> for GroupExecutor<'_, 'env> {
     }
 }
 
-/// For clients that keep their executor, such as the pooled one of `hyper-util`. What is spawned after the end of the group is
-/// dropped, which is reported.
+/// For clients that keep their executor, such as the pooled one of `hyper-util`. A future that is spawned after the end of the
+/// group is dropped, which is reported.
 impl<F: Future + Send + 'static> rt::Executor<F> for Remote {
     fn execute(&self, future: F) {
         if let Err(ended) = self.spawn(|| future) {

@@ -8,13 +8,12 @@
 //!
 //! A future that insists on tokio runs inside a xiio task in [`with_tokio`] (feature `tokio`). hyper serves and fetches
 //! over xiio's streams with [`HyperStream`], [`HyperTimer`] and [`GroupExecutor`] (feature `hyper`); [`RequestTasks`] makes each
-//! request a task, so that one whose client leaves cleans up. A stream of a library for `futures` is read and
-//! written by [`FuturesIo`] (feature `futures-io`); the other way round, xiio's streams have those
-//! traits.
+//! request a task, which cleans up when its client leaves. [`FuturesIo`] reads and writes a stream of a library for `futures`
+//! (feature `futures-io`); the other way round, xiio's streams have those traits.
 //!
-//! Foreign code stops what it runs by dropping it, and what is dropped gets no cleanup that awaits. The general answer is
-//! [`Task::cancel_on_drop`](crate::Task::cancel_on_drop): give it the guard of a task instead of the future. What foreign
-//! code keeps on other threads reaches a group by [`TaskGroup::remote`](crate::TaskGroup::remote).
+//! Foreign code stops a future by dropping it, and a dropped future gets no cleanup that awaits. The general answer is
+//! [`Task::cancel_on_drop`](crate::Task::cancel_on_drop): give that code the guard of a task instead of the future.
+//! Foreign code on other threads reaches a group by [`TaskGroup::remote`](crate::TaskGroup::remote).
 //!
 //! # Implementation
 //! No thread (but for `with_tokio`) and no polling loop. The reactor's own descriptor is watched by the foreign loop,

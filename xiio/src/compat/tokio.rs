@@ -22,15 +22,15 @@ use crate::runtime::{Outside, TOKIO_THREAD};
 ///
 /// It stays on its thread, so it is awaited in [`tokio::task::LocalSet`], in a current-thread runtime, or as the
 /// argument of `Runtime::block_on`. Inside, everything of xiio works, and futures of tokio work as well: their runtime
-/// is around. Time is xiio's own: a clock of tokio's that is paused changes nothing for its sleeps.
+/// is around. Time is xiio's own: a paused clock of tokio's does not affect the sleeps of xiio.
 ///
 /// # Panics
 /// With the panic of the future; when polled outside of a tokio runtime, or in one without `enable_io` and
 /// `enable_time`; when that is shut down before the tree has ended; and inside a xiio runtime.
 ///
 /// # Cancellation
-/// Dropped by tokio (a `select!`, a `timeout`, an aborted task), it drops the whole tree: destructors run, cleanup that
-/// awaits does not. Put [`xiio::timeout`](crate::timeout) inside to have it run.
+/// If tokio drops it (a `select!`, a `timeout`, an aborted task), it drops the whole tree: destructors run, cleanup
+/// that awaits does not. To have that cleanup run, put [`xiio::timeout`](crate::timeout) inside.
 ///
 /// # Examples
 /// ```
@@ -104,9 +104,9 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// For a library that insists on tokio (`reqwest`, say) where the program is xiio's. The future stays in its task, so
 /// it may borrow and need not be `Send`. Groups inside of it have the context as well, also on their workers, and so have
 /// [`run_in_thread`](crate::run_in_thread) and [`in_thread`](crate::in_thread()):
-/// `#[xiio::main(tokio)]` gives it to a whole program. Where a tokio runtime is around already, as under
-/// [`on_tokio`], that one is used; it must be running meanwhile, so a current-thread runtime whose own thread is held up by
-/// [`xiio::run`](crate::run) would be waited for for ever: take [`on_tokio`] there.
+/// `#[xiio::main(tokio)]` gives it to a whole program. Where a tokio runtime is around already, as under [`on_tokio`], that
+/// one is used. It must be running meanwhile. If [`xiio::run`](crate::run) holds up the only thread of a current-thread
+/// runtime, the future waits for ever: take [`on_tokio`] there.
 ///
 /// Some futures of tokio's look for the runtime when they are made, before they are polled: `tokio::time::sleep(…)` as
 /// the argument itself panics, in an `async` block it works.
@@ -114,14 +114,14 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// # Panics
 /// With the panic of the future. When the thread or its runtime cannot be started.
 ///
-/// A task that the future hands to `tokio::spawn` keeps its panic to its `JoinHandle`. It is outside of the tree, on another thread: what
-/// waits for xiio panics in it. What needs more than a context
-/// panics as in any current-thread runtime: `block_in_place`, and `spawn_local` outside of a `LocalSet`.
+/// The panic of a task that the future hands to `tokio::spawn` goes to its `JoinHandle`. Such a task is outside of the tree, on another
+/// thread: futures that wait for xiio panic in it. Functions that need more than a context panic as in any current-thread runtime:
+/// `block_in_place`, and `spawn_local` outside of a `LocalSet`.
 ///
 /// # Cancellation
 /// Passed on to the future; whoever cancels waits for its cleanup, which has the context, too. A future of tokio's has no
-/// cleanup that awaits and is dropped at once, as by tokio. Tasks that it has handed to `tokio::spawn` are not in the
-/// tree: they run on, on the other thread, unless its destructors abort them.
+/// cleanup that awaits, and is dropped at once, as tokio does it. Tasks that it has handed to `tokio::spawn` are not in
+/// the tree: they run on, on the other thread, unless its destructors abort them.
 ///
 /// # Examples
 /// ```

@@ -43,7 +43,7 @@ pub trait BufRead: Read {
     /// Buffers everything up to and with the next `end`, but at most `limit` bytes, and returns how much that is; less at the
     /// end of the stream.
     ///
-    /// So many bytes [`BufRead::fill_buf`] shows then at once.
+    /// [`BufRead::fill_buf`] then shows that many bytes at once.
     ///
     /// # Errors
     /// As [`Read::read`]; `InvalidData` when the piece is longer than it may be ([`BufReader::max_line`]). Nothing is taken
@@ -146,8 +146,8 @@ pub trait BufRead: Read {
 /// Reads ahead, so that lines can be told apart with few system calls.
 ///
 /// A line is taken only when it is complete. So a cancelled [`BufRead::read_line`] loses nothing, and the buffer has to hold
-/// the longest line: up to [`BufReader::max_line`], 64 KiB at first. That is a bound on what another program can
-/// make this one keep.
+/// the longest line: up to [`BufReader::max_line`], 64 KiB at first. That bounds how much another program can make this one
+/// hold.
 ///
 /// # Examples
 /// ```

@@ -12,9 +12,8 @@ const CHUNK: usize = 64 * 1024;
 
 /// Copies from `reader` to `writer` until the end, and returns how many bytes that was.
 ///
-/// It holds at most 64 KiB: nothing more is read before that has been written, so a slow writer slows the reader down.
-/// Before it waits for the reader it flushes the writer: an answer may depend on what a [`BufWriter`](super::BufWriter) holds
-/// back.
+/// It holds at most 64 KiB and reads no more before that has been written. So a slow writer slows the reader down. Before it
+/// waits for the reader it flushes the writer: an answer may depend on what a [`BufWriter`](super::BufWriter) holds back.
 ///
 /// # Errors
 /// Those of either. What was read and not written is lost.
@@ -70,7 +69,8 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 /// 64 KiB, see [`copy`].
 ///
 /// # Errors
-/// The first error of either direction. It ends the other as well: what was read there and not written is lost.
+/// The first error of either direction. It ends the other direction as well: what was read there and not
+/// written is lost.
 ///
 /// # Cancellation
 /// Up to 64 KiB of each direction that were read and not yet written are lost.

@@ -1,6 +1,7 @@
 //! Two streams in memory that are connected with each other.
 //!
-//! A direction is a bounded queue between a writer and a reader, which both count it. Each end is told when the other goes.
+//! A direction is a bounded queue between a writer and a reader; both hold a count of it. Each end is told when the other
+//! goes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -15,8 +15,9 @@
 //!
 //! # A child is part of the tree
 //!
-//! While this process lives no child outlives who waits for it. [`run_process`], [`Command::status`], [`Command::output`],
-//! [`Command::scope`] and [`Child::wait`] clean up when they are cancelled, and whoever cancels waits for that:
+//! While this process lives, no child outlives the code that waits for it. [`run_process`], [`Command::status`],
+//! [`Command::output`], [`Command::scope`] and [`Child::wait`] clean up when they are cancelled, and whoever cancels waits
+//! for that:
 //!
 //! ```text
 //!               1                   2                      3              4
@@ -31,8 +32,8 @@
 //! # Groups and terminals
 //!
 //! Without a terminal a child leads a process group of its own. Where this process has a controlling terminal, a child shares the group
-//! of this process, as the children of a script do: a group of its own is not in the foreground, and who reads the
-//! terminal or sets it from the background is stopped by the kernel. [`Command::own_group`] decides otherwise.
+//! of this process, as the children of a script do: a group of its own is not in the foreground, and the kernel stops a process that
+//! reads or sets the terminal from the background. [`Command::own_group`] overrides this.
 //!
 //! | what happens | a child on a terminal | a child in a group of its own |
 //! |---|---|---|
@@ -48,9 +49,9 @@
 //! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. A process that has lost its
 //! parent before (a daemon) is found in the group only; on a terminal it lives on.
 //!
-//! A child that has had Ctrl-C or Ctrl-\ from the terminal is left alone for the grace, counted from then, and asked to stop
-//! only after that. A child that ignores that signal is not waited for. A program without `cancel_on` has ended by then and cannot wait: its children end by
-//! the signal, or in their own time.
+//! A child that has received Ctrl-C or Ctrl-\ from the terminal is left alone for the grace, counted from then, and asked to stop only after that. A child
+//! that ignores that signal is not waited for. A program without `cancel_on` has ended by then and cannot wait: its children end by the signal, or in their
+//! own time.
 //!
 //! A child that is stopped while it or one of its pipes is waited for is a [report](crate::inspect::ReportKind::ChildStopped) within a second or
 //! two. It says which signal has stopped it, and what to do. It is cancelled like any other.
@@ -71,8 +72,8 @@
 //!
 //! The child's pidfd in the reactor tells of its end; there is no handler for `SIGCHLD`, and other code may have one. It must
 //! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is `ECHILD`, and [`ProcessError`] says why.
-//! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe. Only a child that
-//! was dropped while it ran is waited for by a thread, which is there for the few milliseconds until the kernel has ended it.
+//! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe. A thread waits
+//! only for a child that was dropped while it ran; the thread is there for the few milliseconds until the kernel has ended the child.
 //!
 //! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
 //! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and a stop then reaches only the
@@ -91,8 +92,8 @@
 //! | [`Command::dies_with_us`] | as Linux | `PROC_PDEATHSIG_CTL`: when the process ends, not the thread | none: the start fails with `ENOSYS` |
 //! | Ctrl-C of the terminal | as Linux | as Linux | cannot be told from another `SIGINT`: a stop asks at once, the grace is counted from then |
 //!
-//! Where a signal goes to a number, another process may have it by then. For that the one meant has to end, to be reaped by its parent,
-//! and its number to come round, between two system calls.
+//! Where a signal goes to a number, another process may have it by then. For that the process in question has to end and be reaped by
+//! its parent, and its number has to come round, between two system calls.
 
 mod child;
 mod command;

@@ -16,12 +16,13 @@ use crate::unwind;
 /// Runs a command to its end: `run_process(command).await`.
 ///
 /// The command is a [`Command`] (or `&mut` of one, as its methods give), the name of a program, or an array of a program
-/// and its arguments. There is no shell in between. Streams are inherited where nothing else is said.
+/// and its arguments. There is no shell in between. Streams are inherited by default.
 ///
 /// The value has the status, and what was written if [`capture_output`](RunProcess::capture_output) was asked for.
 ///
 /// # Errors
-/// What kept the program from running, naming it; with [`check`](RunProcess::check) also that it failed.
+/// The reason why the program could not run, with its name. With [`check`](RunProcess::check) also a
+/// program that failed.
 ///
 /// # Panics
 /// When polled outside of a runtime, and for an array without a program.
@@ -73,7 +74,8 @@ impl<'a> RunProcess<'a> {
 
     /// Writes these bytes to the stdin of the command, while its output is read, and closes it then.
     ///
-    /// A command that does not read all of it is no error; one whose stdin was set to anything but a pipe is `InvalidInput`.
+    /// It is no error if the command does not read all of it. A command whose stdin was set to anything but a pipe is
+    /// `InvalidInput`.
     pub fn input(mut self, input: impl AsRef<[u8]> + 'a) -> Self {
         self.input = Some(Box::new(input));
         self

@@ -14,7 +14,7 @@ use crate::sys;
 
 /// What a standard stream of a child is connected to; as `std::process::Stdio`.
 ///
-/// A type of its own, since that of `std` does not tell whether it is a pipe, into which input can be given.
+/// It is a type of its own, since that of `std` does not tell whether it is a pipe, which can take input.
 ///
 /// # Examples
 /// ```
@@ -116,7 +116,7 @@ impl From<io::Stderr> for Stdio {
     }
 }
 
-/// That of `std`. Nobody can tell whether it is a pipe, so no input can be given to a command that has it for stdin.
+/// That of `std`. Nobody can tell whether it is a pipe, so a command that has it for stdin cannot be given input.
 impl From<std::process::Stdio> for Stdio {
     fn from(stdio: std::process::Stdio) -> Self {
         Self { target: Target::Std(stdio) }

@@ -20,15 +20,15 @@ use crate::unwind::{self, Owner};
 
 /// Runs `body` once to its end, and then once for each await it reaches, cancelling it there.
 ///
-/// Tasks are polled one at a time, so that the awaits of every task of the tree are points of their own, and time is
-/// virtual. After each run all cleanup must have run, and no timer or watched descriptor may be left; where no other test
-/// runs beside it, no open file and no child process either, see [`Resources`].
+/// Tasks are polled one at a time, so that each await of each task of the tree is a point of its own. Time is virtual.
+/// After each run all cleanup must have run, and no timer or watched descriptor may be left. Where no other test runs
+/// beside it, no open file and no child process may be left either, see [`Resources`].
 ///
-/// Gives the number of awaits at which it was cancelled.
+/// Gives the number of awaits at which the body was cancelled.
 ///
 /// # Panics
-/// When a run panics or leaves something behind; the text has the await that broke it, as the tree of tasks was there. The
-/// recording of that run is left as a page, see [`Tester`](super::Tester).
+/// When a run panics or leaves something behind; the text shows the await that broke it, with the tree of tasks at that
+/// point. The recording of that run is left as a page, see [`Tester`](super::Tester).
 ///
 /// # Examples
 /// ```
@@ -50,7 +50,8 @@ pub fn cancel_everywhere<F: Future>(body: impl Fn() -> F) -> usize {
     cancel_everywhere_and(body, || ())
 }
 
-/// [`cancel_everywhere`] with a check of one's own after each run, such as that what was opened is closed.
+/// [`cancel_everywhere`] with a check of your own after each run: that everything opened is closed again,
+/// say.
 ///
 /// # Panics
 /// As [`cancel_everywhere`], and when `check` panics.

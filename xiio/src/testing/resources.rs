@@ -8,8 +8,9 @@ const UNTIL_REAPED: Duration = Duration::from_secs(2);
 
 /// The open files and the children of this process, to be compared before and after.
 ///
-/// Both belong to the whole process, so that other tests running beside show in them: they count only where none does
-/// (`cargo test -- --test-threads=1`, `RUST_TEST_THREADS=1`, or a runner with a process for each test).
+/// Both belong to the whole process, so other tests that run at the same time show in them. They count only where no
+/// other test runs (`cargo test -- --test-threads=1`, `RUST_TEST_THREADS=1`, or a runner with a process for each
+/// test).
 ///
 /// # Examples
 /// ```

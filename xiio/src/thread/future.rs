@@ -25,11 +25,10 @@ const LATE: Duration = Duration::from_secs(1);
 /// Runs `f`, which may block, on a thread, and waits for its value.
 ///
 /// The thread is one of a pool that the whole process shares: at most `min(32, cpus + 4)`, started when needed, gone after ten
-/// idle seconds. More jobs than that wait in a queue, and one that waits for a second is a
-/// [report](crate::inspect::ReportKind::NoThread). Work of unknown length should have a
-/// [`ThreadPool`] of its own. So should jobs that wait for other jobs (in a [`run`](crate::run()) that reads a file, say): each
-/// keeps its thread meanwhile, and where all threads are kept so, the others never begin. Nothing is handed to a thread
-/// before the first poll.
+/// idle seconds. More jobs than that wait in a queue, and a job that waits for a second is a
+/// [report](crate::inspect::ReportKind::NoThread). Work of unknown length should have a [`ThreadPool`] of its own. So should
+/// jobs that wait for other jobs (in a [`run`](crate::run()) that reads a file, say): each keeps its thread meanwhile. If such
+/// jobs keep all threads, the others never begin. Nothing is handed to a thread before the first poll.
 ///
 /// `f` moves to another thread and may outlive a future that is leaked or dropped, so it cannot borrow: move what it needs
 /// in, share it in an `Arc`, or give it back with the value.
@@ -89,8 +88,8 @@ impl<F, T> InThread<F, T> {
 
     /// Lets a cancellation leave the job behind instead of waiting for it.
     ///
-    /// The job is told by [`is_cancelled`](crate::thread::is_cancelled), its value is dropped on its thread. It may run when its
-    /// group, and even the runtime, has ended: for jobs that may block for ever, and hold nothing that others need. Its thread does not count for its
+    /// The job is told by [`is_cancelled`](crate::thread::is_cancelled), its value is dropped on its thread. The job may run on when its group, and
+    /// even the runtime, has ended. Use this for jobs that may block for ever, and hold nothing that others need. Its thread does not count for its
     /// pool any more, so other jobs need not wait for it.
     ///
     /// # Examples

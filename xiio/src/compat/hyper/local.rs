@@ -140,8 +140,8 @@ impl<T: rt::Write + Unpin> rt::Write for Local<T> {
     }
 }
 
-/// For the client of `hyper-util`, which keeps connections in a pool. It asks for `Send` of all that it holds; its executor is what
-/// [`TaskGroup::remote`](crate::TaskGroup::remote) gives.
+/// For the client of `hyper-util`, which keeps connections in a pool. It asks for `Send` of all that it holds; its executor is the
+/// handle of [`TaskGroup::remote`](crate::TaskGroup::remote).
 ///
 /// # Examples
 /// ```

@@ -27,11 +27,11 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// the task is cancelled, cleans up, and its group waits for it. The body of the response is polled by the same task, so
 /// what it streams cleans up as well.
 ///
-/// A panic in a request is that request's. It is reported; the client gets the status 500, or a body that breaks off. A
-/// request whose task somebody else cancels gets 503.
+/// A panic in a request concerns only that request. It is reported; the client gets the status 500, or a body that
+/// breaks off. If other code cancels the task of a request, the client gets 503.
 ///
-/// The service is best made before the block of the group, so that its futures may borrow what it borrows. The group ends
-/// with the connection; [`TaskGroup::cancel`] ends the requests before.
+/// Make the service before the block of the group, so that its futures may borrow what it borrows. The group ends with
+/// the connection; [`TaskGroup::cancel`] ends the requests earlier.
 ///
 /// # When hyper notices
 /// A client of HTTP/1 that closes its connection is noticed while its request runs. The exception is a client that has
