@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::options::GroupOptions;
 use super::remote::Remote;
-use super::run::{Cause, Group};
+use super::state::{Cause, Group};
 use super::task::Task;
 use super::workers::{SentErrors, TryWorkers};
 use crate::error::{Elapsed, Payload, panic_text};

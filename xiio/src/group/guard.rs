@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use super::fallible::{Failure, GroupError, TryTaskGroup};
 use super::plain::TaskGroup;
-use super::run::{BodyEnd, Cause, Ending, Group, Run};
+use super::state::{BodyEnd, Cause, Ending, Group, Run};
 use crate::error::Elapsed;
 use crate::report::drop_safely;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::run::{Ending, Run};
+use super::state::{Ending, Run};
 use crate::cores::{Crew, Errand, Inside, Window, current_permit, is_recalled, waker_of};
 use crate::runtime::{Leave, Outside, Runtime, TURN};
 use crate::task::budget;

@@ -23,8 +23,8 @@ mod macros;
 mod options;
 mod plain;
 mod remote;
-mod run;
 mod slot;
+mod state;
 mod task;
 mod workers;
 

@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use super::options::GroupOptions;
 use super::remote::Remote;
-use super::run::Group;
+use super::state::Group;
 use super::task::Task;
 use super::workers::Workers;
 

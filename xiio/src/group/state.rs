@@ -1,0 +1,465 @@
+//! What a group is: its tasks, its workers, what is deferred, and how it has failed.
+
+mod run;
+
+pub(super) use run::{BodyEnd, Ending, Run};
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::crew::Workforce;
+use super::options::GroupOptions;
+use super::remote::Remote;
+use super::task::Task;
+use super::workers::Anchor;
+use crate::cores::{Failure, Notice};
+use crate::drawing::{self, Drawing, Kind};
+use crate::error::{Payload, panic_text};
+use crate::recording::{Place, Why};
+use crate::report::{Origin, ReportKind, drop_safely, report, report_panic};
+use crate::task::{Reaction, TaskSet};
+use crate::time::now;
+use crate::unwind;
+
+/// A cleanup of the whole group.
+struct Deferred<'env> {
+    future: Pin<Box<dyn Future<Output = ()> + 'env>>,
+    location: &'static Location<'static>,
+    /// It has not come to its end.
+    is_due: bool,
+}
+
+impl Drop for Deferred<'_> {
+    fn drop(&mut self) {
+        if self.is_due {
+            unwind::report_skipped("a deferred cleanup, deferred", self.location);
+        }
+    }
+}
+
+impl Deferred<'_> {
+    fn node(&self) -> drawing::Node {
+        drawing::Node::new(Kind::Deferred, "a deferred cleanup").made_at(self.location)
+    }
+}
+
+fn deferred_at(location: &Location<'_>) -> String {
+    format!("deferred at {}:{}", location.file(), location.line())
+}
+
+/// What a group is that is no combinator underneath.
+const GROUP: &str = "a group";
+
+/// What the two kinds of groups have in common.
+pub(super) struct Group<'env> {
+    set: TaskSet<'env>,
+    deferred: RefCell<Vec<Deferred<'env>>>,
+    /// Failures in the order in which they happened: all of them, or the first and the first panic.
+    failures: RefCell<Vec<(Cause, Member)>>,
+    keeps_all: Cell<bool>,
+    /// An error is how a member ends the group, and no failure.
+    has_winner: Cell<bool>,
+    is_guarded: Cell<bool>,
+    /// It has, or had, what few groups have: deferred cleanups, workers, or a handle elsewhere.
+    is_special: Cell<bool>,
+    /// What it is for whoever looks at the tree.
+    what: Cell<&'static str>,
+    options: RefCell<GroupOptions>,
+    /// There if somebody has asked for it, and the group has not been closed.
+    remote: RefCell<Option<Remote>>,
+    /// Where handles find the workers.
+    anchor: Anchor,
+    /// The workers, if the options ask for them and the group has not been closed.
+    workforce: RefCell<Option<Rc<Workforce>>>,
+    /// Handles of tasks on workers that have failed, which do not know it yet.
+    notices: RefCell<Vec<Notice>>,
+}
+
+/// Why a group ends before its members have.
+pub(super) enum Cause {
+    /// An error, which is with the group's other errors.
+    Error,
+    /// The same of a task on a worker, which has its error with those of the workers.
+    SentError,
+    Panic(Payload),
+    Elapsed,
+    /// `?` in the body of a plain group; the body's exit carries it.
+    BodyExit,
+    /// The owner of the surrounding future has cancelled it.
+    ParentCancelled,
+}
+
+impl Cause {
+    fn why(&self) -> Why {
+        match self {
+            Self::Error | Self::SentError => Why::MemberFailed,
+            Self::Panic(_) => Why::MemberPanicked,
+            Self::Elapsed => Why::TimeOver,
+            Self::BodyExit => Why::BodyLeft,
+            Self::ParentCancelled => Why::AroundCancelled,
+        }
+    }
+}
+
+/// Whose failure it is, for reports.
+#[derive(Clone)]
+pub(super) enum Member {
+    /// None: the limit of time, or who is around.
+    Outside,
+    Body,
+    Task(Origin),
+    Deferred(&'static Location<'static>),
+    Destructor,
+    Worker,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside => f.write_str("what is around"),
+            Self::Body => f.write_str("the body"),
+            Self::Task(origin) => write!(f, "a task, {origin},"),
+            Self::Deferred(location) => write!(f, "a deferred cleanup, {},", deferred_at(location)),
+            Self::Destructor => f.write_str("a destructor"),
+            Self::Worker => f.write_str("a worker"),
+        }
+    }
+}
+
+#[cold]
+fn hire(n_workers: usize, options: &GroupOptions) -> Rc<Workforce> {
+    Rc::new(Workforce::new(n_workers, options.limit, options.grace))
+}
+
+impl<'env> Group<'env> {
+    // Made where it is to lie: as the result of a call it would be copied there.
+    #[inline(always)]
+    pub(super) fn new(options: GroupOptions) -> Self {
+        let workforce = options.workers.map(|n_workers| hire(n_workers, &options));
+        Self {
+            anchor: Anchor::new(workforce.as_ref().map(|workforce| Arc::clone(workforce.crew()))),
+            workforce: RefCell::new(workforce),
+            notices: RefCell::default(),
+            set: TaskSet::new(options.limit.unwrap_or(usize::MAX)),
+            deferred: RefCell::default(),
+            failures: RefCell::default(),
+            keeps_all: Cell::new(false),
+            has_winner: Cell::new(false),
+            is_guarded: Cell::new(false),
+            is_special: Cell::new(options.workers.is_some()),
+            what: Cell::new(GROUP),
+            options: RefCell::new(options),
+            remote: RefCell::new(None),
+        }
+    }
+
+    #[inline]
+    pub(super) fn spawn<F, M, T>(&self, future: F, finish: M, location: &'static Location<'static>) -> Task<T>
+    where
+        F: Future + 'env,
+        M: Fn(F::Output) -> Option<T> + 'env,
+    {
+        match self.set.insert(future, finish, location) {
+            Ok(handle) => Task::new(Some(handle)),
+            Err(future) => {
+                drop(future);
+                let origin = Origin::at(location);
+                report(
+                    ReportKind::Refused,
+                    format!("a task {origin} was refused: its group has ended; spawn it before, or into another group"),
+                );
+                Task::new(None)
+            }
+        }
+    }
+
+    /// Cancels the tasks that are there; `place` is where somebody has asked for it.
+    pub(super) fn cancel(&self, place: Place) {
+        if !self.has_failed() {
+            self.set.note_cancelled(Why::AskedFor, place);
+        }
+        self.set.doom_all(place);
+        if let Some(workforce) = self.workforce() {
+            workforce.crew().cancel();
+        }
+    }
+
+    pub(super) fn anchor(&self) -> &Anchor {
+        &self.anchor
+    }
+
+    fn workforce(&self) -> Option<Rc<Workforce>> {
+        self.workforce.borrow().clone()
+    }
+
+    /// Whether jobs of the workers have not ended; if so, the group is woken when they have.
+    #[inline]
+    fn awaits_workers(&self) -> bool {
+        self.is_special.get() && self.awaits_jobs()
+    }
+
+    #[cold]
+    fn awaits_jobs(&self) -> bool {
+        self.workforce().is_some_and(|workforce| workforce.crew().awaits_end())
+    }
+
+    /// Does what there is to do for the workers, and notes what has happened there.
+    fn tend_workers(&self) {
+        let Some(workforce) = self.workforce() else { return };
+        for failure in workforce.tend(&self.set).failures {
+            self.note_failure(failure);
+        }
+    }
+
+    fn note_failure(&self, Failure { panic, origin, notice }: Failure) {
+        self.notices.borrow_mut().extend(notice);
+        let member = origin.map_or(Member::Worker, Member::Task);
+        // What it means for the others is seen to by whoever polls the group.
+        let _ = self.note(panic.map_or(Cause::SentError, Cause::Panic), member);
+    }
+
+    /// Tells the handles of tasks that have failed on workers, now that those are cancelled who may await them.
+    fn tell_handles(&self) {
+        if self.notices.borrow().capacity() > 0 {
+            self.notices.take().into_iter().for_each(Notice::end);
+        }
+    }
+
+    /// Whether the task that has failed just now was spawned for a worker, and ran at home.
+    fn is_of_workers(&self) -> bool {
+        self.workforce.borrow().as_ref().is_some_and(|workforce| workforce.takes_failure())
+    }
+
+    /// # Panics
+    /// Where the option `workers` was not given.
+    pub(super) fn assert_workers(&self, of: &str) {
+        assert!(
+            self.options.borrow().workers.is_some() || self.set.is_closed(),
+            "this group has no workers; write `{of}(workers = 4, |tg| …)`, or `workers = 0` for tasks that run at home"
+        );
+    }
+
+    pub(super) fn defer(&self, cleanup: impl Future<Output = ()> + 'env, location: &'static Location<'static>) {
+        if self.set.is_closed() {
+            drop(cleanup);
+            let text = "a deferred cleanup was refused: its group has ended, and nothing would run it";
+            return report(ReportKind::Refused, text.into());
+        }
+        self.is_special.set(true);
+        self.deferred.borrow_mut().push(Deferred { future: Box::pin(cleanup), location, is_due: true });
+        self.set.notify_group();
+    }
+
+    pub(super) fn remote(&self) -> Remote {
+        let Some(waker) = self.set.body_waker() else {
+            let ended = Remote::new(Waker::noop().clone());
+            ended.end();
+            return ended;
+        };
+        self.is_special.set(true);
+        self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker)).clone()
+    }
+
+    /// Spawns what came from elsewhere.
+    fn take_jobs(&self) {
+        let Some(remote) = self.remote.borrow().clone() else { return };
+        for job in remote.take_jobs() {
+            let location = job.location;
+            self.spawn(job.into_future(), Some, location);
+        }
+    }
+
+    /// Whether nothing can come from elsewhere any more, now that all members have ended.
+    fn refuses_jobs(&self) -> bool {
+        self.remote.borrow().as_ref().is_none_or(Remote::end_if_empty)
+    }
+
+    /// Notes that there is a guard.
+    ///
+    /// # Panics
+    /// For a second one. Inside of a task of the group it could poll that task from within its own poll.
+    pub(super) fn guard(&self) {
+        assert!(!self.is_guarded.replace(true), "a group has one guard");
+    }
+
+    /// Keeps every failure instead of reporting those after the first.
+    pub(super) fn keep_all(&self) {
+        self.keeps_all.set(true);
+        if let Some(workforce) = self.workforce() {
+            workforce.crew().keep_all();
+        }
+    }
+
+    /// Takes an error for the way in which a member ends the group: none is reported.
+    pub(super) fn expect_winner(&self) {
+        self.has_winner.set(true);
+    }
+
+    /// Calls it by the name of the combinator that it is underneath.
+    pub(super) fn stand_for(&self, what: &'static str) {
+        self.what.set(what);
+    }
+
+    pub(super) fn take_failures(&self) -> impl Iterator<Item = Cause> {
+        self.failures.take().into_iter().map(|(cause, _)| cause)
+    }
+
+    /// What a group fails with that does not keep all: the first panic, or else the first failure. The others are reported.
+    #[inline]
+    pub(super) fn take_failure(&self) -> Option<Cause> {
+        if self.has_failed() { self.take_decisive() } else { None }
+    }
+
+    #[cold]
+    fn take_decisive(&self) -> Option<Cause> {
+        if self.has_panicked() {
+            return self.take_panic("a panic was thrown in its place").map(Cause::Panic);
+        }
+        self.take_failures().next()
+    }
+
+    /// Takes the first panic, and reports the other failures: `fate` says what becomes of an error.
+    fn take_panic(&self, fate: &str) -> Option<Payload> {
+        let mut first = None;
+        for (cause, member) in self.failures.take() {
+            match cause {
+                Cause::Panic(payload) if first.is_none() => first = Some(payload),
+                cause => self.report_later(cause, &member, fate),
+            }
+        }
+        first
+    }
+
+    fn has_panicked(&self) -> bool {
+        self.failures.borrow().iter().any(|(cause, _)| matches!(cause, Cause::Panic(_)))
+    }
+
+    fn has_failed(&self) -> bool {
+        !self.failures.borrow().is_empty()
+    }
+
+    /// Notes a failure; says what it means for the tasks.
+    fn note(&self, cause: Cause, member: Member) -> Reaction {
+        let is_first = !self.has_failed();
+        if is_first {
+            self.set.note_cancelled(cause.why(), None);
+        }
+        // A panic is thrown, whatever came before it, unless that was one.
+        let is_thrown = matches!(cause, Cause::Panic(_)) && !self.has_panicked();
+        if is_first || is_thrown || self.keeps_all.get() {
+            self.failures.borrow_mut().push((cause, member));
+        } else {
+            self.report_later(cause, &member, "`all_errors` would keep its error");
+        }
+        match is_first {
+            false => Reaction::GoOn,
+            true if self.keeps_all.get() => Reaction::CancelAfterRound,
+            true => Reaction::CancelRest,
+        }
+    }
+
+    fn report_later(&self, cause: Cause, member: &Member, fate: &str) {
+        let who = || format!("{member} of {}", self.title());
+        match cause {
+            Cause::Error | Cause::SentError | Cause::BodyExit if !self.has_winner.get() => {
+                report(ReportKind::LaterFailure, format!("{} failed as well; {fate}", who()));
+            }
+            Cause::Panic(payload) => report_panic(&format!("{} panicked as well", who()), payload),
+            Cause::Error | Cause::SentError | Cause::BodyExit | Cause::Elapsed | Cause::ParentCancelled => {}
+        }
+    }
+
+    /// When the grace is over of what is cancelled now. What lies beyond the clock's range is never.
+    fn end_of_grace(&self) -> Option<Instant> {
+        let grace = self.options.borrow().grace;
+        grace.and_then(|grace| now().checked_add(grace))
+    }
+
+    fn report_cut_off(&self, rest: &Drawing) {
+        let text = format!("the grace of {} is over; dropped while cleaning up:\n{rest}", self.title());
+        report(ReportKind::GraceOver, text);
+    }
+
+    fn node(&self) -> drawing::Node {
+        drawing::Node::new(Kind::Group, self.what.get()).named(self.options.borrow().name.clone())
+    }
+
+    /// Why it ends, in words.
+    fn reason(&self) -> String {
+        let failures = self.failures.borrow();
+        let Some((cause, member)) = failures.first() else { return "it is to end".into() };
+        let reason = cause.why().of_member(member);
+        match cause {
+            Cause::Panic(payload) => format!("{reason}: {}", panic_text(&**payload)),
+            _ => reason,
+        }
+    }
+
+    fn title(&self) -> String {
+        match &self.options.borrow().name {
+            Some(name) => format!("group `{name}`"),
+            None if self.what.get() == GROUP => GROUP.into(),
+            None => format!("a `{}`", self.what.get()),
+        }
+    }
+
+    /// Drops what is left, accepts nothing more, and frees all memory: nobody drops the group itself. Panics of
+    /// destructors are reported.
+    pub(super) fn close(&self) {
+        if let Some(payload) = self.set.close() {
+            self.report_destructor(payload);
+        }
+        if self.is_special.get() {
+            self.close_special();
+        }
+        if self.has_failed() {
+            // Nobody has taken them: the group was dropped before its end.
+            for (cause, member) in self.failures.take() {
+                self.report_later(cause, &member, DROPPED);
+            }
+        }
+        drop(self.options.borrow_mut().name.take());
+    }
+
+    /// [`Group::close`] for what few groups have.
+    #[cold]
+    fn close_special(&self) {
+        if let Some(payload) = self.drop_deferred() {
+            self.report_destructor(payload);
+        }
+        if let Some(workforce) = self.workforce.take() {
+            drop(self.anchor.take());
+            workforce.close().into_iter().for_each(|failure| self.note_failure(failure));
+            self.tell_handles();
+        }
+        let remote = self.remote.take();
+        remote.iter().flat_map(Remote::end).for_each(drop_safely);
+    }
+
+    fn report_destructor(&self, payload: Payload) {
+        report_panic(&format!("a destructor in {} panicked", self.title()), payload);
+    }
+
+    fn drop_deferred(&self) -> Option<Payload> {
+        let mut first = None;
+        loop {
+            let Some(cleanup) = self.deferred.borrow_mut().pop() else { break };
+            match catch_unwind(AssertUnwindSafe(|| drop(cleanup))) {
+                Err(payload) if first.is_none() => first = Some(payload),
+                Err(payload) => report_panic("a destructor panicked", payload),
+                Ok(()) => {}
+            }
+        }
+        drop(self.deferred.take());
+        first
+    }
+}
+
+/// What becomes of the errors of a group that comes to no end of its own.
+const DROPPED: &str = "its group was cancelled, and there is nobody to be given its error";
