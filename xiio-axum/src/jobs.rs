@@ -81,6 +81,9 @@ impl<S: Sync> FromRequestParts<S> for Jobs {
 
 /// Whether the server is about to end: an extractor, for answers that have no end of their own.
 ///
+/// `take_until` drops the step of the stream that is under way, without its cleanup. A step that has something to clean up is
+/// cancelled by `race!` with [`Stopping::wait`] in the step.
+///
 /// # Examples
 /// Numbers, until the server ends:
 /// ```

@@ -395,6 +395,8 @@ impl<'a, L: Listener> Serve<'a, L> {
     }
 
     /// Cancels what is left, with its cleanup, so long after the end has begun. Without it everything is waited for.
+    ///
+    /// The cleanup itself has no limit here. The option `slow_cleanup` of `xiio::main` tells which one holds up the end.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
@@ -402,6 +404,9 @@ impl<'a, L: Listener> Serve<'a, L> {
 
     /// How long a client may take for its first request, for the head of each request, and between two; over HTTP/2 also
     /// to answer whether it is still there. The default is 20 seconds. The server hangs up on a client that takes longer.
+    ///
+    /// Bodies have no limit here: neither one that comes slowly, which [`TimeLimit`](crate::TimeLimit) bounds for a handler that reads it, nor an
+    /// answer that is read slowly.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
