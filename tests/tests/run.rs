@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
@@ -505,4 +507,22 @@ fn program_that_forks() {
     use_threads();
     assert!(ends_in_a_fork(use_threads));
     use_threads();
+}
+
+#[test]
+fn program_that_takes_too_long_has_its_exit_code_also_where_nobody_reads_its_errors() {
+    let (reader, nobody_reads) = io::pipe().unwrap();
+    drop(reader);
+    assert!(rerun("program_that_takes_too_long").stderr(nobody_reads).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_takes_too_long() {
+    #[xiio::main(timeout = Duration::from_millis(1))]
+    async fn main() -> ExitCode {
+        sleep(LONG).await;
+        ExitCode::SUCCESS
+    }
+    assert_eq!(main(), ExitCode::FAILURE);
 }

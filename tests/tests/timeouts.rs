@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::pin::pin;
-use std::process::ExitCode;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,6 @@ use futures::future::LocalBoxFuture;
 use xiio::{
     Elapsed, Promise, bracket, branch, deadline, now, shield, sleep, sleep_until, task_group, timeout, yield_now,
 };
-use xiio_tests::os::rerun;
 use xiio_tests::{
     LONG, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, run, run_virtually, takes,
 };
@@ -494,22 +492,4 @@ fn what_is_ready_at_once_gives_its_value_under_a_limit_that_is_over_on_the_clock
             sleep(Duration::from_millis(1)).await;
         }
     });
-}
-
-#[test]
-fn program_that_takes_too_long_has_its_exit_code_also_where_nobody_reads_its_errors() {
-    let (reader, nobody_reads) = io::pipe().unwrap();
-    drop(reader);
-    assert!(rerun("program_that_takes_too_long").stderr(nobody_reads).status().unwrap().success());
-}
-
-#[test]
-#[ignore = "a program for the test above"]
-fn program_that_takes_too_long() {
-    #[xiio::main(timeout = Duration::from_millis(1))]
-    async fn main() -> ExitCode {
-        sleep(LONG).await;
-        ExitCode::SUCCESS
-    }
-    assert_eq!(main(), ExitCode::FAILURE);
 }
