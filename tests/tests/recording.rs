@@ -423,6 +423,63 @@ fn virtual_time_passes_in_a_recording_while_all_wait_and_real_time_while_somebod
     assert!((2.0 * TRACED_HOUR - SOME..2.0 * TRACED_HOUR + SOME).contains(&skipped), "{skipped}");
 }
 
+/// Asserts that nobody is polled twice at once, and that no wake leads back in time.
+fn assert_in_order(trace: &Trace) {
+    let number = |event: &Value, field: &str| event[field].as_f64().unwrap();
+    let mut polls: HashMap<u64, Vec<(f64, f64)>> = HashMap::new();
+    let mut tails = HashMap::new();
+    for event in trace.events() {
+        if event["cat"] == "poll" {
+            let (at, took) = (number(event, "ts"), number(event, "dur"));
+            polls.entry(event["tid"].as_u64().unwrap()).or_default().push((at, took));
+        } else if event["ph"] == "s" {
+            tails.insert(event["id"].as_u64().unwrap(), number(event, "ts"));
+        }
+    }
+    for polls in polls.values_mut() {
+        polls.sort_by(|one, other| one.0.total_cmp(&other.0));
+        // As far as a float goes.
+        assert!(polls.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0 + 1.0), "{polls:?}");
+    }
+    for head in trace.events().iter().filter(|event| event["ph"] == "f") {
+        assert!(tails[&head["id"].as_u64().unwrap()] <= number(head, "ts") + 1.0, "{head}");
+    }
+}
+
+#[test]
+fn virtual_and_real_time_in_one_recording_are_in_order() {
+    let recording = record(100_000);
+    let sleeps = || async {
+        task_group!(|tg| {
+            for number in 0..20 {
+                tg.spawn(async move {
+                    for _ in 0..5 {
+                        let use_up = async |(): &mut ()| sleep(millis(number % 7)).await;
+                        let nap = bracket((), use_up, async |()| sleep(millis(number % 3)).await);
+                        let _ = timeout(millis(number % 5), nap).await;
+                        std::thread::sleep(Duration::from_micros(number));
+                    }
+                });
+            }
+            // While it is waited for, time passes as outside.
+            tg.spawn(xiio::in_thread(|| std::thread::sleep(millis(2))));
+        });
+    };
+    run(sleeps());
+    let of_test = recorded_test(Tester::new().virtual_time(), sleeps);
+    let of_paused = recorded_test(Tester::new(), || async {
+        task_group!(workers = 1, |tg| {
+            for _ in 0..10 {
+                tg.workers().spawn(async || std::thread::sleep(Duration::from_micros(100)));
+            }
+            pause();
+            sleeps().await;
+        });
+    });
+    run(sleeps());
+    [&Trace::parse(&recording.to_json()), &of_test, &of_paused].into_iter().for_each(assert_in_order);
+}
+
 #[test]
 fn the_clock_of_a_recording_goes_on_where_another_one_gets_the_events() {
     let trace = recorded_test(Tester::new().virtual_time(), || async {

@@ -347,7 +347,7 @@ fn recordings_of_nothing_and_of_too_much_are_shown() {
             for number in 0..100 {
                 tg.workers().spawn(async move || {
                     if number == 50 {
-                        yield_now().await
+                        yield_now().await;
                     }
                 });
             }
