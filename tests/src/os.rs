@@ -203,6 +203,12 @@ pub fn fork() -> Option<i32> {
     Some(pid)
 }
 
+/// Ends a process that was forked off, at once: what the threads of its parent have is left behind in it, and would be found as leaked.
+pub fn end_fork(is_well: bool) -> ! {
+    // SAFETY: takes a number.
+    unsafe { libc::_exit(i32::from(!is_well)) }
+}
+
 /// Waits for a process that was forked off; says whether it ended well.
 pub fn has_ended_well(pid: i32) -> bool {
     let mut status = 0;
@@ -213,11 +219,7 @@ pub fn has_ended_well(pid: i32) -> bool {
 
 /// Forks off a process that has only this thread, as a daemon does; says whether what it does there comes to an end.
 pub fn ends_in_a_fork(work: impl FnOnce()) -> bool {
-    let Some(pid) = fork() else {
-        let has_panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
-        // SAFETY: takes a number.
-        unsafe { libc::_exit(i32::from(has_panicked)) }
-    };
+    let Some(pid) = fork() else { end_fork(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok()) };
     has_ended_well(pid)
 }
 

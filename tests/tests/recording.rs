@@ -16,7 +16,7 @@ use xiio::inspect::{self, record};
 use xiio::signal::SIGQUIT;
 use xiio::testing::{Tester, pause};
 use xiio::{Promise, bracket, readable, sleep, task_group, timeout, yield_now};
-use xiio_tests::os::{fork, has_ended_well, rerun};
+use xiio_tests::os::{end_fork, fork, has_ended_well, rerun};
 use xiio_tests::{assert_panics, millis, run};
 
 /// A trace, with what the tests look at.
@@ -625,7 +625,7 @@ fn program_that_forks_in_a_run() {
         false
     });
     if is_forked {
-        std::process::exit(0);
+        end_fork(true);
     }
 }
 
