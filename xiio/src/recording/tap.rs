@@ -89,6 +89,10 @@ fn take_tap(number: u64) -> Option<(Tap, bool)> {
                 let place = earlier.iter().position(|tap| tap.number == number);
                 place.map(|place| earlier.remove(place))
             }?;
+            if earlier.is_empty() {
+                // Nobody drops it with the thread.
+                *earlier = Vec::new();
+            }
             let is_shared = earlier.iter().chain(&*current).any(|other| other.is_as(&tap));
             Some((tap, is_shared))
         })
