@@ -258,7 +258,7 @@ impl Answering {
     fn is_stuck(&self) -> bool {
         match self.recorder.busy() {
             Some(busy) => sys::now().saturating_duration_since(busy.since) >= PATIENCE,
-            None => !self.requests.are_taken(),
+            None => self.requests.is_any(),
         }
     }
 }

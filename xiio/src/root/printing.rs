@@ -81,8 +81,7 @@ impl Printing {
         let of = format!("the tree of process {} at {}", process::id(), name(signal));
         let is_drawn_in = async |limit| unless(sleep(limit), drawn.wait()).await.is_some();
         let drawing = async {
-            let is_in_time =
-                is_drawn_in(PATIENCE).await || self.requests.are_taken() && is_drawn_in(TIME_TO_DRAW).await;
+            let is_in_time = is_drawn_in(PATIENCE).await || !self.requests.is_any() && is_drawn_in(TIME_TO_DRAW).await;
             if !is_in_time {
                 say(&format!("{of} comes when the loop does: a task keeps it"));
             }

@@ -65,7 +65,7 @@ impl Requests {
 
     /// Whether something was wanted since the last call of `take`.
     #[inline]
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.is_any.load(Ordering::Acquire)
     }
 
@@ -86,11 +86,6 @@ impl Requests {
         self.want(|wanted| wanted.drawings.push(on_drawn));
     }
 
-    /// Whether the runtime has come to what was wanted, and is at it: it draws, or waits for those who do.
-    pub(crate) fn are_taken(&self) -> bool {
-        !self.is_any.load(Ordering::Acquire)
-    }
-
     /// Has something called in this turn, if the runtime comes to it.
     #[cfg(feature = "futures-core")]
     pub(crate) fn call(&self, call: Call) {
@@ -109,9 +104,12 @@ impl Requests {
 pub(super) fn move_timer(key: TimerKey, from: Option<Instant>, to: Option<Instant>, here: Option<&Arc<Requests>>) {
     // Where it is due it has fired, or does so now, and who waits for it is woken.
     let is_due = from.is_none_or(|from| from <= sys::now());
-    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let others = all.iter().filter(|requests| here.is_none_or(|here| !Arc::ptr_eq(requests, here)));
-    others
-        .filter(|requests| !is_due || requests.is_virtual.load(Ordering::Relaxed))
-        .for_each(|requests| requests.want(|wanted| wanted.moves.push((key, to))));
+    let is_meant = |requests: &&Arc<Requests>| {
+        let is_elsewhere = here.is_none_or(|here| !Arc::ptr_eq(requests, here));
+        is_elsewhere && (!is_due || requests.is_virtual.load(Ordering::Relaxed))
+    };
+    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let meant: Vec<_> = all.iter().filter(is_meant).cloned().collect();
+    drop(all);
+    meant.iter().for_each(|requests| requests.want(|wanted| wanted.moves.push((key, to))));
 }
