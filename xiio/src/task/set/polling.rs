@@ -371,8 +371,13 @@ impl Core {
         let header = task.header();
         let owner = owner_of(task);
         // A task that has never met a node is not counted either.
-        if !owner.is_plain() && owner.holds() != header.has(HOLDS) {
-            self.set_holding(task, owner.holds());
+        if owner.is_plain() {
+            return;
+        }
+        // Asked once: between two questions a node may leave from another thread.
+        let holds = owner.holds();
+        if holds != header.has(HOLDS) {
+            self.set_holding(task, holds);
         }
     }
 
