@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xiio::inspect::ReportKind;
 use xiio::process::Command;
@@ -822,6 +822,26 @@ fn a_limit_of_time_is_noticed_between_the_items_of_parallel_map() {
         let map = parallel_map(workers, &[(); 400], async |()| thread::sleep(Duration::from_millis(2)));
         assert!(run(timeout(limit, map)).is_err(), "{workers} workers");
     }
+}
+
+#[test]
+fn parallel_map_gives_way_in_the_middle_of_many_items() {
+    let n_begun = AtomicUsize::new(0);
+    let one = async |_: &()| {
+        n_begun.fetch_add(1, SeqCst);
+        let end = Instant::now() + Duration::from_micros(50);
+        while Instant::now() < end {}
+    };
+    let n_meanwhile = run(async {
+        task_group!(|tg| {
+            tg.spawn(parallel_map(0, &[(); 100_000], one));
+            sleep(Duration::from_millis(5)).await;
+            tg.cancel();
+            n_begun.load(SeqCst)
+        })
+    });
+    // 6250 would be the first chunk.
+    assert!(n_meanwhile < 2000, "{n_meanwhile} items came in a row");
 }
 
 #[test]

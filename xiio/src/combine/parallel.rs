@@ -1,87 +1,100 @@
 //! One function over many items, on several threads.
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::iter;
 use std::mem;
 use std::panic::Location;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::{Pin, pin};
+use std::slice;
+use std::task::{Context, Poll};
 
-use crate::report::drop_safely;
+use crate::cores::{Part, Places};
 use crate::runtime::ends_late_turn;
-use crate::sync::{Mutex, PoisonError};
 use crate::{task_group, try_task_group, yield_now};
 
 /// A worker takes this part of what would be its share of the items that are left: many small ones for each call at first, and one
 /// at a time at the end, so that uneven ones even out.
 const PART_OF_SHARE: usize = 16;
 
-/// Items that are handed out to whoever asks.
-struct Chunks<'a, I> {
+/// So many items are handled in a row at most. What is done between two rows does not show then, beside items of a nanosecond.
+const LONGEST_ROW: usize = 1024;
+
+/// Items that are handed out to whoever asks, with the places for their outputs.
+struct Chunks<'a, I, T> {
     items: &'a [I],
-    n_taken: AtomicUsize,
+    places: Places<T>,
     n_parts: usize,
 }
 
-impl<'a, I> Chunks<'a, I> {
+impl<'a, I, T> Chunks<'a, I, T> {
     fn new(items: &'a [I], workers: usize) -> Self {
-        Self { items, n_taken: AtomicUsize::new(0), n_parts: workers.max(1).saturating_mul(PART_OF_SHARE) }
+        let n_parts = workers.max(1).saturating_mul(PART_OF_SHARE);
+        Self { items, places: Places::new(items.len()), n_parts }
     }
 
-    /// The next ones, and the place of the first.
-    fn next(&self) -> Option<(usize, &'a [I])> {
-        let n_items = self.items.len();
-        let end_of = |first| first + usize::div_ceil(n_items - first, self.n_parts);
-        let take = |first| (first < n_items).then(|| end_of(first));
-        // Ordering: nothing is handed over but the number.
-        let first = self.n_taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some((first, &self.items[first..end_of(first)]))
+    /// The next ones.
+    fn next(&self) -> Option<Chunk<'a, '_, I, T>> {
+        let outputs = self.places.take(|n_left| n_left.div_ceil(self.n_parts))?;
+        Some(Chunk { items: self.items[outputs.range()].iter(), outputs })
     }
 }
 
-/// What the items have given, put together in their order.
-struct Outputs<T> {
-    parts: Mutex<Parts<T>>,
+struct Chunk<'a, 'm, I, T> {
+    /// Those that have not begun.
+    items: slice::Iter<'a, I>,
+    outputs: Part<'m, T>,
 }
 
-struct Parts<T> {
-    joined: Given<T>,
-    /// Those that come after one which is not there yet, by the place of the first.
-    early: BTreeMap<usize, Given<T>>,
-}
-
-impl<T> Outputs<T> {
-    fn new(n_items: usize) -> Self {
-        let parts = Parts { joined: Given(Vec::with_capacity(n_items)), early: BTreeMap::new() };
-        Self { parts: Mutex::new(parts) }
+impl<'a, I, T> Chunk<'a, '_, I, T> {
+    /// Handles so many items, as long as each is ready at once. One that is not stays in `slot`, and the next call goes on with it.
+    ///
+    /// A loop that holds nothing across an await: what it counts with stays in registers.
+    fn go_on<P: Future, E>(
+        &mut self,
+        n_items: usize,
+        begin: impl Fn(&'a I) -> P,
+        judge: impl Fn(P::Output) -> Result<T, E>,
+        mut slot: Pin<&mut Option<P>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), E>> {
+        let mut polled = Poll::Ready(Ok(()));
+        let (mut items, mut has_begun) = (self.items.clone(), slot.is_some());
+        let next = || {
+            if !mem::take(&mut has_begun) {
+                slot.set(Some(begin(items.next()?)));
+            }
+            let Poll::Ready(output) = slot.as_mut().as_pin_mut()?.poll(cx) else {
+                polled = Poll::Pending;
+                return None;
+            };
+            slot.set(None);
+            judge(output).map_err(|error| polled = Poll::Ready(Err(error))).ok()
+        };
+        self.outputs.fill(iter::from_fn(next).take(n_items));
+        self.items = items;
+        polled
     }
+}
 
-    /// Puts in what a chunk has given. The workers do: home is woken once, at the end of all.
-    fn put(&self, first: usize, outputs: Given<T>) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Parts { joined: Given(joined), early } = &mut *parts;
-        early.insert(first, outputs);
-        while let Some(mut next) = early.remove(&joined.len()) {
-            joined.append(&mut next.0);
+/// Handles chunks until there are no more. After an error no other worker gets a chunk either.
+async fn map_chunks<'a, I, T, P: Future, E>(
+    chunks: &Chunks<'a, I, T>,
+    begin: impl Fn(&'a I) -> P,
+    judge: impl Fn(P::Output) -> Result<T, E>,
+) -> Result<(), E> {
+    // Short rows at first, and after a long one: so one takes about twice as long as all before it, whatever an item takes.
+    let mut row = 1;
+    while let Some(mut chunk) = chunks.next() {
+        let mut slot = pin!(None);
+        while !chunk.outputs.is_full() {
+            poll_fn(|cx| chunk.go_on(row, &begin, &judge, slot.as_mut(), cx)).await?;
+            // Others may be waiting for this worker to leave, or for this thread: limits of time among them.
+            row = if ends_late_turn() { 1 } else { (2 * row).min(LONGEST_ROW) };
+            yield_now().await;
         }
     }
-
-    fn take(&self) -> Vec<T> {
-        mem::take(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner).joined.0)
-    }
-}
-
-/// What some items have given. A destructor of theirs that panics takes the place of no error.
-struct Given<T>(Vec<T>);
-
-impl<T> Drop for Given<T> {
-    fn drop(&mut self) {
-        drop_safely(mem::take(&mut self.0));
-    }
-}
-
-/// Others may be waiting for this worker to leave, or for this thread: limits of time among them.
-async fn give_way() {
-    ends_late_turn();
-    yield_now().await;
+    Ok(())
 }
 
 /// Calls `function` for each item, on a number of workers, and gives the outputs in the order of the
@@ -125,23 +138,17 @@ where
     T: Send,
 {
     let workers = workers.min(items.len());
-    let (function, chunks, outputs) = (&function, &Chunks::new(items, workers), &Outputs::new(items.len()));
+    let (function, chunks) = (&function, Chunks::new(items, workers));
     task_group!(workers = workers, |tg| {
         for _ in 0..workers.max(1).min(items.len()) {
+            let chunks = &chunks;
             let map = async move || {
-                while let Some((first, chunk)) = chunks.next() {
-                    let mut given = Given(Vec::with_capacity(chunk.len()));
-                    for item in chunk {
-                        given.0.push(function(item).await);
-                    }
-                    outputs.put(first, given);
-                    give_way().await;
-                }
+                let Ok(()) = map_chunks(chunks, |item| function(item), Ok::<T, Infallible>).await;
             };
             tg.workers().spawn_at(None, map, Some, location);
         }
     });
-    outputs.take()
+    chunks.places.into_outputs()
 }
 
 /// [`parallel_map`] for a function that may fail: the first error cancels the rest.
@@ -189,22 +196,13 @@ where
     E: Send,
 {
     let workers = workers.min(items.len());
-    let (function, chunks, outputs) = (&function, &Chunks::new(items, workers), &Outputs::new(items.len()));
+    let (function, chunks) = (&function, Chunks::new(items, workers));
     try_task_group!(workers = workers, |tg| {
         for _ in 0..workers.max(1).min(items.len()) {
-            let map = async move || {
-                while let Some((first, chunk)) = chunks.next() {
-                    let mut given = Given(Vec::with_capacity(chunk.len()));
-                    for item in chunk {
-                        given.0.push(function(item).await?);
-                    }
-                    outputs.put(first, given);
-                    give_way().await;
-                }
-                Ok(())
-            };
+            let chunks = &chunks;
+            let map = async move || map_chunks(chunks, |item| function(item), |result| result).await;
             tg.workers().spawn_at(map, location);
         }
     })?;
-    Ok(outputs.take())
+    Ok(chunks.places.into_outputs())
 }

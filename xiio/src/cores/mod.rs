@@ -49,6 +49,7 @@ mod errand;
 #[cfg(all(test, loom))]
 mod models;
 mod permit;
+mod places;
 mod team;
 pub(crate) mod threads;
 mod vigil;
@@ -56,6 +57,7 @@ mod worker;
 
 pub(crate) use bridge::Inside;
 pub(crate) use errand::{Ends, Errand, Job, Notes, Notice};
+pub(crate) use places::{Part, Places};
 pub(crate) use team::{Failure, News, Team, Window, waker_of};
 pub(crate) use worker::{Worker, current_permit, is_recalled};
 
