@@ -141,6 +141,23 @@ fn an_idle_thread_has_no_poller() {
     });
 }
 
+/// Workers that leave wake the thread that has lent to them, whatever it does by then.
+#[test]
+fn an_idle_thread_that_was_woken_for_nothing_has_no_poller() {
+    alone("an_idle_thread_that_was_woken_for_nothing_has_no_poller", || {
+        run(async {
+            let n_before = n_pollers();
+            let lend = async || {
+                threads_of_a_group(2).await;
+                thread::current().unpark();
+            };
+            task_group!(workers = 1, |tg| tg.workers().spawn(lend).await);
+            os::wait_until("the pollers of the workers are closed", || n_pollers() == n_before);
+            assert!(n_threads() >= 3, "the thread has kept its poller to its end");
+        });
+    });
+}
+
 #[test]
 fn nothing_of_a_group_is_left_on_its_threads() {
     alone("nothing_of_a_group_is_left_on_its_threads", || {

@@ -104,11 +104,18 @@ fn run() {
 
 /// Waits until the thread on this seat is called; `false` if that takes too long.
 fn is_called(seat: Number) -> bool {
-    if threads().is_idle(seat) && park(KEEP_REACTOR) {
-        Reactor::drop_kept();
+    if is_called_within(KEEP_REACTOR, seat) {
+        return true;
     }
+    Reactor::drop_kept();
+    is_called_within(KEEP, seat) || !threads().get_up(seat)
+}
+
+/// Workers that leave unpark the thread that has lent to them, which may be here by then. So only the clock ends the wait.
+fn is_called_within(limit: Duration, seat: Number) -> bool {
+    let end = sys::now() + limit;
     while threads().is_idle(seat) {
-        if park(KEEP) && threads().get_up(seat) {
+        if park(end.saturating_duration_since(sys::now())) {
             return false;
         }
     }
