@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xiio::inspect::ReportKind;
+use xiio::inspect::{ReportKind, listen};
 use xiio::process::Command;
 use xiio::{
     Failure, GroupError, Promise, bracket, in_thread, join, parallel_map, race, run, shield, sleep, task_group,
@@ -581,14 +581,16 @@ fn no_task_on_a_worker_starves() {
 
 #[test]
 fn worker_that_holds_home_up_for_a_second_is_reported_with_the_place_of_its_task() {
-    let reports = Reports::new();
-    let (has_begun, line) = (AtomicBool::new(false), line!() + 4);
-    run(async {
+    let (reports, reported) = mpsc::channel();
+    let _listening = listen(move |report| reports.send((report.kind(), report.to_string())).unwrap());
+    let (has_begun, report, line) = (AtomicBool::new(false), OnceLock::new(), line!() + 5);
+    xiio_tests::run(async {
+        let (has_begun, report) = (&has_begun, &report);
         let group = async {
             task_group!(workers = 1, |tg| {
-                tg.workers().spawn(async || {
+                tg.workers().spawn(async move || {
                     has_begun.store(true, SeqCst);
-                    thread::sleep(Duration::from_millis(1500));
+                    report.set(reported.recv().unwrap()).unwrap();
                 });
             });
         };
@@ -601,7 +603,9 @@ fn worker_that_holds_home_up_for_a_second_is_reported_with_the_place_of_its_task
         };
         join!(group, outside);
     });
-    reports.assert_one(ReportKind::HeldUp, &[&format!("tests/cores.rs:{line}"), "for a second"]);
+    let (kind, text) = report.into_inner().unwrap();
+    assert_eq!(kind, ReportKind::HeldUp);
+    assert!(text.contains(&format!("tests/cores.rs:{line}")) && text.contains("for a second"), "{text}");
 }
 
 #[test]

@@ -87,10 +87,9 @@ fn one_connection_serves_several_requests() {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"hello\n") {
-            let mut buf = [0; 1024];
-            let n = stream.read(&mut buf).unwrap();
-            assert!(n > 0, "it was closed in between");
-            answer.extend_from_slice(&buf[..n]);
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("it is not closed in between");
+            answer.extend(byte);
         }
     }
 }
