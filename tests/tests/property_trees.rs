@@ -57,7 +57,7 @@ fn play_plan(plan: &Plan, seed: u64, drawing: Option<u64>) -> Played {
         }
     });
     let played = RefCell::new(None);
-    Tester::new().virtual_time().seed(seed).run(|| async {
+    Tester::new().virtual_time().slow_poll(None).seed(seed).run(|| async {
         let stage = Stage::new(drawing);
         let result = AssertUnwindSafe(play(&plan.root, &stage)).catch_unwind().await;
         let result = result.map_err(|panic| panic.downcast::<Planned>().expect("a panic of a node").0);

@@ -342,12 +342,13 @@ fn play(program: u64) {
     let reports = Rc::new(RefCell::new(Vec::new()));
     let sink = Rc::clone(&reports);
     let listening = listen(move |report| sink.borrow_mut().push((report.kind(), report.to_string())));
+    let tester = Tester::new().virtual_time().slow_poll(None);
     match program % 50 {
         // Real time, so these take a while.
         0 => tokio_runtime().block_on(on_tokio(whole(&stage))),
         1 => turn_to_the_end(&stage),
-        n if n % 2 == 0 => Tester::new().virtual_time().seed(program).run(|| whole(&stage)),
-        _ => Tester::new().virtual_time().run(|| whole(&stage)),
+        n if n % 2 == 0 => tester.seed(program).run(|| whole(&stage)),
+        _ => tester.run(|| whole(&stage)),
     }
     drop(listening);
     let is_told = |kind: ReportKind| stage.is_dropping.get() && kind == ReportKind::CleanupSkipped;
