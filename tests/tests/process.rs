@@ -551,7 +551,8 @@ fn stubborn_group_is_killed_after_its_grace_and_the_loop_goes_on() {
             assert!(task.cancel().await.is_none());
             assert!(start.elapsed() >= grace);
             assert!(start.elapsed() < grace + Duration::from_secs(5));
-            assert!(ticks.get() > 20, "the loop stood still: {} ticks", ticks.get());
+            // A loop that stands still has one. Of a busy machine it has a share.
+            assert!(ticks.get() > 2, "the loop stood still: {} ticks", ticks.get());
             ticker.cancel().await;
         });
     });

@@ -227,8 +227,7 @@ fn a_wake_says_who_it_came_from() {
 
 #[test]
 fn a_cancellation_says_why_and_goes_down_the_tree() {
-    let recording = record(1000);
-    run(async {
+    let trace = recorded_test(Tester::new().virtual_time(), || async {
         let late = task_group!(name = "outer", timeout = millis(50), |tg| {
             tg.spawn_named("parent", async {
                 task_group!(name = "inner", |tg| {
@@ -257,7 +256,6 @@ fn a_cancellation_says_why_and_goes_down_the_tree() {
             });
         });
     });
-    let trace = Trace::parse(&recording.to_json());
     let why = |name: &str| trace.story(name).into_iter().find(|text| text.starts_with("cancelled")).unwrap_or_default();
     assert_eq!(why("outer"), "cancelled, its time is over");
     assert_eq!(why("parent"), "cancelled, with its group");
