@@ -23,11 +23,12 @@ use std::io;
 use std::mem;
 use std::ops::DerefMut;
 use std::process;
+use std::sync::Once;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
 use crate::sync::{Builder, PoisonError, StaticMutex, Thread, current, park};
-use crate::sys;
+use crate::sys::{self, fork};
 
 /// How long an idle thread stays,
 const KEEP: Duration = Duration::from_secs(10);
@@ -45,6 +46,8 @@ fn threads() -> impl DerefMut<Target = Threads<Work, Thread>> {
 
 /// Has `work` done on a thread that is free, or about to be, or else on a new one.
 pub(crate) fn serve(work: Work) -> Number {
+    static IS_HELD: Once = Once::new();
+    IS_HELD.call_once(|| fork::hold(|| Box::new(threads())));
     let mut all = threads();
     all.be_in(process::id());
     let (number, help) = all.add(work);

@@ -177,8 +177,8 @@ async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 
 /// The threads of look-ups: a name server that does not answer keeps each for many seconds, and files must not wait for that.
 fn lookup_threads() -> &'static ThreadPool {
-    static THREADS: OnceLock<ThreadPool> = OnceLock::new();
-    THREADS.get_or_init(|| ThreadPool::new(MAX_LOOKUPS))
+    static THREADS: OnceLock<&ThreadPool> = OnceLock::new();
+    THREADS.get_or_init(|| ThreadPool::new(MAX_LOOKUPS).for_ever())
 }
 
 /// Tries one address after the other with what does not wait; the last error counts.

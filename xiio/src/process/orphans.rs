@@ -8,11 +8,11 @@
 //! looks at, as there may be none.
 
 use std::process::{self, Child};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::sys::{Call, call};
+use crate::sys::{Call, call, fork};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
@@ -26,7 +26,10 @@ struct Orphans {
 }
 
 fn orphans() -> MutexGuard<'static, Orphans> {
-    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)
+    static ARE_HELD: Once = Once::new();
+    let lock = || ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
+    ARE_HELD.call_once(|| fork::hold(move || Box::new(lock())));
+    lock()
 }
 
 /// Reaps a child that was killed, now or later.

@@ -91,15 +91,18 @@ where
     let stop = Promise::new();
     let is_told = stop.wait_set();
     let tree = move || run(Pinned::new(async move { f().await }, Stop { owner: Owner::default(), is_told }));
-    RunInThread { node: Parked::new(TREE.label), job: Awaited::new(&TREE, threads(), Box::new(tree), Some(stop)) }
+    RunInThread {
+        node: Parked::new(TREE.label),
+        job: Awaited::new(&TREE, threads().clone(), Box::new(tree), Some(stop)),
+    }
 }
 
 static TREE: About = About { label: "run_in_thread", text: "run_in_thread", may_queue: false };
 
 /// The threads of all trees.
-fn threads() -> ThreadPool {
-    static THREADS: OnceLock<ThreadPool> = OnceLock::new();
-    THREADS.get_or_init(ThreadPool::without_bound).clone()
+fn threads() -> &'static ThreadPool {
+    static THREADS: OnceLock<&ThreadPool> = OnceLock::new();
+    THREADS.get_or_init(|| ThreadPool::without_bound().for_ever())
 }
 
 /// Runs the tree, and gives its value if it was not cancelled.

@@ -3,17 +3,22 @@
 //!
 //! A timer's key does not say which runtime it is of. So all are told, and the one that knows the key moves its timer.
 
-use std::sync::Arc;
+use std::ops::DerefMut;
+use std::sync::{Arc, Once};
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::drawing::Drawing;
 use crate::sync::{AtomicBool, Mutex, Ordering, PoisonError, StaticMutex};
-use crate::sys;
+use crate::sys::{self, fork};
 use crate::timer::TimerKey;
 
 /// Of every runtime there is.
 static ALL: StaticMutex<Vec<Arc<Requests>>> = StaticMutex::new(Vec::new());
+
+fn all() -> impl DerefMut<Target = Vec<Arc<Requests>>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What others want of a runtime.
 #[derive(Default)]
@@ -51,7 +56,9 @@ impl Requests {
             wanted: Mutex::default(),
             notifier,
         });
-        ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&requests));
+        static IS_HELD: Once = Once::new();
+        IS_HELD.call_once(|| fork::hold(|| Box::new(all())));
+        all().push(Arc::clone(&requests));
         requests
     }
 
@@ -60,7 +67,7 @@ impl Requests {
     }
 
     pub(super) fn leave(self: &Arc<Self>) {
-        ALL.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, self));
+        all().retain(|other| !Arc::ptr_eq(other, self));
     }
 
     /// Whether something was wanted since the last call of `take`.
@@ -108,7 +115,7 @@ pub(super) fn move_timer(key: TimerKey, from: Option<Instant>, to: Option<Instan
         let is_elsewhere = here.is_none_or(|here| !Arc::ptr_eq(requests, here));
         is_elsewhere && (!is_due || requests.is_virtual.load(Ordering::Relaxed))
     };
-    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = all();
     let meant: Vec<_> = all.iter().filter(is_meant).cloned().collect();
     drop(all);
     meant.iter().for_each(|requests| requests.want(|wanted| wanted.moves.push((key, to))));

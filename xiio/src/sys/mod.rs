@@ -8,6 +8,7 @@ pub(crate) mod eventfd;
 #[cfg(xiio_faults)]
 mod faults;
 pub(crate) mod fd;
+pub(crate) mod fork;
 pub(crate) mod nowait;
 pub(crate) mod opened;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "macos"))]

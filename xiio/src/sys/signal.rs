@@ -21,12 +21,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use libc::{c_int, c_void, siginfo_t};
 
-use super::{Call, call, check};
+use super::{Call, call, check, fork};
 
 /// One more than the highest number of a signal.
 const N_SIGNALS: usize = 65;
@@ -48,6 +48,13 @@ static SWALLOWED_UNTIL: [AtomicU64; N_SIGNALS] = [const { AtomicU64::new(0) }; N
 /// When the terminal's keyboard last sent a signal to this process, in nanoseconds of [`monotonic`], and which.
 static KEY_AT: AtomicU64 = AtomicU64::new(0);
 static KEY: AtomicU32 = AtomicU32::new(0);
+
+fn registry() -> MutexGuard<'static, Registry> {
+    static IS_HELD: Once = Once::new();
+    let lock = || REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    IS_HELD.call_once(|| fork::hold(move || Box::new(lock())));
+    lock()
+}
 
 /// Which signals end the process, whatever its threads are busy with, if they come so long after the first.
 #[derive(Debug, Clone)]
@@ -350,13 +357,13 @@ impl Subscription {
     }
 
     fn link(&mut self) {
-        let _registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        let _registry = registry();
         self.listener().next.store(HEAD.load(SeqCst), SeqCst);
         HEAD.store(self.listener, SeqCst);
     }
 
     fn unlink(&mut self) {
-        let _registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        let _registry = registry();
         let next = self.listener().next.load(SeqCst);
         let mut link = &HEAD;
         while link.load(SeqCst) != self.listener {
@@ -401,7 +408,7 @@ fn catchable(signal: c_int) -> io::Result<()> {
 
 /// One user more for our handler of this signal.
 fn install(signal: c_int) -> io::Result<()> {
-    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut registry = registry();
     let slot = &mut registry.installed[signal.unsigned_abs() as usize];
     if let Some(installed) = slot.as_mut().filter(|installed| installed.n_users > 0) {
         installed.n_users += 1;
@@ -426,7 +433,7 @@ fn install(signal: c_int) -> io::Result<()> {
 
 /// One user less; the last one brings the previous disposition back, but for the default action while echoes may come.
 fn uninstall(signal: c_int, echoes_until: u64) {
-    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut registry = registry();
     let signal_idx = signal.unsigned_abs() as usize;
     let slot = &mut registry.installed[signal_idx];
     let Some(installed) = slot else { return };
@@ -500,7 +507,7 @@ pub(crate) fn is_ignored(signal: c_int) -> bool {
 
 /// Whether a signal has its default action, as nobody in this process wants it.
 pub(crate) fn is_unwanted(signal: c_int) -> bool {
-    let registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    let registry = registry();
     let installed = registry.installed.get(signal.unsigned_abs() as usize).and_then(Option::as_ref);
     let is_left_behind =
         installed.is_some_and(|installed| installed.n_users == 0 && installed.before.sa_sigaction == libc::SIG_DFL);

@@ -6,8 +6,8 @@ use std::mem;
 use std::num::NonZeroU32;
 use std::ops::DerefMut;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Once};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::pool::Pool;
@@ -15,6 +15,7 @@ use super::refs::TaskRef;
 use crate::report::{drop_safely, waking};
 use crate::slab::Slab;
 use crate::sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, Ordering, PoisonError, StaticMutex, thread_local};
+use crate::sys::fork;
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
 /// that ends leaves its home to the next one.
@@ -142,6 +143,11 @@ impl Home {
 
     #[cold]
     fn move_in(slot: &Cell<Option<(&'static Self, Tenant)>>) -> (&'static Self, Tenant) {
+        static ARE_HELD: Once = Once::new();
+        ARE_HELD.call_once(|| {
+            fork::hold(|| Box::new(vacant()));
+            fork::hold(|| Box::new(HOME.get().map(|(home, _)| lock(&home.inbox))));
+        });
         // A thread that is past this destructor moves out at the end of its run, see `close`.
         Self::is_tenancy_over();
         LEASE.set(LEASE.get() + 1);

@@ -13,7 +13,7 @@ use super::crew::{Crew, Help, Id, Next, WITHOUT_BOUND};
 use super::future::InThread;
 use super::job::Work;
 use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, Thread, current, park, thread_local};
-use crate::sys;
+use crate::sys::{self, fork};
 
 type AnyJob = Arc<dyn Work>;
 type Workers = Mutex<Crew<AnyJob, Thread>>;
@@ -80,11 +80,18 @@ impl ThreadPool {
 
     /// The pool of [`in_thread`](crate::thread::in_thread).
     pub(super) fn shared() -> &'static Self {
-        static SHARED: OnceLock<ThreadPool> = OnceLock::new();
+        static SHARED: OnceLock<&ThreadPool> = OnceLock::new();
         SHARED.get_or_init(|| {
             let n_cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-            Self::new(32.min(n_cpus + 4))
+            Self::new(32.min(n_cpus + 4)).for_ever()
         })
+    }
+
+    /// Keeps it as long as the process, also through a fork.
+    pub(crate) fn for_ever(self) -> &'static Self {
+        let pool: &'static Self = Box::leak(Box::new(self));
+        fork::hold(|| Box::new(lock(&pool.pool.workers)));
+        pool
     }
 
     /// A pool with a thread for each job.

@@ -1,0 +1,43 @@
+//! Locks that no other thread has while this process forks.
+//!
+//! The child has none of the other threads. A lock that one of them had would be locked there for ever, and the first run would hang.
+//! So whoever forks takes the locks of the whole process before, and both processes let go of them. No code of the user runs while one of these
+//! is held, so none of them is held for long, and nobody forks who has one.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::sync::{Mutex, Once, PoisonError};
+
+/// A lock, held until this is dropped.
+pub(crate) type Held = Box<dyn Any>;
+type Hold = Box<dyn Fn() -> Held + Send>;
+
+static HOLDS: Mutex<Vec<Hold>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// What this thread holds as it forks.
+    static HELD: Cell<Vec<Held>> = const { Cell::new(Vec::new()) };
+}
+
+/// Has `hold` called by each thread that forks. Nobody who has its lock may wait for another such lock.
+pub(crate) fn hold(hold: impl Fn() -> Held + Send + 'static) {
+    static IS_SET_UP: Once = Once::new();
+    IS_SET_UP.call_once(|| {
+        // SAFETY: takes functions that may be called at any time. They do what may be done in a process of several threads before it
+        // forks, and in its child they only let go of what they hold. Without memory for them a fork goes on as it would without.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    });
+    HOLDS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hold));
+}
+
+extern "C" fn before_fork() {
+    let holds = HOLDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held: Vec<Held> = holds.iter().map(|hold| hold()).collect();
+    held.push(Box::new(holds));
+    // In the last destructors of a thread they are let go of before.
+    let _ = HELD.try_with(|slot| slot.set(held));
+}
+
+extern "C" fn after_fork() {
+    let _ = HELD.try_with(|slot| drop(slot.take()));
+}
