@@ -23,7 +23,7 @@ use std::io;
 use std::mem;
 use std::ops::DerefMut;
 use std::process;
-use std::sync::Once;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
@@ -46,8 +46,8 @@ fn threads() -> impl DerefMut<Target = Threads<Work, Thread>> {
 
 /// Has `work` done on a thread that is free, or about to be, or else on a new one.
 pub(crate) fn serve(work: Work) -> Number {
-    static IS_HELD: Once = Once::new();
-    IS_HELD.call_once(|| fork::hold(|| Box::new(threads())));
+    static IS_HELD: AtomicBool = AtomicBool::new(false);
+    fork::hold(&IS_HELD, || Box::new(threads()));
     let mut all = threads();
     all.be_in(process::id());
     let (number, help) = all.add(work);

@@ -8,7 +8,8 @@
 //! looks at, as there may be none.
 
 use std::process::{self, Child};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -26,9 +27,9 @@ struct Orphans {
 }
 
 fn orphans() -> MutexGuard<'static, Orphans> {
-    static ARE_HELD: Once = Once::new();
+    static ARE_HELD: AtomicBool = AtomicBool::new(false);
     let lock = || ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
-    ARE_HELD.call_once(|| fork::hold(move || Box::new(lock())));
+    fork::hold(&ARE_HELD, move || Box::new(lock()));
     lock()
 }
 

@@ -4,7 +4,7 @@
 //! A timer's key does not say which runtime it is of. So all are told, and the one that knows the key moves its timer.
 
 use std::ops::DerefMut;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, atomic};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -56,8 +56,8 @@ impl Requests {
             wanted: Mutex::default(),
             notifier,
         });
-        static IS_HELD: Once = Once::new();
-        IS_HELD.call_once(|| fork::hold(|| Box::new(all())));
+        static IS_HELD: atomic::AtomicBool = atomic::AtomicBool::new(false);
+        fork::hold(&IS_HELD, || Box::new(all()));
         all().push(Arc::clone(&requests));
         requests
     }

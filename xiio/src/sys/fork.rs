@@ -6,7 +6,8 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// A lock, held until this is dropped.
 pub(crate) type Held = Box<dyn Any>;
@@ -19,15 +20,27 @@ thread_local! {
     static HELD: Cell<Vec<Held>> = const { Cell::new(Vec::new()) };
 }
 
-/// Has `hold` called by each thread that forks. Nobody who has its lock may wait for another such lock.
-pub(crate) fn hold(hold: impl Fn() -> Held + Send + 'static) {
-    static IS_SET_UP: Once = Once::new();
-    IS_SET_UP.call_once(|| {
+/// Has `hold` called by each thread that forks, if `is_held` does not say that it is so. Nobody who has its lock may wait for another such
+/// lock.
+///
+/// What does not work: a `Once`, of which another thread may be in the middle as well.
+pub(crate) fn hold(is_held: &AtomicBool, hold: impl Fn() -> Held + Send + 'static) {
+    if !is_held.load(Ordering::Acquire) {
+        set_up();
+        let mut holds = HOLDS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_held.swap(true, Ordering::AcqRel) {
+            holds.push(Box::new(hold));
+        }
+    }
+}
+
+fn set_up() {
+    static IS_SET_UP: AtomicBool = AtomicBool::new(false);
+    if !IS_SET_UP.swap(true, Ordering::AcqRel) {
         // SAFETY: takes functions that may be called at any time. They do what may be done in a process of several threads before it
         // forks, and in its child they only let go of what they hold. Without memory for them a fork goes on as it would without.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
-    });
-    HOLDS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hold));
+    }
 }
 
 extern "C" fn before_fork() {

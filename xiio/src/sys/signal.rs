@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use libc::{c_int, c_void, siginfo_t};
@@ -50,9 +50,9 @@ static KEY_AT: AtomicU64 = AtomicU64::new(0);
 static KEY: AtomicU32 = AtomicU32::new(0);
 
 fn registry() -> MutexGuard<'static, Registry> {
-    static IS_HELD: Once = Once::new();
+    static IS_HELD: AtomicBool = AtomicBool::new(false);
     let lock = || REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-    IS_HELD.call_once(|| fork::hold(move || Box::new(lock())));
+    fork::hold(&IS_HELD, move || Box::new(lock()));
     lock()
 }
 

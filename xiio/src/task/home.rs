@@ -6,8 +6,8 @@ use std::mem;
 use std::num::NonZeroU32;
 use std::ops::DerefMut;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{self, AtomicU32};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::pool::Pool;
@@ -143,11 +143,9 @@ impl Home {
 
     #[cold]
     fn move_in(slot: &Cell<Option<(&'static Self, Tenant)>>) -> (&'static Self, Tenant) {
-        static ARE_HELD: Once = Once::new();
-        ARE_HELD.call_once(|| {
-            fork::hold(|| Box::new(vacant()));
-            fork::hold(|| Box::new(HOME.get().map(|(home, _)| lock(&home.inbox))));
-        });
+        static IS_HELD: [atomic::AtomicBool; 2] = [const { atomic::AtomicBool::new(false) }; 2];
+        fork::hold(&IS_HELD[0], || Box::new(vacant()));
+        fork::hold(&IS_HELD[1], || Box::new(HOME.get().map(|(home, _)| lock(&home.inbox))));
         // A thread that is past this destructor moves out at the end of its run, see `close`.
         Self::is_tenancy_over();
         LEASE.set(LEASE.get() + 1);

@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
 use std::process;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -90,7 +91,7 @@ impl ThreadPool {
     /// Keeps it as long as the process, also through a fork.
     pub(crate) fn for_ever(self) -> &'static Self {
         let pool: &'static Self = Box::leak(Box::new(self));
-        fork::hold(|| Box::new(lock(&pool.pool.workers)));
+        fork::hold(&AtomicBool::new(false), || Box::new(lock(&pool.pool.workers)));
         pool
     }
 
