@@ -10,12 +10,15 @@ use super::Crew;
 use super::permit::Permit;
 use crate::task::TaskSet;
 
-/// What becomes a task, on the thread that it is begun on.
-pub(crate) trait Job: Send {
+/// What becomes a task, on the thread that it is begun on. It may be shared: what it borrows is let go of by either of these.
+pub(crate) trait Job: Send + Sync {
     /// Puts the task into `set`. Runs no code of the user but the drop of a future that the set refuses.
-    fn start<'set>(self: Box<Self>, set: &TaskSet<'set>, notes: &Rc<Notes>)
+    fn start<'set>(self: Arc<Self>, set: &TaskSet<'set>, notes: &Rc<Notes>)
     where
         Self: 'set;
+
+    /// Drops what would have become the task.
+    fn discard(self: Arc<Self>);
 }
 
 /// What the tasks of one thread leave for whoever polls them.
@@ -58,14 +61,14 @@ impl Notes {
 
 /// A job on its way, which may borrow. Left to itself it is leaked, not dropped.
 pub(crate) struct Errand {
-    job: ManuallyDrop<Box<dyn Job>>,
+    job: ManuallyDrop<Arc<dyn Job>>,
 }
 
 impl Errand {
-    pub(crate) fn new<'env>(job: Box<dyn Job + 'env>) -> Self {
+    pub(crate) fn new<'env>(job: Arc<dyn Job + 'env>) -> Self {
         // SAFETY: the two types differ in a lifetime only. What borrows for it is reached by `start` and `discard` alone,
         // whose contract is that it has not ended.
-        let job = unsafe { transmute::<Box<dyn Job + 'env>, Box<dyn Job>>(job) };
+        let job = unsafe { transmute::<Arc<dyn Job + 'env>, Arc<dyn Job>>(job) };
         Self { job: ManuallyDrop::new(job) }
     }
 
@@ -84,7 +87,7 @@ impl Errand {
     /// # Safety
     /// Whatever the job borrows is alive, as for [`Errand::start`].
     pub(crate) unsafe fn discard(self) {
-        drop(ManuallyDrop::into_inner(self.job));
+        ManuallyDrop::into_inner(self.job).discard();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) struct Slot<T> {
     state: Mutex<State<T>>,
     /// Where the task was spawned.
-    location: &'static Location<'static>,
+    pub(super) location: &'static Location<'static>,
 }
 
 struct State<T> {
@@ -127,10 +128,9 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T: Send> Ends for Slot<T> {
-    fn end(&self) {
-        self.end_without_output();
-    }
+/// What has a slot, in one piece of memory with what is not the handle's.
+pub(super) trait HasSlot<T>: Ends {
+    fn slot(&self) -> &Slot<T>;
 }
 
 /// A task on a worker, to be awaited for its output. Of [`Workers::spawn`](crate::Workers::spawn).
@@ -156,12 +156,18 @@ impl<T: Send> Ends for Slot<T> {
 /// assert_eq!(length, 8);
 /// ```
 pub struct WorkerTask<T> {
-    slot: Arc<Slot<T>>,
+    shared: Arc<dyn HasSlot<T>>,
+    /// What threads that have it can do to an output.
+    _output: PhantomData<Mutex<T>>,
 }
 
 impl<T> WorkerTask<T> {
-    pub(super) fn new(slot: Arc<Slot<T>>) -> Self {
-        Self { slot }
+    pub(super) fn new(shared: Arc<dyn HasSlot<T>>) -> Self {
+        Self { shared, _output: PhantomData }
+    }
+
+    fn slot(&self) -> &Slot<T> {
+        self.shared.slot()
     }
 
     /// Cancels the task, at once when called; the future waits until it has cleaned up.
@@ -179,7 +185,7 @@ impl<T> WorkerTask<T> {
     /// });
     /// ```
     pub fn cancel(self) -> impl Future<Output = Option<T>> {
-        self.slot.cancel();
+        self.slot().cancel();
         poll_fn(move |cx| self.poll_output(cx))
     }
 
@@ -206,7 +212,7 @@ impl<T> WorkerTask<T> {
     /// Whether the task has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.slot.lock().has_ended
+        self.slot().lock().has_ended
     }
 
     /// The output, if it is there and was not taken before. Does not wait, and works after the group has ended.
@@ -220,21 +226,21 @@ impl<T> WorkerTask<T> {
     /// assert_eq!(task.take(), None);
     /// ```
     pub fn take(&mut self) -> Option<T> {
-        self.slot.take()
+        self.slot().take()
     }
 
     fn origin(&self) -> Origin {
-        Origin::at(self.slot.location)
+        Origin::at(self.slot().location)
     }
 
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        poll_leaf(cx, || format!("the task on a worker {}", self.origin()), |cx| self.slot.poll_join(cx))
+        poll_leaf(cx, || format!("the task on a worker {}", self.origin()), |cx| self.slot().poll_join(cx))
     }
 }
 
 impl<T> Drop for WorkerTask<T> {
     fn drop(&mut self) {
-        self.slot.let_go();
+        self.slot().let_go();
     }
 }
 
@@ -246,7 +252,7 @@ impl<T> Future for WorkerTask<T> {
             return Poll::Ready(output);
         }
         let place = self.origin();
-        if self.slot.lock().was_taken {
+        if self.slot().lock().was_taken {
             panic!(
                 "awaited a task whose output was taken before ({place}); it is given once, so keep what the first `await` or `take` gives"
             );
@@ -258,6 +264,9 @@ impl<T> Future for WorkerTask<T> {
 impl<T> fmt::Debug for WorkerTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_finished = self.is_finished();
-        f.debug_struct("WorkerTask").field("location", &self.slot.location).field("is_finished", &is_finished).finish()
+        f.debug_struct("WorkerTask")
+            .field("location", &self.slot().location)
+            .field("is_finished", &is_finished)
+            .finish()
     }
 }

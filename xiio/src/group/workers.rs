@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::slot::{Slot, WorkerTask};
+use super::slot::{HasSlot, Slot, WorkerTask};
 use crate::cores::{Crew, Ends, Errand, Failure, Job, Notes, Notice};
 use crate::drawing::{self, Kind, State};
 use crate::error::Payload;
@@ -156,11 +156,10 @@ impl<'env> Workers<'env> {
         T: Send + 'env,
         O: 'env,
     {
-        let slot = Arc::new(Slot::new(location));
-        let task = WorkerTask::new(Arc::clone(&slot));
-        let ticket = Ticket { slot, is_for_home: false };
-        let order = Order { function, judge, ticket, location, locals: local::sent(), _output: PhantomData };
-        let errand = Errand::new(Box::new(order));
+        let content = Content { function, judge, locals: local::sent(), _output: PhantomData };
+        let order = Arc::new(Order { slot: Slot::new(location), content: Mutex::new(Some(content)) });
+        let task = WorkerTask::new(Arc::clone(&order).share());
+        let errand = Errand::new(order);
         let refused = match self.anchor.crew() {
             Some(crew) => crew.add(worker, errand).err(),
             None => Some(errand),
@@ -284,27 +283,70 @@ impl<E> fmt::Debug for TryWorkers<'_, E> {
 /// What a task on a worker is called in texts.
 const LABEL: &str = "task on a worker";
 
-/// A job that has not begun.
+/// A job, and what it shares with its handle: in one piece of memory, as another thread frees it.
 struct Order<F, O, J, T> {
+    slot: Slot<T>,
+    /// What borrows. Taken out when the job is started or discarded; an order that is neither is leaked with its errand.
+    content: Mutex<Option<Content<F, O, J>>>,
+}
+
+struct Content<F, O, J> {
     function: F,
     judge: J,
-    ticket: Ticket<T>,
-    location: &'static Location<'static>,
     /// What the task inherits.
     locals: Option<SentLocals>,
     _output: PhantomData<fn() -> O>,
 }
 
+impl<F: Send, O, J: Send, T: Send> Order<F, O, J, T> {
+    fn take(&self) -> Option<Content<F, O, J>> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// For the handle, or the task: neither comes to the content.
+    fn share<'a>(self: Arc<Self>) -> Arc<dyn HasSlot<T>>
+    where
+        Self: 'a,
+    {
+        let shared: Arc<dyn HasSlot<T> + 'a> = self;
+        // SAFETY: the two types differ in a lifetime only. The slot has an output, whose type is still there. What the content
+        // borrows is used by its drop alone: it is taken out before, or the errand keeps its count for ever.
+        unsafe { mem::transmute::<Arc<dyn HasSlot<T> + 'a>, Arc<dyn HasSlot<T>>>(shared) }
+    }
+}
+
+impl<F: Send, O, J: Send, T: Send> Ends for Order<F, O, J, T> {
+    fn end(&self) {
+        self.slot.end_without_output();
+    }
+}
+
+impl<F: Send, O, J: Send, T: Send> HasSlot<T> for Order<F, O, J, T> {
+    fn slot(&self) -> &Slot<T> {
+        &self.slot
+    }
+}
+
 /// Tells the handle that there will be no output, when it is dropped; unless home is to tell it.
 struct Ticket<T> {
-    slot: Arc<Slot<T>>,
+    shared: Arc<dyn HasSlot<T>>,
     is_for_home: bool,
+}
+
+impl<T> Ticket<T> {
+    fn new(shared: Arc<dyn HasSlot<T>>) -> Self {
+        Self { shared, is_for_home: false }
+    }
+
+    fn slot(&self) -> &Slot<T> {
+        self.shared.slot()
+    }
 }
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         if !self.is_for_home {
-            self.slot.end_without_output();
+            self.shared.end();
         }
     }
 }
@@ -315,11 +357,12 @@ where
     J: FnOnce(O) -> Option<T> + Send,
     T: Send,
 {
-    fn start<'set>(self: Box<Self>, set: &TaskSet<'set>, notes: &Rc<Notes>)
+    fn start<'set>(self: Arc<Self>, set: &TaskSet<'set>, notes: &Rc<Notes>)
     where
         Self: 'set,
     {
-        let Self { function, judge, ticket, location, locals, .. } = *self;
+        let Some(Content { function, judge, locals, .. }) = self.take() else { return };
+        let location = self.slot.location;
         let state = Running {
             judge: Some(judge),
             owner: Owner::default(),
@@ -328,13 +371,20 @@ where
             is_cancelled: false,
             grace: Deadline::at(None),
             location,
-            ticket,
+            ticket: Ticket::new(self.share()),
             notes: Rc::clone(notes),
         };
         let finish = |is_success: bool| is_success.then_some(());
         let _entered = locals.as_ref().map(SentLocals::enter);
         // The set of a worker is open while it starts errands, and so is that of a group which takes its own.
         drop(set.insert(Pinned::new(async move { function().await }, state), finish, location));
+    }
+
+    fn discard(self: Arc<Self>) {
+        let content = self.take();
+        // The handle hears of it when the content is gone, whatever that does.
+        let _ticket = Ticket::new(self.share());
+        drop(content);
     }
 }
 
@@ -361,7 +411,7 @@ impl<J, T> Drop for Running<J, T> {
 impl<J, T: Send> Running<J, T> {
     /// Cancels the future if the handle asks for it.
     fn obey<F: Future>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) {
-        let slot_of_task = &self.ticket.slot;
+        let slot_of_task = self.ticket.slot();
         let is_asked = if std::mem::replace(&mut self.has_begun, true) {
             slot_of_task.is_cancelled()
         } else {
@@ -452,7 +502,7 @@ impl<J, T: Send> Running<J, T> {
         let value = self.judge.take().and_then(|judge| judge(output));
         let is_success = value.is_some();
         if is_success {
-            self.ticket.slot.end(value);
+            self.ticket.slot().end(value);
         } else {
             self.notes.has_failed.set(true);
         }
@@ -466,7 +516,7 @@ impl<J, T: Send> Running<J, T> {
     {
         self.ticket.is_for_home = true;
         // SAFETY: the task has failed, so it gives no output.
-        let notice = unsafe { Notice::new(Arc::clone(&self.ticket.slot) as Arc<dyn Ends + '_>) };
+        let notice = unsafe { Notice::new(Arc::clone(&self.ticket.shared) as Arc<dyn Ends>) };
         let failure = Failure { panic, origin: Some(Origin::at(self.location)), notice: Some(notice) };
         self.notes.crew().tell(|news| news.failures.push(failure));
     }
