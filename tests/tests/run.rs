@@ -226,28 +226,32 @@ fn a_sleep_that_another_task_resets_wakes_who_waits_for_it() {
 
 #[test]
 fn a_sleep_that_another_thread_resets_wakes_who_waits_for_it() {
-    let idle = Arc::new(Mutex::new(sleep(LONG)));
-    let (has_polled, polled) = mpsc::channel();
-    let resetter = Arc::clone(&idle);
-    let thread = std::thread::spawn(move || {
-        polled.recv().unwrap();
-        resetter.lock().unwrap().reset(Instant::now() + millis(5));
-        // From the middle of another runtime as well.
-        run(async {
-            sleep(millis(1)).await;
-            resetter.lock().unwrap().reset(Instant::now() + millis(10));
+    for is_in_a_run in [false, true] {
+        let idle = Arc::new(Mutex::new(sleep(LONG)));
+        let (has_polled, polled) = mpsc::channel();
+        let resetter = Arc::clone(&idle);
+        let thread = thread::spawn(move || {
+            let reset = || resetter.lock().unwrap().reset(Instant::now() + millis(10));
+            polled.recv().unwrap();
+            match is_in_a_run {
+                false => reset(),
+                true => run(async {
+                    sleep(millis(1)).await;
+                    reset();
+                }),
+            }
         });
-    });
-    takes(millis(10), || {
-        run(async {
-            task_group!(|tg| {
-                tg.spawn(shared(&idle));
-                yield_now().await;
-                has_polled.send(()).unwrap();
+        takes(millis(10), || {
+            run(async {
+                task_group!(|tg| {
+                    tg.spawn(shared(&idle));
+                    yield_now().await;
+                    has_polled.send(()).unwrap();
+                });
             });
         });
-    });
-    thread.join().unwrap();
+        thread.join().unwrap();
+    }
 }
 
 #[test]
