@@ -14,7 +14,7 @@ use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream};
 use xiio::signal::SIGUSR1;
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
-use xiio::{Promise, bracket, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio::{Condition, Promise, bracket, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::os::rerun;
 use xiio_tests::poll::OnDrop;
 
@@ -449,6 +449,23 @@ fn promise_that_a_thread_holds_is_no_deadlock_while_it_does() {
     });
     let text = panic_of(|| detecting().run(promise.wait()));
     assert!(text.starts_with("deadlock") && text.contains("a promise"), "{text}");
+}
+
+#[test]
+fn condition_of_a_promise_that_a_thread_holds_is_no_deadlock_while_it_does() {
+    let detecting = || xiio::Builder::new().detect_deadlock(Duration::from_millis(5));
+    let wait = async |promise: &Promise<i32>| Condition::new().promise(promise).wait().await.unwrap().is_promise_set();
+    let promise = Promise::new();
+    let (setter, holder) = (promise.clone(), promise.clone());
+    thread::spawn(move || {
+        // Far longer than the patience.
+        thread::sleep(Duration::from_millis(100));
+        setter.set(7).unwrap();
+    });
+    assert!(detecting().run(wait(&promise)));
+    drop(holder);
+    let text = panic_of(|| _ = detecting().run(wait(&Promise::new())));
+    assert!(text.starts_with("deadlock") && text.contains("Condition"), "{text}");
 }
 
 #[xiio::test(patience = Duration::from_secs(50))]

@@ -120,6 +120,7 @@ trait AnyPromise {
 
 trait PollSet {
     fn poll_set(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    fn hope_for_others(&self);
 }
 
 impl<T> AnyPromise for Promise<T> {
@@ -135,6 +136,11 @@ impl<T> AnyPromise for Promise<T> {
 impl<T> PollSet for WaitSet<T> {
     fn poll_set(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_set(cx)
+    }
+
+    fn hope_for_others(&self) {
+        // One is the condition's.
+        self.hope_for_others(2);
     }
 }
 
@@ -264,7 +270,7 @@ impl<'a> Condition<'a> {
         let mut promises: Vec<_> = self.promises.iter().map(|promise| promise.wait_set()).collect();
         let mut deadline = Deadline::at(self.deadline);
         poll_fn(|cx| {
-            poll_leaf(
+            let polled = poll_leaf(
                 cx,
                 || format!("{self:?}"),
                 |cx| {
@@ -280,7 +286,9 @@ impl<'a> Condition<'a> {
                     }
                     if is_any { Poll::Ready(self.look()) } else { Poll::Pending }
                 },
-            )
+            );
+            promises.iter().for_each(|promise| promise.hope_for_others());
+            polled
         })
         .await
     }

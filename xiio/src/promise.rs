@@ -6,6 +6,7 @@ mod models;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 use crate::report::{Held, wake_all};
@@ -178,13 +179,19 @@ pub(crate) struct WaitSet<T> {
 }
 
 impl<T> WaitSet<T> {
-    /// Where the tree is being drawn: notes that others than those who wait have the promise, if that is so.
+    /// Where the tree is being drawn: notes that others than those who wait have the promise, if that is so. The tree waits with so
+    /// many handles.
     #[inline]
-    pub(crate) fn hope_for_others(&self) {
+    pub(crate) fn hope_for_others(&self, n_handles: usize) {
         inspecting(|drawing| {
             let shared = &self.promise.shared;
-            // One handle is that with which the tree waits.
-            if Arc::strong_count(shared) > shared.lock().len() + 1 {
+            // Locked while it is counted: whoever begins or ceases to wait elsewhere has a handle for longer than a place here.
+            let waiters = shared.lock();
+            let is_with_others = Arc::strong_count(shared) > waiters.len() + n_handles;
+            drop(waiters);
+            // Ordering: from those who have dropped theirs. What they have woken before is seen where there is no hope.
+            fence(Ordering::Acquire);
+            if is_with_others {
                 drawing.hope();
             }
         });
@@ -234,7 +241,7 @@ impl<T: Clone> Future for WaitPromise<T> {
         self.reached.note("promise");
         let polled = poll_leaf(cx, || "a promise", |cx| self.set.poll_set(cx));
         if polled.is_pending() {
-            self.set.hope_for_others();
+            self.set.hope_for_others(1);
         }
         polled.map(|()| match self.set.promise.get() {
             Some(value) => value.clone(),
