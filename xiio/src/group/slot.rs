@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -158,7 +158,7 @@ pub(super) trait HasSlot<T>: Ends {
 pub struct WorkerTask<T> {
     shared: Arc<dyn HasSlot<T>>,
     /// What threads that have it can do to an output.
-    _output: PhantomData<Mutex<T>>,
+    _output: PhantomData<Arc<Mutex<T>>>,
 }
 
 impl<T> WorkerTask<T> {
@@ -237,6 +237,10 @@ impl<T> WorkerTask<T> {
         poll_leaf(cx, || format!("the task on a worker {}", self.origin()), |cx| self.slot().poll_join(cx))
     }
 }
+
+// What is shared is behind a lock, and no code of the user runs under it: a panic leaves nothing half done.
+impl<T> UnwindSafe for WorkerTask<T> {}
+impl<T> RefUnwindSafe for WorkerTask<T> {}
 
 impl<T> Drop for WorkerTask<T> {
     fn drop(&mut self) {
