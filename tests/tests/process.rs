@@ -496,7 +496,7 @@ fn signal_that_stops_a_child_can_be_chosen() {
 #[test]
 fn child_that_is_not_to_be_asked_is_only_waited_for() {
     let (_, took) = cancel_when_ready({
-        let mut command = shell("trap 'exit 1' TERM; echo ready; sleep 0.2");
+        let mut command = shell("trap 'exit 1' TERM; echo ready; sleep 1");
         command.stop_signal(0).grace(LONG);
         command
     });
