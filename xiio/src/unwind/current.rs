@@ -65,29 +65,32 @@ impl Current {
     }
 }
 
-/// Polls under a scope: the owner's own while `poll` runs, the one before afterwards, also after a panic.
+/// Makes a scope the current one: the owner's own, until the result is dropped; the one before afterwards.
 #[inline]
-pub(super) fn under<R>(scope: &mut Option<Rc<Scope>>, poll: impl FnOnce() -> R) -> R {
-    struct Restore<'a> {
-        scope: &'a mut Option<Rc<Scope>>,
-        outer_scope: ManuallyDrop<Option<Rc<Scope>>>,
-        outer_mode: u8,
-    }
-    impl Drop for Restore<'_> {
-        #[inline]
-        fn drop(&mut self) {
-            let outer = std::mem::take(&mut *self.outer_scope);
-            *self.scope = CURRENT.with(|current| current.replace(outer, self.outer_mode));
-        }
-    }
-    let _restore = CURRENT.with(|current| {
+pub(super) fn under(scope: &mut Option<Rc<Scope>>) -> Under<'_> {
+    CURRENT.with(|current| {
         let outer_mode = current.mode.get();
         let is_unwinding = scope.as_ref().is_some_and(|scope| scope.is_unwinding());
         let own_mode = if is_unwinding { INSIDE | UNWINDING } else { INSIDE };
         let outer_scope = ManuallyDrop::new(current.replace(scope.take(), own_mode | (outer_mode & PASSED_ON)));
-        Restore { scope, outer_scope, outer_mode }
-    });
-    poll()
+        Under { scope, outer_scope, outer_mode }
+    })
+}
+
+/// See [`under`].
+#[must_use]
+pub(super) struct Under<'a> {
+    scope: &'a mut Option<Rc<Scope>>,
+    outer_scope: ManuallyDrop<Option<Rc<Scope>>>,
+    outer_mode: u8,
+}
+
+impl Drop for Under<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let outer = std::mem::take(&mut *self.outer_scope);
+        *self.scope = CURRENT.with(|current| current.replace(outer, self.outer_mode));
+    }
 }
 
 /// Many owners polled one after the other: the way in and out is paid once. Where [`is_plain`] there is none to be paid.
@@ -227,14 +230,17 @@ pub(crate) fn gate<N: Into<Node>>(cx: &mut Context<'_>, describe: impl FnOnce() 
 #[cold]
 fn refuse<N: Into<Node>>(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce() -> N) -> bool {
     if mode & INSPECTING != 0 {
-        let node = describe().into();
-        inspecting(|drawing| drawing.leaf(node));
+        draw_leaf(describe().into());
     }
+    stay_pending(mode, cx);
+    false
+}
+
+fn stay_pending(mode: u8, cx: &Context<'_>) {
     // A frozen or inspected leaf is asked again once that is over. One under an unwinding scope never is.
     if mode & UNWINDING == 0 {
         wait_for_thaw(cx);
     }
-    false
 }
 
 /// Stays pending, and is polled again when the thread is not frozen or inspecting any more.
@@ -341,6 +347,14 @@ pub(crate) fn inspecting(draw: impl FnOnce(&mut Drawing)) -> bool {
     true
 }
 
+fn draw_leaf(node: Node) {
+    inspecting(|drawing| drawing.leaf(node));
+}
+
+fn enter(node: Node) {
+    inspecting(|drawing| drawing.enter(node));
+}
+
 /// How far something is that is drawn right now.
 pub(crate) fn state() -> State {
     if is_unwinding() { State::CleaningUp } else { State::Running }
@@ -351,8 +365,7 @@ pub(crate) fn state() -> State {
 pub(crate) fn draw_around(describe: impl FnOnce() -> Node) -> Around {
     let is_drawn = is_inspecting();
     if is_drawn {
-        let node = describe();
-        inspecting(|drawing| drawing.enter(node));
+        enter(describe());
     }
     Around { is_drawn }
 }

@@ -42,7 +42,8 @@ impl Owner {
         if self.is_unwinding() {
             return self.poll_unwinding(future, cx);
         }
-        under(&mut self.scope, || future.poll(cx)).map(Some)
+        let _under = under(&mut self.scope);
+        future.poll(cx).map(Some)
     }
 
     /// Keeps the scope that the poll of a future has made, if it has made one: one that was polled directly, where all was
@@ -60,17 +61,27 @@ impl Owner {
         future: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<F::Output>> {
-        if let Poll::Ready(value) = under(&mut self.scope, || future.poll(cx)) {
+        let polled = {
+            let _under = under(&mut self.scope);
+            future.poll(cx)
+        };
+        match polled {
             // It has finished before its cancellation took effect.
-            return Poll::Ready(Some(value));
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => self.judge_pass(cx).map(|()| None),
         }
+    }
+
+    /// Whether a future that is still pending has cleaned up all that could be reached in it.
+    #[cold]
+    fn judge_pass(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.scope.as_ref().map_or(Pass::Done, |scope| scope.judge_pass(cx)) {
             Pass::Cleaning => Poll::Pending,
             Pass::Again => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Pass::Done => Poll::Ready(None),
+            Pass::Done => Poll::Ready(()),
         }
     }
 
