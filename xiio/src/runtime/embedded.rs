@@ -8,7 +8,6 @@
 
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,12 +15,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use super::{CURRENT, Config, Runtime, end_in_panic};
+use super::root::{Root, RootOf, end_in_panic};
+use super::{CURRENT, Config, Runtime};
 use crate::reactor::Direction;
 use crate::report::waking;
 use crate::sys;
 use crate::task::budget;
-use crate::unwind::{self, Dropper, Owner};
+use crate::unwind::{self, Dropper};
 
 /// So often the root is polled and the reactor looked at in one turn; then it is the foreign loop's turn again.
 const ROUNDS: usize = 4;
@@ -32,8 +32,7 @@ pub(crate) struct Embedded<F: Future> {
     bridge: Arc<Bridge>,
     /// Wakes the root, and with it the foreign loop.
     waker: Waker,
-    owner: Owner,
-    future: Pin<Box<Option<F>>>,
+    root: RootOf<F, Box<Option<F>>>,
     /// Dropped last, also when the destructor of the future panics.
     _notified: Notified,
 }
@@ -48,8 +47,8 @@ impl<F: Future> Embedded<F> {
         let key = runtime.home.open(Waker::from(Arc::new(Notifier(Arc::clone(&bridge)))));
         let notified = Notified { runtime: Rc::clone(&runtime), key };
         let waker = Waker::from(Arc::clone(&bridge));
-        let (owner, future) = (Owner::default(), Box::pin(Some(future)));
-        Ok(Self { runtime, bridge, waker, owner, future, _notified: notified })
+        let root = RootOf::new(Box::pin(Some(future)));
+        Ok(Self { runtime, bridge, waker, root, _notified: notified })
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -69,59 +68,55 @@ impl<F: Future> Embedded<F> {
             Runtime::try_with(|_| ()).is_none(),
             "a foreign loop that runs a xiio tree inside a running xiio runtime; await the tree's future there instead"
         );
-        if self.future.is_none() {
+        if self.root.is_over() {
             return Poll::Ready(None);
         }
         self.bridge.set_loop(cx.waker());
-        let turning = Turning::new(&self.runtime, &self.bridge);
-        for _ in 0..ROUNDS {
-            turning.take_inbox();
-            let mut polled = Self::poll_root(&self.bridge, &self.waker, &mut self.owner, self.future.as_mut());
-            if polled.is_pending() {
-                polled = self.runtime.draw(|| {
-                    self.bridge.is_woken.store(true, Ordering::SeqCst);
-                    Self::poll_root(&self.bridge, &self.waker, &mut self.owner, self.future.as_mut())
-                });
-            }
-            if let Poll::Ready(value) = polled {
-                return Poll::Ready(Some(Ok(value)));
-            }
-            match turning.look() {
-                Ok(false) => return Poll::Pending,
-                Ok(true) => {}
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-        }
-        drop(turning);
-        self.bridge.wake_loop();
-        Poll::Pending
+        let turned = take_turn(&self.runtime, &self.bridge, &self.waker, &mut self.root);
+        turned.map(|ended| ended.map(|()| self.root.take_value()).transpose())
     }
+}
 
-    fn poll_root(
-        bridge: &Bridge,
-        waker: &Waker,
-        owner: &mut Owner,
-        mut future: Pin<&mut Option<F>>,
-    ) -> Poll<F::Output> {
-        if !bridge.is_woken.swap(false, Ordering::SeqCst) {
-            return Poll::Pending;
+/// One turn of a root that has not ended.
+fn take_turn(runtime: &Rc<Runtime>, bridge: &Arc<Bridge>, waker: &Waker, root: &mut dyn Root) -> Poll<io::Result<()>> {
+    let turning = Turning::new(runtime, bridge);
+    for _ in 0..ROUNDS {
+        turning.take_inbox();
+        let mut polled = poll_root(bridge, waker, root);
+        if polled.is_pending() {
+            polled = runtime.draw(|| {
+                bridge.is_woken.store(true, Ordering::SeqCst);
+                poll_root(bridge, waker, root)
+            });
         }
-        budget::refill();
-        let cx = &mut Context::from_waker(waker);
-        match catch_unwind(AssertUnwindSafe(|| owner.poll_slot(future.as_mut(), cx))) {
-            Ok(Poll::Ready(Some(value))) => Poll::Ready(value),
-            // Nobody cancels the root.
-            Ok(Poll::Ready(None) | Poll::Pending) => Poll::Pending,
-            Err(payload) => end_in_panic(future, payload),
+        if polled.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        match turning.look() {
+            Ok(false) => return Poll::Pending,
+            Ok(true) => {}
+            Err(error) => return Poll::Ready(Err(error)),
         }
     }
+    drop(turning);
+    bridge.wake_loop();
+    Poll::Pending
+}
+
+fn poll_root(bridge: &Bridge, waker: &Waker, root: &mut dyn Root) -> Poll<()> {
+    if !bridge.is_woken.swap(false, Ordering::SeqCst) {
+        return Poll::Pending;
+    }
+    budget::refill();
+    catch_unwind(AssertUnwindSafe(|| root.poll(&mut Context::from_waker(waker))))
+        .unwrap_or_else(|payload| end_in_panic(root, payload))
 }
 
 impl<F: Future> Drop for Embedded<F> {
     fn drop(&mut self) {
         // What is dropped takes its timers and descriptors out of this runtime, whatever runs around it.
         let _turning = Turning::new(&self.runtime, &self.bridge);
-        unwind::dropping(Dropper::Run, || self.future.set(None));
+        unwind::dropping(Dropper::Run, || self.root.drop_future());
     }
 }
 

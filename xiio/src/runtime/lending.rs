@@ -7,18 +7,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use super::root::Root;
 use super::{Runtime, poll_root};
 use crate::cores::{self, Crew};
 use crate::report::waking;
 use crate::sys;
 use crate::task::{budget, is_awaited_above};
-use crate::unwind::{self, Owner};
+use crate::unwind;
 
 /// How long workers wait for a loop that is never idle,
 const BUSY_FOR: Duration = Duration::from_millis(1);
@@ -220,7 +220,7 @@ impl Runtime {
     }
 
     /// Names a lender and polls the root, which is to reach it.
-    fn try_to_lend<T>(&self, until: Option<Instant>, poll: impl FnOnce() -> Poll<T>) -> (Poll<T>, Reached) {
+    fn try_to_lend(&self, until: Option<Instant>, poll: impl FnOnce() -> Poll<()>) -> (Poll<()>, Reached) {
         let Some((crew, waker)) = self.lenders.choose() else { return (Poll::Pending, Reached::Nobody) };
         let named = Named { crew: Arc::clone(&crew), until };
         drop(self.lenders.named.borrow_mut().replace(named));
@@ -242,9 +242,9 @@ impl Runtime {
 }
 
 /// What came of lending.
-pub(super) enum Lent<T> {
+pub(super) enum Lent {
     /// The root has ended by it.
-    Ended(T),
+    Ended,
     /// A group has lingered. Somebody else may have something to do since, so the loop does not sleep.
     Lingered,
     /// There is nobody to lend to, or it is not their turn.
@@ -253,16 +253,12 @@ pub(super) enum Lent<T> {
 
 /// Lends to workers if there are any, and the loop has nothing else to do or they have waited for long.
 #[cold]
-pub(super) fn lend<F: Future>(
-    runtime: &Runtime,
-    owner: &mut Owner,
-    mut future: Pin<&mut Option<F>>,
-) -> Lent<F::Output> {
+pub(super) fn lend(runtime: &Runtime, root: &mut dyn Root) -> Lent {
     while !runtime.lenders.is_empty() {
         let Some(until) = runtime.is_lending_due() else { break };
-        let (polled, reached) = runtime.try_to_lend(until, || poll_root(runtime, owner, future.as_mut()));
-        if let Poll::Ready(value) = polled {
-            return Lent::Ended(value);
+        let (polled, reached) = runtime.try_to_lend(until, || poll_root(runtime, root));
+        if polled.is_ready() {
+            return Lent::Ended;
         }
         match reached {
             Reached::Lender => return Lent::Lingered,

@@ -10,6 +10,7 @@ mod embedded;
 mod leaf;
 mod lending;
 mod outside;
+mod root;
 mod share;
 
 pub(crate) use config::{Config, Save, Serve};
@@ -24,8 +25,8 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -34,19 +35,19 @@ use std::time::{Duration, Instant};
 
 use crate::cores;
 use crate::drawing::Drawing;
-use crate::error::{Payload, panic_text};
 use crate::reactor::Reactor;
 use crate::recording::{self, How, Recorder};
-use crate::report::{drop_safely, going_on, wake_all};
+use crate::report::{drop_safely, wake_all};
 use crate::sys;
 use crate::task::polls;
 use crate::task::{Home, budget};
 use crate::timer::{TimerKey, Timers};
-use crate::unwind::{self, Dropper, Owner};
+use crate::unwind;
 use cleanups::Cleanups;
 use config::Clock;
 pub(crate) use elsewhere::Requests;
 use lending::{Lenders, Lent, lend};
+use root::{Root, RootOf, end_in_panic};
 
 /// So long virtual time waits for what the kernel delivers between two sockets of the test.
 const DELIVERY: Duration = Duration::from_millis(10);
@@ -477,6 +478,13 @@ impl Drop for Entered<'_> {
 /// # Panics
 /// When a runtime runs on this thread already, and when the system gives it no poller.
 pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
+    let future = pin!(Some(future));
+    let mut root = RootOf::new(future);
+    let leftover = run(config, &mut root);
+    (root.take_value().expect("a run ends when its root has its value"), leftover)
+}
+
+fn run(config: &Config, root: &mut dyn Root) -> Leftover {
     // Ends last, so that it has the end of all.
     let recorded = Recorded::begin(config);
     let runtime = Rc::new(Runtime::new(config).unwrap_or_else(|error| panic!("cannot start a runtime: {error}")));
@@ -484,11 +492,10 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
     let _printing = config.print_on.as_ref().map(|(print, signals)| print(signals, Arc::clone(&runtime.requests)));
     let _served =
         config.serve.zip(recorded.recorder).map(|(serve, recorder)| serve(Arc::clone(&runtime.requests), recorder));
-    // Declared after the entry, so that destructors still find the runtime.
-    let mut future = pin!(Some(future));
-    match catch_unwind(AssertUnwindSafe(|| drive(&runtime, future.as_mut()))) {
-        Ok(value) => (value, runtime.leftover()),
-        Err(payload) => end_in_panic(future, payload),
+    // It is dropped in here, so that destructors still find the runtime.
+    match catch_unwind(AssertUnwindSafe(|| drive(&runtime, root))) {
+        Ok(()) => runtime.leftover(),
+        Err(payload) => end_in_panic(root, payload),
     }
 }
 
@@ -510,30 +517,19 @@ impl Recorded {
     }
 }
 
-/// Drops a root that has panicked, and goes on with its panic.
-#[cold]
-fn end_in_panic<F>(mut root: Pin<&mut Option<F>>, payload: Payload) -> ! {
-    recording::reported(|| "Panic".into(), panic_text(&*payload));
-    // Not in the middle of an unwinding, where a destructor that panics as well would abort.
-    unwind::dropping(Dropper::Run, || going_on("a destructor panicked", || root.set(None)));
-    recording::poll_ended(0, &mut None, true);
-    resume_unwind(payload)
-}
-
-fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Output {
-    let mut owner = Owner::default();
+fn drive(runtime: &Runtime, root: &mut dyn Root) {
     runtime.home.wake_root();
     loop {
-        let mut polled = poll_turn(runtime, &mut owner, future.as_mut());
+        let mut polled = poll_turn(runtime, root);
         if polled.is_pending() {
-            polled = draw_root(runtime, &mut owner, future.as_mut());
+            polled = draw_root(runtime, root);
         }
-        if let Poll::Ready(value) = polled {
-            return value;
+        if polled.is_ready() {
+            return;
         }
         if !runtime.lenders.is_empty() {
-            match lend(runtime, &mut owner, future.as_mut()) {
-                Lent::Ended(value) => return value,
+            match lend(runtime, root) {
+                Lent::Ended => return,
                 Lent::Lingered => continue,
                 Lent::Nobody => {}
             }
@@ -541,8 +537,8 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
         match runtime.turn() {
             Ok(Turn::GoOn) => {}
             Ok(Turn::Deadlock) => {
-                if let Poll::Ready(value) = end_deadlocked(runtime, &mut owner, future.as_mut()) {
-                    return value;
+                if end_deadlocked(runtime, root).is_ready() {
+                    return;
                 }
             }
             Err(error) => panic!("the reactor does not wait: {error}"),
@@ -555,10 +551,10 @@ fn drive<F: Future>(runtime: &Runtime, mut future: Pin<&mut Option<F>>) -> F::Ou
 /// # Panics
 /// With the tree, if there is no such leaf.
 #[cold]
-fn end_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
+fn end_deadlocked(runtime: &Runtime, root: &mut dyn Root) -> Poll<()> {
     runtime.home.wake_root();
     let mut polled = Poll::Pending;
-    let drawing = inspect_root(|| polled = poll_root(runtime, owner, future));
+    let drawing = inspect_root(|| polled = poll_root(runtime, root));
     if polled.is_pending() && !drawing.has_hope() {
         panic!("deadlock: every task waits, and nothing can wake any of them\n{drawing}");
     }
@@ -567,13 +563,10 @@ fn end_deadlocked<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&
 
 /// Polls the root as often as it is woken by its own tasks, until the budget of the turn is used up: a look at the
 /// reactor after each poll would cost more than most polls do.
-fn poll_turn<F: Future>(runtime: &Runtime, owner: &mut Owner, mut future: Pin<&mut Option<F>>) -> Poll<F::Output> {
+fn poll_turn(runtime: &Runtime, root: &mut dyn Root) -> Poll<()> {
     budget::refill();
     loop {
-        let polled = match runtime.is_noted {
-            false => poll_root(runtime, owner, future.as_mut()),
-            true => polls::of_root(|| poll_root(runtime, owner, future.as_mut())),
-        };
+        let polled = poll_noted(runtime, root);
         let goes_on = polled.is_pending() && runtime.home.is_root_woken() && runtime.drawings.borrow().is_empty();
         if !goes_on || !budget::take_poll() {
             return polled;
@@ -581,16 +574,20 @@ fn poll_turn<F: Future>(runtime: &Runtime, owner: &mut Owner, mut future: Pin<&m
     }
 }
 
-fn poll_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
+/// [`poll_root`], with its time if somebody wants to know of each poll.
+fn poll_noted(runtime: &Runtime, root: &mut dyn Root) -> Poll<()> {
+    match runtime.is_noted {
+        false => poll_root(runtime, root),
+        true => polls::of_root(|| poll_root(runtime, root)),
+    }
+}
+
+fn poll_root(runtime: &Runtime, root: &mut dyn Root) -> Poll<()> {
     if !runtime.home.take_root_woken() {
         return Poll::Pending;
     }
     let waker = runtime.home.waker();
-    match owner.poll_slot(future, &mut Context::from_waker(&waker)) {
-        Poll::Ready(Some(value)) => Poll::Ready(value),
-        // Who may cancel the whole does so inside of the root.
-        Poll::Ready(None) | Poll::Pending => Poll::Pending,
-    }
+    root.poll(&mut Context::from_waker(&waker))
 }
 
 /// Draws the tree, by a poll of the root.
@@ -604,12 +601,9 @@ fn inspect_root(poll: impl FnOnce()) -> Drawing {
 }
 
 /// Draws the tree for those who have asked. A poll, so the root may end by it.
-fn draw_root<F: Future>(runtime: &Runtime, owner: &mut Owner, future: Pin<&mut Option<F>>) -> Poll<F::Output> {
+fn draw_root(runtime: &Runtime, root: &mut dyn Root) -> Poll<()> {
     runtime.draw(|| {
         runtime.home.wake_root();
-        match runtime.is_noted {
-            false => poll_root(runtime, owner, future),
-            true => polls::of_root(|| poll_root(runtime, owner, future)),
-        }
+        poll_noted(runtime, root)
     })
 }
