@@ -45,6 +45,10 @@ impl Deadline {
         Self { at, key: None }
     }
 
+    pub(crate) fn of(at: Instant) -> Self {
+        Self::at(Some(at))
+    }
+
     /// `duration` from now. What lies beyond the clock's range is never.
     pub(crate) fn after(duration: Duration) -> Self {
         Self::at(now().checked_add(duration))

@@ -42,8 +42,18 @@ impl<B: Future, E: Ending<B::Output>> Future for Lend<'_, '_, B, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<E::Output> {
         let Self { run, lender } = &mut *self;
-        let Some(Lender { crew, waker, outside }) = lender else { return Pin::new(run).poll(cx) };
-        let mut poll = || Pin::new(&mut *run).poll(&mut Context::from_waker(waker));
+        match lender {
+            Some(lender) => lender.poll(cx, &mut |cx| run.poll_members(cx)).map(|()| run.conclude()),
+            None => Pin::new(run).poll(cx),
+        }
+    }
+}
+
+impl Lender {
+    /// Polls the group by `poll`, and lets the workers in if it is their time.
+    fn poll(&mut self, cx: &mut Context<'_>, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
+        let Self { crew, waker, outside } = self;
+        let mut poll = || poll(&mut Context::from_waker(waker));
         let inside = crew.bridge().enter(cx.waker());
         inside.take_woken();
         let polled = poll();
@@ -62,19 +72,24 @@ impl<B: Future, E: Ending<B::Output>> Future for Lend<'_, '_, B, E> {
             None => Poll::Pending,
         }
     }
+
+    /// The loop does not lend for it any more.
+    fn leave(&self) {
+        Runtime::try_with(|runtime| runtime.remove_lender(&self.crew));
+    }
 }
 
 impl<B: Future, E: Ending<B::Output>> Drop for Lend<'_, '_, B, E> {
     fn drop(&mut self) {
-        if let Some(Lender { crew, .. }) = &self.lender {
-            Runtime::try_with(|runtime| runtime.remove_lender(crew));
+        if let Some(lender) = &self.lender {
+            lender.leave();
         }
     }
 }
 
 /// Lets the workers in and waits in place of the loop, polling the group when it is woken; until there is something to do for
 /// somebody else.
-fn linger<T>(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn FnMut() -> Poll<T>) -> Poll<T> {
+fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn FnMut() -> Poll<()>) -> Poll<()> {
     let _lingering = Lingering::begin();
     // SAFETY: this is called by the poll of the group, and the window is dropped before it returns or unwinds.
     let window = unsafe { crew.open() };

@@ -1,5 +1,6 @@
 //! What a group is: its tasks, its workers, what is deferred, and how it has failed.
 
+mod course;
 mod run;
 
 pub(super) use run::{BodyEnd, Ending, Run};
@@ -23,9 +24,10 @@ use crate::drawing::{self, Drawing, Kind};
 use crate::error::{Payload, panic_text};
 use crate::recording::{Place, Why};
 use crate::report::{Origin, ReportKind, drop_safely, report, report_panic};
-use crate::task::{Reaction, TaskSet};
+use crate::runtime::Runtime;
+use crate::task::{Ended, Reaction, TaskSet};
 use crate::time::now;
-use crate::unwind;
+use crate::unwind::{self, Dropper};
 
 /// A cleanup of the whole group.
 struct Deferred<'env> {
@@ -364,6 +366,62 @@ impl<'env> Group<'env> {
         }
     }
 
+    /// Notes a failure, and has the tasks learn of it.
+    fn fail(&self, cause: Cause, member: Member) {
+        let reaction = self.note(cause, member);
+        self.set.react(&reaction);
+    }
+
+    /// Runs code of a member that is to end. A panic of it is a failure.
+    fn catch(&self, member: Member, code: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+            self.fail(Cause::Panic(payload), member);
+        }
+    }
+
+    /// Begins to run the group; gives the end of its time.
+    ///
+    /// # Panics
+    /// Outside of a runtime, where it would poll nothing.
+    fn begin(&self) -> Option<Instant> {
+        let deadline = self.options.borrow().deadline;
+        match deadline {
+            None => Runtime::require(),
+            // The first poll has to know whether the time is over already.
+            Some(_) => Runtime::with(|runtime| _ = runtime.now()),
+        }
+        deadline
+    }
+
+    /// Does what comes before a poll of the body; whether it may be polled.
+    #[inline]
+    fn begin_body_poll(&self, is_cancelled: bool) -> bool {
+        if self.is_special.get() {
+            self.take_jobs();
+        }
+        // Once a member has failed the body is cancelled next; it might await the one that failed.
+        is_cancelled || !self.has_failed()
+    }
+
+    /// Ends a body that has panicked.
+    #[cold]
+    fn end_body(&self, payload: Payload, drop_future: &mut dyn FnMut()) {
+        self.fail(Cause::Panic(payload), Member::Body);
+        unwind::dropping(Dropper::Panic, || self.catch(Member::Body, drop_future));
+    }
+
+    /// Notes what a task has ended with that has no value.
+    #[cold]
+    fn end_task(&self, ended: Ended, origin: Origin) -> Reaction {
+        let cause = match ended {
+            Ended::Cancelled => return Reaction::GoOn,
+            Ended::Failed if self.is_of_workers() => Cause::SentError,
+            Ended::Failed => Cause::Error,
+            Ended::Panicked(payload) => Cause::Panic(payload),
+        };
+        self.note(cause, Member::Task(origin))
+    }
+
     fn report_later(&self, cause: Cause, member: &Member, fate: &str) {
         let who = || format!("{member} of {}", self.title());
         match cause {
@@ -379,6 +437,11 @@ impl<'env> Group<'env> {
     fn end_of_grace(&self) -> Option<Instant> {
         let grace = self.options.borrow().grace;
         grace.and_then(|grace| now().checked_add(grace))
+    }
+
+    /// The same for a task that is cancelled by itself: the grace of the whole is looked at by its course.
+    fn end_of_grace_alone(&self) -> Option<Instant> {
+        if self.has_failed() { None } else { self.end_of_grace() }
     }
 
     fn report_cut_off(&self, rest: &Drawing) {

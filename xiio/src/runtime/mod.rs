@@ -149,6 +149,14 @@ impl Runtime {
         CURRENT.with(|current| current.borrow().as_deref().map(body))
     }
 
+    /// # Panics
+    /// Outside of a run.
+    pub(crate) fn require() {
+        if !CURRENT.with(|current| current.borrow().is_some()) {
+            outside();
+        }
+    }
+
     /// The home, as long as it is that of this thread: a thread that ends gives it back, and destructors of thread-locals may
     /// come later.
     fn own_home(&self) -> Option<&'static Home> {
