@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use futures::lock::Mutex;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream};
-use xiio::signal::SIGUSR1;
+use xiio::signal::{SIGCONT, SIGSTOP, SIGUSR1};
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
 use xiio::{Condition, Promise, bracket, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
-use xiio_tests::os::rerun;
+use xiio_tests::os::{rerun, send, start_until};
 use xiio_tests::poll::OnDrop;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -449,6 +449,61 @@ fn promise_that_a_thread_holds_is_no_deadlock_while_it_does() {
     });
     let text = panic_of(|| detecting().run(promise.wait()));
     assert!(text.starts_with("deadlock") && text.contains("a promise"), "{text}");
+}
+
+#[test]
+fn time_in_which_the_process_was_stopped_is_no_deadlock() {
+    let start = |_| start_until(&mut rerun("program_that_a_thread_wakes"), "waits");
+    let mut programs: Vec<_> = (0..8).map(start).collect();
+    let all = |signal| programs.iter().for_each(|(program, _)| assert!(send(program.id(), signal)));
+    all(SIGSTOP);
+    thread::sleep(Duration::from_secs(1));
+    all(SIGCONT);
+    assert!(programs.iter_mut().all(|(program, _)| program.wait().unwrap().success()));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_a_thread_wakes() {
+    let (setter, wakes) = futures::channel::oneshot::channel();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        setter.send(7)
+    });
+    let value = xiio::Builder::new().detect_deadlock(Duration::from_millis(800)).run(async {
+        println!("waits");
+        wakes.await
+    });
+    assert_eq!(value, Ok(7));
+}
+
+#[test]
+fn deadlock_is_seen_in_a_process_that_is_interrupted_again_and_again() {
+    let (mut program, _output) = start_until(&mut rerun("program_that_is_deadlocked"), "waits");
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = program.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() >= MINUTE {
+            program.kill().unwrap();
+        }
+        assert!(send(program.id(), SIGSTOP) && send(program.id(), SIGCONT));
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_is_deadlocked() {
+    let text = panic_of(|| {
+        xiio::Builder::new().detect_deadlock(Duration::from_millis(200)).run(async {
+            println!("waits");
+            pending::<()>().await;
+        });
+    });
+    assert!(text.starts_with("deadlock"), "{text}");
 }
 
 #[test]

@@ -193,7 +193,7 @@ impl Builder {
     ///
     /// Timers, descriptors, processes and the jobs of thread pools are known to wake tasks. Other threads are not: `patience`
     /// is the time that they have. A thread that has ended a tree or a job which is awaited here as well has a tenth of a second at
-    /// least.
+    /// least. While the whole process is stopped, a quarter of the time passes at most.
     pub fn detect_deadlock(mut self, patience: Duration) -> Self {
         self.config.deadlock_after = Some(patience);
         self

@@ -52,6 +52,10 @@ use root::{Root, RootOf, end_in_panic};
 /// So long virtual time waits for what the kernel delivers between two sockets of the test.
 const DELIVERY: Duration = Duration::from_millis(10);
 
+/// A patience is made of so many waits. While the process is stopped the clock goes on, but nobody has the chance to wake a task;
+/// that takes one of them at most.
+const N_WAITS: u32 = 4;
+
 /// What the futures of one run share: the reactor and the timers of their thread.
 pub(crate) struct Runtime {
     reactor: Rc<Reactor>,
@@ -343,9 +347,7 @@ impl Runtime {
         let to_next = next.saturating_duration_since(before);
         let is_closed = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
         let limit = if is_closed { to_next.min(DELIVERY) } else { to_next };
-        let started = sys::now();
-        self.reactor.wait(Some(limit))?;
-        let waited = sys::now().saturating_duration_since(started);
+        let waited = self.wait_on(limit)?;
         let jumps = is_closed && waited >= limit && !self.is_called();
         self.clock.advance_to(if jumps { next } else { before + waited });
         Ok(())
@@ -361,14 +363,27 @@ impl Runtime {
     /// Waits for what nothing announces; whether that has taken as long as it was to.
     fn waits_in_vain(&self, patience: Duration) -> io::Result<bool> {
         let patience = patience.max(self.outside.patience());
-        let started = sys::now();
-        self.reactor.wait(Some(patience))?;
-        // A wait may end early, for a signal for example.
-        let has_waited = sys::now().saturating_duration_since(started) >= patience && !self.is_called();
-        if has_waited {
-            self.outside.has_waited();
+        let n_waits = if patience.is_zero() { 1 } else { N_WAITS };
+        for _ in 0..n_waits {
+            if self.wait_on(patience / n_waits)? < patience / n_waits || self.is_called() {
+                return Ok(false);
+            }
         }
-        Ok(has_waited)
+        self.outside.has_waited();
+        Ok(true)
+    }
+
+    /// Waits for so long, or until something comes; gives how long that was. Where the system ends it early, as it does for a signal,
+    /// it goes on: signals may come again and again.
+    fn wait_on(&self, limit: Duration) -> io::Result<Duration> {
+        let (started, mut waited) = (sys::now(), Duration::ZERO);
+        loop {
+            self.reactor.wait(Some(limit - waited))?;
+            waited = sys::now().saturating_duration_since(started);
+            if waited >= limit || self.is_called() {
+                return Ok(waited);
+            }
+        }
     }
 
     /// Whether something has come from another thread meanwhile.
