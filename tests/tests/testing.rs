@@ -1,11 +1,12 @@
 //! Tests of tests: virtual time, seeds, cancellation at every await, deadlocks, leaks.
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -521,6 +522,26 @@ fn condition_of_a_promise_that_a_thread_holds_is_no_deadlock_while_it_does() {
     drop(holder);
     let text = panic_of(|| _ = detecting().run(wait(&Promise::new())));
     assert!(text.starts_with("deadlock") && text.contains("Condition"), "{text}");
+}
+
+#[test]
+fn promise_that_is_set_and_let_go_while_a_deadlock_is_looked_for_is_none() {
+    let promise = Promise::new();
+    let mut setter = Some(promise.clone());
+    let mut n_polls = 0;
+    let value = xiio::Builder::new().detect_deadlock(Duration::from_millis(5)).run(async {
+        // Nothing wakes the task, so the second poll is the look at its tree.
+        let set_in_the_look = poll_fn(|_| {
+            n_polls += 1;
+            if n_polls == 2 {
+                let setter = setter.take().unwrap();
+                thread::spawn(move || setter.set(7).unwrap()).join().unwrap();
+            }
+            Poll::Pending
+        });
+        race!(set_in_the_look, promise.wait())
+    });
+    assert_eq!(value, 7);
 }
 
 #[xiio::test(patience = Duration::from_secs(50))]

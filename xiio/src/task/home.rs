@@ -356,8 +356,12 @@ impl Home {
 
     /// Whether there is something that would not let this thread sleep.
     pub(crate) fn is_called(&self) -> bool {
-        self.is_root_marked.load(Ordering::Relaxed)
-            || self.signals.load(Ordering::Relaxed) & (MAIL | ROOT_WOKEN | NUDGED) != 0
+        self.is_root_marked.load(Ordering::Relaxed) || self.is_signalled()
+    }
+
+    /// Whether another thread has something for this one.
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) & (MAIL | ROOT_WOKEN | NUDGED) != 0
     }
 
     /// Announces that this thread is about to wait; `false` when there is something to do instead.
