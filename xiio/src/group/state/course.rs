@@ -61,12 +61,14 @@ impl<'a> Course<'a> {
     /// Polls the group; `Ready` when all in it has ended.
     #[inline(always)]
     pub(super) fn poll(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) -> Poll<()> {
-        // What nearly every poll of a group is: a task was woken, and waits again.
-        if self.is_quiet && unwind::is_plain() {
-            let tasks = self.group.set.poll(cx, body);
-            return if tasks == Polled::Waiting { Poll::Pending } else { self.go_on(tasks, body, cx) };
+        if !self.is_quiet || !unwind::is_plain() {
+            return self.poll_with_all(body, cx);
         }
-        self.poll_with_all(body, cx)
+        // What nearly every poll of a group is: a task was woken, and waits again.
+        match self.group.set.poll(cx, body) {
+            Polled::Waiting => Poll::Pending,
+            tasks => self.go_on(tasks, body, cx),
+        }
     }
 
     /// Polls what is ready of the members. A function of its own: the one call that is often made has it inlined.
