@@ -26,6 +26,9 @@ pub(super) struct RootOf<F: Future, P: DerefMut<Target = Option<F>>> {
     value: Option<F::Output>,
 }
 
+// The value is never pinned, so it has no say in whether the whole may move.
+impl<F: Future, P: DerefMut<Target = Option<F>> + Unpin> Unpin for RootOf<F, P> {}
+
 impl<F: Future, P: DerefMut<Target = Option<F>>> RootOf<F, P> {
     pub(super) fn new(future: Pin<P>) -> Self {
         Self { future, owner: Owner::default(), value: None }
