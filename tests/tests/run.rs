@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::hint;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use xiio::process::Command;
 use xiio::{
     MissedTicks, Sleep, in_thread, interval, interval_at, now, run_in_thread, sleep, sleep_until, task_group, yield_now,
 };
-use xiio_tests::os::{children, ends_in_a_fork, rerun, wait_until};
+use xiio_tests::os::{children, end_in_forks, ends_in_a_fork, rerun, wait_until};
 use xiio_tests::{
     LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, run_virtually, takes,
 };
@@ -547,6 +548,40 @@ fn program_that_forks_beside_trees() {
         are_well
     });
     assert!(are_well, "a process hangs");
+}
+
+/// The first use of a thing is once a process, so each moment of it takes a program of its own.
+#[test]
+fn process_that_is_forked_off_in_the_middle_of_a_first_use_does_not_wait_for_it() {
+    for delay in 0..80 {
+        let mut program = rerun("program_that_forks_beside_a_first_use");
+        let output = program.env(DELAY, delay.to_string()).output().unwrap();
+        assert!(output.status.success(), "after {delay} µs: {output:?}");
+    }
+}
+
+/// In microseconds.
+const DELAY: &str = "XIIO_TEST_DELAY";
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks_beside_a_first_use() {
+    let delay = Duration::from_micros(std::env::var(DELAY).unwrap().parse().unwrap());
+    let begins = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            xiio::run(async {
+                begins.store(true, Ordering::Release);
+                in_thread(|| ()).await;
+            });
+        });
+        while !begins.load(Ordering::Acquire) {
+            hint::spin_loop();
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < delay {}
+        assert!(end_in_forks(8, || xiio::run(in_thread(|| ()))), "a process hangs");
+    });
 }
 
 #[test]

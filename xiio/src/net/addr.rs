@@ -2,10 +2,9 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::sync::OnceLock;
 
 use crate::error::explain;
-use crate::thread::ThreadPool;
+use crate::thread::{Standing, ThreadPool};
 
 /// So many names are looked up at once, besides those that nobody waits for any more.
 const MAX_LOOKUPS: usize = 16;
@@ -177,8 +176,8 @@ async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 
 /// The threads of look-ups: a name server that does not answer keeps each for many seconds, and files must not wait for that.
 fn lookup_threads() -> &'static ThreadPool {
-    static THREADS: OnceLock<&ThreadPool> = OnceLock::new();
-    THREADS.get_or_init(|| ThreadPool::new(MAX_LOOKUPS).for_ever())
+    static THREADS: Standing = Standing::new();
+    THREADS.get(|| ThreadPool::new(MAX_LOOKUPS))
 }
 
 /// Tries one address after the other with what does not wait; the last error counts.

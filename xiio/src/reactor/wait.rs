@@ -90,7 +90,8 @@ impl Waiting {
 pub(super) mod fast {
     use std::io;
     use std::os::fd::AsFd;
-    use std::sync::{Arc, OnceLock};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU8, Ordering};
     use std::task::Waker;
     use std::time::Duration;
 
@@ -136,12 +137,22 @@ pub(super) mod fast {
         }
     }
 
-    /// Whether the poller's descriptor can be registered with and waited on directly. Tried once a process.
+    /// Whether the poller's descriptor can be registered with and waited on directly. Tried once a process, or by each of the threads that
+    /// come at the same time.
+    ///
+    /// What does not work: a `OnceLock`. A thread may be in the middle of it while another one forks, and the child would wait for it for ever.
     pub(in crate::reactor) fn works() -> bool {
-        static WORKS: OnceLock<bool> = OnceLock::new();
-        *WORKS.get_or_init(|| {
-            std::env::var_os("XIIO_PORTABLE_REACTOR").is_none() && call(Call::SelfCheck, self_check).unwrap_or(false)
-        })
+        const UNKNOWN: u8 = 2;
+        static WORKS: AtomicU8 = AtomicU8::new(UNKNOWN);
+        match WORKS.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let is_asked = std::env::var_os("XIIO_PORTABLE_REACTOR").is_none();
+                let works = is_asked && call(Call::SelfCheck, self_check).unwrap_or(false);
+                WORKS.store(works.into(), Ordering::Relaxed);
+                works
+            }
+            known => known == 1,
+        }
     }
 
     fn self_check() -> io::Result<bool> {

@@ -12,14 +12,13 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 
 use super::run;
 use crate::pin::Pinned;
 use crate::promise::{Promise, WaitSet};
 use crate::recording::{self, Why};
-use crate::thread::{About, Awaited, ThreadPool};
+use crate::thread::{About, Awaited, Standing, ThreadPool};
 use crate::unwind::{self, Owner, Parked};
 
 /// Runs a tree of its own on a thread of its own, and waits for its value.
@@ -101,8 +100,8 @@ static TREE: About = About { label: "run_in_thread", text: "run_in_thread", may_
 
 /// The threads of all trees.
 fn threads() -> &'static ThreadPool {
-    static THREADS: OnceLock<&ThreadPool> = OnceLock::new();
-    THREADS.get_or_init(|| ThreadPool::without_bound().for_ever())
+    static THREADS: Standing = Standing::new();
+    THREADS.get(ThreadPool::without_bound)
 }
 
 /// Runs the tree, and gives its value if it was not cancelled.

@@ -1,8 +1,8 @@
 //! Locks that no other thread has while this process forks.
 //!
 //! The child has none of the other threads. A lock that one of them had would be locked there for ever, and the first run would hang.
-//! So whoever forks takes the locks of the whole process before, and both processes let go of them. No code of the user runs while one of these
-//! is held, so none of them is held for long, and nobody forks who has one.
+//! So whoever forks takes the locks of the whole process before, and both processes let go of them. None of them is held for long, and nobody
+//! forks who has one. What the program itself has given to `pthread_atfork` before its first run is called meanwhile, and must not run a tree.
 
 use std::any::Any;
 use std::cell::Cell;

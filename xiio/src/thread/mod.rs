@@ -35,4 +35,5 @@ mod pool;
 
 pub(crate) use future::{About, Awaited};
 pub use future::{InThread, in_thread};
+pub(crate) use pool::Standing;
 pub use pool::{ThreadPool, is_cancelled};

@@ -6,14 +6,14 @@ use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
 use std::process;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use super::crew::{Crew, Help, Id, Next, WITHOUT_BOUND};
 use super::future::InThread;
 use super::job::Work;
-use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, Thread, current, park, thread_local};
+use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, StaticMutex, Thread, current, park, thread_local};
 use crate::sys::{self, fork};
 
 type AnyJob = Arc<dyn Work>;
@@ -81,18 +81,11 @@ impl ThreadPool {
 
     /// The pool of [`in_thread`](crate::thread::in_thread).
     pub(super) fn shared() -> &'static Self {
-        static SHARED: OnceLock<&ThreadPool> = OnceLock::new();
-        SHARED.get_or_init(|| {
+        static SHARED: Standing = Standing::new();
+        SHARED.get(|| {
             let n_cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-            Self::new(32.min(n_cpus + 4)).for_ever()
+            Self::new(32.min(n_cpus + 4))
         })
-    }
-
-    /// Keeps it as long as the process, also through a fork.
-    pub(crate) fn for_ever(self) -> &'static Self {
-        let pool: &'static Self = Box::leak(Box::new(self));
-        fork::hold(&AtomicBool::new(false), || Box::new(lock(&pool.pool.workers)));
-        pool
     }
 
     /// A pool with a thread for each job.
@@ -118,6 +111,30 @@ impl ThreadPool {
 impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ThreadPool").finish_non_exhaustive()
+    }
+}
+
+/// A pool that is kept as long as the process, also through a fork: made by the first who asks for it.
+///
+/// What does not work: a `OnceLock`. A thread may be in the middle of it while another one forks, and the child would wait for it for ever.
+pub(crate) struct Standing {
+    pool: StaticMutex<Option<&'static ThreadPool>>,
+    is_held: AtomicBool,
+}
+
+impl Standing {
+    pub(crate) const fn new() -> Self {
+        Self { pool: StaticMutex::new(None), is_held: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn get(&'static self, make: impl FnOnce() -> ThreadPool) -> &'static ThreadPool {
+        let place = || self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        fork::hold(&self.is_held, move || {
+            let place = place();
+            let workers = place.map(|pool| lock(&pool.pool.workers));
+            Box::new((workers, place))
+        });
+        place().get_or_insert_with(|| Box::leak(Box::new(make())))
     }
 }
 
