@@ -82,7 +82,9 @@ impl<T> Places<T> {
 
 impl<T> Drop for Places<T> {
     fn drop(&mut self) {
-        let full = mem::take(&mut self.ledger().full);
+        let mut full = mem::take(&mut self.ledger().full);
+        // In the order of the places, as the drop of a vector.
+        full.sort_unstable_by_key(|range| range.start);
         for range in full {
             // SAFETY: it is that of a part that is gone.
             let places = unsafe { self.places(range) };
