@@ -203,7 +203,11 @@ mod portable {
             on_event: &mut dyn FnMut(Report),
         ) -> io::Result<()> {
             self.events.clear();
-            poller.wait(&mut self.events, timeout)?;
+            match poller.wait(&mut self.events, timeout) {
+                // The poller of `poll(2)` was notified, and looks for what another thread is about to write.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                waited => _ = waited?,
+            }
             for event in self.events.iter() {
                 // `poll(2)` reports a descriptor that is closed as ready for nothing.
                 let is_closed = !event.readable && !event.writable;
