@@ -3,6 +3,8 @@
 //! The child has none of the other threads. A lock that one of them had would be locked there for ever, and the first run would hang.
 //! So whoever forks takes the locks of the whole process before, and both processes let go of them. None of them is held for long, and nobody
 //! forks who has one. What the program itself has given to `pthread_atfork` before its first run is called meanwhile, and must not run a tree.
+//!
+//! `std` has such a lock as well, for a moment where a thread begins, and nobody can hold that one.
 
 use std::any::Any;
 use std::cell::Cell;
