@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -514,45 +514,6 @@ fn program_that_forks() {
     use_threads();
     assert!(ends_in_a_fork(use_threads));
     use_threads();
-}
-
-/// What the other threads are in the middle of is not there in the child.
-#[test]
-fn process_that_is_forked_off_beside_trees_of_other_threads_waits_for_none_of_them() {
-    let output = rerun("program_that_forks_beside_trees").output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-}
-
-#[test]
-#[ignore = "a program for the test above, in which nothing else runs"]
-fn program_that_forks_beside_trees() {
-    let tree = || {
-        xiio::run(async {
-            run_in_thread(async || ()).await;
-            task_group!(workers = 2, |tg| {
-                tg.workers().each(async |_| ()).await;
-            });
-        });
-    };
-    let is_over = AtomicBool::new(false);
-    // The lock that `std` takes where a thread begins is nobody's to hold. So theirs are there before.
-    let have_threads = Barrier::new(3);
-    let are_well = thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                tree();
-                have_threads.wait();
-                while !is_over.load(Ordering::Relaxed) {
-                    tree();
-                }
-            });
-        }
-        have_threads.wait();
-        let are_well = (0..400).all(|_| ends_in_a_fork(tree));
-        is_over.store(true, Ordering::Relaxed);
-        are_well
-    });
-    assert!(are_well, "a process hangs");
 }
 
 /// The first run is once a process, so each moment of it takes a program of its own.
