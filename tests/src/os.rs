@@ -223,14 +223,6 @@ pub fn ends_in_a_fork(work: impl FnOnce()) -> bool {
     has_ended_well(pid)
 }
 
-/// [`ends_in_a_fork`] for several processes that are forked off at once.
-pub fn end_in_forks(n_processes: usize, work: impl Fn()) -> bool {
-    let work = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(&work)).is_ok();
-    let forks: Vec<_> = (0..n_processes).map(|_| fork().unwrap_or_else(|| end_fork(work()))).collect();
-    let n_well = forks.into_iter().filter(|&pid| has_ended_well(pid)).count();
-    n_well == n_processes
-}
-
 /// Waits until a condition holds that nothing tells of.
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {

@@ -2,13 +2,11 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
-use std::hint;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -19,7 +17,7 @@ use xiio::process::Command;
 use xiio::{
     MissedTicks, Sleep, in_thread, interval, interval_at, now, run_in_thread, sleep, sleep_until, task_group, yield_now,
 };
-use xiio_tests::os::{children, end_in_forks, ends_in_a_fork, rerun, wait_until};
+use xiio_tests::os::{children, ends_in_a_fork, rerun, wait_until};
 use xiio_tests::{
     LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, run_virtually, takes,
 };
@@ -514,38 +512,6 @@ fn program_that_forks() {
     use_threads();
     assert!(ends_in_a_fork(use_threads));
     use_threads();
-}
-
-/// The first run is once a process, so each moment of it takes a program of its own.
-#[test]
-fn process_that_is_forked_off_in_the_middle_of_the_first_run_does_not_wait_for_it() {
-    for delay in 0..80 {
-        let mut program = rerun("program_that_forks_beside_the_first_run");
-        let output = program.env(DELAY, delay.to_string()).output().unwrap();
-        assert!(output.status.success(), "after {delay} µs: {output:?}");
-    }
-}
-
-/// In microseconds.
-const DELAY: &str = "XIIO_TEST_DELAY";
-
-#[test]
-#[ignore = "a program for the test above, in which nothing else runs"]
-fn program_that_forks_beside_the_first_run() {
-    let delay = Duration::from_micros(std::env::var(DELAY).unwrap().parse().unwrap());
-    let begins = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            begins.store(true, Ordering::Release);
-            xiio::run(async {});
-        });
-        while !begins.load(Ordering::Acquire) {
-            hint::spin_loop();
-        }
-        let begun = Instant::now();
-        while begun.elapsed() < delay {}
-        assert!(end_in_forks(8, || xiio::run(async {})), "a process hangs");
-    });
 }
 
 #[test]
