@@ -9,7 +9,7 @@
 
 use std::process::{self, Child};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -28,9 +28,7 @@ struct Orphans {
 
 fn orphans() -> MutexGuard<'static, Orphans> {
     static ARE_HELD: AtomicBool = AtomicBool::new(false);
-    let lock = || ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
-    fork::hold(&ARE_HELD, move || Box::new(lock()));
-    lock()
+    fork::lock(&ORPHANS, &ARE_HELD)
 }
 
 /// Reaps a child that was killed, now or later.

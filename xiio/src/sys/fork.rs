@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A lock, held until this is dropped.
 pub(crate) type Held = Box<dyn Any>;
@@ -34,6 +34,13 @@ pub(crate) fn hold(is_held: &AtomicBool, hold: impl Fn() -> Held + Send + 'stati
             holds.push(Box::new(hold));
         }
     }
+}
+
+/// Takes a lock that each thread that forks takes as well.
+pub(crate) fn lock<T: Send>(mutex: &'static Mutex<T>, is_held: &AtomicBool) -> MutexGuard<'static, T> {
+    let lock = || mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    hold(is_held, move || Box::new(lock()));
+    lock()
 }
 
 fn set_up() {

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use libc::{c_int, c_void, siginfo_t};
@@ -51,9 +51,7 @@ static KEY: AtomicU32 = AtomicU32::new(0);
 
 fn registry() -> MutexGuard<'static, Registry> {
     static IS_HELD: AtomicBool = AtomicBool::new(false);
-    let lock = || REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-    fork::hold(&IS_HELD, move || Box::new(lock()));
-    lock()
+    fork::lock(&REGISTRY, &IS_HELD)
 }
 
 /// Which signals end the process, whatever its threads are busy with, if they come so long after the first.
