@@ -33,6 +33,7 @@ pub(super) struct Course<'a> {
     /// The deferred cleanup that runs now.
     cleanup: Option<(Deferred<'a>, Owner)>,
     node: Node,
+    /// Where there is none it costs no drop, as a deadline that never comes does: most groups have neither of the two.
     deadline: Option<Deadline>,
     /// The turn in which its time was over, and that was left to a limit around it.
     left_in: Option<u32>,
