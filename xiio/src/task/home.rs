@@ -138,11 +138,11 @@ impl Home {
     /// The home of this thread, and who it is.
     #[inline]
     pub(super) fn and_tenant() -> (&'static Self, Tenant) {
-        HOME.with(|slot| slot.get().unwrap_or_else(|| Self::move_in(slot)))
+        HOME.get().unwrap_or_else(Self::move_in)
     }
 
     #[cold]
-    fn move_in(slot: &Cell<Option<(&'static Self, Tenant)>>) -> (&'static Self, Tenant) {
+    fn move_in() -> (&'static Self, Tenant) {
         static IS_HELD: [atomic::AtomicBool; 2] = [const { atomic::AtomicBool::new(false) }; 2];
         fork::hold(&IS_HELD[0], || Box::new(vacant()));
         fork::hold(&IS_HELD[1], || Box::new(HOME.get().map(|(home, _)| lock(&home.inbox))));
@@ -161,7 +161,7 @@ impl Home {
         let tenant = TENANT.get().unwrap_or_else(Tenant::next);
         TENANT.set(Some(tenant));
         lock(&home.inbox).tenant = Some(tenant);
-        slot.set(Some((home, tenant)));
+        HOME.set(Some((home, tenant)));
         (home, tenant)
     }
 
