@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Chunks that have a place left are in their size's list; full ones are in none and come back with the first place that
-//! is freed. A chunk that is empty is given back, unless it is the only one of its size with a place left.
+//! is freed. A chunk that is empty leaves its list, unless it is the only one there; a few are kept, for any size.
 //!
 //! A pool belongs to a home, and is touched by the home's thread only. Places freed on other threads are handed over.
 //! Debug builds take every block from the allocator, so that sanitizers see each on its own.
@@ -37,10 +37,16 @@ const STEP: usize = 8;
 const LARGEST: usize = 512;
 const N_SIZES: usize = LARGEST / STEP;
 
+/// Empty chunks that are kept, half a megabyte: a scope of some thousand tasks that ends is mostly followed by the next.
+const MAX_SPARE: u32 = 32;
+
 /// Free places of every size.
 pub(super) struct Pool {
     /// For each size the chunks that have a place left.
     lists: [Cell<Option<NonNull<Chunk>>>; N_SIZES],
+    /// Chunks that are empty and of no size, each pointing to the next.
+    spare: Cell<Option<NonNull<Free>>>,
+    n_spare: Cell<u32>,
 }
 
 /// The header of a chunk.
@@ -54,6 +60,13 @@ struct Chunk {
     n_fresh: Cell<u32>,
     n_taken: Cell<u32>,
     size: u32,
+}
+
+impl Chunk {
+    /// Whether no other chunk of this size has a place left.
+    fn is_alone(&self) -> bool {
+        self.prev.get().is_none() && self.next.get().is_none()
+    }
 }
 
 struct Free {
@@ -75,7 +88,7 @@ const fn fits(layout: Layout) -> bool {
 
 impl Pool {
     pub(super) const fn new() -> Self {
-        Self { lists: [const { Cell::new(None) }; N_SIZES] }
+        Self { lists: [const { Cell::new(None) }; N_SIZES], spare: Cell::new(None), n_spare: Cell::new(0) }
     }
 
     fn list(&self, size: usize) -> &Cell<Option<NonNull<Chunk>>> {
@@ -115,10 +128,9 @@ impl Pool {
     }
 
     #[cold]
+    #[inline(never)]
     fn add_chunk(&self, size: usize) -> NonNull<Chunk> {
-        // SAFETY: the layout has a size above zero.
-        let memory = unsafe { alloc(CHUNK_LAYOUT) };
-        let Some(chunk) = NonNull::new(memory.cast::<Chunk>()) else { handle_alloc_error(CHUNK_LAYOUT) };
+        let chunk = self.take_spare().unwrap_or_else(allocate_chunk).cast::<Chunk>();
         // SAFETY: the header is smaller than the chunk.
         let fresh = unsafe { chunk.cast::<u8>().add(FIRST) };
         let header = Chunk {
@@ -130,7 +142,7 @@ impl Pool {
             n_taken: Cell::new(0),
             size: u32::try_from(size).unwrap_or(0),
         };
-        // SAFETY: fresh memory, larger than a header and aligned to more.
+        // SAFETY: memory of a whole chunk that nobody uses, larger than a header and aligned to more.
         unsafe { chunk.write(header) };
         self.link(chunk);
         chunk
@@ -158,21 +170,34 @@ impl Pool {
         header.n_taken.set(n_taken);
         if was_full {
             self.link(chunk);
-        } else if n_taken == 0 {
-            self.drop_if_spare(chunk, header);
+        } else if n_taken == 0 && !header.is_alone() {
+            self.retire(chunk);
         }
     }
 
-    /// Gives an empty chunk back, unless it is the only one with a place left: the next task would bring it back.
+    /// Takes an empty chunk out of its list, and keeps it or gives it back.
     #[cold]
     #[inline(never)]
-    fn drop_if_spare(&self, chunk: NonNull<Chunk>, header: &Chunk) {
-        if header.prev.get().is_none() && header.next.get().is_none() {
-            return;
-        }
+    fn retire(&self, chunk: NonNull<Chunk>) {
         self.unlink(chunk);
-        // SAFETY: allocated with this layout in `add_chunk`; no place of it is taken and it is in no list.
-        unsafe { dealloc(chunk.as_ptr().cast(), CHUNK_LAYOUT) };
+        let n_spare = self.n_spare.get();
+        if n_spare == MAX_SPARE {
+            // SAFETY: it came from `allocate_chunk`; no place of it is taken and it is in no list.
+            unsafe { free_chunk(chunk.cast()) };
+        } else {
+            let spare = chunk.cast::<Free>();
+            // SAFETY: nobody uses the chunk any more, which is larger than that and aligned to more.
+            unsafe { spare.write(Free { next: self.spare.replace(Some(spare)) }) };
+            self.n_spare.set(n_spare + 1);
+        }
+    }
+
+    fn take_spare(&self) -> Option<NonNull<Free>> {
+        let spare = self.spare.get()?;
+        // SAFETY: what is in the list of spare chunks holds a `Free`, written when it was retired.
+        self.spare.set(unsafe { spare.as_ref() }.next);
+        self.n_spare.set(self.n_spare.get() - 1);
+        Some(spare)
     }
 
     #[cold]
@@ -225,12 +250,31 @@ impl Drop for Pool {
                 let header = unsafe { chunk.as_ref() };
                 next = header.next.get();
                 if header.n_taken.get() == 0 {
-                    // SAFETY: allocated with this layout, nothing in it is taken, and the list is gone.
-                    unsafe { dealloc(chunk.as_ptr().cast(), CHUNK_LAYOUT) };
+                    // SAFETY: it came from `allocate_chunk`, nothing in it is taken, and the list is gone.
+                    unsafe { free_chunk(chunk.cast()) };
                 }
             }
         }
+        while let Some(spare) = self.take_spare() {
+            // SAFETY: as above.
+            unsafe { free_chunk(spare) };
+        }
     }
+}
+
+/// Memory of a whole chunk.
+fn allocate_chunk() -> NonNull<Free> {
+    // SAFETY: the layout has a size above zero.
+    NonNull::new(unsafe { alloc(CHUNK_LAYOUT) }.cast()).unwrap_or_else(|| handle_alloc_error(CHUNK_LAYOUT))
+}
+
+/// Gives a chunk back.
+///
+/// # Safety
+/// It came from `allocate_chunk`, and nobody uses it any more.
+unsafe fn free_chunk(chunk: NonNull<Free>) {
+    // SAFETY: the caller's contract is this one's.
+    unsafe { dealloc(chunk.as_ptr().cast(), CHUNK_LAYOUT) };
 }
 
 /// Allocates outside of any pool.
@@ -291,13 +335,20 @@ mod tests {
     }
 
     #[test]
-    fn empty_chunks_are_given_back_but_for_one() {
+    fn of_empty_chunks_one_stays_with_its_size_and_a_few_are_kept_for_any() {
         let pool = Pool::new();
-        let places: Vec<_> = (0..1000).map(|_| pool.take(layout(512))).collect();
-        for place in places {
-            // SAFETY: taken above, and put back once.
-            unsafe { pool.put_back(place) };
-        }
-        assert_eq!(pool.n_chunks(512), 1);
+        let round = |size, n| {
+            let places: Vec<_> = (0..n).map(|_| pool.take(layout(size))).collect();
+            for place in places {
+                // SAFETY: taken above, and put back once.
+                unsafe { pool.put_back(place) };
+            }
+            (pool.n_chunks(size), pool.n_spare.get())
+        };
+        // 31 places of 512 bytes lie in a chunk, and 127 of 128.
+        assert_eq!(round(512, 31 * 5), (1, 4));
+        assert_eq!(round(512, 31 * 3), (1, 4));
+        assert_eq!(round(128, 127 * 3), (1, 3));
+        assert_eq!(round(128, 127 * 100), (1, MAX_SPARE));
     }
 }
