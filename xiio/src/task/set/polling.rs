@@ -67,7 +67,13 @@ impl Core {
     fn drain_in_shift(&self, members: &mut dyn Members) -> Drained {
         let _shift = Shift::begin();
         let _way = unwind::is_lending().then(|| Way::through(self));
-        if unwind::is_inspecting() { self.draw(members) } else { self.drain_past_panics(members) }
+        if unwind::is_inspecting() {
+            self.draw(members)
+        } else if is_stopped_at(DEPTH.get()) {
+            Drained::Interrupted
+        } else {
+            self.drain_past_panics(members)
+        }
     }
 
     /// Panics are caught around the loop and not around each poll, which costs nothing while there is none.
@@ -79,13 +85,13 @@ impl Core {
                 Ok(drained) => return drained,
                 Err(payload) => self.end_panicked(payload, members),
             }
+            if self.is_stopped() {
+                return Drained::Interrupted;
+            }
         }
     }
 
     fn drain(&self, members: &mut dyn Members) -> Drained {
-        if self.is_stopped() {
-            return Drained::Interrupted;
-        }
         // One poll is granted although the turn is over: a set behind others that take the whole turn gets on as well. None where it
         // ends in the middle: who comes next is the first of the next turn then, with all that a poll may take.
         let mut is_granted = true;
@@ -158,7 +164,7 @@ impl Core {
     /// comes after code of the user which was no poll of a task.
     fn is_stopped(&self) -> bool {
         Shift::drop_stray_scope();
-        unwind::is_frozen() && matches!(Frozen::thaw(self.depth.get()), Frozen::Above)
+        is_stopped_at(self.depth.get())
     }
 
     /// Does what is seldom to be done before the next poll.
@@ -487,6 +493,11 @@ impl Core {
         }
         unwind::inspecting(Drawing::leave);
     }
+}
+
+/// Whether nothing goes on at `depth` and below, as what is further up was cancelled in this very poll.
+fn is_stopped_at(depth: u32) -> bool {
+    unwind::is_frozen() && matches!(Frozen::thaw(depth), Frozen::Above)
 }
 
 /// With what a recording knows of a member, if there is one.
