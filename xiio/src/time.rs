@@ -1,4 +1,4 @@
-//! Time: sleeping until an instant, and the deadline that timeouts are made of.
+//! Time: sleeping until an instant, and the deadlines and limits that timeouts are made of.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -58,13 +58,6 @@ impl Deadline {
         self.at
     }
 
-    /// Makes it the limit of what is polled until the result is dropped, if it `is_limit` still. After that poll
-    /// [`poll_elapsed`](Self::poll_elapsed) is asked; where it never was, the poll is the first.
-    #[inline]
-    pub(crate) fn limits(&self, is_limit: bool) -> UnderLimit {
-        UnderLimit::new(self.at.filter(|_| is_limit), self.key.is_none())
-    }
-
     /// Whether the instant has come; if not, wakes the task then.
     #[inline]
     pub(crate) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> bool {
@@ -103,22 +96,6 @@ impl Deadline {
         self.key.is_none()
     }
 
-    /// Asked when it has elapsed as a limit of what is polled: whether that is left to a limit around it, which is over as
-    /// well and was to be so no later.
-    ///
-    /// In one turn only, `left_in`. In the next it has to be looked at again, wherever the outer limit has gone.
-    #[cold]
-    pub(crate) fn is_left_to_outer(&mut self, left_in: &mut Option<u32>, cx: &mut Context<'_>) -> bool {
-        let Some(at) = self.at.filter(|at| is_over_outside(*at)) else { return false };
-        Runtime::with(|runtime| {
-            let is_left = *left_in.get_or_insert(runtime.n_turns()) == runtime.n_turns();
-            if is_left {
-                self.key = Some(runtime.insert_timer(at, cx.waker().clone()));
-            }
-            is_left
-        })
-    }
-
     /// Waits for another instant from now on. Whoever waits already is woken at that one.
     pub(crate) fn reset(&mut self, at: Option<Instant>) {
         match (self.key, at) {
@@ -155,6 +132,49 @@ impl Drop for Deadline {
     #[inline]
     fn drop(&mut self) {
         self.unlink();
+    }
+}
+
+/// A deadline that limits what is polled. Where one around it is over as well, and was to be so no later, that one comes first.
+pub(crate) struct Limit {
+    deadline: Deadline,
+    /// The turn in which it was over, and was left to a limit around it.
+    left_in: Option<u32>,
+}
+
+impl Limit {
+    pub(crate) fn at(at: Option<Instant>) -> Self {
+        Self { deadline: Deadline::at(at), left_in: None }
+    }
+
+    pub(crate) fn instant(&self) -> Option<Instant> {
+        self.deadline.at
+    }
+
+    /// Limits what is polled until the result is dropped, if it `is_limit` still. After that poll
+    /// [`poll_over`](Self::poll_over) is asked; where it never was, the poll is the first.
+    #[inline]
+    pub(crate) fn cover(&self, is_limit: bool) -> UnderLimit {
+        UnderLimit::new(self.deadline.at.filter(|_| is_limit), self.deadline.key.is_none())
+    }
+
+    /// Whether the time is over, and is not left to a limit around; if not, wakes the task then.
+    #[inline]
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.poll_elapsed(cx) && !self.is_left_to_outer(cx)
+    }
+
+    /// Leaves it to the limit around in one turn only. In the next it has to be looked at again, wherever that one has gone.
+    #[cold]
+    fn is_left_to_outer(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(at) = self.deadline.at.filter(|at| is_over_outside(*at)) else { return false };
+        Runtime::with(|runtime| {
+            let is_left = *self.left_in.get_or_insert(runtime.n_turns()) == runtime.n_turns();
+            if is_left {
+                self.deadline.key = Some(runtime.insert_timer(at, cx.waker().clone()));
+            }
+            is_left
+        })
     }
 }
 

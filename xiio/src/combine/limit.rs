@@ -10,7 +10,7 @@ use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::recording::{self, Why};
 use crate::runtime::may_begin;
-use crate::time::{Deadline, now};
+use crate::time::{Limit, now};
 use crate::unwind::{self, BRANCH, Duty, Node, Owner};
 
 /// Runs a future for at most `limit`, counted from the call; `None` is no limit.
@@ -105,9 +105,7 @@ pub fn branch<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
 struct TimeLimit {
     owner: Owner,
     node: Node,
-    deadline: Deadline,
-    /// The turn in which it was over, and was left to a limit around it.
-    left_in: Option<u32>,
+    limit: Limit,
     is_over: bool,
 }
 
@@ -115,8 +113,7 @@ struct Branch(TimeLimit);
 
 impl TimeLimit {
     fn new(label: &'static str, at: Option<Instant>) -> Self {
-        let (owner, node, deadline) = (Owner::default(), Node::new(label), Deadline::at(at));
-        Self { owner, node, deadline, left_in: None, is_over: false }
+        Self { owner: Owner::default(), node: Node::new(label), limit: Limit::at(at), is_over: false }
     }
 
     fn poll<F: Future>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Elapsed>> {
@@ -142,7 +139,7 @@ impl TimeLimit {
     }
 
     fn describe(&self) -> drawing::Node {
-        let left = self.deadline.instant().map(|at| at.saturating_duration_since(now()));
+        let left = self.limit.instant().map(|at| at.saturating_duration_since(now()));
         let kind = if left.is_some() { Kind::Limit } else { Kind::Branch };
         let node = drawing::Node::new(kind, self.node.label()).in_state(unwind::state());
         if self.is_over { node.cancelled_as("its time is over") } else { node.has_left(left) }
@@ -155,15 +152,14 @@ impl TimeLimit {
     ) -> Poll<Result<F::Output, Elapsed>> {
         loop {
             let polled = {
-                let _under_limit = self.deadline.limits(!self.is_over);
+                let _under_limit = self.limit.cover(!self.is_over);
                 self.owner.poll_slot(slot.as_mut(), cx)
             };
             match polled {
                 Poll::Ready(Some(value)) => return Poll::Ready(Ok(value)),
                 Poll::Ready(None) if self.is_over => return Poll::Ready(Err(Elapsed)),
                 Poll::Ready(None) => panic!("`{}` was polled after it had ended", self.node.label()),
-                Poll::Pending if self.is_over || !self.deadline.poll_elapsed(cx) => return Poll::Pending,
-                Poll::Pending if self.deadline.is_left_to_outer(&mut self.left_in, cx) => return Poll::Pending,
+                Poll::Pending if self.is_over || !self.limit.poll_over(cx) => return Poll::Pending,
                 Poll::Pending => {
                     self.is_over = true;
                     if recording::is_on() {

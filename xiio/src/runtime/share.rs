@@ -18,9 +18,9 @@ const SLICE: Duration = Duration::from_millis(1);
 /// Under no limit of time the clock is looked at once for so many leaves; it costs as much as a leaf that is ready.
 const LEAVES_PER_LOOK: u32 = 8;
 
-/// A limit of time around what is being polled.
+/// The nearest limit of time around what is being polled.
 #[derive(Clone, Copy)]
-struct Limit {
+struct Nearest {
     at: Instant,
     is_first_poll: bool,
     /// It was known to be over when the poll under it began. What it limits has this round, and may come to its value in it.
@@ -28,13 +28,12 @@ struct Limit {
 }
 
 thread_local! {
-    /// The nearest.
-    static LIMIT: Cell<Option<Limit>> = const { Cell::new(None) };
+    static LIMIT: Cell<Option<Nearest>> = const { Cell::new(None) };
 }
 
 /// Something is polled under a limit of time, while this exists.
 pub(crate) struct UnderLimit {
-    outer: Option<Limit>,
+    outer: Option<Nearest>,
 }
 
 impl UnderLimit {
@@ -47,7 +46,7 @@ impl UnderLimit {
             && outer.is_none_or(|outer| at < outer.at)
         {
             let was_over = Runtime::look(Runtime::last_seen).is_some_and(|seen| seen >= at);
-            LIMIT.set(Some(Limit { at, is_first_poll, was_over }));
+            LIMIT.set(Some(Nearest { at, is_first_poll, was_over }));
         }
         Self { outer }
     }
@@ -124,8 +123,8 @@ impl Runtime {
         let is_over = || began.is_some_and(|began| now.saturating_duration_since(began) >= SLICE);
         let is_late = match LIMIT.get() {
             // It has this round and no other, so that is as long as the turn has polls.
-            Some(Limit { is_first_poll: true, was_over: true, .. }) => false,
-            Some(Limit { is_first_poll: false, was_over: false, at }) if at <= now => true,
+            Some(Nearest { is_first_poll: true, was_over: true, .. }) => false,
+            Some(Nearest { is_first_poll: false, was_over: false, at }) if at <= now => true,
             _ => is_over(),
         };
         if is_late {

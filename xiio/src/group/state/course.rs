@@ -12,7 +12,7 @@ use crate::cores::Crew;
 use crate::drawing::{self, Drawing, State};
 use crate::runtime::may_begin;
 use crate::task::{Members, Polled};
-use crate::time::Deadline;
+use crate::time::{Deadline, Limit};
 use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
 /// The body of a group, its first member, whatever its type.
@@ -33,10 +33,8 @@ pub(super) struct Course<'a> {
     /// The deferred cleanup that runs now.
     cleanup: Option<(Deferred<'a>, Owner)>,
     node: Node,
-    /// Where there is none it costs no drop, as a deadline that never comes does: most groups have neither of the two.
-    deadline: Option<Deadline>,
-    /// The turn in which its time was over, and that was left to a limit around it.
-    left_in: Option<u32>,
+    /// Where there is none it costs no drop, as a limit that never comes does: most groups have neither of the two.
+    limit: Option<Limit>,
     grace: Option<Deadline>,
     is_cancelling: bool,
     /// There is nothing to look at but the tasks, unless something happens to them.
@@ -51,8 +49,7 @@ impl<'a> Course<'a> {
             group,
             cleanup: None,
             node: Node::new("task_group"),
-            deadline: group.begin().map(Deadline::of),
-            left_in: None,
+            limit: group.begin().map(|at| Limit::at(Some(at))),
             grace: None,
             is_cancelling: false,
             is_quiet: false,
@@ -99,9 +96,8 @@ impl<'a> Course<'a> {
         // Looked at last: what ends in the round of its deadline has ended in time.
         if self.is_pending(tasks, body)
             && !self.group.has_failed()
-            && let Some(deadline) = &mut self.deadline
-            && deadline.poll_elapsed(cx)
-            && !deadline.is_left_to_outer(&mut self.left_in, cx)
+            && let Some(limit) = &mut self.limit
+            && limit.poll_over(cx)
         {
             // What was ready has been polled, so there is no last round to wait for.
             let _ = self.group.note(Cause::Elapsed, Member::Outside);
@@ -326,7 +322,7 @@ impl<'a> Course<'a> {
             self.unwind(body, cx);
             return Poll::Pending;
         }
-        let under_limit = self.deadline.as_ref().map(|deadline| deadline.limits(!self.is_cancelling));
+        let under_limit = self.limit.as_ref().map(|limit| limit.cover(!self.is_cancelling));
         let tasks = self.poll_members(body, cx);
         drop(under_limit);
         self.go_on(tasks, body, cx)
@@ -339,7 +335,7 @@ impl<'a> Course<'a> {
             let holds = self.holds(body);
             self.node.hold(cx, holds);
             self.is_quiet =
-                !holds && !self.is_cancelling && self.deadline.is_none() && self.group.workforce.borrow().is_none();
+                !holds && !self.is_cancelling && self.limit.is_none() && self.group.workforce.borrow().is_none();
             return Poll::Pending;
         }
         self.node.leave();
