@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::thread::{self, ThreadId};
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
@@ -9,10 +10,10 @@ use axum::http::request::Parts;
 use send_wrapper::SendWrapper;
 use xiio::{GroupEnded, Promise, Remote, catch_panic};
 
-/// What the server puts into each request.
+/// What the server puts into each request. Made on the thread of the server.
 #[derive(Clone)]
 pub(crate) struct Server {
-    pub(crate) jobs: Remote,
+    pub(crate) jobs: Jobs,
     pub(crate) stopping: Promise<()>,
 }
 
@@ -49,33 +50,39 @@ impl Server {
 #[derive(Debug, Clone)]
 pub struct Jobs {
     remote: Remote,
+    /// Where they run: jobs need not be `Send`.
+    thread: ThreadId,
 }
 
 impl Jobs {
+    pub(crate) fn of(remote: Remote) -> Self {
+        Self { remote, thread: thread::current().id() }
+    }
+
     /// Runs `job` beside the requests. A panic in it ends nothing else.
     ///
     /// # Errors
     /// When the server has ended.
     ///
     /// # Panics
-    /// The job panics when this was called on another thread than that of the server.
+    /// On another thread than that of the server, or with [`serve_on`](crate::serve_on) than that of the worker.
     pub fn spawn(&self, job: impl Future + 'static) -> Result<(), GroupEnded> {
-        spawn_local(&self.remote, job)
+        assert!(
+            self.thread == thread::current().id(),
+            "a job was spawned on another thread than that of its server; spawn it in the handler, and let it wait for \
+             what the other thread does, with `in_thread` or a `Promise`"
+        );
+        let job = SendWrapper::new(job);
+        // The panic hook has told.
+        self.remote.spawn(move || async { drop(catch_panic(job.take()).await) })
     }
-}
-
-/// Spawns what does not leave the thread.
-pub(crate) fn spawn_local(remote: &Remote, job: impl Future + 'static) -> Result<(), GroupEnded> {
-    let job = SendWrapper::new(job);
-    // The panic hook has told.
-    remote.spawn(move || async { drop(catch_panic(job.take()).await) })
 }
 
 impl<S: Sync> FromRequestParts<S> for Jobs {
     type Rejection = (StatusCode, &'static str);
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Server::of(parts).map(|server| Self { remote: server.jobs.clone() })
+        Server::of(parts).map(|server| server.jobs.clone())
     }
 }
 

@@ -24,7 +24,7 @@ use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, catch_panic, now, race, sleep, task_group};
 
-use crate::jobs::Server;
+use crate::jobs::{Jobs, Server};
 
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -295,7 +295,7 @@ where
     W: 'static,
 {
     task_group!(name = "jobs", |jobs| {
-        let server = Server { jobs: jobs.remote(), stopping: limits.stopping.clone() };
+        let server = Server { jobs: Jobs::of(jobs.remote()), stopping: limits.stopping.clone() };
         task_group!(name = "connections", |connections| {
             let mut take = |stream, with| {
                 let (router, server) = (router.clone(), server.clone());
@@ -485,7 +485,7 @@ where
     let stopping = Promise::new();
     let served = async {
         task_group!(name = "jobs", |jobs| {
-            let server = Server { jobs: jobs.remote(), stopping: stopping.clone() };
+            let server = Server { jobs: Jobs::of(jobs.remote()), stopping: stopping.clone() };
             connection(stream, None::<SocketAddr>, router, server, PATIENCE).await;
         });
     };

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 pub use tokio_tungstenite::tungstenite::{Bytes, Error};
 use xiio::{race, timeout};
 
-use crate::jobs::{Server, spawn_local};
+use crate::jobs::Server;
 
 /// How long a message may be, unless [`WebSocketUpgrade::max_message_bytes`] says otherwise.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -83,6 +83,9 @@ impl WebSocketUpgrade {
     /// A panic in `talk` ends nothing else. When the server ends, `talk` is cancelled with its cleanup, so a `bracket` around
     /// the socket can say goodbye. A client that does not read may keep it from sending for ever: a goodbye in a cleanup needs a
     /// `timeout`.
+    ///
+    /// # Panics
+    /// On another thread than that of the server, as [`Jobs::spawn`](crate::Jobs::spawn) does.
     pub fn on_upgrade<F: Future>(self, talk: impl FnOnce(WebSocket) -> F + 'static) -> Response {
         let Self { server, upgrade, accept, protocol, max_message_bytes, .. } = self;
         if server.stopping.is_set() {
@@ -100,7 +103,7 @@ impl WebSocketUpgrade {
         };
         // It has no end of its own.
         let serve = async move { race!(() = serve => {}, () = stopping.wait() => {}) };
-        if spawn_local(&server.jobs, serve).is_err() {
+        if server.jobs.spawn(serve).is_err() {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server has ended\n");
         }
         let mut response = Response::new(Body::empty());

@@ -200,6 +200,22 @@ fn handler_made_on_another_thread_panics_and_nothing_worse() {
 }
 
 #[test]
+fn a_job_spawned_on_another_thread_panics_there_and_the_server_goes_on() {
+    let spawn_elsewhere = async |jobs: Jobs| {
+        let spawning = thread::spawn(move || panic_text(|| _ = jobs.spawn(async {})));
+        spawning.join().unwrap()
+    };
+    let router = Router::new().route("/", get(local(spawn_elsewhere)));
+    run(with_server(router, async |addr| {
+        for _ in 0..2 {
+            let (status, text) = get_text(addr, "/").await;
+            assert_eq!(status, 200);
+            assert!(text.contains("on another thread than that of its server"), "{text}");
+        }
+    }));
+}
+
+#[test]
 fn graceful_end_answers_what_runs_and_waits_for_jobs() {
     let events = Rc::new(RefCell::new(Vec::new()));
     let (note, noted) = (Rc::clone(&events), Rc::clone(&events));
