@@ -387,14 +387,30 @@ fn body_that_is_streamed_comes_whole_and_one_that_panics_breaks_off() {
     assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 3], "{:?}", reports.texts());
 }
 
+/// A body without end that always has a frame, and a bracket beside.
+fn greedy_body(ledger: &'static Ledger) -> Answer {
+    let frames = stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[0; 1 << 16]))));
+    let held = stream::once(ledger.hold(LONG)).filter_map(async |()| None);
+    Response::new(Box::pin(StreamBody::new(stream::select(frames, Box::pin(held)))))
+}
+
 #[test]
 fn body_that_the_client_leaves_in_the_middle_cleans_up() {
+    body_that_is_left(|ledger| slow_body(ledger, LONG, None));
+}
+
+#[test]
+fn body_that_the_client_leaves_while_a_frame_waits_cleans_up() {
+    body_that_is_left(greedy_body);
+}
+
+fn body_that_is_left(body: impl Fn(&'static Ledger) -> Answer) {
     run(async {
         for language in [Http1, Http2] {
             let ledger = leaked_ledger();
             let (mut client, server) = pair().await;
             task_group!(|tg| {
-                tg.spawn(serve_with(server, language, async |_| slow_body(ledger, LONG, None)));
+                tg.spawn(serve_with(server, language, async |_| body(ledger)));
                 if language == Http1 {
                     ask(&mut client, "/").await;
                     ledger.wait_until(|ledger| ledger.n_opened.get() == 1).await;

@@ -17,6 +17,10 @@ use crate::combine::catch_panic;
 use crate::error::Panic;
 use crate::group::{CancelOnDrop, TaskGroup};
 use crate::report::report_panic;
+use crate::unwind;
+
+/// So many frames a cancelled body may give in one poll.
+const UNWANTED_FRAMES: usize = 64;
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -236,10 +240,10 @@ where
             let beginning = Beginning { hint, first, goes_on: !is_over };
             self.begin(Ok(Response::from_parts(parts.take().expect("taken once"), beginning)));
             if let Some(failed) = failed {
-                return self.put(failed).await;
+                return self.put_of(body.as_mut(), failed).await;
             }
             while !is_over && let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-                self.put(frame.map_err(Into::into)).await;
+                self.put_of(body.as_mut(), frame.map_err(Into::into)).await;
             }
         });
         match sent.await {
@@ -252,6 +256,25 @@ where
                 }
             }
         }
+    }
+
+    /// [`Self::put`] of what a body has given. It may hold something while it waits here, and be cancelled.
+    async fn put_of(&self, mut body: Pin<&mut B>, frame: Result<Frame<B::Data>, AnyError>) {
+        let mut put = pin!(self.put(frame));
+        poll_fn(|cx| {
+            if !unwind::is_unwinding() {
+                return put.as_mut().poll(cx);
+            }
+            // What is to clean up is below the body. Nobody wants its frames any more, and of one that always has some not all parts
+            // hear of a poll.
+            for _ in 0..UNWANTED_FRAMES {
+                if body.is_end_stream() || !matches!(body.as_mut().poll_frame(cx), Poll::Ready(Some(_))) {
+                    break;
+                }
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Waits until hyper has taken the frame before.
