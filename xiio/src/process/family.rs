@@ -4,6 +4,7 @@
 //! end. So they are stopped first, parents before their children: one that is stopped starts nobody, and leaves no child to
 //! another parent. One that was in the middle of starting somebody is found by a second look.
 
+use super::stopped::Process;
 use crate::sys::process::{PidFd, who};
 
 /// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
@@ -23,10 +24,13 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// Those who are found now; nobody, if the child is gone.
-    pub(super) fn of(child: u32) -> Self {
-        let process = PidFd::open(child);
-        let mut family = Self { members: process.map(|process| Member { pid: child, process }).into_iter().collect() };
+    /// Those who are found now; nobody, if the child was reaped.
+    pub(super) fn of(child: &Process) -> Self {
+        let opened = PidFd::open(child.pid).ok();
+        // Somebody else may have reaped it, the kernel for example. As long as nobody has, it is the one who was opened.
+        let process = opened.filter(|_| !child.pidfd.is_reaped());
+        let members = process.map(|process| Member { pid: child.pid, process }).into_iter().collect();
+        let mut family = Self { members };
         family.look(|_| {});
         family
     }
@@ -77,13 +81,11 @@ impl Family {
     }
 
     fn unknown_children_of(&self, parent: &Member) -> Vec<Member> {
-        // The number of one that was reaped may be another's.
-        if parent.process.send_signal(0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
-            return Vec::new();
-        }
         let is_known = |pid: &u32| self.members.iter().any(|member| member.pid == *pid);
         let children = who::children_of(parent.pid).into_iter().filter(|pid| !is_known(pid));
-        children.filter_map(|pid| Member::open(pid, parent.pid)).collect()
+        let children = children.filter_map(|pid| Member::open(pid, parent.pid)).collect();
+        // The number of one that was reaped may be another's by now, and these may be that one's.
+        if parent.process.is_reaped() { Vec::new() } else { children }
     }
 }
 

@@ -90,8 +90,12 @@ impl Running {
 
     /// Whether the child leads a group, whoever has made it do so.
     fn leads_group(&self) -> bool {
-        // Its number is its own as long as it is a process.
-        self.process.pidfd.send_signal(0).is_ok() && leads_group(self.process.pid)
+        self.owns_number() && leads_group(self.process.pid)
+    }
+
+    /// Whether nobody has reaped the child: its number is its own, and that of its group.
+    fn owns_number(&self) -> bool {
+        self.status.is_none() && !self.process.pidfd.is_reaped()
     }
 
     /// Waits until the child has ended. It is not reaped.
@@ -114,10 +118,16 @@ impl Running {
     }
 
     /// The status, if the child has ended.
+    ///
+    /// # Errors
+    /// `ECHILD` if somebody else has reaped it. The number may be that of another child by now, which is not to be reaped.
     pub(super) fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none()
             && let Some(child) = &mut self.child
         {
+            if self.process.pidfd.is_reaped() {
+                return Err(io::Error::from_raw_os_error(libc::ECHILD));
+            }
             self.status = child.try_wait()?;
         }
         Ok(self.status)
@@ -140,7 +150,7 @@ impl Running {
             return;
         }
         self.plan.has_group |= self.leads_group();
-        let mut family = Family::of(self.process.pid);
+        let mut family = Family::of(&self.process);
         self.wait_for_those_who_heard_the_terminal(&family).await;
         family.freeze();
         let _ = self.signal(self.plan.signal);
@@ -234,9 +244,9 @@ impl Running {
         true
     }
 
-    /// Who still runs of the group of a leader that was reaped. `/proc` is looked at only if there is anybody.
+    /// Who still runs of the group of a leader that was reaped here. `/proc` is looked at only if there is anybody.
     fn members(&self) -> io::Result<Vec<PidFd>> {
-        if self.plan.has_group && signal_group(self.process.pid, 0).is_ok() {
+        if self.plan.has_group && self.status.is_some() && signal_group(self.process.pid, 0).is_ok() {
             members::running_members(self.process.pid)
         } else {
             Ok(Vec::new())
@@ -246,20 +256,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.status.is_none() {
-            let mut family = Family::of(self.process.pid);
-            family.freeze();
-            family.signal(libc::SIGKILL);
-            let _ = self.signal(libc::SIGKILL);
-            if self.kill().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
-                self.report_left("");
-            }
+        let Some(child) = self.child.take().filter(|_| self.owns_number()) else { return };
+        let mut family = Family::of(&self.process);
+        family.freeze();
+        family.signal(libc::SIGKILL);
+        let _ = self.signal(libc::SIGKILL);
+        if self.kill().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+            self.report_left("");
         }
-        if let Some(child) = self.child.take()
-            && self.status.is_none()
-        {
-            orphans::reap(child);
-        }
+        orphans::reap(child);
     }
 }
 

@@ -26,6 +26,13 @@ use libc::{c_int, pid_t};
 
 use super::check;
 
+impl PidFd {
+    /// Whether the process has been reaped, so that its number may be another's.
+    pub(crate) fn is_reaped(&self) -> bool {
+        self.send_signal(0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
+    }
+}
+
 /// Sends a signal to every process of a group.
 ///
 /// The number must be pinned: its leader has not been reaped, or a member is known to live.
