@@ -29,9 +29,12 @@ async fn two_packets(reader: &mut impl Read, writer: &mut File) {
 #[test]
 fn socket_of_packets_in_a_stream_gives_them_all() {
     let (reader, writer) = packet_pair();
+    let mut writer = File::from(writer);
     run(async {
         let mut reader = UnixStream::try_from(reader).unwrap();
-        two_packets(&mut reader, &mut File::from(writer)).await;
+        two_packets(&mut reader, &mut writer).await;
+        let mut clone = reader.try_clone().unwrap();
+        two_packets(&mut clone, &mut writer).await;
     });
 }
 

@@ -92,6 +92,11 @@ impl<T: AsFd> Async<T> {
         Self { source: RefCell::default(), slots: Slots::default(), is_byte_stream: true, inner }
     }
 
+    /// Takes another descriptor of the same open file.
+    pub(crate) fn clone_of(&self, inner: T) -> Self {
+        Self { is_byte_stream: self.is_byte_stream, ..Self::from_nonblocking(inner) }
+    }
+
     /// The descriptor.
     pub fn get_ref(&self) -> &T {
         &self.inner

@@ -300,7 +300,7 @@ macro_rules! socket {
             /// What `fcntl(2)` reports.
             pub fn try_clone(&self) -> std::io::Result<Self> {
                 let clone = crate::sys::call(crate::sys::Call::Make, || self.io.get_ref().try_clone())?;
-                Ok(Self { io: crate::io::Async::from_nonblocking(clone) })
+                Ok(Self { io: self.io.clone_of(clone) })
             }
         }
     };
