@@ -3,9 +3,11 @@
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use xiio::{Condition, Promise, task_group, timeout};
+use xiio::{Condition, Promise, Ready, task_group, timeout};
 use xiio_tests::os::closed_fd;
 use xiio_tests::{LONG, assert_cancels_cleanly, assert_panics, millis, rounds, run, takes};
 
@@ -200,4 +202,28 @@ fn a_condition_says_what_it_waits_for() {
     let promise = Promise::<()>::new();
     let text = format!("{:?}", Condition::new().readable(&a).promise(&promise));
     assert!(text.contains(&a.as_raw_fd().to_string()) && text.contains("n_promises: 1"), "{text}");
+}
+
+#[test]
+fn what_has_come_true_is_told_where_others_take_from_the_same_pipe() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(SeqCst) {
+                (&writer).write_all(b"a").unwrap();
+                (&reader).read_exact(&mut [0]).unwrap();
+            }
+        });
+        let n_empty = run(async {
+            let condition = Condition::new().readable(&reader);
+            let mut n_empty = 0;
+            for _ in 0..10_000 {
+                n_empty += usize::from(condition.wait().await.unwrap() == Ready::default());
+            }
+            n_empty
+        });
+        is_over.store(true, SeqCst);
+        assert_eq!(n_empty, 0);
+    });
 }

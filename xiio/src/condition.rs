@@ -83,6 +83,13 @@ pub struct Ready {
 }
 
 impl Ready {
+    fn note(&mut self, fd: BorrowedFd<'_>, direction: Direction) {
+        match direction {
+            Direction::Read => self.readable.push(fd.as_raw_fd()),
+            Direction::Write => self.writable.push(fd.as_raw_fd()),
+        }
+    }
+
     /// The descriptors that are readable.
     #[must_use]
     pub fn readable(&self) -> &[RawFd] {
@@ -239,12 +246,8 @@ impl<'a> Condition<'a> {
         };
         for interest in self.descriptors.values() {
             for direction in interest.directions() {
-                let raw = interest.fd.as_raw_fd();
-                let is_ready = sys::fd::is_ready(interest.fd, direction)?;
-                match direction {
-                    _ if !is_ready => {}
-                    Direction::Read => ready.readable.push(raw),
-                    Direction::Write => ready.writable.push(raw),
+                if sys::fd::is_ready(interest.fd, direction)? {
+                    ready.note(interest.fd, direction);
                 }
             }
         }
@@ -262,11 +265,10 @@ impl<'a> Condition<'a> {
     /// # Cancellation
     /// Nothing is taken from any descriptor, and nothing stays registered.
     pub async fn wait(&self) -> io::Result<Ready> {
-        let mut descriptors: Vec<Readiness<'_>> = self
-            .descriptors
-            .values()
-            .flat_map(|interest| interest.directions().map(|direction| Readiness::new(interest.fd, direction)))
-            .collect();
+        let interests = self.descriptors.values();
+        let asked = interests.flat_map(|interest| interest.directions().map(|direction| (interest.fd, direction)));
+        let mut descriptors: Vec<_> =
+            asked.map(|(fd, direction)| (fd, direction, Readiness::new(fd, direction))).collect();
         let mut promises: Vec<_> = self.promises.iter().map(|promise| promise.wait_set()).collect();
         let mut deadline = Deadline::at(self.deadline);
         poll_fn(|cx| {
@@ -274,17 +276,18 @@ impl<'a> Condition<'a> {
                 cx,
                 || format!("{self:?}"),
                 |cx| {
-                    let mut is_any = deadline.poll_elapsed(cx);
+                    // Not looked at again afterwards: others may take from a descriptor meanwhile.
+                    let mut ready = Ready { is_elapsed: deadline.poll_elapsed(cx), ..Ready::default() };
                     for promise in &mut promises {
-                        is_any |= promise.poll_set(cx).is_ready();
+                        ready.is_promise_set |= promise.poll_set(cx).is_ready();
                     }
-                    for descriptor in &mut descriptors {
-                        match descriptor.poll_now(cx) {
-                            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                            polled => is_any |= polled.is_ready(),
+                    for (fd, direction, readiness) in &mut descriptors {
+                        match readiness.poll_now(cx)? {
+                            Poll::Ready(()) => ready.note(*fd, *direction),
+                            Poll::Pending => {}
                         }
                     }
-                    if is_any { Poll::Ready(self.look()) } else { Poll::Pending }
+                    if ready.is_any() { Poll::Ready(Ok(ready)) } else { Poll::Pending }
                 },
             );
             promises.iter().for_each(|promise| promise.hope_for_others());
