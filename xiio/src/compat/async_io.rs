@@ -4,7 +4,7 @@ use std::future::{IntoFuture, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Instant;
 
 use ::async_io::{Async, Timer};
@@ -56,9 +56,8 @@ pub async fn on_async_io<F: IntoFuture>(future: F) -> F::Output {
                 continue;
             }
             // Level-triggered: it is ready as long as the tree has not looked.
-            if readiness.poll_readable(cx).is_pending() {
-                return Poll::Pending;
-            }
+            let looked = ready!(readiness.poll_readable(cx));
+            looked.unwrap_or_else(|error| panic!("async-io watches a xiio tree no longer: {error}"));
         }
     })
     .await
