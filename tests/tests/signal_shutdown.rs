@@ -373,6 +373,12 @@ fn program_that_ends_on_winch() {
 }
 
 #[test]
+#[should_panic = "cannot subscribe to signal 0: there is no such signal"]
+fn impatience_takes_no_signal_that_there_is_not() {
+    xiio::Builder::new().cancel_on(&[SIGINT]).impatient_on(&[0]).run(async {});
+}
+
+#[test]
 #[should_panic = "`cancel_on`: cannot subscribe to SIGKILL: the kernel lets nobody catch it"]
 fn signal_that_cannot_be_caught_panics() {
     xiio::Builder::new().cancel_on(&[libc::SIGKILL]).run(async {});

@@ -159,6 +159,9 @@ impl Builder {
     /// Which of the signals of [`Builder::cancel_on`] end the process at once when they come after the first:
     /// `SIGINT` and `SIGQUIT`, if this is not called.
     ///
+    /// # Panics
+    /// `run` panics for a signal that cannot be caught, as for those of [`Builder::cancel_on`].
+    ///
     /// # Examples
     /// ```
     /// use xiio::signal::{SIGINT, SIGTERM};

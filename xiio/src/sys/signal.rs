@@ -291,7 +291,7 @@ impl Subscription {
     /// # Errors
     /// For a signal that cannot be caught, and when there are no descriptors left.
     pub(crate) fn new(signals: &[c_int], impatience: &Impatience) -> io::Result<Self> {
-        signals.iter().try_for_each(|&signal| catchable(signal))?;
+        signals.iter().chain(&impatience.signals).try_for_each(|&signal| catchable(signal))?;
         let (reader, writer) = call(Call::Make, UnixStream::pair)?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
