@@ -417,7 +417,9 @@ impl<'env> TaskSet<'env> {
     fn core(&self) -> Option<&Core> {
         // SAFETY: the core is only ever shared, and freed by `close` alone, which takes it out first. No reference from
         // here is alive then: `poll` and `close` are called by the one future that owns the set. The others run no user
-        // code while they use the core, but for a foreign waker at their very end.
+        // code while they use the core, but for a foreign waker at their very end, and for a subscriber of `tracing`. That may
+        // drop the future: `doom_one` does not touch the core again where its task is done. The others are called inside the
+        // poll or the drop of the future, which nobody can drop.
         self.core.get().map(|core| unsafe { core.as_ref() })
     }
 
