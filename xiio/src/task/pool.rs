@@ -37,8 +37,8 @@ const STEP: usize = 8;
 const LARGEST: usize = 512;
 const N_SIZES: usize = LARGEST / STEP;
 
-/// Empty chunks that are kept, half a megabyte: a scope of some thousand tasks that ends is mostly followed by the next.
-const MAX_SPARE: u32 = 32;
+/// Empty chunks that are kept, a quarter of a megabyte: a scope of a thousand tasks that ends is mostly followed by the next.
+const MAX_SPARE: u32 = 16;
 
 /// Free places of every size.
 pub(super) struct Pool {
