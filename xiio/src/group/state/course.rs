@@ -270,10 +270,9 @@ impl<'a> Course<'a> {
     fn draw_home(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         let _ = self.poll_members(body, cx);
         if let Some((cleanup, _)) = &self.cleanup {
-            unwind::inspecting(|tree| tree.enter(cleanup.node()));
+            let _around = unwind::draw_around(|| cleanup.node());
             // It may end by this poll, as a member may. What comes after it begins in the next one.
             let _ = self.advance_cleanup(cx);
-            unwind::inspecting(Drawing::leave);
         }
         for cleanup in self.group.deferred.borrow().iter().rev() {
             unwind::inspecting(|tree| tree.leaf(cleanup.node().in_state(State::NotStarted)));

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::ending::{drop_if_present, owner_of};
 use super::{Core, Ended, LastRound, Members, Polled};
-use crate::drawing::{Drawing, Kind, Node, State, YIELD_NOW};
+use crate::drawing::{Kind, Node, State, YIELD_NOW};
 use crate::error::Payload;
 use crate::local;
 use crate::recording::{self, Cancellation, Vita};
@@ -438,11 +438,10 @@ impl Core {
             // Nothing begins in a drawing: code that does so may count on being polled as usual.
             let has_begun = body.header().has(STARTED);
             let state = if has_begun { State::Running } else { State::NotStarted };
-            unwind::inspecting(|drawing| drawing.enter(Node::new(Kind::Body, "the body").in_state(state)));
+            let _around = unwind::draw_around(|| Node::new(Kind::Body, "the body").in_state(state));
             if has_begun && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_body(body, members))) {
                 self.end_panicked(payload, members);
             }
-            unwind::inspecting(Drawing::leave);
         }
         let tasks: Vec<TaskRef> = self.tasks.iter().collect();
         tasks.iter().for_each(|task| task.clone_ref());
@@ -485,13 +484,12 @@ impl Core {
         };
         let locals = self.locals_of(task).map(|locals| locals.shown_beside_current()).unwrap_or_default();
         let node = with_vita(self.node_of(task).in_state(state).with_locals(locals), task);
-        unwind::inspecting(|drawing| drawing.enter(node));
+        let _around = unwind::draw_around(|| node);
         if header.has(STARTED)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_with_locals(task, members)))
         {
             self.end_panicked(payload, members);
         }
-        unwind::inspecting(Drawing::leave);
     }
 }
 
