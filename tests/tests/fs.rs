@@ -74,3 +74,23 @@ async fn errors_are_those_of_std() {
     std::fs::write(&missing, [0xff]).unwrap();
     assert_eq!(fs::read_to_string(&missing).await.unwrap_err().kind(), ErrorKind::InvalidData);
 }
+
+#[xiio::test]
+async fn the_tree_shows_where_a_function_was_called() {
+    let dir = Dir::new("places");
+    let fifo = dir.0.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let line = line!() + 2;
+    let (read, tree) = xiio::join!(
+        fs::read(&fifo), // It waits on its thread until somebody opens the other end.
+        async {
+            xiio::yield_now().await;
+            let tree = xiio::inspect::tree().await.to_string();
+            fs::write(&fifo, "hello").await.unwrap();
+            tree
+        }
+    );
+    assert_eq!(read.unwrap(), b"hello");
+    let place = format!("a thread job, made at tests/tests/fs.rs:{line}");
+    assert!(tree.lines().any(|text| text.ends_with(&place)), "{tree}");
+}

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs;
+use std::future::IntoFuture;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,23 @@ fn output_is_captured() {
         xiio::run(run_process(["sh", "-c", "sleep 0.1 && echo \"Hello World\""]).capture_output(true)).unwrap();
     assert!(output.status.success());
     assert_eq!((&*output.stdout, &*output.stderr), (&b"Hello World\n"[..], &b""[..]));
+}
+
+#[test]
+fn the_tree_shows_who_runs_a_command() {
+    let (line, tree) = xiio::run(async {
+        task_group!(|tg| {
+            let line = line!() + 1;
+            let running = run_process(["sleep", "60"]).input("not read");
+            tg.spawn(running.into_future());
+            xiio::yield_now().await;
+            let tree = inspect::tree().await.to_string();
+            tg.cancel();
+            (line, tree)
+        })
+    });
+    let place = format!("spawned at tests/tests/process.rs:{line}");
+    assert!(tree.contains("try_join!") && tree.contains(&place) && !tree.contains("child.rs"), "{tree}");
 }
 
 #[test]

@@ -465,7 +465,7 @@ fn a_runtime_may_run_inside_a_job() {
 }
 
 #[test]
-fn the_tree_shows_where_a_job_was_started() {
+fn the_tree_shows_where_a_job_was_made() {
     let (release, released) = mpsc::channel::<()>();
     let tree = xiio::run(async {
         task_group!(|tg| {
@@ -476,7 +476,7 @@ fn the_tree_shows_where_a_job_was_started() {
             tree
         })
     });
-    assert!(tree.contains("a thread job, started at tests/tests/thread.rs:"), "{tree}");
+    assert!(tree.contains("a thread job, made at tests/tests/thread.rs:"), "{tree}");
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn a_job_that_outlives_the_grace_is_named_and_left_behind() {
     assert_eq!(stopped, Err("stop"));
     drop(listening);
     let report = reports.borrow().concat();
-    assert!(report.contains("a thread job, started at tests/tests/thread.rs:"), "{report}");
+    assert!(report.contains("a thread job, made at tests/tests/thread.rs:"), "{report}");
     release.send(()).unwrap();
     assert_ne!(is_dropped.recv_timeout(LONG), Ok(std::thread::current().id()));
 }

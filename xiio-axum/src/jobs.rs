@@ -66,6 +66,7 @@ impl Jobs {
     ///
     /// # Panics
     /// On another thread than that of the server, or with [`serve_on`](crate::serve_on) than that of the worker.
+    #[track_caller]
     pub fn spawn(&self, job: impl Future + 'static) -> Result<(), GroupEnded> {
         assert!(
             self.thread == thread::current().id(),

@@ -86,6 +86,7 @@ impl WebSocketUpgrade {
     ///
     /// # Panics
     /// On another thread than that of the server, as [`Jobs::spawn`](crate::Jobs::spawn) does.
+    #[track_caller]
     pub fn on_upgrade<F: Future>(self, talk: impl FnOnce(WebSocket) -> F + 'static) -> Response {
         let Self { server, upgrade, accept, protocol, max_message_bytes, .. } = self;
         if server.stopping.is_set() {

@@ -260,6 +260,24 @@ fn graceful_end_answers_what_runs_and_waits_for_jobs() {
 }
 
 #[test]
+fn the_tree_shows_who_spawned_a_job() {
+    let draw = async |jobs: Jobs| {
+        jobs.spawn(sleep(LONG)).unwrap();
+        xiio::inspect::tree().await.to_string()
+    };
+    let place = format!("spawned at {}:{}", file!(), line!() - 3);
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let talk = async |addr| get_text(addr, "/").await.1;
+        let router = Router::new().route("/", get(local(draw)));
+        let server = serve(&listener, router).into_future();
+        let addr = listener.local_addr().unwrap();
+        let tree = xiio::race!(tree = talk(addr) => tree, () = server => unreachable!());
+        assert!(tree.contains(&place), "{tree}");
+    });
+}
+
+#[test]
 fn grace_cancels_what_is_left_with_its_cleanup() {
     let counts = Rc::new([Cell::new(0), Cell::new(0)]);
     let job = holding(&counts);

@@ -109,7 +109,12 @@ fn line(node: &Node) -> String {
         let _ = write!(text, ", {:?} more", Duration::from_millis(left));
     }
     if let Some(place) = &node.place {
-        let _ = write!(text, ", {} at {}", if node.kind == "task" { "spawned" } else { "started" }, at(place));
+        let verb = match &*node.kind {
+            "task" => "spawned",
+            "deferred" => "deferred",
+            _ => "made",
+        };
+        let _ = write!(text, ", {verb} at {}", at(place));
     }
     if let Some(Life { milliseconds_old, polls, microseconds_busy, .. }) = &node.life {
         let (old, busy) = (Duration::from_millis(*milliseconds_old), Duration::from_micros(*microseconds_busy));

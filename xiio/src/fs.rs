@@ -28,7 +28,8 @@
 //! ```
 //!
 //! # Implementation
-//! The pool that the whole process shares. Paths and contents are copied once, as a job cannot borrow.
+//! The pool that the whole process shares. Paths and contents are copied once, at the call, as a job cannot borrow. No function is
+//! an `async fn`: the place that a tree and a report show is that of the call.
 
 use std::fs::{DirEntry, Metadata, Permissions};
 use std::io;
@@ -64,9 +65,10 @@ fn owned(path: impl AsRef<Path>) -> PathBuf {
 /// assert!(!name.is_empty());
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+#[track_caller]
+pub fn read(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<u8>>> {
     let path = owned(path);
-    on_thread(move || std::fs::read(path)).await
+    on_thread(move || std::fs::read(path))
 }
 
 /// Reads a whole file of UTF-8, as [`std::fs::read_to_string`].
@@ -83,9 +85,10 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// assert!(xiio::fs::read_to_string("/proc/self/status").await?.contains("Threads:"));
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
+#[track_caller]
+pub fn read_to_string(path: impl AsRef<Path>) -> impl Future<Output = io::Result<String>> {
     let path = owned(path);
-    on_thread(move || std::fs::read_to_string(path)).await
+    on_thread(move || std::fs::read_to_string(path))
 }
 
 /// Writes a whole file, made or emptied before, as [`std::fs::write`].
@@ -107,9 +110,10 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// xiio::fs::remove_file(&file).await?;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::Result<()> {
+#[track_caller]
+pub fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> impl Future<Output = io::Result<()>> {
     let (path, contents) = (owned(path), contents.into());
-    on_thread(move || std::fs::write(path, contents)).await
+    on_thread(move || std::fs::write(path, contents))
 }
 
 /// Copies a file and its permissions, as [`std::fs::copy`]; gives the number of bytes.
@@ -128,9 +132,10 @@ pub async fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::
 /// xiio::fs::remove_file(&file).await?;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
+#[track_caller]
+pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> impl Future<Output = io::Result<u64>> {
     let (from, to) = (owned(from), owned(to));
-    on_thread(move || std::fs::copy(from, to)).await
+    on_thread(move || std::fs::copy(from, to))
 }
 
 /// Renames a file or a directory, as [`std::fs::rename`].
@@ -152,9 +157,10 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
 /// xiio::fs::remove_file(&renamed).await?;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+#[track_caller]
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
     let (from, to) = (owned(from), owned(to));
-    on_thread(move || std::fs::rename(from, to)).await
+    on_thread(move || std::fs::rename(from, to))
 }
 
 /// Removes a file, as [`std::fs::remove_file`].
@@ -164,9 +170,10 @@ pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<
 ///
 /// # Cancellation
 /// See the [room](self).
-pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
+#[track_caller]
+pub fn remove_file(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
     let path = owned(path);
-    on_thread(move || std::fs::remove_file(path)).await
+    on_thread(move || std::fs::remove_file(path))
 }
 
 /// Makes a directory, as [`std::fs::create_dir`].
@@ -186,9 +193,10 @@ pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
 /// xiio::fs::remove_dir(&dir).await?;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
+#[track_caller]
+pub fn create_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
     let path = owned(path);
-    on_thread(move || std::fs::create_dir(path)).await
+    on_thread(move || std::fs::create_dir(path))
 }
 
 /// Makes a directory and those above it, as [`std::fs::create_dir_all`].
@@ -208,9 +216,10 @@ pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// xiio::fs::remove_dir_all(&dir).await?;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+#[track_caller]
+pub fn create_dir_all(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
     let path = owned(path);
-    on_thread(move || std::fs::create_dir_all(path)).await
+    on_thread(move || std::fs::create_dir_all(path))
 }
 
 /// Removes an empty directory, as [`std::fs::remove_dir`].
@@ -220,9 +229,10 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Cancellation
 /// See the [room](self).
-pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
+#[track_caller]
+pub fn remove_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
     let path = owned(path);
-    on_thread(move || std::fs::remove_dir(path)).await
+    on_thread(move || std::fs::remove_dir(path))
 }
 
 /// Removes a directory and all that is in it, as [`std::fs::remove_dir_all`].
@@ -232,9 +242,10 @@ pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Cancellation
 /// See the [room](self).
-pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+#[track_caller]
+pub fn remove_dir_all(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
     let path = owned(path);
-    on_thread(move || std::fs::remove_dir_all(path)).await
+    on_thread(move || std::fs::remove_dir_all(path))
 }
 
 /// The entries of a directory, in no particular order; all at once, where [`std::fs::read_dir`] gives an iterator.
@@ -252,9 +263,10 @@ pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 /// assert!(!entries.is_empty());
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
+#[track_caller]
+pub fn read_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<DirEntry>>> {
     let path = owned(path);
-    on_thread(move || std::fs::read_dir(path)?.collect()).await
+    on_thread(move || std::fs::read_dir(path)?.collect())
 }
 
 /// What a path leads to, as [`std::fs::metadata`].
@@ -271,9 +283,10 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
 /// assert!(xiio::fs::metadata("/").await?.is_dir());
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+#[track_caller]
+pub fn metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Metadata>> {
     let path = owned(path);
-    on_thread(move || std::fs::metadata(path)).await
+    on_thread(move || std::fs::metadata(path))
 }
 
 /// What is at a path, links not followed, as [`std::fs::symlink_metadata`].
@@ -290,9 +303,10 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// assert!(xiio::fs::symlink_metadata("/proc/self").await?.is_symlink());
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+#[track_caller]
+pub fn symlink_metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Metadata>> {
     let path = owned(path);
-    on_thread(move || std::fs::symlink_metadata(path)).await
+    on_thread(move || std::fs::symlink_metadata(path))
 }
 
 /// Whether there is something at the end of a path, as [`std::fs::exists`].
@@ -309,9 +323,10 @@ pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// assert!(!xiio::fs::exists("/no/such/file").await?);
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
+#[track_caller]
+pub fn exists(path: impl AsRef<Path>) -> impl Future<Output = io::Result<bool>> {
     let path = owned(path);
-    on_thread(move || std::fs::exists(path)).await
+    on_thread(move || std::fs::exists(path))
 }
 
 /// The absolute path without links, as [`std::fs::canonicalize`].
@@ -328,9 +343,10 @@ pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
 /// assert_eq!(xiio::fs::canonicalize("/usr/../usr").await?, std::path::Path::new("/usr"));
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
+#[track_caller]
+pub fn canonicalize(path: impl AsRef<Path>) -> impl Future<Output = io::Result<PathBuf>> {
     let path = owned(path);
-    on_thread(move || std::fs::canonicalize(path)).await
+    on_thread(move || std::fs::canonicalize(path))
 }
 
 /// Changes the permissions of a file, as [`std::fs::set_permissions`].
@@ -353,7 +369,8 @@ pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
 /// xiio::fs::remove_file(&file).await?;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
-pub async fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
+#[track_caller]
+pub fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> impl Future<Output = io::Result<()>> {
     let path = owned(path);
-    on_thread(move || std::fs::set_permissions(path, permissions)).await
+    on_thread(move || std::fs::set_permissions(path, permissions))
 }

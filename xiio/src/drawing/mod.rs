@@ -384,7 +384,7 @@ impl fmt::Display for Node {
             let verb = match self.kind {
                 Kind::Task => "spawned",
                 Kind::Deferred => "deferred",
-                _ => "started",
+                _ => "made",
             };
             write!(f, ", {verb} at {}:{}", location.file(), location.line())?;
         }

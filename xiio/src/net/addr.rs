@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::panic::Location;
 
 use crate::error::explain;
 use crate::thread::{Standing, ThreadPool};
@@ -141,16 +142,21 @@ impl<T: Target + ?Sized> Target for &T {
 ///
 /// # Source
 /// `std::net::ToSocketAddrs::to_socket_addrs`.
-pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<impl Iterator<Item = SocketAddr>> {
-    Ok(resolve(&host).await?.into_iter())
+#[track_caller]
+pub fn lookup_host(host: impl ToSocketAddrs) -> impl Future<Output = io::Result<impl Iterator<Item = SocketAddr>>> {
+    let place = Location::caller();
+    async move { Ok(resolve(&host, place).await?.into_iter()) }
 }
 
-/// All addresses of a target, at least one.
-pub(super) async fn resolve(target: &(impl Target + ?Sized)) -> io::Result<Vec<SocketAddr>> {
+/// All addresses of a target, at least one. A look-up is drawn as one that was made at `place`.
+pub(super) async fn resolve(
+    target: &(impl Target + ?Sized),
+    place: &'static Location<'static>,
+) -> io::Result<Vec<SocketAddr>> {
     let addrs = match target.target()? {
         Named::One(addr) => vec![addr],
         Named::Many(addrs) => addrs,
-        Named::Host(host, port) => look_up(host, port).await?,
+        Named::Host(host, port) => look_up(host, port, place).await?,
     };
     if addrs.is_empty() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "expected at least one address, got none"));
@@ -159,19 +165,22 @@ pub(super) async fn resolve(target: &(impl Target + ?Sized)) -> io::Result<Vec<S
 }
 
 /// The address that is meant where only one can be.
-pub(super) async fn resolve_one(target: &(impl Target + ?Sized)) -> io::Result<SocketAddr> {
+pub(super) async fn resolve_one(
+    target: &(impl Target + ?Sized),
+    place: &'static Location<'static>,
+) -> io::Result<SocketAddr> {
     match target.target()? {
         Named::One(addr) => Ok(addr),
-        _ => Ok(resolve(target).await?[0]),
+        _ => Ok(resolve(target, place).await?[0]),
     }
 }
 
-async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+async fn look_up(host: String, port: u16, place: &'static Location<'static>) -> io::Result<Vec<SocketAddr>> {
     let looking = lookup_threads().run(move || {
         let addrs = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
         addrs.map(Vec::from_iter).map_err(|error| explain(error, || format!("cannot look up `{host}`")))
     });
-    looking.abandon_on_cancel().or_refused().await
+    looking.made_at(place).abandon_on_cancel().or_refused().await
 }
 
 /// The threads of look-ups: a name server that does not answer keeps each for many seconds, and files must not wait for that.
@@ -183,10 +192,11 @@ fn lookup_threads() -> &'static ThreadPool {
 /// Tries one address after the other with what does not wait; the last error counts.
 pub(super) async fn first<T>(
     target: &(impl Target + ?Sized),
+    place: &'static Location<'static>,
     mut attempt: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
     let mut outcome = None;
-    for addr in resolve(target).await? {
+    for addr in resolve(target, place).await? {
         let result = attempt(addr);
         if result.is_ok() {
             return result;
@@ -198,6 +208,8 @@ pub(super) async fn first<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn show(target: impl ToSocketAddrs) -> String {
@@ -232,6 +244,40 @@ mod tests {
     #[test]
     fn no_address_is_an_error() {
         let none: &[SocketAddr] = &[];
-        assert_eq!(crate::run(resolve(none)).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(crate::run(resolve(none, Location::caller())).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn look_up_is_drawn_with_the_place_of_its_call() {
+        use crate::net::{TcpListener, TcpStream, UdpSocket};
+
+        let (line, tree) = crate::run(async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let gate = Arc::new(Mutex::new(()));
+            let closed = gate.lock().unwrap();
+            crate::task_group!(|tg| {
+                // All threads are busy, so no look-up comes to its end.
+                for _ in 0..MAX_LOOKUPS {
+                    let gate = Arc::clone(&gate);
+                    tg.spawn(lookup_threads().run(move || drop(gate.lock())));
+                }
+                let line = line!();
+                tg.spawn(lookup_host("localhost:0"));
+                tg.spawn(TcpListener::bind("localhost:0"));
+                tg.spawn(TcpStream::connect("localhost:0"));
+                tg.spawn(UdpSocket::bind("localhost:0"));
+                tg.spawn(socket.connect("localhost:0"));
+                tg.spawn(socket.send_to(b"x", "localhost:0"));
+                crate::yield_now().await;
+                let tree = crate::inspect::tree().await.to_string();
+                tg.cancel();
+                drop(closed);
+                (line, tree)
+            })
+        });
+        for line in line + 1..=line + 6 {
+            let place = format!("a thread job, made at {}:{line}", file!());
+            assert!(tree.lines().any(|text| text.ends_with(&place)), "{place}\n{tree}");
+        }
     }
 }

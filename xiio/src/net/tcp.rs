@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::panic::Location;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,10 +45,14 @@ impl TcpListener {
     ///
     /// # Cancellation
     /// Nothing is left behind.
-    pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        let listener = first(&addr, |addr| call(Call::Make, || net::TcpListener::bind(addr))).await?;
-        sys::set_backlog(listener.as_fd(), BACKLOG)?;
-        listener.try_into()
+    #[track_caller]
+    pub fn bind(addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<Self>> {
+        let place = Location::caller();
+        async move {
+            let listener = first(&addr, place, |addr| call(Call::Make, || net::TcpListener::bind(addr))).await?;
+            sys::set_backlog(listener.as_fd(), BACKLOG)?;
+            listener.try_into()
+        }
     }
 
     /// Waits for a client; gives it with its address.
@@ -144,8 +149,10 @@ impl TcpStream {
     /// let stream = timeout(Duration::from_secs(10), TcpStream::connect("localhost:8080")).await??;
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub async fn connect(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        connect::connect_any(resolve(&addr).await?).await
+    #[track_caller]
+    pub fn connect(addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<Self>> {
+        let place = Location::caller();
+        async move { connect::connect_any(resolve(&addr, place).await?).await }
     }
 
     /// Waits until there is something, and reads once into `buf` without taking it.

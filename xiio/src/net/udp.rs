@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::Location;
 
 use super::addr::{ToSocketAddrs, first, resolve_one};
 use super::{as_in_std, socket, without_waiting};
@@ -37,8 +38,10 @@ impl UdpSocket {
     ///
     /// # Cancellation
     /// Nothing is left behind.
-    pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        first(&addr, |addr| call(Call::Make, || net::UdpSocket::bind(addr))).await?.try_into()
+    #[track_caller]
+    pub fn bind(addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<Self>> {
+        let place = Location::caller();
+        async move { first(&addr, place, |addr| call(Call::Make, || net::UdpSocket::bind(addr))).await?.try_into() }
     }
 
     /// From now on sends to and receives from the first address of `addr` that works, and no other.
@@ -60,8 +63,10 @@ impl UdpSocket {
     /// assert_eq!(b.recv_from(&mut [0; 16]).await?, (5, a.local_addr()?));
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
-        first(&addr, |addr| self.io.get_ref().connect(addr)).await
+    #[track_caller]
+    pub fn connect(&self, addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<()>> {
+        let place = Location::caller();
+        async move { first(&addr, place, |addr| self.io.get_ref().connect(addr)).await }
     }
 
     /// Waits for a datagram; gives its length and the address it is from. What `buf` has no room for is lost.
@@ -93,9 +98,13 @@ impl UdpSocket {
     ///
     /// # Cancellation
     /// Nothing has been sent.
-    pub async fn send_to(&self, buf: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
-        let addr = resolve_one(&addr).await?;
-        self.io.write_with(|socket| socket.send_to(buf, addr)).await
+    #[track_caller]
+    pub fn send_to(&self, buf: &[u8], addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<usize>> {
+        let place = Location::caller();
+        async move {
+            let addr = resolve_one(&addr, place).await?;
+            self.io.write_with(|socket| socket.send_to(buf, addr)).await
+        }
     }
 
     /// Waits for a datagram from the connected address; gives its length. What `buf` has no room for is lost.

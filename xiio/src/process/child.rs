@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Output};
 
 use super::running::Running;
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout};
+use crate::combine::__private::TryJoin;
 use crate::combine::bracket_of;
 use crate::io::{Read, Write};
 use crate::unwind::Node;
@@ -168,7 +169,7 @@ impl Child {
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
             // The child is not reaped before its pipes are at their end: until then its group can be signalled.
             let ((), stdout, stderr, ()) =
-                crate::try_join!(feed(stdin, input), drain(stdout), drain(stderr), child.running.ended())?;
+                (feed(stdin, input), drain(stdout), drain(stderr), child.running.ended()).try_join(place).await?;
             let status = child.running.wait().await?;
             Ok(Output { status, stdout, stderr })
         };

@@ -112,6 +112,12 @@ where
     F: FnOnce() -> io::Result<T> + Send + 'static,
     T: Send + 'static,
 {
+    /// Lets texts name the call of a function that makes the job for its caller.
+    pub(crate) fn made_at(mut self, place: &'static Location<'static>) -> Self {
+        self.job.location = place;
+        self
+    }
+
     /// If the system gives no thread, that is an error like those of the function.
     pub(crate) async fn or_refused(mut self) -> io::Result<T> {
         let Self { job, node } = &mut self;
@@ -312,7 +318,7 @@ fn is_in_runtime() -> bool {
 
 fn report_late(location: &Location<'_>) {
     let text = format!(
-        "a thread job, started at {}:{}, has waited for a thread for a second, as all of its pool are busy; \
+        "a thread job, made at {}:{}, has waited for a thread for a second, as all of its pool are busy; \
          give jobs that take long a `ThreadPool` of their own",
         location.file(),
         location.line()
