@@ -185,6 +185,22 @@ async fn an_address_that_does_not_answer_is_overtaken_after_a_quarter_second() {
 }
 
 #[xiio::test]
+async fn the_tree_shows_who_connects_to_one_of_several_addresses() {
+    let mute = Mute::new();
+    let (line, tree) = task_group!(|tg| {
+        let line = line!() + 1;
+        tg.spawn(TcpStream::connect([mute.addr, mute.addr]));
+        yield_now().await;
+        let tree = xiio::inspect::tree().await.to_string();
+        tg.cancel();
+        (line, tree)
+    });
+    let place = format!("task, spawned at tests/tests/net.rs:{line}");
+    assert!(tree.lines().any(|text| text.trim().starts_with("connect")), "{tree}");
+    assert!(tree.matches(&place).count() == 2 && !tree.contains("connect.rs"), "{tree}");
+}
+
+#[xiio::test]
 async fn names_are_looked_up() {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::Location;
 use std::time::Duration;
 
 use super::tcp::TcpStream;
@@ -17,30 +18,33 @@ use crate::try_task_group;
 /// How long an attempt may take before the next one begins beside it.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connects to the first that answers; the others are given up.
-pub(super) async fn connect_any(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
+/// Connects to the first that answers; the others are given up. Attempts are drawn as tasks that were spawned at `place`.
+pub(super) async fn connect_any(addrs: Vec<SocketAddr>, place: &'static Location<'static>) -> io::Result<TcpStream> {
     match addrs[..] {
         [addr] => connect(addr).await,
-        _ => connect_staggered(interleave(addrs)).await,
+        _ => connect_staggered(interleave(addrs), place).await,
     }
 }
 
-async fn connect_staggered(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
+async fn connect_staggered(addrs: Vec<SocketAddr>, place: &'static Location<'static>) -> io::Result<TcpStream> {
     let last_error = RefCell::new(None);
     // The first to connect ends the group like an error would: all others are cancelled before their next poll.
     let connected = try_task_group!(error = TcpStream, |tg| {
+        tg.stand_for("connect");
+        tg.expect_winner();
         for addr in addrs {
             let last_error = &last_error;
             let failed = Promise::new();
             let has_failed = failed.wait();
-            tg.spawn(async move {
+            let attempt = async move {
                 match connect(addr).await {
                     Ok(stream) => return Err(stream),
                     Err(error) => drop(last_error.replace(Some(error))),
                 }
                 let _ = failed.set(());
                 Ok(())
-            });
+            };
+            tg.spawn_at(attempt, place);
             let _ = timeout(STAGGER, has_failed).await;
         }
     });

@@ -152,7 +152,7 @@ impl TcpStream {
     #[track_caller]
     pub fn connect(addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<Self>> {
         let place = Location::caller();
-        async move { connect::connect_any(resolve(&addr, place).await?).await }
+        async move { connect::connect_any(resolve(&addr, place).await?, place).await }
     }
 
     /// Waits until there is something, and reads once into `buf` without taking it.
