@@ -513,11 +513,40 @@ fn all_errors_keeps_the_error_of_a_task_whose_destructor_panics() {
 }
 
 #[test]
-fn the_first_of_all_errors_is_the_source() {
+fn the_first_of_all_errors_is_in_the_text_and_what_is_behind_it_is_the_source() {
     let error = run(several(&Promise::new())).unwrap_err();
     assert!(matches!(error.first(), Failure::Error(Broken("first"))));
     assert_eq!(error.others().len(), 2);
-    assert_eq!(error.source().unwrap().to_string(), "first");
+    assert_eq!(texts(&error), ["first (and 2 more failures)"]);
+
+    #[derive(Debug)]
+    struct Outer(Broken);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outer")
+        }
+    }
+
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    let failed: Result<(), GroupError<Outer>> = run(async {
+        try_task_group!(all_errors, error = Outer, |tg| {
+            tg.spawn(async { Err::<(), _>(Outer(Broken("inner"))) });
+        })
+    });
+    let error = failed.unwrap_err();
+    assert_eq!(texts(&error), ["outer", "inner"]);
+    assert_eq!(texts(error.first()), ["outer", "inner"]);
+}
+
+/// The texts of an error and of what is behind it.
+fn texts(error: &(dyn Error + 'static)) -> Vec<String> {
+    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
 }
 
 #[test]

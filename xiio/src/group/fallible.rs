@@ -338,6 +338,16 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
     }
 }
 
+impl<E: Error + 'static> Error for Failure<E> {
+    /// What is behind the error: the error itself is in the text already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Error(error) => error.source(),
+            Self::Panic(_) => None,
+        }
+    }
+}
+
 impl<E: fmt::Debug> fmt::Debug for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -407,9 +417,6 @@ impl<E: fmt::Display> fmt::Display for GroupError<E> {
 
 impl<E: Error + 'static> Error for GroupError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.first {
-            Failure::Error(error) => Some(error),
-            Failure::Panic(_) => None,
-        }
+        self.first.source()
     }
 }
