@@ -9,7 +9,7 @@ use crate::drawing::{self, Kind};
 use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::recording::{self, Why};
-use crate::runtime::may_begin;
+use crate::runtime::{Runtime, may_begin};
 use crate::time::{Limit, now};
 use crate::unwind::{self, BRANCH, Duty, Node, Owner};
 
@@ -76,8 +76,9 @@ pub fn deadline<F: IntoFuture>(
     future: F,
 ) -> impl Future<Output = Result<F::Output, Elapsed>> {
     let at = at.into();
-    // The first poll has to know whether the time is over already.
-    at.map(|_| now());
+    if at.is_some() {
+        Runtime::look(Runtime::look_at_clock);
+    }
     Pinned::new(future.into_future(), TimeLimit::new("deadline", at))
 }
 

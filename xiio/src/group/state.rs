@@ -387,8 +387,7 @@ impl<'env> Group<'env> {
         let deadline = self.options.borrow().deadline;
         match deadline {
             None => Runtime::require(),
-            // The first poll has to know whether the time is over already.
-            Some(_) => Runtime::with(|runtime| _ = runtime.now()),
+            Some(_) => Runtime::with(Runtime::look_at_clock),
         }
         deadline
     }

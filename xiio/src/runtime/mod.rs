@@ -212,6 +212,12 @@ impl Runtime {
         self.now.get()
     }
 
+    /// Looks at the clock. A first poll under a limit of time compares the limit with [`Runtime::last_seen`]: it has to know whether the time is over
+    /// already, and the last look may be long ago.
+    pub(crate) fn look_at_clock(&self) {
+        let _ = self.now();
+    }
+
     /// Tells one turn from the next.
     pub(crate) fn n_turns(&self) -> u32 {
         self.n_turns.get()
