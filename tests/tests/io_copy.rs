@@ -1,13 +1,15 @@
 //! Copying: what is held back is passed on before a copy waits, and both directions at once.
 
 use std::cell::Cell;
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::time::Duration;
 
 use xiio::io::{BufWriter, Read, Write, copy, copy_bidirectional};
 use xiio::net::UnixStream;
-use xiio::{join, race, task_group, timeout, yield_now};
+use xiio::{bracket, join, race, task_group, timeout, yield_now};
+use xiio_tests::run_virtually;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -118,6 +120,75 @@ fn a_copy_is_cancelled_before_it_began_while_it_waits_and_while_it_flushes() {
             }
         }
         assert!(timeout(Duration::from_millis(1), copy(&mut b, &mut NeverFlushes)).await.is_err());
+    });
+}
+
+/// A stream of which an operation never ends that it is to do, and holds something meanwhile. Another one fails.
+#[derive(Default)]
+struct Holding {
+    reads: bool,
+    fails_to_write: bool,
+    n_released: Cell<usize>,
+}
+
+impl Holding {
+    async fn hold(&self) {
+        let release = async |()| {
+            yield_now().await;
+            self.n_released.set(self.n_released.get() + 1);
+        };
+        bracket((), async |_| pending::<()>().await, release).await;
+    }
+}
+
+impl Read for &Holding {
+    async fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        if self.reads {
+            return Ok(1);
+        }
+        self.hold().await;
+        Ok(0)
+    }
+}
+
+impl Write for &Holding {
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        yield_now().await;
+        if self.fails_to_write { Err(ErrorKind::StorageFull.into()) } else { Ok(buf.len()) }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.fails_to_write {
+            yield_now().await;
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.hold().await;
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_reader_and_a_writer_hold_is_released_when_a_copy_is_cancelled() {
+    let (reader, writer) = (Holding::default(), Holding::default());
+    run_virtually(async {
+        assert!(timeout(LONG, copy(&mut &reader, &mut &writer)).await.is_err());
+        assert_eq!((reader.n_released.get(), writer.n_released.get()), (1, 1));
+        assert!(timeout(LONG, copy_bidirectional(&reader, &writer)).await.is_err());
+        // Each of the two is read and flushed.
+        assert_eq!((reader.n_released.get(), writer.n_released.get()), (3, 3));
+    });
+}
+
+#[test]
+fn what_a_reader_holds_is_released_when_the_writer_fails() {
+    let reader = Holding::default();
+    let full = Holding { reads: true, fails_to_write: true, ..Holding::default() };
+    run_virtually(async {
+        let error = copy(&mut &reader, &mut &full).await.unwrap_err();
+        assert_eq!((error.kind(), reader.n_released.get()), (ErrorKind::StorageFull, 1));
+        // One direction waits in the flush of the reader, the other one for it to be read.
+        let error = copy_bidirectional(&full, &reader).await.unwrap_err();
+        assert_eq!((error.kind(), reader.n_released.get()), (ErrorKind::StorageFull, 2));
     });
 }
 

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::{Read, Write};
+use crate::unwind::cancellable;
 
 /// What [`copy`] holds at most.
 const CHUNK: usize = 64 * 1024;
@@ -38,16 +39,7 @@ where
     let mut chunk = vec![0; CHUNK];
     let mut n_copied = 0;
     loop {
-        let n_read = {
-            let mut read = pin!(reader.read(&mut chunk));
-            match poll_once(read.as_mut()).await {
-                Poll::Ready(n_read) => n_read?,
-                Poll::Pending => {
-                    writer.flush().await?;
-                    read.await?
-                }
-            }
-        };
+        let n_read = read_and_flush(reader.read(&mut chunk), writer.flush()).await?;
         if n_read == 0 {
             break;
         }
@@ -58,9 +50,41 @@ where
     Ok(n_copied)
 }
 
-/// What a future says now. It must be polled again, as its wake may have come in between.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+/// What is read. While that is waited for the writer is flushed, to the end; an error of that cancels the read.
+async fn read_and_flush(
+    read: impl Future<Output = io::Result<usize>>,
+    flush: impl Future<Output = io::Result<()>>,
+) -> io::Result<usize> {
+    let (mut read, mut flush) = (pin!(cancellable("copy", read)), pin!(flush));
+    let (mut was_read, mut was_flushed, mut is_flushing) = (None, None, false);
+    poll_fn(|cx| {
+        // Whoever cancels the copy is to reach both.
+        poll_part(&mut was_read, read.as_mut(), cx);
+        is_flushing |= was_read.is_none();
+        if is_flushing {
+            poll_part(&mut was_flushed, flush.as_mut(), cx);
+        }
+        if matches!(was_flushed, Some(Err(_))) && was_read.is_none() {
+            read.as_mut().cancel();
+            poll_part(&mut was_read, read.as_mut(), cx);
+        }
+        if was_read.is_none() || (is_flushing && was_flushed.is_none()) {
+            return Poll::Pending;
+        }
+        was_flushed.take().transpose()?;
+        let n_read = was_read.take().flatten().expect("the read is cancelled for an error of the flush only");
+        Poll::Ready(n_read)
+    })
+    .await
+}
+
+/// Polls a part of what a task does, unless it has ended.
+fn poll_part<F: Future>(ended: &mut Option<F::Output>, part: Pin<&mut F>, cx: &mut Context<'_>) {
+    if ended.is_none()
+        && let Poll::Ready(output) = part.poll(cx)
+    {
+        *ended = Some(output);
+    }
 }
 
 /// Copies from `a` to `b` and from `b` to `a` until both have ended, and returns how many bytes each direction was.
@@ -69,7 +93,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 /// 64 KiB, see [`copy`].
 ///
 /// # Errors
-/// The first error of either direction. It ends the other direction as well: what was read there and not
+/// The first error of either direction. It cancels the other direction, cleanup included: what was read there and not
 /// written is lost.
 ///
 /// # Cancellation
@@ -104,36 +128,38 @@ where
     for<'s> &'s B: Read + Write,
 {
     // One task for both, whose wakes poll both: a stream of TLS writes in order to read.
-    let mut there = pin!(copy_and_close(a, b));
-    let mut back = pin!(copy_and_close(b, a));
-    let mut copied = (None, None);
+    let mut there = pin!(cancellable("copy_bidirectional", copy_and_close(a, b)));
+    let mut back = pin!(cancellable("copy_bidirectional", copy_and_close(b, a)));
+    let (mut copied_there, mut copied_back) = (None, None);
     poll_fn(|cx| {
-        poll_part(&mut copied.0, there.as_mut(), cx)?;
-        poll_part(&mut copied.1, back.as_mut(), cx)?;
-        match copied {
-            (Some(there), Some(back)) => Poll::Ready(Ok((there, back))),
-            _ => Poll::Pending,
+        poll_part(&mut copied_there, there.as_mut(), cx);
+        poll_part(&mut copied_back, back.as_mut(), cx);
+        if has_failed(&copied_there) && copied_back.is_none() {
+            back.as_mut().cancel();
+            poll_part(&mut copied_back, back.as_mut(), cx);
+        } else if has_failed(&copied_back) && copied_there.is_none() {
+            there.as_mut().cancel();
+            poll_part(&mut copied_there, there.as_mut(), cx);
+        }
+        if copied_there.is_none() || copied_back.is_none() {
+            return Poll::Pending;
+        }
+        match (copied_there.take().flatten(), copied_back.take().flatten()) {
+            (Some(there), Some(back)) => Poll::Ready(there.and_then(|there| Ok((there, back?)))),
+            (Some(Err(error)), None) | (None, Some(Err(error))) => Poll::Ready(Err(error)),
+            _ => unreachable!("a direction is cancelled for an error of the other only"),
         }
     })
     .await
+}
+
+/// Whether a direction has ended with an error.
+fn has_failed(copied: &Option<Option<io::Result<u64>>>) -> bool {
+    matches!(copied, Some(Some(Err(_))))
 }
 
 async fn copy_and_close(mut reader: impl Read, mut writer: impl Write) -> io::Result<u64> {
     let n_copied = copy(&mut reader, &mut writer).await?;
     writer.close().await?;
     Ok(n_copied)
-}
-
-/// Polls one direction, unless it has ended.
-fn poll_part(
-    n_copied: &mut Option<u64>,
-    copying: Pin<&mut impl Future<Output = io::Result<u64>>>,
-    cx: &mut Context<'_>,
-) -> io::Result<()> {
-    if n_copied.is_none()
-        && let Poll::Ready(result) = copying.poll(cx)
-    {
-        *n_copied = Some(result?);
-    }
-    Ok(())
 }

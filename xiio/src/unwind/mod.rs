@@ -26,6 +26,7 @@
 //! [`Owner`]: owner::Owner
 //! [`Node`]: node::Node
 
+mod cancellable;
 mod current;
 mod node;
 mod owner;
@@ -35,6 +36,7 @@ mod scope;
 mod skipped;
 mod whole;
 
+pub(crate) use cancellable::cancellable;
 pub(crate) use current::{
     Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting, is_lending,
     is_plain, is_unwinding, lending, state,
