@@ -93,6 +93,15 @@ async fn virtual_time_jumps_beside_a_server_and_its_client() {
     assert!(real_start.elapsed() < MINUTE);
 }
 
+#[xiio::test(loopback)]
+async fn paused_time_jumps_beside_sockets_of_this_machine() {
+    let start = Instant::now();
+    xiio::testing::pause();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    assert!(timeout(Duration::from_secs(3600), listener.accept()).await.is_err());
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
 #[xiio::test(virtual_time, loopback)]
 async fn virtual_time_passes_as_outside_beside_a_pipe_even_with_loopback() {
     let (reader, _writer) = std::io::pipe().unwrap();

@@ -118,6 +118,9 @@ const KNOWN: &[Known] = &[
 /// Options of which one makes the other meaningless.
 const EXCLUSIVE: &[(&str, &str)] = &[("timeout", "deadline"), ("seed", "seeds")];
 
+/// Options that do nothing without another one.
+const NEEDS: &[(&str, &str)] = &[("impatience", "cancel_on"), ("impatient_on", "cancel_on")];
+
 /// The signals that lists know by their bare name.
 const SIGNALS: &[&str] = &["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
 
@@ -126,6 +129,8 @@ const SIGNALS: &[&str] = &["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", 
 #[derive(Default)]
 pub(crate) struct Options {
     given: Vec<Given>,
+    /// All names that were written, also those of options with a mistake in them.
+    names: Vec<Ident>,
 }
 
 /// One option as it was written.
@@ -150,7 +155,20 @@ impl Options {
             options.parse_one(input, of, diagnostics);
             parse_comma(input, diagnostics);
         }
+        options.judge_needs(diagnostics);
         options
+    }
+
+    /// Reports options without those that they need. One that was written with a mistake in it is there.
+    fn judge_needs(&self, diagnostics: &mut Diagnostics) {
+        for option in &self.given {
+            let need = NEEDS
+                .iter()
+                .find(|&&(name, other)| option.name == name && !self.names.iter().any(|there| there == other));
+            if let Some((name, other)) = need {
+                diagnostics.report(option.name.span(), &Mistake::OptionNeeds { name, other });
+            }
+        }
     }
 
     /// Reads one option; what it does not understand it reports and skips up to the next comma.
@@ -159,6 +177,7 @@ impl Options {
             diagnostics.report(input.span(), &Mistake::NotAnOption { of });
             return skip_to_comma(input);
         };
+        self.names.push(name.clone());
         let Some(shape) = known_shape(&name, of, diagnostics) else {
             return skip_value(input);
         };

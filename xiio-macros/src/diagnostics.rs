@@ -39,6 +39,7 @@ pub(crate) enum Mistake<'a> {
     OptionOfGroup { name: &'a str, of: Surface },
     OptionTwice { name: &'a str },
     OptionsExclude { name: &'a str, other: &'a str },
+    OptionNeeds { name: &'a str, other: &'a str },
     OptionAfterBody,
     ValueMissing { name: &'a str, example: &'a str },
     ValueOfFlag { name: &'a str },
@@ -82,6 +83,9 @@ impl fmt::Display for Mistake<'_> {
             Self::OptionTwice { name } => write!(f, "`{name}` is given twice"),
             Self::OptionsExclude { name, other } => {
                 write!(f, "`{name}` beside `{other}`: give one of the two")
+            }
+            Self::OptionNeeds { name, other } => {
+                write!(f, "`{name}` needs `{other}` beside it: alone it does nothing")
             }
             Self::OptionAfterBody => {
                 write!(f, "nothing follows the body; options stand before `|tg|`")

@@ -54,8 +54,8 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// | `vain_polls = usize` | reports a task that is polled in vain more often within a second; none without it |
 /// | `many_tasks = usize` | reports each group that holds more tasks; none without it |
 /// | `cancel_on(SIGINT, SIGTERM, …)` | these signals cancel the root; its cleanup runs, and the process then dies by the signal |
-/// | `impatience = Duration` | how long after the first of them another one kills at once: a second by default, `None` is never |
-/// | `impatient_on(SIGINT, SIGQUIT, …)` | which signals kill at once then: these two by default |
+/// | `impatience = Duration` | how long after the first of them another one kills at once: a second by default, `None` is never; only with `cancel_on` |
+/// | `impatient_on(SIGINT, SIGQUIT, …)` | which signals kill at once then: these two by default; only with `cancel_on` |
 /// | `inspect` | lets `xiio-inspect` look at the tree, as `XIIO_INSPECT=1` in the environment does |
 /// | `tree_on(SIGQUIT, …)` | prints the tree on standard error when one of these signals comes, and goes on |
 ///
@@ -102,7 +102,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | option | meaning |
 /// |---|---|
 /// | `virtual_time` | the clock jumps to the next timer whenever all tasks wait |
-/// | `loopback` | with `virtual_time`: it jumps also while the test waits for sockets of this machine that it has both ends of |
+/// | `loopback` | with `virtual_time`, or after `testing::pause()`: it jumps also while the test waits for sockets of this machine that it has both ends of |
 /// | `patience = Duration` | how long a thread that the runtime does not know of has to wake a task, where nothing else can; two seconds by default |
 /// | `seed = u64` | shuffles the order in which tasks run, reproducibly |
 /// | `seeds = Range<u64>` | runs the test once for each seed |

@@ -141,7 +141,7 @@ impl Builder {
     }
 
     /// How long after the first signal of [`Builder::cancel_on`] another one ends the process at once. Without this call it is
-    /// a second. `None` is never.
+    /// a second. `None` is never. Without `cancel_on` it changes nothing.
     ///
     /// # Examples
     /// ```
@@ -157,7 +157,7 @@ impl Builder {
     }
 
     /// Which of the signals of [`Builder::cancel_on`] end the process at once when they come after the first:
-    /// `SIGINT` and `SIGQUIT`, if this is not called.
+    /// `SIGINT` and `SIGQUIT`, if this is not called. Without `cancel_on` it changes nothing.
     ///
     /// # Panics
     /// `run` panics for a signal that cannot be caught, as for those of [`Builder::cancel_on`].
