@@ -1,17 +1,18 @@
 //! Children that end by themselves, are fed, fail, and are cancelled. All of them are real.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::future::IntoFuture;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use xiio::io::{BufRead, BufReader, Lines, Read, Write};
-use xiio::process::{Child, ChildStdout, Command, ProcessError, Stdio, run_process};
+use xiio::process::{Child, ChildStdout, Command, ProcessError, RunProcess, Stdio, run_process};
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
@@ -65,6 +66,31 @@ fn output_is_captured() {
         xiio::run(run_process(["sh", "-c", "sleep 0.1 && echo \"Hello World\""]).capture_output(true)).unwrap();
     assert!(output.status.success());
     assert_eq!((&*output.stdout, &*output.stderr), (&b"Hello World\n"[..], &b""[..]));
+}
+
+#[test]
+fn commands_are_names_and_lists_of_all_kinds() {
+    async fn check<'a>(command: impl Into<RunProcess<'a>>) {
+        assert!(run_process(command).await.unwrap().status.success());
+    }
+
+    xiio::run(async {
+        let (name, words) = (String::from("true"), vec!["test", "-n", "x"]);
+        check(OsStr::new("true")).await;
+        check(&OsString::from("true")).await;
+        check(OsString::from("true")).await;
+        check(Path::new("true")).await;
+        check(&PathBuf::from("true")).await;
+        check(PathBuf::from("true")).await;
+        check(&name).await;
+        check(vec![name.clone(), "x".into()]).await;
+        check(name).await;
+        check(&words[..]).await;
+        check(&words).await;
+        check(words).await;
+        check(&["test", "-n", "x"]).await;
+        check(["test", "-n", "x"]).await;
+    });
 }
 
 #[test]
@@ -519,6 +545,19 @@ fn child_that_is_not_to_be_asked_is_only_waited_for() {
         command
     });
     assert!(took < LONG);
+}
+
+#[test]
+fn child_is_not_started_with_a_stop_signal_that_there_is_not() {
+    for signal in [999, 65, -1, i32::MIN] {
+        let error = Command::new("true").stop_signal(signal).spawn().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let text = format!("cannot run `true`: expected a signal to stop it with, or 0 for none, got {signal}");
+        assert_eq!(error.to_string(), text);
+    }
+    for signal in [0, SIGKILL, SIGUSR1, 64] {
+        assert!(xiio::run(Command::new("true").stop_signal(signal).status()).unwrap().success());
+    }
 }
 
 #[test]

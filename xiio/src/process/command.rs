@@ -16,7 +16,7 @@ use crate::error::explain;
 use crate::sys::process::parent::DeathSignal;
 use crate::sys::process::{PidFd, own_group};
 use crate::sys::terminal::has_terminal;
-use crate::sys::{Call, call};
+use crate::sys::{Call, call, signal};
 use crate::unwind::Node;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -169,7 +169,7 @@ impl Command {
     /// Sets what asks a child to stop: `SIGTERM` by default.
     ///
     /// With `0` the child is not asked: xiio only waits for it, as long as the grace lasts, and then
-    /// kills it.
+    /// kills it. With a number that is no signal the start fails with `InvalidInput`.
     ///
     /// # Examples
     /// ```
@@ -242,8 +242,8 @@ impl Command {
     /// # Errors
     /// What kept it from running, as `std` gives it, so without the name of the program
     /// ([`run_process`](super::run_process()) names it): it was not found, is not executable, the working directory cannot be
-    /// entered, there are no descriptors or processes left. `Unsupported` on a kernel without `pidfd_open`; nothing is
-    /// started then.
+    /// entered, there are no descriptors or processes left. Nothing is started where it is `Unsupported`, on a kernel without
+    /// `pidfd_open`, or `InvalidInput`, for a [stop signal](Command::stop_signal) that there is not.
     ///
     /// # Cancellation
     /// See [`Child`].
@@ -365,6 +365,7 @@ impl Command {
 
     fn start_set(&mut self) -> io::Result<Child> {
         PidFd::check_supported()?;
+        self.check_stop_signal()?;
         let has_group = match self.own_group {
             Some(own_group) => own_group,
             None => !has_terminal()?,
@@ -388,6 +389,16 @@ impl Command {
         let stdout = pipes.1.map(|pipe| ChildStdout::new(pipe, process)).transpose()?;
         let stderr = pipes.2.map(|pipe| ChildStderr::new(pipe, process)).transpose()?;
         Ok(Child::new(running, stdin, stdout, stderr))
+    }
+
+    /// Whether it can be sent: who stops a child would hear of it too late.
+    fn check_stop_signal(&self) -> io::Result<()> {
+        let signal = self.stop_signal;
+        if signal == 0 || signal::exists(signal) {
+            return Ok(());
+        }
+        let text = format!("expected a signal to stop it with, or 0 for none, got {signal}");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
     }
 
     fn set_death_signal(&mut self) {

@@ -1,9 +1,10 @@
 //! A command in one call.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
 use std::panic::Location;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::process::Output;
 
@@ -15,8 +16,8 @@ use crate::unwind;
 
 /// Runs a command to its end: `run_process(command).await`.
 ///
-/// The command is a [`Command`] (or `&mut` of one, as its methods give), the name of a program, or an array of a program
-/// and its arguments. There is no shell in between. Streams are inherited by default.
+/// The command is a [`Command`] (or `&mut` of one, as its methods give), the name of a program, or an array, a slice or a `Vec` of
+/// a program and its arguments. There is no shell in between. Streams are inherited by default.
 ///
 /// The value has the status, and what was written if [`capture_output`](RunProcess::capture_output) was asked for.
 ///
@@ -25,7 +26,7 @@ use crate::unwind;
 /// program that failed.
 ///
 /// # Panics
-/// When polled outside of a runtime, and for an array without a program.
+/// When polled outside of a runtime, and when called with an array without a program.
 ///
 /// # Cancellation
 /// The process is stopped with its group, see [the room](super).
@@ -148,14 +149,39 @@ impl<'a> From<&'a mut Command> for RunProcess<'a> {
     }
 }
 
-impl From<&str> for RunProcess<'_> {
-    fn from(program: &str) -> Self {
-        Command::new(program).into()
-    }
+/// The types that name a program. One impl for `AsRef<OsStr>` would overlap that of arrays, for all that the compiler knows.
+macro_rules! from_name {
+    ($($name:ty),+) => {
+        $(impl From<$name> for RunProcess<'_> {
+            fn from(program: $name) -> Self {
+                Command::new(program).into()
+            }
+        })+
+    };
 }
+
+from_name!(&str, &String, String, &OsStr, &OsString, OsString, &Path, &PathBuf, PathBuf);
 
 impl<S: AsRef<OsStr>, const N: usize> From<[S; N]> for RunProcess<'_> {
     fn from(words: [S; N]) -> Self {
+        words[..].into()
+    }
+}
+
+impl<S: AsRef<OsStr>, const N: usize> From<&[S; N]> for RunProcess<'_> {
+    fn from(words: &[S; N]) -> Self {
+        words[..].into()
+    }
+}
+
+impl<S: AsRef<OsStr>> From<Vec<S>> for RunProcess<'_> {
+    fn from(words: Vec<S>) -> Self {
+        words[..].into()
+    }
+}
+
+impl<S: AsRef<OsStr>> From<&Vec<S>> for RunProcess<'_> {
+    fn from(words: &Vec<S>) -> Self {
         words[..].into()
     }
 }

@@ -594,6 +594,11 @@ const NAMES: &[(c_int, &str)] = &[
     (libc::SIGSYS, "SIGSYS"),
 ];
 
+/// Whether the system knows this signal. It may be one that nobody can catch.
+pub(crate) fn exists(signal: c_int) -> bool {
+    disposition(signal).is_ok()
+}
+
 /// `SIGINT` for 2, `signal 40` for one without a name.
 pub(crate) fn name(signal: c_int) -> String {
     NAMES
