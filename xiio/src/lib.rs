@@ -208,8 +208,8 @@ pub use combine::{
 pub use condition::{Condition, Ready};
 pub use error::{Cancelled, Elapsed, GroupEnded, Panic};
 pub use group::{
-    CancelOnDrop, CancelTask, Canceller, Failure, GroupError, Outcome, Remote, Task, TaskGroup, TryTaskGroup,
-    TryWorkers, WorkerTask, Workers,
+    CancelOnDrop, CancelTask, CancelWorkerTask, Canceller, Failure, GroupError, Outcome, OutcomeOrCancel, Remote, Task,
+    TaskGroup, TryTaskGroup, TryWorkers, WorkerOutcome, WorkerTask, Workers,
 };
 pub use io::{read, readable, writable, write, write_all};
 pub use local::{AccessError, LocalKey, LocalScope};

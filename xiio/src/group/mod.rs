@@ -37,6 +37,6 @@ pub(crate) use plain::new_group;
 pub use fallible::{Failure, GroupError, TryTaskGroup};
 pub use plain::TaskGroup;
 pub use remote::Remote;
-pub use slot::WorkerTask;
-pub use task::{CancelOnDrop, CancelTask, Canceller, Outcome, Task};
+pub use slot::{CancelWorkerTask, WorkerOutcome, WorkerTask};
+pub use task::{CancelOnDrop, CancelTask, Canceller, Outcome, OutcomeOrCancel, Task};
 pub use workers::{TryWorkers, Workers};

@@ -1,7 +1,6 @@
 //! The handle of a task on a worker, and where the two meet.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
@@ -184,9 +183,10 @@ impl<T> WorkerTask<T> {
     ///     });
     /// });
     /// ```
-    pub fn cancel(self) -> impl Future<Output = Option<T>> {
+    #[doc(alias("abort"))]
+    pub fn cancel(self) -> CancelWorkerTask<T> {
         self.slot().cancel();
-        poll_fn(move |cx| self.poll_output(cx))
+        CancelWorkerTask { task: self }
     }
 
     /// Waits for the task's end, whatever it is.
@@ -205,8 +205,8 @@ impl<T> WorkerTask<T> {
     ///     });
     /// });
     /// ```
-    pub fn outcome(self) -> impl Future<Output = Result<T, Cancelled>> {
-        poll_fn(move |cx| self.poll_output(cx).map(|output| output.ok_or(Cancelled)))
+    pub fn outcome(self) -> WorkerOutcome<T> {
+        WorkerOutcome { task: self }
     }
 
     /// Whether the task has ended.
@@ -272,5 +272,35 @@ impl<T> fmt::Debug for WorkerTask<T> {
             .field("location", &self.slot().location)
             .field("is_finished", &is_finished)
             .finish()
+    }
+}
+
+/// The future of [`WorkerTask::cancel`].
+#[derive(Debug)]
+#[must_use = "the task is cancelled, but nothing waits for its cleanup unless this is awaited or dropped on purpose"]
+pub struct CancelWorkerTask<T> {
+    task: WorkerTask<T>,
+}
+
+impl<T> Future for CancelWorkerTask<T> {
+    type Output = Option<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.task.poll_output(cx)
+    }
+}
+
+/// The future of [`WorkerTask::outcome`].
+#[derive(Debug)]
+#[must_use = "an outcome is known only when it is awaited"]
+pub struct WorkerOutcome<T> {
+    task: WorkerTask<T>,
+}
+
+impl<T> Future for WorkerOutcome<T> {
+    type Output = Result<T, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Cancelled>> {
+        self.task.poll_output(cx).map(|output| output.ok_or(Cancelled))
     }
 }

@@ -329,8 +329,8 @@ impl<T> CancelOnDrop<T> {
     ///     });
     /// });
     /// ```
-    pub fn outcome(mut self) -> impl Future<Output = Result<T, Cancelled>> + Unpin {
-        poll_fn(move |cx| self.poll_end(cx).map(|output| output.ok_or(Cancelled)))
+    pub fn outcome(self) -> OutcomeOrCancel<T> {
+        OutcomeOrCancel { task: self }
     }
 
     /// Whether the task has ended.
@@ -356,5 +356,20 @@ impl<T> Future for CancelOnDrop<T> {
 impl<T> Drop for CancelOnDrop<T> {
     fn drop(&mut self) {
         self.task.begin_cancel(None);
+    }
+}
+
+/// The future of [`CancelOnDrop::outcome`].
+#[derive(Debug)]
+#[must_use = "the task is cancelled when this is dropped"]
+pub struct OutcomeOrCancel<T> {
+    task: CancelOnDrop<T>,
+}
+
+impl<T> Future for OutcomeOrCancel<T> {
+    type Output = Result<T, Cancelled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Cancelled>> {
+        self.task.poll_end(cx).map(|output| output.ok_or(Cancelled))
     }
 }
