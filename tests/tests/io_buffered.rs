@@ -46,6 +46,18 @@ fn a_limit_cuts_lines_too_and_waits_for_nothing_behind_it() {
 }
 
 #[test]
+fn a_limit_is_for_what_is_read_through_it() {
+    xiio::run(async {
+        let mut limited = (&b"abcd"[..]).take(2);
+        assert_eq!(limited.get_ref(), b"abcd");
+        assert_eq!(limited.get_mut().read(&mut [0; 1]).await.unwrap(), 1);
+        let mut text = String::new();
+        limited.read_to_string(&mut text).await.unwrap();
+        assert_eq!((&*text, limited.limit()), ("bc", 0));
+    });
+}
+
+#[test]
 fn a_limit_of_nothing_is_the_end_and_reads_nothing() {
     struct Never;
     impl Read for Never {

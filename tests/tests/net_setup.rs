@@ -29,7 +29,11 @@ fn options_are_set_before_the_address_is_taken() {
         socket.set_reuseport(true).unwrap();
         socket.set_keepalive(true).unwrap();
         socket.set_nodelay(true).unwrap();
-        socket.set_linger(Some(Duration::ZERO)).unwrap();
+        assert_eq!(socket.linger().unwrap(), None);
+        for (set, got) in [(Some(1500), Some(2)), (None, None), (Some(0), Some(0))] {
+            socket.set_linger(set.map(Duration::from_millis)).unwrap();
+            assert_eq!(socket.linger().unwrap(), got.map(Duration::from_secs));
+        }
         assert!(socket.reuseaddr().unwrap() && socket.reuseport().unwrap() && socket.keepalive().unwrap());
         assert!(socket.nodelay().unwrap());
         socket.set_keepalive(false).unwrap();

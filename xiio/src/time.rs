@@ -355,7 +355,6 @@ impl Future for YieldNow {
 ///     assert!(start.elapsed() >= Duration::from_millis(4));
 /// });
 /// ```
-#[must_use]
 pub fn interval(period: Duration) -> Interval {
     Interval::new(Deadline::after(period), period)
 }
@@ -377,7 +376,6 @@ pub fn interval(period: Duration) -> Interval {
 ///     assert_eq!(ticks.tick().await, start + Duration::from_millis(2));
 /// });
 /// ```
-#[must_use]
 pub fn interval_at(first: Instant, period: Duration) -> Interval {
     Interval::new(Deadline::at(Some(first)), period)
 }
@@ -387,6 +385,7 @@ pub fn interval_at(first: Instant, period: Duration) -> Interval {
 /// A tick that nobody awaited in time is given at once. [`MissedTicks`] says what becomes of other ticks
 /// that were due.
 #[derive(Debug)]
+#[must_use = "an interval does nothing unless `tick` is awaited"]
 pub struct Interval {
     deadline: Deadline,
     period: Duration,
@@ -431,7 +430,6 @@ impl Interval {
     }
 
     /// Says what becomes of ticks that are missed; without it they are skipped.
-    #[must_use]
     pub fn missed(mut self, missed: MissedTicks) -> Self {
         self.missed = missed;
         self

@@ -28,6 +28,16 @@ impl<R> Take<R> {
         self.limit = limit;
     }
 
+    /// The reader.
+    pub fn get_ref(&self) -> &R {
+        &self.inner
+    }
+
+    /// The reader; what is read from it directly does not count for the limit.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     fn clamp(&self, n_bytes: usize) -> usize {
         n_bytes.min(usize::try_from(self.limit).unwrap_or(usize::MAX))
     }

@@ -226,6 +226,14 @@ impl TcpStream {
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         sys::set_linger(self.as_fd(), linger)
     }
+
+    /// What happens to data that is not sent yet: see [`TcpStream::set_linger`].
+    ///
+    /// # Errors
+    /// What `getsockopt(2)` reports.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        sys::linger(self.as_fd())
+    }
 }
 
 fn accept(io: &Async<net::TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {

@@ -99,6 +99,14 @@ impl TcpSocket {
         socket::set_linger(self.as_fd(), linger)
     }
 
+    /// What happens to data that is not sent yet: see [`TcpSocket::set_linger`].
+    ///
+    /// # Errors
+    /// What `getsockopt(2)` reports.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        socket::linger(self.as_fd())
+    }
+
     /// Takes an address. Port 0 is any.
     ///
     /// # Errors

@@ -118,6 +118,13 @@ pub(crate) fn set_linger(fd: BorrowedFd<'_>, linger: Option<Duration>) -> io::Re
     Ok(())
 }
 
+/// What [`set_linger`] has set.
+pub(crate) fn linger(fd: BorrowedFd<'_>) -> io::Result<Option<Duration>> {
+    let mut option = libc::linger { l_onoff: 0, l_linger: 0 };
+    setup::ask(fd, (libc::SOL_SOCKET, libc::SO_LINGER), &mut option)?;
+    Ok((option.l_onoff != 0).then(|| Duration::from_secs(u64::from(option.l_linger.unsigned_abs()))))
+}
+
 /// Takes a client from a listener: non-blocking, and closed on exec.
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut addr = RawAddr::new();

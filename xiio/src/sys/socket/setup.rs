@@ -70,7 +70,11 @@ pub(crate) fn number(fd: BorrowedFd<'_>, name: libc::c_int) -> Option<libc::c_in
 }
 
 /// Fills `value`, an integer or a structure of integers, by `getsockopt(2)`.
-fn ask<T: Copy>(fd: BorrowedFd<'_>, (level, name): (libc::c_int, libc::c_int), value: &mut T) -> io::Result<()> {
+pub(super) fn ask<T: Copy>(
+    fd: BorrowedFd<'_>,
+    (level, name): (libc::c_int, libc::c_int),
+    value: &mut T,
+) -> io::Result<()> {
     let mut len = len_of::<T>();
     call(Call::Look, || {
         // SAFETY: the value is ours, and the call writes no more than the length says.
