@@ -19,7 +19,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn of(parts: &Parts) -> Result<&Self, (StatusCode, &'static str)> {
-        let advice = "this request does not come from `xiio_axum::serve` or `serve_connection`";
+        let advice = "this request does not come from `xiio_axum::serve` or `serve_connection`\n";
         parts.extensions.get().ok_or((StatusCode::INTERNAL_SERVER_ERROR, advice))
     }
 }

@@ -453,7 +453,8 @@ impl<L> fmt::Debug for Serve<'_, L> {
 /// `router.layer(Extension(ConnectInfo(addr)))`.
 ///
 /// When `stop` ends, running requests are answered and WebSockets are cancelled, as with [`Serve::until`];
-/// `std::future::pending()` is for ever.
+/// `std::future::pending()` is for ever. A client may take 20 seconds for its next request, as [`Serve::patience`] says, and
+/// here that is fixed.
 ///
 /// # Cancellation
 /// Its requests, sockets and jobs are cancelled, with their cleanup, and waited for.
