@@ -1,6 +1,6 @@
 //! The macros of the crate xiio; use them through it.
 //!
-//! A fact for every stage: `args` and `parse` read an invocation and collect its mistakes in
+//! A fact for every stage: `args`, `parse` and `arms` read an invocation and collect its mistakes in
 //! `diagnostics`, `flow` rewrites what leaves a body, and `expand` writes, with the names of
 //! `names`. Below this file nothing knows `proc_macro`; all of it works on `proc_macro2`'s
 //! streams and panics on none.

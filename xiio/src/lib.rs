@@ -123,8 +123,8 @@
 //! | feature (none is on by default) | brings |
 //! |---|---|
 //! | `async-io` | `compat::on_async_io`: a tree inside a loop that drives `async-io` |
-//! | `futures-core` | `Stream` for `Incoming`, `Lines`, `Split`, `Interval`, `Signals` and `Completed` |
-//! | `futures-io` | the traits of the crate `futures-io` for `io::Async`, the streams of `net` and their halves; `compat::FuturesIo` for the way back |
+//! | `futures-core` | `Stream` for `Incoming`, `Lines`, `Split`, `Interval`, `Signals`, `Completed` and `&Outputs` |
+//! | `futures-io` | the traits of the crate `futures-io` for `io::Async`, the streams of `net`, their halves, and the pipes to children; `compat::FuturesIo` for the way back |
 //! | `hyper` | `compat::HyperStream`, `HyperTimer`, `GroupExecutor`, `RequestTasks`, `Local`: hyper over the streams, the clock and the groups |
 //! | `hyper-util` | the client of `hyper-util`, which keeps connections in a pool, over `compat::Local` and `tg.remote()` |
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
@@ -136,10 +136,11 @@
 //!
 //! # Implementation
 //!
-//! **Threads.** [`run`] uses the thread it is called on, and starts none. The whole tree of tasks runs there. So tasks
-//! need not be `Send`, and a task that computes or blocks holds up all others. Threads are started for the workers of a
-//! group; by [`run_in_thread`], [`in_thread`], [`thread::ThreadPool`] and what is built on these ([`fs`], the names of
-//! hosts in [`net`]); and for a child process that was dropped while it ran. A [`Waker`](std::task::Waker) and a
+//! **Threads.** [`run`] uses the thread it is called on, and by itself starts none. The whole tree of tasks runs there. So
+//! tasks need not be `Send`, and a task that computes or blocks holds up all others. Threads are started for the workers of
+//! a group; by [`run_in_thread`], [`in_thread`], [`thread::ThreadPool`] and what is built on these ([`fs`], the names of
+//! hosts in [`net`]); by `compat::with_tokio`; for a child process that was dropped while it ran; and, to show the tree, by
+//! `XIIO_INSPECT=1`, [`Builder::inspect`] and [`Builder::tree_on`]. A [`Waker`](std::task::Waker) and a
 //! [`Promise`] may go to any thread.
 //!
 //! **Memory.** A task is one block of memory, and so is the body of a group. The group itself is a local of the function

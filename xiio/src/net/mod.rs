@@ -62,9 +62,9 @@
 //! `try_into`.
 //!
 //! # Implementation
-//! Names are looked up by `getaddrinfo(3)` on a thread of [`in_thread`](crate::in_thread()); addresses and texts of addresses need none. A
-//! connection costs a socket, two `connect(2)` and one `epoll_ctl(2)`. An `accept4(2)` gives clients that need no further
-//! call. A stream whose read or write was short is known to be empty or full, so request and answer cost one wait, one
+//! Names are looked up by `getaddrinfo(3)` on threads of their own, 16 at most (see [`lookup_host`]); addresses and texts of addresses need
+//! none. A connection costs a socket, two `connect(2)` and one `epoll_ctl(2)`. Over TCP an `accept4(2)` gives clients that need no further
+//! call; over Unix sockets each is made non-blocking afterwards. A stream whose read or write was short is known to be empty or full, so request and answer cost one wait, one
 //! `recv` and one `send` on either side.
 
 mod addr;

@@ -21,8 +21,8 @@ const LENDING: u8 = 4;
 const UNWINDING: u8 = 8;
 /// The tree is being drawn: leaves and groups describe themselves and stay pending.
 const INSPECTING: u8 = 16;
-/// Code that is being polled right now has been cancelled: nothing below goes on until the poll is back at the one
-/// whoever cancels.
+/// Code that is being polled right now has been cancelled: nothing below goes on until the poll is back at the owner that
+/// was cancelled.
 const FROZEN: u8 = 32;
 /// What holds for all owners below.
 const PASSED_ON: u8 = LENDING | INSPECTING;
