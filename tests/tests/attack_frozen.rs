@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use xiio::inspect::ReportKind;
-use xiio::{bracket, inspect, shield, sleep, task_group, yield_now};
+use xiio::{bracket, inspect, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::{LONG, Reports, assert_panics, millis, rounds, run};
 
 /// The tree is drawn by a poll, in which a task cancels its group.
@@ -191,4 +192,50 @@ fn a_foreign_executor_in_a_task_that_has_cancelled_its_group_panics_with_advice(
         };
         assert_panics(&["is it inside of a `block_on`?"], cancels_itself);
     }
+}
+
+/// A limit that is over does not let code go on that has just cancelled itself inside of it.
+#[test]
+fn code_that_cancels_itself_under_a_limit_that_is_over_stops_there() {
+    let runs_on = Cell::new(false);
+    for limit in [Duration::ZERO, millis(5)] {
+        run(async {
+            task_group!(|tg| {
+                tg.spawn(async {
+                    let cancelled = async {
+                        tg.cancel();
+                        std::thread::sleep(limit);
+                        sleep(LONG).await;
+                    };
+                    let _ = timeout(limit, cancelled).await;
+                    runs_on.set(true);
+                });
+            });
+        });
+    }
+    assert!(!runs_on.get());
+}
+
+/// Nor does it begin a cleanup in a drawing, of which the description of the limit is the first to see the time.
+#[test]
+fn limit_that_is_over_while_the_tree_is_drawn_is_looked_at_afterwards() {
+    let released = Cell::new(0);
+    run(async {
+        task_group!(|tg| {
+            let release = async |()| {
+                yield_now().await;
+                released.set(released.get() + 1);
+            };
+            let task = tg.spawn(timeout(millis(50), bracket((), async |_: &mut ()| pending::<()>().await, release)));
+            yield_now().await;
+            let tree = inspect::tree();
+            // Behind this the drawing comes before the timers.
+            std::thread::sleep(millis(60));
+            let tree = tree.await.to_string();
+            assert_eq!(tree.matches("bracket").count(), 1, "{tree}");
+            assert!(!tree.contains("cleaning up"), "{tree}");
+            task.await.unwrap_err();
+        });
+    });
+    assert_eq!(released.get(), 1);
 }

@@ -160,7 +160,8 @@ impl TimeLimit {
                 Poll::Ready(Some(value)) => return Poll::Ready(Ok(value)),
                 Poll::Ready(None) if self.is_over => return Poll::Ready(Err(Elapsed)),
                 Poll::Ready(None) => panic!("`{}` was polled after it had ended", self.node.label()),
-                Poll::Pending if self.is_over || !self.limit.poll_over(cx) => return Poll::Pending,
+                Poll::Pending if self.is_over || !unwind::may_cancel(cx) => return Poll::Pending,
+                Poll::Pending if !self.limit.poll_over(cx) => return Poll::Pending,
                 Poll::Pending => {
                     self.is_over = true;
                     if recording::is_on() {

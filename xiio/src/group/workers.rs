@@ -463,7 +463,10 @@ impl<J, T: Send> Running<J, T> {
     where
         J: FnOnce(F::Output) -> Option<T>,
     {
-        self.obey(slot.as_mut(), cx);
+        // A drawing changes nothing; whoever has cancelled it has it polled afterwards.
+        if !unwind::is_inspecting() {
+            self.obey(slot.as_mut(), cx);
+        }
         if !self.notes.is_of_worker() {
             // At home a panic is the set's to catch.
             return self.go_on(slot, cx).map(|output| self.finish(output));

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::{Read, Write};
-use crate::unwind::cancellable;
+use crate::unwind::{self, cancellable};
 
 /// What [`copy`] holds at most.
 const CHUNK: usize = 64 * 1024;
@@ -64,7 +64,7 @@ async fn read_and_flush(
         if is_flushing {
             poll_part(&mut was_flushed, flush.as_mut(), cx);
         }
-        if matches!(was_flushed, Some(Err(_))) && was_read.is_none() {
+        if matches!(was_flushed, Some(Err(_))) && was_read.is_none() && unwind::may_cancel(cx) {
             read.as_mut().cancel();
             poll_part(&mut was_read, read.as_mut(), cx);
         }
@@ -134,10 +134,10 @@ where
     poll_fn(|cx| {
         poll_part(&mut copied_there, there.as_mut(), cx);
         poll_part(&mut copied_back, back.as_mut(), cx);
-        if has_failed(&copied_there) && copied_back.is_none() {
+        if has_failed(&copied_there) && copied_back.is_none() && unwind::may_cancel(cx) {
             back.as_mut().cancel();
             poll_part(&mut copied_back, back.as_mut(), cx);
-        } else if has_failed(&copied_back) && copied_there.is_none() {
+        } else if has_failed(&copied_back) && copied_there.is_none() && unwind::may_cancel(cx) {
             there.as_mut().cancel();
             poll_part(&mut copied_there, there.as_mut(), cx);
         }

@@ -243,6 +243,17 @@ fn stay_pending(mode: u8, cx: &Context<'_>) {
     }
 }
 
+/// Whether whoever has polled something that is still pending may cancel it now. Not if that has just cancelled itself, or was drawn:
+/// then it is for the next poll, which comes.
+#[inline]
+pub(crate) fn may_cancel(cx: &Context<'_>) -> bool {
+    let mode = CURRENT.with(|current| current.mode.get());
+    if mode >= UNWINDING {
+        stay_pending(mode, cx);
+    }
+    mode < UNWINDING
+}
+
 /// Stays pending, and is polled again when the thread is not frozen or inspecting any more.
 ///
 /// # Panics

@@ -39,7 +39,7 @@ mod whole;
 pub(crate) use cancellable::cancellable;
 pub(crate) use current::{
     Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting, is_lending,
-    is_plain, is_unwinding, lending, state,
+    is_plain, is_unwinding, lending, may_cancel, state,
 };
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
