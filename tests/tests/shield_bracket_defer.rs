@@ -553,6 +553,81 @@ fn a_deferred_cleanup_does_not_run_on_its_time_limit_of_the_group() {
     trace.assert(&["deferred"]);
 }
 
+#[test]
+fn what_a_deferred_cleanup_has_spawned_does_not_run_on_the_time_limit_of_the_group() {
+    let trace = Trace::new();
+    run_virtually(async {
+        let value = task_group!(timeout = millis(5), |tg| {
+            tg.defer(async { trace.note("second") });
+            tg.defer(async {
+                sleep(millis(15)).await;
+                tg.spawn(sleep(millis(15))).await;
+                trace.note("first");
+            });
+            7
+        });
+        assert_eq!(value, Ok(7));
+    });
+    trace.assert(&["first", "second"]);
+}
+
+#[test]
+fn what_a_deferred_cleanup_has_spawned_is_not_cut_off_by_a_cancellation_that_comes_while_it_runs() {
+    let trace = Trace::new();
+    let (began, go_on) = (Promise::new(), Promise::new());
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                task_group!(|inner| {
+                    inner.defer(async {
+                        let helper = inner.spawn(async {
+                            began.set(()).unwrap();
+                            go_on.wait().await;
+                            trace.note("helper");
+                        });
+                        helper.await;
+                        trace.note("cleanup");
+                    });
+                });
+                trace.note("ran on");
+            });
+            began.wait().await;
+            let cancelled = task.cancel();
+            rounds(3).await;
+            go_on.set(()).unwrap();
+            assert!(cancelled.await.is_none());
+        });
+    });
+    trace.assert(&["helper", "cleanup"]);
+}
+
+#[test]
+fn the_grace_cuts_off_what_a_deferred_cleanup_has_spawned() {
+    let (reports, trace) = (Reports::new(), Trace::new());
+    run_virtually(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                task_group!(grace = millis(20), |inner| {
+                    inner.defer(async {
+                        let _dropped = trace.on_drop("cleanup");
+                        inner.spawn(async {
+                            let _dropped = trace.on_drop("helper");
+                            sleep(LONG).await;
+                        });
+                        sleep(LONG).await;
+                    });
+                });
+            });
+            sleep(millis(5)).await;
+            let start = now();
+            assert!(task.cancel().await.is_none());
+            assert_eq!(now() - start, millis(20));
+        });
+    });
+    trace.assert(&["cleanup", "helper"]);
+    reports.assert_one(ReportKind::GraceOver, &["deferred", "task"]);
+}
+
 // Grace.
 
 #[test]

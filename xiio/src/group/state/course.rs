@@ -37,6 +37,8 @@ pub(super) struct Course<'a> {
     limit: Option<Limit>,
     grace: Option<Deadline>,
     is_cancelling: bool,
+    /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned, which only a grace cuts off.
+    is_past_tasks: bool,
     /// There is nothing to look at but the tasks, unless something happens to them.
     is_quiet: bool,
 }
@@ -52,6 +54,7 @@ impl<'a> Course<'a> {
             limit: group.begin().map(|at| Limit::at(Some(at))),
             grace: None,
             is_cancelling: false,
+            is_past_tasks: false,
             is_quiet: false,
         }
     }
@@ -75,13 +78,16 @@ impl<'a> Course<'a> {
         self.group.set.poll(cx, body)
     }
 
-    /// Cancels the body and the tasks that are there; those that are spawned from now on run.
+    /// Cancels the body and the tasks that are there, unless they are past; those that are spawned from now on run.
     #[cold]
     fn cancel_members(&mut self, body: &mut dyn AnyBody) {
         if std::mem::replace(&mut self.is_cancelling, true) {
             return;
         }
         self.grace = self.group.end_of_grace().map(Deadline::of);
+        if self.is_past_tasks {
+            return;
+        }
         if let Some(workforce) = self.group.workforce() {
             workforce.crew().begin_end();
         }
@@ -95,6 +101,7 @@ impl<'a> Course<'a> {
     fn end_if_due(&mut self, mut tasks: Polled, body: &mut dyn AnyBody, cx: &mut Context<'_>) -> Poll<()> {
         // Looked at last: what ends in the round of its deadline has ended in time.
         if self.is_pending(tasks, body)
+            && !self.is_past_tasks
             && !self.group.has_failed()
             && let Some(limit) = &mut self.limit
             && limit.poll_over(cx)
@@ -123,6 +130,7 @@ impl<'a> Course<'a> {
     fn begin_cleanup(&mut self) -> bool {
         let next = self.group.deferred.borrow_mut().pop();
         self.cleanup = next.map(|cleanup| (cleanup, Owner::default()));
+        self.is_past_tasks |= self.cleanup.is_some();
         self.cleanup.is_some()
     }
 
@@ -201,6 +209,7 @@ impl<'a> Course<'a> {
                         return Poll::Ready(());
                     }
                     self.group.take_jobs();
+                    self.is_past_tasks = false;
                 }
             }
             ready!(self.poll_cleanup(body, cx));
