@@ -1,12 +1,15 @@
 //! Signals that are received. Each test has a signal of its own: they belong to the whole process.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use xiio::signal::{
     self, SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGIO, SIGPROF, SIGQUIT, SIGURG, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 use xiio::{sleep, task_group, timeout};
-use xiio_tests::os::{errno_after_raise, handler_of, install_counter, n_handled, send_self, set_handler};
+use xiio_tests::os::{
+    ends_in_a_fork, errno_after_raise, handler_of, install_counter, n_handled, rerun, send_self, set_handler,
+};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -161,4 +164,34 @@ fn what_cannot_be_caught_is_an_error_that_says_so() {
 fn subscription_without_signals_waits_for_ever() {
     let mut signals = signal::subscribe(&[]).unwrap();
     assert!(xiio::run(timeout(MOMENT, signals.recv())).is_err());
+}
+
+#[test]
+fn process_that_is_forked_off_while_another_thread_handles_a_signal_ends_its_subscriptions() {
+    let output = rerun("program_that_forks_beside_signals").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks_beside_signals() {
+    /// The more there are, the longer the handler takes: it is at work nearly always.
+    const N_LISTENERS: usize = 200;
+    const N_FORKS: usize = 10;
+
+    let mut listeners: Vec<_> = (0..N_LISTENERS).map(|_| signal::subscribe(&[SIGUSR1]).unwrap()).collect();
+    let is_over = AtomicBool::new(false);
+    let all_end = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                send_self(SIGUSR1);
+            }
+        });
+        xiio::run(listeners[0].recv()).unwrap();
+        // In such a process this works as usual: no other thread of it can be inside of the handler.
+        let all_end = (0..N_FORKS).all(|_| ends_in_a_fork(|| drop(signal::subscribe(&[SIGUSR1]).unwrap())));
+        is_over.store(true, Ordering::SeqCst);
+        all_end
+    });
+    assert!(all_end);
 }

@@ -11,6 +11,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::signal;
+
 /// A lock, held until this is dropped.
 pub(crate) type Held = Box<dyn Any>;
 type Hold = Box<dyn Fn() -> Held + Send>;
@@ -47,8 +49,8 @@ fn set_up() {
     static IS_SET_UP: AtomicBool = AtomicBool::new(false);
     if !IS_SET_UP.swap(true, Ordering::AcqRel) {
         // SAFETY: takes functions that may be called at any time. They do what may be done in a process of several threads before it
-        // forks, and in its child they only let go of what they hold. Without memory for them a fork goes on as it would without.
-        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+        // forks, and in its child they only write a number and let go of what they hold. Without memory for them a fork goes on as it would without.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
     }
 }
 
@@ -62,4 +64,9 @@ extern "C" fn before_fork() {
 
 extern "C" fn after_fork() {
     let _ = HELD.try_with(|slot| drop(slot.take()));
+}
+
+extern "C" fn in_child() {
+    signal::forget_walkers();
+    after_fork();
 }

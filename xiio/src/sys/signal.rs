@@ -158,6 +158,12 @@ fn errno() -> *mut c_int {
     }
 }
 
+/// Forgets the handlers that walk the list on other threads: a process that was forked off has none of them. The thread that forks does not
+/// walk the list.
+pub(super) fn forget_walkers() {
+    WALKERS.store(0, SeqCst);
+}
+
 /// Who has heard of a signal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Delivery {
