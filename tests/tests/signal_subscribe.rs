@@ -1,10 +1,11 @@
 //! Signals that are received. Each test has a signal of its own: they belong to the whole process.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use xiio::signal::{
-    self, SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGIO, SIGPROF, SIGQUIT, SIGURG, SIGUSR1, SIGUSR2, SIGWINCH,
+    self, SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGIO, SIGPROF, SIGQUIT, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+    SIGXCPU, SIGXFSZ,
 };
 use xiio::{sleep, task_group, timeout};
 use xiio_tests::os::{
@@ -131,12 +132,59 @@ fn ignored_signal_is_ignored_again() {
 }
 
 #[test]
+fn signal_that_is_ignored_after_a_subscription_is_received_by_the_next() {
+    let mut first = signal::subscribe(&[SIGXCPU]).unwrap();
+    raise_here(SIGXCPU);
+    assert_eq!(first.try_recv(), Some(SIGXCPU));
+    // Echoes may come now, and are swallowed.
+    drop(first);
+    set_handler(SIGXCPU, libc::SIG_IGN);
+    let mut second = signal::subscribe(&[SIGXCPU]).unwrap();
+    raise_here(SIGXCPU);
+    assert_eq!(second.try_recv(), Some(SIGXCPU));
+    drop(second);
+    assert_eq!(handler_of(SIGXCPU), libc::SIG_IGN);
+}
+
+#[test]
+fn signal_that_is_ignored_under_a_subscription_is_received_again_with_the_next() {
+    let first = signal::subscribe(&[SIGXFSZ]).unwrap();
+    set_handler(SIGXFSZ, libc::SIG_IGN);
+    let mut second = signal::subscribe(&[SIGXFSZ]).unwrap();
+    raise_here(SIGXFSZ);
+    assert_eq!(second.try_recv(), Some(SIGXFSZ));
+    drop(second);
+    drop(first);
+    assert_eq!(handler_of(SIGXFSZ), libc::SIG_IGN);
+}
+
+#[test]
+fn handler_that_the_program_has_taken_away_is_not_called_any_more() {
+    static N_CALLS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn first(_signal: i32) {
+        N_CALLS.fetch_add(1, Ordering::SeqCst);
+    }
+    extern "C" fn of_a_library(_signal: i32) {}
+    set_handler(SIGVTALRM, first as *const () as usize);
+    let subscription = signal::subscribe(&[SIGVTALRM]).unwrap();
+    set_handler(SIGVTALRM, of_a_library as *const () as usize);
+    drop(subscription);
+    set_handler(SIGVTALRM, libc::SIG_DFL);
+    drop(signal::subscribe(&[SIGVTALRM]).unwrap());
+    assert_eq!(handler_of(SIGVTALRM), libc::SIG_DFL);
+    let mut signals = signal::subscribe(&[SIGVTALRM]).unwrap();
+    raise_here(SIGVTALRM);
+    assert_eq!((signals.try_recv(), N_CALLS.load(Ordering::SeqCst)), (Some(SIGVTALRM), 0));
+}
+
+#[test]
 fn handler_installed_over_a_subscription_stays() {
+    extern "C" fn of_a_library(_signal: i32) {}
     let subscription = signal::subscribe(&[SIGCONT]).unwrap();
     let ours = handler_of(SIGCONT);
-    set_handler(SIGCONT, libc::SIG_IGN);
+    set_handler(SIGCONT, of_a_library as *const () as usize);
     drop(subscription);
-    assert_eq!(handler_of(SIGCONT), libc::SIG_IGN);
+    assert_eq!(handler_of(SIGCONT), of_a_library as *const () as usize);
     let error = signal::subscribe(&[SIGCONT]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
     assert!(error.to_string().contains("SIGCONT"), "{error}");

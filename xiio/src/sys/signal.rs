@@ -411,27 +411,33 @@ fn catchable(signal: c_int) -> io::Result<()> {
 }
 
 /// One user more for our handler of this signal.
+///
+/// What is to come back afterwards is what the kernel has now. Only under our own handler it is what that one has replaced.
 fn install(signal: c_int) -> io::Result<()> {
     let mut registry = registry();
     let slot = &mut registry.installed[signal.unsigned_abs() as usize];
-    if let Some(installed) = slot.as_mut().filter(|installed| installed.n_users > 0) {
-        installed.n_users += 1;
-        return Ok(());
-    }
-    let before = disposition(signal).map_err(|error| cannot_subscribe(signal, error))?;
-    if slot.is_some() && ![own_handler(), libc::SIG_DFL].contains(&before.sa_sigaction) {
-        return Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!(
-                "cannot subscribe to {} again: a handler was installed over the one before, and may call it",
-                name(signal)
-            ),
-        ));
-    }
-    let installed = slot.take().unwrap_or(Installed { n_users: 0, before });
-    PREVIOUS[signal.unsigned_abs() as usize].set(&installed.before);
-    set_disposition(signal, &own_action(&installed.before)).map_err(|error| cannot_subscribe(signal, error))?;
-    *slot = Some(Installed { n_users: 1, ..installed });
+    let now = disposition(signal).map_err(|error| cannot_subscribe(signal, error))?;
+    let before = match slot {
+        Some(installed) if now.sa_sigaction == own_handler() => installed.before,
+        Some(installed) if ![libc::SIG_DFL, libc::SIG_IGN].contains(&now.sa_sigaction) => {
+            if installed.n_users > 0 {
+                installed.n_users += 1;
+                return Ok(());
+            }
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "cannot subscribe to {} again: a handler was installed over the one before, and may call it",
+                    name(signal)
+                ),
+            ));
+        }
+        _ => now,
+    };
+    let n_users = slot.as_ref().map_or(0, |installed| installed.n_users);
+    PREVIOUS[signal.unsigned_abs() as usize].set(&before);
+    set_disposition(signal, &own_action(&before)).map_err(|error| cannot_subscribe(signal, error))?;
+    *slot = Some(Installed { n_users: n_users + 1, before });
     Ok(())
 }
 
