@@ -17,7 +17,7 @@ use xiio::{
 };
 use xiio_tests::os::is_running;
 use xiio_tests::poll::OnDrop;
-use xiio_tests::{LONG, Reports, panic_text};
+use xiio_tests::{LONG, Reports, panic_text, rounds};
 
 #[test]
 fn tasks_on_workers_borrow_and_have_ended_with_the_block() {
@@ -541,6 +541,32 @@ fn an_error_with_which_the_last_task_ends_is_not_missed() {
             })
         });
         assert_eq!(failed, Err("failed"));
+    }
+}
+
+/// A task that ends by itself in the pass in which it is to clean up has ended by itself, wherever it runs.
+#[test]
+fn an_error_that_comes_with_the_cancellation_of_the_group_is_not_lost() {
+    for workers in [0, 1] {
+        let (ready, is_ready) = futures::channel::oneshot::channel::<()>();
+        let began = Promise::new();
+        let result: Result<(), &str> = run(async {
+            try_task_group!(workers = workers, error = &str, |tg| {
+                let began_there = began.clone();
+                tg.workers().spawn(async move || {
+                    let held = Box::pin(shield(std::future::pending::<()>()));
+                    let first = futures::future::select(is_ready, held);
+                    began_there.set(()).unwrap();
+                    drop(first.await);
+                    Err::<(), _>("in the end")
+                });
+                began.wait().await;
+                rounds(2).await;
+                ready.send(()).unwrap();
+                tg.cancel();
+            })
+        });
+        assert_eq!(result, Err("in the end"), "{workers} workers");
     }
 }
 

@@ -482,18 +482,43 @@ impl<J, T: Send> Running<J, T> {
         Poll::Ready(false)
     }
 
-    /// Cleans up, since the set cancels the task.
-    fn unwind<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) {
+    /// Cleans up, since the set cancels the task. If it ends by itself meanwhile, that counts.
+    fn unwind<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
+    where
+        J: FnOnce(F::Output) -> Option<T>,
+    {
         // At home the set sees to the grace.
         if self.notes.is_of_worker() && self.grace.instant().is_none() {
             self.begin_grace();
         }
+        let mut output = None;
         let mut node = mem::replace(&mut self.node, Node::new(LABEL));
         node.clean_up(cx, |cx| {
             self.owner.cancel_slot(slot.as_mut());
-            self.go_on(slot, cx).map(drop)
+            self.go_on(slot, cx).map(|ended| output = ended)
         });
         self.node = node;
+        match output {
+            Some(output) => Poll::Ready(self.conclude(output)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// [`Self::finish`], of which home is told if it is a failure on a worker.
+    fn conclude<O>(&mut self, output: O) -> bool
+    where
+        J: FnOnce(O) -> Option<T>,
+    {
+        if !self.notes.is_of_worker() {
+            return self.finish(Some(output));
+        }
+        let panic = match catch_unwind(AssertUnwindSafe(|| self.finish(Some(output)))) {
+            Ok(true) => return true,
+            Ok(false) => None,
+            Err(payload) => Some(payload),
+        };
+        self.tell(panic);
+        false
     }
 
     /// Hands the output to the handle; `false` if the task has failed. Without an output it was cancelled.
@@ -544,10 +569,7 @@ where
                 running.node.hold(cx, holds);
                 polled
             }
-            Duty::Unwind => {
-                running.unwind(slot, cx);
-                Poll::Pending
-            }
+            Duty::Unwind => running.unwind(slot, cx),
         }
     }
 }
