@@ -6,11 +6,12 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xiio::io::{Read, Write};
 use xiio::net::{Interest, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
-use xiio::{join, race, sleep, task_group, timeout};
+use xiio::{join, race, sleep, task_group, timeout, yield_now};
+use xiio_tests::run_virtually;
 
 const SHORT: Duration = Duration::from_millis(2);
 const LONG: Duration = Duration::from_secs(60);
@@ -288,4 +289,24 @@ fn sockets_come_from_descriptors_and_become_such() {
         let addr = udp.local_addr().unwrap();
         assert_eq!(UdpSocket::try_from(OwnedFd::from(udp)).unwrap().local_addr().unwrap(), addr);
     });
+}
+
+/// Time does not jump while somebody waits for a descriptor. Who has waited for one, in a poll without a future, does not any more.
+#[test]
+fn virtual_time_jumps_past_a_descriptor_that_was_waited_for() {
+    let began = Instant::now();
+    run_virtually(async {
+        let (a, b) = UnixStream::pair().unwrap();
+        let mut buf = [0; 8];
+        let read = poll_fn(|cx| a.poll_read_with(cx, |mut stream| io::Read::read(&mut stream, &mut buf)));
+        let write = async {
+            yield_now().await;
+            (&b).write_all(b"x").await.unwrap();
+        };
+        let (n_read, ()) = join!(read, write);
+        assert_eq!(n_read.unwrap(), 1);
+        sleep(Duration::from_secs(40)).await;
+        drop((a, b));
+    });
+    assert!(began.elapsed() < Duration::from_secs(30));
 }

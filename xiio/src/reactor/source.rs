@@ -82,7 +82,7 @@ impl Watched {
 
     /// Whether a task waits for it.
     pub(super) fn has_waiters(&self) -> bool {
-        !self.is_beside_tasks.get() && [&self.read, &self.write].iter().any(|side| !side.waiters.borrow().is_empty())
+        !self.is_beside_tasks.get() && [&self.read, &self.write].iter().any(|side| side.wakes_somebody())
     }
 
     /// Whether it is a socket of this machine alone.
