@@ -310,3 +310,21 @@ fn virtual_time_jumps_past_a_descriptor_that_was_waited_for() {
     });
     assert!(began.elapsed() < Duration::from_secs(30));
 }
+
+/// It blocks then in the hands of `std`, and the clone must not.
+#[test]
+fn a_clone_does_not_block_when_the_other_is_given_to_std() {
+    xiio_tests::run(async {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let (tcp, _other) = tcp_pair().await;
+        let (mut clone, mut tcp_clone) = (a.try_clone().unwrap(), tcp.try_clone().unwrap());
+        let _of_std =
+            (std::os::unix::net::UnixStream::try_from(a).unwrap(), std::net::TcpStream::try_from(tcp).unwrap());
+        let mut buf = [0; 8];
+        assert!(timeout(SHORT, clone.read(&mut buf)).await.is_err());
+        assert!(timeout(SHORT, tcp_clone.read(&mut buf)).await.is_err());
+        let much = vec![0; 1 << 24];
+        assert!(timeout(SHORT, clone.write_all(&much)).await.is_err());
+        assert!(timeout(SHORT, tcp_clone.write_all(&much)).await.is_err());
+    });
+}

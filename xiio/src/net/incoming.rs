@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_concerns_all_clients_is_told() {
-        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EINVAL] {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EINVAL, libc::EPERM] {
             assert_eq!(next_after([libc::ECONNABORTED, code]), Err(Some(code)));
         }
     }

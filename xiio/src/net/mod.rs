@@ -294,7 +294,9 @@ macro_rules! socket {
                 self.io.poll_write_with(cx, operation)
             }
 
-            /// Another descriptor of the same socket. What is read or taken by one is gone for the other.
+            /// Another descriptor of the same socket. What is read or taken by one is gone for the other. Whether they block is a matter of
+            /// both. So a listener or a socket of datagrams must not be given to `std` while its clone is in use here: the clone would block
+            /// the thread. A stream does not.
             ///
             /// # Errors
             /// What `fcntl(2)` reports.

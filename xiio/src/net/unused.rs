@@ -300,7 +300,7 @@ pub(super) fn set_keepalive_times(
     interval: Duration,
     n_probes: u32,
 ) -> io::Result<()> {
-    let seconds = |duration: Duration| duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let seconds = |duration: Duration| duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     setup::set(fd, Setting::KeepAliveIdle, seconds(idle))?;
     setup::set(fd, Setting::KeepAliveInterval, seconds(interval))?;
     setup::set(fd, Setting::KeepAliveProbes, n_probes.into())?;

@@ -134,11 +134,11 @@ pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
 
 /// Whether [`accept`] failed for a reason that lies with this one client, which is gone: the next one may be asked for.
 ///
-/// `accept(2)` passes on what the network has reported for a client that is in the queue.
+/// `accept(2)` passes on what the network has reported for a client that is in the queue. `EPERM` may be a firewall's as well as that of
+/// a filter which refuses the call for ever.
 pub(crate) fn is_of_client(error: &io::Error) -> bool {
     const OF_CLIENT: &[libc::c_int] = &[
         libc::ECONNABORTED,
-        libc::EPERM,
         libc::EPROTO,
         libc::ENOPROTOOPT,
         libc::ENETDOWN,
@@ -151,11 +151,15 @@ pub(crate) fn is_of_client(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| OF_CLIENT.contains(&code))
 }
 
+/// Nothing here waits, also where the socket is not non-blocking any more: that is a matter of the open file, which another descriptor
+/// shares that was cloned or handed on.
+const AT_ONCE: libc::c_int = libc::MSG_DONTWAIT;
+
 /// `recv(2)`.
 pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     let len = portion(fd, buf.len());
     // SAFETY: the buffer is ours for its whole length.
-    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), len, 0) }))
+    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), len, AT_ONCE) }))
 }
 
 /// What [`recv_message`] has placed.
@@ -175,13 +179,13 @@ pub(crate) fn recv_message(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> i
     message.msg_iov = bufs.as_mut_ptr().cast();
     message.msg_iovlen = bufs.len().min(MAX_BUFFERS) as _;
     // SAFETY: the header and the buffers that it names are ours until the call returns.
-    let n_bytes = retry(|| check_len(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, 0) }))?;
+    let n_bytes = retry(|| check_len(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, AT_ONCE) }))?;
     Ok(Received { n_bytes, is_cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
 }
 
 /// `send(2)`; a stream that the other end has closed is an error and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    let (len, flags) = (portion(fd, buf.len()), fresh::NO_SIGNAL);
+    let (len, flags) = (portion(fd, buf.len()), fresh::NO_SIGNAL | AT_ONCE);
     // SAFETY: the buffer may be read for its whole length.
     retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }))
 }
@@ -214,7 +218,7 @@ fn send_message(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     message.msg_iov = bufs.as_ptr().cast_mut().cast();
     message.msg_iovlen = bufs.len().min(MAX_BUFFERS) as _;
     // SAFETY: the header lives and the buffers that it names may be read until the call returns.
-    retry(|| check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, fresh::NO_SIGNAL) }))
+    retry(|| check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, fresh::NO_SIGNAL | AT_ONCE) }))
 }
 
 /// How many bytes the buffers hold that one call looks at.

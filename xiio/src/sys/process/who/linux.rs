@@ -6,11 +6,12 @@ use std::io;
 use super::Entry;
 use crate::sys::{Call, call};
 
-/// `None` when it is gone, or somebody else's and hidden.
+/// `None` when it is gone, or somebody else's and hidden: by the option `hidepid` of `proc(5)`, or a sandbox.
 pub(crate) fn is(pid: u32) -> io::Result<Option<Entry>> {
+    const NOBODY: &[libc::c_int] = &[libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM];
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(text) => Ok(parse(&text)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => Ok(None),
+        Err(error) if error.raw_os_error().is_some_and(|code| NOBODY.contains(&code)) => Ok(None),
         Err(error) => Err(error),
     }
 }
