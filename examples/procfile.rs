@@ -157,7 +157,7 @@ async fn supervise(service: &Service) {
         }
         service.say(&format!("ended: {how}; again in {pause:?}"));
         race!(sleep(pause), service.stopping.wait());
-        pause = (pause * 2).min(service.backoff * 30);
+        pause = pause.saturating_mul(2).min(service.backoff.saturating_mul(30));
     }
     service.say("stopped");
 }

@@ -122,7 +122,9 @@ fn parse(url: &str) -> Result<Uri, AnyError> {
 
 async fn fetch(uri: &Uri) -> Result<(u16, usize), AnyError> {
     let authority = uri.authority().ok_or("there is no host")?.clone();
-    let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
+    // An address of IPv6 is in brackets.
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
     let (mut client, connection) = http1::handshake(HyperStream::new(stream)).await?;

@@ -63,8 +63,9 @@ struct Arguments {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    // A century is enough: hyper adds it to the present.
+    Duration::try_from_secs_f64(seconds.min(100.0 * 365.0 * 86_400.0)).map_err(|error| error.to_string())
 }
 
 #[xiio::main(name = "http_server")]

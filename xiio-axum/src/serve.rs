@@ -29,6 +29,9 @@ use crate::jobs::{Jobs, Server};
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A century: hyper adds it to the present, and panics at what is beyond the clock.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 type AnyFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Where clients come from.
@@ -408,7 +411,7 @@ impl<'a, L: Listener> Serve<'a, L> {
     /// Bodies have no limit here: neither one that comes slowly, which [`TimeLimit`](crate::TimeLimit) bounds for a handler that reads it, nor an
     /// answer that is read slowly.
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(LONGEST_PATIENCE);
         self
     }
 

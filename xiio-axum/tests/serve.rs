@@ -216,6 +216,20 @@ fn a_job_spawned_on_another_thread_panics_there_and_the_server_goes_on() {
 }
 
 #[test]
+fn patience_without_end_is_patience() {
+    run(async {
+        let router = Router::new().route("/", get(local(async || "hello")));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stop = Promise::new();
+        task_group!(|tg| {
+            tg.spawn(serve(&listener, router).patience(Duration::MAX).until(stop.wait()).into_future());
+            assert_eq!(get_text(listener.local_addr().unwrap(), "/").await, ok("hello"));
+            stop.set(()).unwrap();
+        });
+    });
+}
+
+#[test]
 fn graceful_end_answers_what_runs_and_waits_for_jobs() {
     let events = Rc::new(RefCell::new(Vec::new()));
     let (note, noted) = (Rc::clone(&events), Rc::clone(&events));

@@ -155,7 +155,9 @@ impl<T: rt::Write + Unpin> rt::Write for Local<T> {
 /// use xiio::task_group;
 ///
 /// async fn connect(uri: Uri) -> io::Result<Local<HyperStream<TcpStream>>> {
-///     let (host, port) = (uri.host().unwrap_or("localhost"), uri.port_u16().unwrap_or(80));
+///     // An address of IPv6 is in brackets.
+///     let host = uri.host().unwrap_or("localhost").trim_matches(['[', ']']);
+///     let port = uri.port_u16().unwrap_or(80);
 ///     Ok(Local::new(HyperStream::new(TcpStream::connect((host, port)).await?)))
 /// }
 ///
