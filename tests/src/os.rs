@@ -290,6 +290,18 @@ pub fn packet_pair() -> (OwnedFd, OwnedFd) {
     // SAFETY: `fds` has room for two descriptors.
     assert_eq!(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) }, 0);
     // SAFETY: both are fresh and owned by no one else.
+/// Has a command trace a process, of which it takes no notice: as a debugger that is busy. An error to start it where that is forbidden.
+pub fn trace(command: &mut Command, pid: u32) {
+    let pid = i32::try_from(pid).unwrap();
+    // SAFETY: with this request the call takes numbers.
+    let trace = move || match unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0_usize, 0_usize) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: one system call, which is safe between `fork` and `exec`.
+    unsafe { command.pre_exec(trace) };
+}
+
     fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
 }
 

@@ -17,7 +17,7 @@ use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
     group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, rerun, send, start_until,
-    wait_until,
+    thread_time, trace, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -810,6 +810,32 @@ fn child_dropped_outside_of_a_runtime_is_reaped() {
     drop(children);
     for pid in pids {
         wait_until("the child is reaped", || group_of(pid).is_none());
+#[test]
+fn child_that_a_debugger_keeps_is_waited_for_without_load() {
+    xiio::run(async {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut debugger = std::process::Command::new("sleep");
+        trace(debugger.arg("60"), child.id());
+        let Ok(mut debugger) = debugger.spawn() else {
+            eprintln!("not tested: no process may trace another here");
+            return;
+        };
+        assert!(send(child.id(), SIGKILL));
+        child.wait_exited().await.unwrap();
+        let (start, used) = (Instant::now(), thread_time());
+        let look_away = async {
+            sleep(Duration::from_millis(300)).await;
+            let load = (thread_time() - used, start.elapsed());
+            debugger.kill().unwrap();
+            debugger.wait().unwrap();
+            load
+        };
+        let (status, (used, took)) = join!(child.wait(), look_away);
+        assert_eq!(status.unwrap().signal(), Some(SIGKILL));
+        assert!(used < took / 4, "{used:?} of {took:?}");
+    });
+}
+
     }
 }
 

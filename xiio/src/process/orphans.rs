@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use crate::sys::{Call, call, fork};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(256);
+/// How long to wait for a child that has ended and cannot be reaped yet, at first and at the most.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(1);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { children: Vec::new(), reaper_of: None });
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::family::Family;
+use super::orphans::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::stopped::{Look, Process};
 use super::{members, orphans};
 use crate::combine::timeout;
@@ -19,6 +20,7 @@ use crate::runtime::poll_leaf;
 use crate::sys::fd::Direction;
 use crate::sys::process::{PidFd, leads_group, signal_group};
 use crate::sys::signal::last_key;
+use crate::time::Deadline;
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
 /// that cannot be killed itself.
@@ -137,6 +139,8 @@ impl Running {
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.reap()? {
+    ///
+    /// One that a debugger traces cannot be reaped before that one has taken notice of its end, and nothing tells of that.
                 return Ok(status);
             }
             self.ended().await?;
@@ -144,9 +148,24 @@ impl Running {
     }
 
     /// Stops the child and its group, see [the room](super). Nothing if it was reaped.
+            if let Some(status) = self.reap()? {
+                return Ok(status);
+            }
+            self.leave_to_its_debugger(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
     pub(super) async fn stop(&mut self) {
         // One that has ended and was not reaped still lends its number to its group, where others may run on.
         if self.status.is_some() {
+    async fn leave_to_its_debugger(&self, pause: Duration) {
+        let Process { program, pid, .. } = &*self.process;
+        let describe = || {
+            let text = format!("process `{program}` ({pid}), which has ended, to be given up by its debugger");
+            Node::new(Kind::Process, text).waits_for(*pid)
+        };
+        let mut pause = Deadline::after(pause);
+        poll_with(&describe, |cx| if pause.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
             return;
         }
         self.plan.has_group |= self.leads_group();
