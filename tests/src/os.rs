@@ -255,23 +255,51 @@ pub fn start_until(command: &mut Command, word: &str) -> (Child, BufReader<Child
 /// Makes one system call fail for this thread and those it starts: with `ENOSYS` as on a kernel that does not know it, with
 /// `EPERM` as in a sandbox.
 pub fn refuse_system_call(number: libc::c_long, errno: i32) {
-    let statement = |code: u32, jump: (u8, u8), k: u32| libc::sock_filter {
-        code: u16::try_from(code).unwrap(),
-        jt: jump.0,
-        jf: jump.1,
-        k,
-    };
-    let mut filter = [
+    refuse(&mut [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0),
         statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), u32::try_from(number).unwrap()),
         statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()),
         statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW),
-    ];
+    ]);
+}
+
+/// Makes `kill(2)` of a group fail with `EPERM` for this thread and those it starts, as where all of the group run as another user.
+pub fn refuse_to_signal_groups() {
+    /// Of `seccomp_data`, whose arguments have eight bytes: the half with the number of a process.
+    const FIRST_ARGUMENT: u32 = 16 + if cfg!(target_endian = "big") { 4 } else { 0 };
+    refuse(&mut [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 3), u32::try_from(libc::SYS_kill).unwrap()),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), FIRST_ARGUMENT),
+        // The sign: negative numbers mean groups.
+        statement(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, (0, 1), 1 << 31),
+        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()),
+        statement(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW),
+    ]);
+}
+
+fn statement(code: u32, jump: (u8, u8), k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: u16::try_from(code).unwrap(), jt: jump.0, jf: jump.1, k }
+}
+
+fn refuse(filter: &mut [libc::sock_filter]) {
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
     // SAFETY: takes numbers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the program and its filter live until the call returns.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
+}
+
+/// Has a command trace a process, of which it takes no notice: as a debugger that is busy. An error to start it where that is forbidden.
+pub fn trace(command: &mut Command, pid: u32) {
+    let pid = i32::try_from(pid).unwrap();
+    // SAFETY: with this request the call takes numbers.
+    let trace = move || match unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0_usize, 0_usize) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: one system call, which is safe between `fork` and `exec`.
+    unsafe { command.pre_exec(trace) };
 }
 
 /// A descriptor that is closed, as a bug elsewhere leaves it behind.
@@ -290,18 +318,6 @@ pub fn packet_pair() -> (OwnedFd, OwnedFd) {
     // SAFETY: `fds` has room for two descriptors.
     assert_eq!(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) }, 0);
     // SAFETY: both are fresh and owned by no one else.
-/// Has a command trace a process, of which it takes no notice: as a debugger that is busy. An error to start it where that is forbidden.
-pub fn trace(command: &mut Command, pid: u32) {
-    let pid = i32::try_from(pid).unwrap();
-    // SAFETY: with this request the call takes numbers.
-    let trace = move || match unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0_usize, 0_usize) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    };
-    // SAFETY: one system call, which is safe between `fork` and `exec`.
-    unsafe { command.pre_exec(trace) };
-}
-
     fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
 }
 

@@ -16,8 +16,8 @@ use xiio::process::{Child, ChildStdout, Command, ProcessError, RunProcess, Stdio
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, rerun, send, start_until,
-    thread_time, trace, wait_until,
+    group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, refuse_to_signal_groups,
+    rerun, send, start_until, thread_time, trace, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -616,10 +616,15 @@ fn stubborn_group_is_killed_after_its_grace_and_the_loop_goes_on() {
     assert!(!is_running(grandchild.get()));
 }
 
+/// The children of this thread are as if they ran as another user.
+fn refuse_to_signal_those_of_another_user() {
+    refuse_system_call(libc::SYS_pidfd_send_signal, libc::EPERM);
+    refuse_to_signal_groups();
+}
+
 #[test]
 fn child_that_may_not_be_signalled_is_given_up_after_the_grace() {
-    // As for one that runs as another user.
-    refuse_system_call(libc::SYS_pidfd_send_signal, libc::EPERM);
+    refuse_to_signal_those_of_another_user();
     xiio::run(async {
         let start = Instant::now();
         let mut child = Command::new("sleep").arg("20").grace(MOMENT).spawn().unwrap();
@@ -632,7 +637,7 @@ fn child_that_may_not_be_signalled_is_given_up_after_the_grace() {
 
 #[test]
 fn child_that_lives_on_is_spoken_of_once_and_an_error_of_stop() {
-    refuse_system_call(libc::SYS_pidfd_send_signal, libc::EPERM);
+    refuse_to_signal_those_of_another_user();
     let left = Rc::new(RefCell::new(Vec::new()));
     let sink = Rc::clone(&left);
     let _listening = inspect::listen(move |report| sink.borrow_mut().push((report.kind(), report.to_string())));
@@ -660,6 +665,37 @@ fn child_that_lives_on_is_spoken_of_once_and_an_error_of_stop() {
         is_told(in_scope);
     });
     assert!(start.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn rest_of_a_group_that_may_not_be_signalled_is_spoken_of() {
+    refuse_to_signal_those_of_another_user();
+    let left = Rc::new(RefCell::new(Vec::new()));
+    let sink = Rc::clone(&left);
+    let _listening = inspect::listen(move |report| sink.borrow_mut().push(report.to_string()));
+    let grandchild = xiio::run(async {
+        let mut child = shell("sleep 20 >&- & echo $!").grace(MOMENT).stdout(Stdio::piped()).spawn().unwrap();
+        let grandchild = next_number(&mut lines(&mut child)).await;
+        assert!(child.stop().await.unwrap().success());
+        grandchild
+    });
+    assert!(send(grandchild, SIGKILL));
+    let left = left.borrow();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].starts_with("a descendant of process `sh`"), "{left:?}");
+}
+
+#[test]
+fn members_of_a_group_are_stopped_although_their_leader_may_not_be_signalled() {
+    // Of a group `kill(2)` refuses no more than those who run as another user. That it ends the leader here as well is no matter.
+    refuse_system_call(libc::SYS_pidfd_send_signal, libc::EPERM);
+    let (grandchild, status) = xiio::run(async {
+        let mut child = shell("sleep 20 & echo $!; wait").grace(LONG).stdout(Stdio::piped()).spawn().unwrap();
+        let grandchild = next_number(&mut lines(&mut child)).await;
+        (grandchild, timeout(Duration::from_secs(10), child.stop()).await)
+    });
+    assert!(!is_running(grandchild));
+    assert_eq!(status.unwrap().unwrap().signal(), Some(SIGTERM));
 }
 
 #[test]
@@ -774,6 +810,32 @@ fn cancelled_at_any_await_a_command_leaves_no_process() {
     });
 }
 
+#[test]
+fn child_that_a_debugger_keeps_is_waited_for_without_load() {
+    xiio::run(async {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut debugger = std::process::Command::new("sleep");
+        trace(debugger.arg("60"), child.id());
+        let Ok(mut debugger) = debugger.spawn() else {
+            eprintln!("not tested: no process may trace another here");
+            return;
+        };
+        assert!(send(child.id(), SIGKILL));
+        child.wait_exited().await.unwrap();
+        let (start, used) = (Instant::now(), thread_time());
+        let look_away = async {
+            sleep(Duration::from_millis(300)).await;
+            let load = (thread_time() - used, start.elapsed());
+            debugger.kill().unwrap();
+            debugger.wait().unwrap();
+            load
+        };
+        let (status, (used, took)) = join!(child.wait(), look_away);
+        assert_eq!(status.unwrap().signal(), Some(SIGKILL));
+        assert!(used < took / 4, "{used:?} of {took:?}");
+    });
+}
+
 // Children that are dropped
 
 #[test]
@@ -810,32 +872,6 @@ fn child_dropped_outside_of_a_runtime_is_reaped() {
     drop(children);
     for pid in pids {
         wait_until("the child is reaped", || group_of(pid).is_none());
-#[test]
-fn child_that_a_debugger_keeps_is_waited_for_without_load() {
-    xiio::run(async {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let mut debugger = std::process::Command::new("sleep");
-        trace(debugger.arg("60"), child.id());
-        let Ok(mut debugger) = debugger.spawn() else {
-            eprintln!("not tested: no process may trace another here");
-            return;
-        };
-        assert!(send(child.id(), SIGKILL));
-        child.wait_exited().await.unwrap();
-        let (start, used) = (Instant::now(), thread_time());
-        let look_away = async {
-            sleep(Duration::from_millis(300)).await;
-            let load = (thread_time() - used, start.elapsed());
-            debugger.kill().unwrap();
-            debugger.wait().unwrap();
-            load
-        };
-        let (status, (used, took)) = join!(child.wait(), look_away);
-        assert_eq!(status.unwrap().signal(), Some(SIGKILL));
-        assert!(used < took / 4, "{used:?} of {took:?}");
-    });
-}
-
     }
 }
 

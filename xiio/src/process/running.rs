@@ -80,8 +80,11 @@ impl Running {
         match self.status {
             Some(_) => Ok(()),
             None if self.plan.has_group || self.leads_group() => {
-                // Somebody else may have reaped it, the kernel for example, and then the number may be another's.
-                self.process.pidfd.send_signal(0)?;
+                // Somebody else may have reaped it, the kernel for example, and then the number may be another's. One that may not be
+                // signalled still leads a group of which others may.
+                if self.process.pidfd.is_reaped() {
+                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                }
                 let sent = signal_group(self.process.pid, signal);
                 // One that has left the group would hear of nothing, and not even be killed.
                 if leads_group(self.process.pid) { sent } else { self.process.pidfd.send_signal(signal) }
@@ -136,26 +139,23 @@ impl Running {
     }
 
     /// Waits until the child has ended, and reaps it.
-    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        loop {
-            if let Some(status) = self.reap()? {
     ///
     /// One that a debugger traces cannot be reaped before that one has taken notice of its end, and nothing tells of that.
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(status) = self.reap()? {
                 return Ok(status);
             }
             self.ended().await?;
-        }
-    }
-
-    /// Stops the child and its group, see [the room](super). Nothing if it was reaped.
             if let Some(status) = self.reap()? {
                 return Ok(status);
             }
             self.leave_to_its_debugger(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-    pub(super) async fn stop(&mut self) {
-        // One that has ended and was not reaped still lends its number to its group, where others may run on.
-        if self.status.is_some() {
+        }
+    }
+
     async fn leave_to_its_debugger(&self, pause: Duration) {
         let Process { program, pid, .. } = &*self.process;
         let describe = || {
@@ -166,6 +166,10 @@ impl Running {
         poll_with(&describe, |cx| if pause.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
+    /// Stops the child and its group, see [the room](super). Nothing if it was reaped.
+    pub(super) async fn stop(&mut self) {
+        // One that has ended and was not reaped still lends its number to its group, where others may run on.
+        if self.status.is_some() {
             return;
         }
         self.plan.has_group |= self.leads_group();
@@ -265,7 +269,10 @@ impl Running {
 
     /// Who still runs of the group of a leader that was reaped here. `/proc` is looked at only if there is anybody.
     fn members(&self) -> io::Result<Vec<PidFd>> {
-        if self.plan.has_group && self.status.is_some() && signal_group(self.process.pid, 0).is_ok() {
+        // `EPERM` says that there is somebody, too.
+        let is_empty =
+            || signal_group(self.process.pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH));
+        if self.plan.has_group && self.status.is_some() && !is_empty() {
             members::running_members(self.process.pid)
         } else {
             Ok(Vec::new())
