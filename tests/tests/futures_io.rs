@@ -11,7 +11,7 @@ use futures_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use futures_rustls::{TlsAcceptor, TlsConnector, client, server};
 use xiio::compat::FuturesIo;
-use xiio::io::{BufRead, BufReader, DynReadWrite, Read, Write, copy, copy_bidirectional};
+use xiio::io::{Async, BufRead, BufReader, DynReadWrite, Read, Write, copy, copy_bidirectional};
 use xiio::net::UnixStream;
 use xiio::{join, race, shield, sleep, task_group, timeout};
 
@@ -163,4 +163,16 @@ fn a_panic_of_the_stream_comes_through_and_the_stream_stays_usable() {
     let write = std::panic::AssertUnwindSafe(|| xiio::run(stream.write(b"x")));
     assert!(std::panic::catch_unwind(write).is_err());
     assert_eq!(xiio::run(stream.write(b"x")).unwrap(), 1);
+}
+
+#[test]
+fn a_socket_of_std_ends_its_direction_to_write_when_it_is_closed() {
+    let (socket, other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut socket, mut other) = (Async::new(socket).unwrap(), Async::new(other).unwrap());
+    xiio::run(async {
+        futures::AsyncWriteExt::close(&mut socket).await.unwrap();
+        assert_eq!(timeout(LONG, Read::read(&mut other, &mut [0])).await.unwrap().unwrap(), 0);
+        other.write_all(b"x").await.unwrap();
+        Read::read_exact(&mut socket, &mut [0]).await.unwrap();
+    });
 }

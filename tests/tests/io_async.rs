@@ -1,9 +1,11 @@
 //! Owned descriptors: `io::Async`, the traits of `io`, buffered reading and copying.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixDatagram;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -588,6 +590,39 @@ fn few_bytes_are_held_back_until_they_are_many_or_flushed() {
         writer.into_inner()
     });
     assert_eq!(sent, piece.repeat(9));
+}
+
+#[test]
+fn close_ends_the_direction_to_write_of_a_socket() {
+    xiio::run(async {
+        let ((a, b), (unchanged, c)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let (mut a, mut b, mut c) = (Async::new(a).unwrap(), Async::new(b).unwrap(), Async::new(c).unwrap());
+        let mut unchanged = Unchanged(unchanged);
+        let ends = async {
+            a.close().await.unwrap();
+            unchanged.close().await.unwrap();
+            (b.read(&mut [0]).await.unwrap(), c.read(&mut [0]).await.unwrap())
+        };
+        assert_eq!(timeout(LONG, ends).await, Ok((0, 0)));
+        b.write_all(b"x").await.unwrap();
+        a.read_exact(&mut [0]).await.unwrap();
+        a.close().await.unwrap();
+        assert_eq!(a.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn close_only_flushes_what_has_no_end_to_tell_of() {
+    let (mut reader, mut writer) = pipe();
+    // It is connected to nobody.
+    let socket = File::from(OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
+    xiio::run(async {
+        writer.close().await.unwrap();
+        writer.write_all(b"x").await.unwrap();
+        Unchanged(writer.get_ref()).close().await.unwrap();
+        reader.read_exact(&mut [0]).await.unwrap();
+        Async::new(socket).unwrap().close().await.unwrap();
+    });
 }
 
 #[test]

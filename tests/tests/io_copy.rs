@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::time::Duration;
 
-use xiio::io::{BufWriter, Read, Write, copy, copy_bidirectional};
+use xiio::io::{Async, BufWriter, Read, Write, copy, copy_bidirectional};
 use xiio::net::UnixStream;
 use xiio::{bracket, join, race, task_group, timeout, yield_now};
 use xiio_tests::run_virtually;
@@ -226,6 +226,30 @@ fn both_directions_are_copied_at_once_and_their_ends_passed_on() {
         assert_eq!(to_client.len(), much.len() + 7);
     }));
     assert_eq!(copied.unwrap(), (1 << 20, (1 << 20) + 7));
+}
+
+#[test]
+fn ends_are_passed_on_through_sockets_of_std() {
+    let pair = || std::os::unix::net::UnixStream::pair().unwrap();
+    let ((client, inner), (outer, server)) = (pair(), pair());
+    let [mut client, inner, outer, mut server] = [client, inner, outer, server].map(|end| Async::new(end).unwrap());
+    let all = async {
+        join!(async { copy_bidirectional(&inner, &outer).await.unwrap() }, async {
+            client.write_all(b"question").await.unwrap();
+            client.close().await.unwrap();
+            let mut question = String::new();
+            server.read_to_string(&mut question).await.unwrap();
+            // Its other direction is open still.
+            server.write_all(b"answer").await.unwrap();
+            server.close().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            (question, answer)
+        })
+    };
+    let (copied, said) = xiio::run(timeout(LONG, all)).expect("the ends are passed on");
+    assert_eq!(copied, (8, 6));
+    assert_eq!(said, ("question".to_owned(), "answer".to_owned()));
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::Async;
 use crate::reactor::Direction;
+use crate::sys::fd::end_writing;
 
 impl<T: AsFd> AsyncRead for &Async<T>
 where
@@ -47,9 +48,10 @@ where
         self.poll_operate(Direction::Write, cx, |io| io.get_ref().flush())
     }
 
-    /// Flushes; the descriptor is closed when the `Async` is dropped.
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    /// Flushes, and ends the direction to write of a socket; the descriptor is closed when the `Async` is dropped.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Poll::Ready(end_writing(self.get_ref().as_fd()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use super::{Async, Read, Write};
 use crate::reactor::Direction;
+use crate::sys::fd::end_writing;
 
 impl<T: AsFd> Read for &Async<T>
 where
@@ -33,6 +34,11 @@ where
 
     async fn flush(&mut self) -> io::Result<()> {
         self.operate(Direction::Write, |io| io::Write::flush(&mut io.get_ref())).await
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        end_writing(self.get_ref().as_fd())
     }
 }
 
@@ -63,6 +69,10 @@ where
 
     async fn flush(&mut self) -> io::Result<()> {
         (&*self).flush().await
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        (&*self).close().await
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Read, Write, read, write};
+use crate::sys::fd::end_writing;
 
 /// Reads and writes a descriptor without changing anything about it: [`read`](read()) and [`write`](write()) in the shape of a type.
 ///
@@ -33,6 +34,11 @@ impl<T: AsFd> Read for Unchanged<T> {
 impl<T: AsFd> Write for Unchanged<T> {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         write(&self.0, buf).await
+    }
+
+    /// Ends the direction to write of a socket, also for the others that share it.
+    async fn close(&mut self) -> io::Result<()> {
+        end_writing(self.0.as_fd())
     }
 }
 

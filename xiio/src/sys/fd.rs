@@ -31,6 +31,20 @@ impl Direction {
     }
 }
 
+/// Tells the other end of a socket that no more comes; nothing for what has no such end, or none any more. See `shutdown(2)`.
+///
+/// # Errors
+/// `EBADF` for a descriptor that is not open.
+pub(crate) fn end_writing(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes its arguments by value and touches no memory of ours.
+    match check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) }) {
+        Err(error) if ![libc::ENOTSOCK, libc::ENOTCONN, libc::EOPNOTSUPP].map(Some).contains(&error.raw_os_error()) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether an operation in this direction would not block now: there is data, room, the end of the file or an error to
 /// fetch. Regular files always are. See `poll(2)`.
 ///
