@@ -332,6 +332,30 @@ fn an_hour_of_virtual_time_is_an_hour_of_the_page() {
     browser.assert_quiet();
 }
 
+/// A cleanup around another one begins before it and ends after it.
+#[test]
+fn a_member_cleans_up_until_its_outermost_cleanup_is_over() {
+    let Some(mut browser) = Browser::start() else { return };
+    let trace = RefCell::default();
+    Tester::new().virtual_time().run(|| async {
+        let recording = record(1000);
+        let minutes = |n: u64| sleep(Duration::from_secs(60 * n));
+        let inner = async || bracket((), async |()| minutes(60).await, async |()| minutes(10).await).await;
+        task_group!(|tg| {
+            let layers = bracket((), async |()| inner().await, async |()| minutes(40).await);
+            let task = tg.spawn_named("layers", layers);
+            minutes(10).await;
+            task.cancel().await;
+        });
+        trace.replace(recording.to_json());
+    });
+    browser.open(&trace.take());
+    // The cursor is in the middle, ten minutes after the end of the inner one.
+    let tree = browser.text("tree");
+    assert!(tree.contains("layers") && tree.contains("cleans up"), "{tree}");
+    browser.assert_quiet();
+}
+
 #[test]
 fn recordings_of_nothing_and_of_too_much_are_shown() {
     let Some(mut browser) = Browser::start() else { return };

@@ -100,9 +100,13 @@
     };
   }
 
-  /** A list by member, each part in the order of time. */
+  /** A list by member, each part in the order of time. What is inside of another entry ends before it: how far a part reaches is kept. */
   function group(list, nMembers) {
     list.sort((one, other) => one.of - other.of || one.at - other.at);
+    list.forEach((entry, place) => {
+      const before = list[place - 1], to = entry.to ?? entry.at;
+      entry.reach = before?.of === entry.of ? Math.max(before.reach, to) : to;
+    });
     const starts = new Uint32Array(nMembers + 1);
     for (const { of } of list) starts[of + 1] += 1;
     for (let index = 0; index < nMembers; index += 1) starts[index + 1] += starts[index];
@@ -136,6 +140,16 @@
     return order;
   }
 
+  /** The place behind those of a member's entries that are before something. */
+  function bisect({ list, starts }, of, isBefore) {
+    let low = starts[of], high = starts[of + 1];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (isBefore(list[middle])) low = middle + 1; else high = middle;
+    }
+    return low;
+  }
+
   /** Each cancellation from its cause to its last cleanup. */
   function follow(members, cancels, cleanups) {
     const roots = [], latest = new Map();
@@ -159,9 +173,9 @@
       const isWhole = !cancel.why.startsWith("a limit");
       root.nMembers += 1;
       root.steps.push({ at: cancel.at, of: cancel.of, text: "cancelled: " + cancel.reason });
-      for (let index = cleanups.starts[cancel.of]; index < cleanups.starts[cancel.of + 1]; index += 1) {
+      for (let index = bisect(cleanups, cancel.of, ({ at }) => at < cancel.at); index < cleanups.starts[cancel.of + 1]; index += 1) {
         const cleanup = cleanups.list[index];
-        if (cleanup.at < cancel.at || cleanup.at >= cancel.until) continue;
+        if (cleanup.at >= cancel.until) break;
         root.nCleanups += 1;
         root.to = Math.max(root.to, cleanup.to);
         const what = "cleanup of " + cleanup.what + (cleanup.place ? ", " + cleanup.place : "");
@@ -249,13 +263,8 @@
   }
 
   /** The first of a member's entries that has not ended at a moment. */
-  function firstAt({ list, starts }, of, at) {
-    let low = starts[of], high = starts[of + 1];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((list[middle].to ?? list[middle].at) < at) low = middle + 1; else high = middle;
-    }
-    return low;
+  function firstAt(entries, of, at) {
+    return bisect(entries, of, ({ reach }) => reach < at);
   }
 
   function drawTimeline() {
@@ -483,13 +492,9 @@
     return ["waiting", "waits"];
   }
 
-  function lastBefore({ list, starts }, of, at) {
-    let low = starts[of], high = starts[of + 1];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (list[middle].at <= at) low = middle + 1; else high = middle;
-    }
-    return low > starts[of] ? list[low - 1] : undefined;
+  function lastBefore(entries, of, at) {
+    const place = bisect(entries, of, (entry) => entry.at <= at);
+    return place > entries.starts[of] ? entries.list[place - 1] : undefined;
   }
 
   function drawTree() {
