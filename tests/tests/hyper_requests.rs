@@ -15,6 +15,7 @@ use futures_rustls::{TlsAcceptor, TlsConnector};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
+use hyper::rt::Executor as _;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -140,6 +141,21 @@ async fn with_http2<T>(stream: TcpStream, talk: impl AsyncFnOnce(SendRequest<Emp
         tg.cancel();
         value
     })
+}
+
+#[test]
+fn what_hyper_spawns_is_drawn_with_the_place_of_its_executor() {
+    let (line, tree) = run(async {
+        task_group!(|tg| {
+            let (executor, line) = (GroupExecutor::new(tg), line!());
+            executor.execute(std::future::pending::<()>());
+            xiio::yield_now().await;
+            let tree = xiio::inspect::tree().await.to_string();
+            tg.cancel();
+            (line, tree)
+        })
+    });
+    assert!(tree.contains(&format!("task, spawned at tests/tests/hyper_requests.rs:{line}")), "{tree}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub use self::requests::{RequestTask, RequestTasks, TaskBody};
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -191,13 +192,16 @@ impl rt::Timer for HyperTimer {
 /// ```
 pub struct GroupExecutor<'a, 'env> {
     group: &'a TaskGroup<'env>,
+    /// Where it was made: its tasks are drawn with that place, as hyper's own would tell nothing.
+    location: &'static Location<'static>,
 }
 
 impl<'a, 'env> GroupExecutor<'a, 'env> {
-    /// Spawns into `group`.
+    /// Spawns into `group`. The tree shows this call as the place of the tasks.
     #[must_use]
+    #[track_caller]
     pub fn new(group: &'a TaskGroup<'env>) -> Self {
-        Self { group }
+        Self { group, location: Location::caller() }
     }
 }
 
@@ -211,7 +215,7 @@ impl Copy for GroupExecutor<'_, '_> {}
 
 impl<'env, F: Future + 'env> rt::Executor<F> for GroupExecutor<'_, 'env> {
     fn execute(&self, future: F) {
-        self.group.spawn(future);
+        self.group.spawn_at(future, self.location);
     }
 }
 
