@@ -3,9 +3,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
-use xiio::process::Command;
+use xiio::process::{Command, Stdio};
 use xiio::signal::{SIGCHLD, SIGTERM, SIGUSR1};
 use xiio_tests::LONG;
 use xiio_tests::os::{send, set_handler};
@@ -17,7 +17,8 @@ fn start_under(pid: u32) -> Option<Child> {
     (0..100).find_map(|_| {
         std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
         let mut command = std::process::Command::new("sh");
-        let mut started = command.args(["-c", script]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+        let mut started =
+            command.args(["-c", script]).process_group(0).stdout(std::process::Stdio::piped()).spawn().unwrap();
         if started.id() == pid {
             return Some(started);
         }
@@ -38,7 +39,10 @@ fn a_stranger_who_has_got_the_number_of_a_child_is_left_alone() {
     for fate in ["is dropped", "is stopped", "is signalled", "is waited for"] {
         set_handler(SIGCHLD, libc::SIG_IGN);
         xiio::run(async {
-            let mut child = Command::new("true").own_group(true).grace(LONG).spawn().unwrap();
+            let mut command = Command::new("cat");
+            let mut child = command.stdin(Stdio::piped()).own_group(true).grace(LONG).spawn().unwrap();
+            // It ends now, and not before it is watched.
+            drop(child.stdin.take());
             child.wait_exited().await.unwrap();
             set_handler(SIGCHLD, libc::SIG_DFL);
             let Some(mut stranger) = start_under(child.id()) else {
