@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use xiio::inspect::ReportKind;
-use xiio::{Elapsed, Failure, GroupError, Promise, Task, bracket, sleep, try_task_group, yield_now};
+use xiio::{Elapsed, Failure, GroupError, Promise, Task, bracket, sleep, task_group, try_task_group, yield_now};
 use xiio_tests::{
     DropBomb, DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, rounds, run,
 };
@@ -581,6 +581,32 @@ fn a_body_that_awaits_the_task_that_failed_adds_no_failure() {
         result.unwrap_err()
     });
     assert!(error.others().is_empty(), "{error:?}");
+}
+
+#[test]
+fn a_task_that_awaits_the_task_that_failed_adds_no_failure_wherever_it_stands() {
+    for is_first in [true, false] {
+        let handle = RefCell::<Option<Task<()>>>::default();
+        let awaits = async || {
+            let failing = handle.borrow_mut().take().unwrap();
+            // In a group of its own, which would fail with it.
+            task_group!(|inner| inner.spawn(failing).await);
+            Ok(())
+        };
+        let result: Result<(), GroupError<Broken>> = run(async {
+            try_task_group!(all_errors, error = Broken, |tg| {
+                if is_first {
+                    tg.spawn(awaits());
+                }
+                *handle.borrow_mut() = Some(tg.spawn(async { Err(Broken("first")) }));
+                if !is_first {
+                    tg.spawn(awaits());
+                }
+            })
+        });
+        let error = result.unwrap_err();
+        assert!(error.others().is_empty(), "{error:?}");
+    }
 }
 
 #[test]

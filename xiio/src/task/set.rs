@@ -5,7 +5,7 @@ mod ending;
 mod polling;
 mod seldom;
 
-pub(crate) use polling::is_awaited_above;
+pub(crate) use polling::{is_awaited_above, is_in_last_round};
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

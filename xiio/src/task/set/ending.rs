@@ -183,6 +183,7 @@ impl Core {
                 Some(last) => {
                     last.header().set(LAST);
                     self.last_round.set(LastRound::Goes);
+                    self.enter_last_round();
                 }
                 None => self.doom_all(None),
             },

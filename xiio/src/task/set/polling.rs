@@ -32,6 +32,8 @@ enum Drained {
 thread_local! {
     /// How many sets are being polled on this thread, one inside the other.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// The depth of the outermost of them whose members are polled once more before they are cancelled.
+    static LAST_ROUND: Cell<u32> = const { Cell::new(u32::MAX) };
     /// Those of them that have been reached while the loop lends.
     static WAY: RefCell<Vec<NonNull<Core>>> = const { RefCell::new(Vec::new()) };
 }
@@ -53,6 +55,9 @@ impl Core {
     #[inline(never)]
     fn sum_up(&self, drained: Drained, cx: &mut Context<'_>, members: &dyn Members) -> Polled {
         let is_eventful = self.is_eventful.take();
+        if LAST_ROUND.get() >= self.depth.get() {
+            LAST_ROUND.set(u32::MAX);
+        }
         match drained {
             Drained::Idle if self.is_empty() && (is_eventful || !members.has_body()) => return Polled::Done,
             Drained::Idle => {}
@@ -158,6 +163,11 @@ impl Core {
             task.drop_set_ref();
         }
         true
+    }
+
+    /// Notes that a last round begins; until the end of this poll.
+    pub(super) fn enter_last_round(&self) {
+        LAST_ROUND.set(LAST_ROUND.get().min(self.depth.get()));
     }
 
     /// Whether a member has cancelled what is further up, so that nothing goes on here. Asked before each poll that
@@ -540,6 +550,11 @@ impl Drop for Way {
     fn drop(&mut self) {
         WAY.with(|way| way.borrow_mut().pop());
     }
+}
+
+/// Whether whoever is being polled will be cancelled after a last round that goes on, and is polled for failures of its own only.
+pub(crate) fn is_in_last_round() -> bool {
+    LAST_ROUND.get() < DEPTH.get()
 }
 
 /// Whether a set on the way to whoever is being polled now has something to do, which it comes to when this poll returns. Known
