@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::panic::Location;
 
 use crate::error::explain;
-use crate::thread::{Standing, ThreadPool};
+use crate::thread::{About, Standing, ThreadPool};
 
 /// So many names are looked up at once, besides those that nobody waits for any more.
 const MAX_LOOKUPS: usize = 16;
@@ -176,11 +176,18 @@ pub(super) async fn resolve_one(
 }
 
 async fn look_up(host: String, port: u16, place: &'static Location<'static>) -> io::Result<Vec<SocketAddr>> {
+    let text = format!("the look-up of `{host}`");
     let looking = lookup_threads().run(move || {
         let addrs = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
         addrs.map(Vec::from_iter).map_err(|error| explain(error, || format!("cannot look up `{host}`")))
     });
-    looking.made_at(place).abandon_on_cancel().or_refused().await
+    looking.described(&LOOKUP, text).made_at(place).abandon_on_cancel().or_refused().await
+}
+
+static LOOKUP: About = About { label: "lookup_host", text: "a look-up", why_late: Some(why_late) };
+
+fn why_late() -> String {
+    format!("as {MAX_LOOKUPS} look-ups run at once; does the name server answer?")
 }
 
 /// The threads of look-ups: a name server that does not answer keeps each for many seconds, and files must not wait for that.
@@ -209,6 +216,7 @@ pub(super) async fn first<T>(
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use super::*;
 
@@ -247,6 +255,42 @@ mod tests {
         assert_eq!(crate::run(resolve(none, Location::caller())).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
+    /// All threads are busy while the gate is closed, so no look-up comes to its end.
+    fn keep_all_threads(gate: &Arc<Mutex<()>>) -> impl Iterator<Item = impl Future<Output = ()> + use<>> {
+        std::iter::repeat_n(Arc::clone(gate), MAX_LOOKUPS).map(|gate| lookup_threads().run(move || drop(gate.lock())))
+    }
+
+    #[test]
+    fn look_up_that_has_no_thread_is_reported_as_one() {
+        let told = crate::Promise::new();
+        let tell = told.clone();
+        let _listening = crate::inspect::listen(move |report| {
+            // The jobs may wait for those of another test.
+            if report.to_string().contains("look-up") {
+                let _ = tell.set(report.to_string());
+            }
+        });
+        let (line, text) = crate::run(async {
+            let gate = Arc::new(Mutex::new(()));
+            let closed = gate.lock().unwrap();
+            crate::task_group!(|tg| {
+                keep_all_threads(&gate).for_each(|job| drop(tg.spawn(job)));
+                tg.spawn(lookup_host("localhost:0"));
+                let line = line!() - 1;
+                let text = crate::timeout(Duration::from_secs(60), told.wait()).await;
+                tg.cancel();
+                drop(closed);
+                (line, text)
+            })
+        });
+        let expected = format!(
+            "the look-up of `localhost`, made at {}:{line}, has waited for a thread for a second, \
+             as 16 look-ups run at once; does the name server answer?",
+            file!()
+        );
+        assert_eq!(text, Ok(expected));
+    }
+
     #[test]
     fn look_up_is_drawn_with_the_place_of_its_call() {
         use crate::net::{TcpListener, TcpStream, UdpSocket};
@@ -256,11 +300,7 @@ mod tests {
             let gate = Arc::new(Mutex::new(()));
             let closed = gate.lock().unwrap();
             crate::task_group!(|tg| {
-                // All threads are busy, so no look-up comes to its end.
-                for _ in 0..MAX_LOOKUPS {
-                    let gate = Arc::clone(&gate);
-                    tg.spawn(lookup_threads().run(move || drop(gate.lock())));
-                }
+                keep_all_threads(&gate).for_each(|job| drop(tg.spawn(job)));
                 let line = line!();
                 tg.spawn(lookup_host("localhost:0"));
                 tg.spawn(TcpListener::bind("localhost:0"));
@@ -276,7 +316,7 @@ mod tests {
             })
         });
         for line in line + 1..=line + 6 {
-            let place = format!("a thread job, made at {}:{line}", file!());
+            let place = format!("the look-up of `localhost`, made at {}:{line}", file!());
             assert!(tree.lines().any(|text| text.ends_with(&place)), "{place}\n{tree}");
         }
     }

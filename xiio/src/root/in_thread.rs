@@ -96,7 +96,7 @@ where
     }
 }
 
-static TREE: About = About { label: "run_in_thread", text: "run_in_thread", may_queue: false };
+static TREE: About = About { label: "run_in_thread", text: "run_in_thread", why_late: None };
 
 /// The threads of all trees.
 fn threads() -> &'static ThreadPool {

@@ -1,5 +1,6 @@
 //! The future of a job.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -118,6 +119,14 @@ where
         self
     }
 
+    /// Lets texts tell of what the job is there for: its caller knows nothing of a job.
+    pub(crate) fn described(mut self, about: &'static About, text: String) -> Self {
+        self.node = Node::new(about.label);
+        self.job.about = about;
+        self.job.text = text.into();
+        self
+    }
+
     /// If the system gives no thread, that is an error like those of the function.
     pub(crate) async fn or_refused(mut self) -> io::Result<T> {
         let Self { job, node } = &mut self;
@@ -131,15 +140,20 @@ pub(crate) struct About {
     pub(crate) label: &'static str,
     /// What it is, for texts.
     pub(crate) text: &'static str,
-    /// It may have to wait until another job of its pool has ended.
-    pub(crate) may_queue: bool,
+    /// Why it waits for a thread, and what to do. `None` if it need never wait until another job of its pool has ended.
+    pub(crate) why_late: Option<fn() -> String>,
 }
 
-static JOB: About = About { label: "in_thread", text: "a thread job", may_queue: true };
+static JOB: About = About { label: "in_thread", text: "a thread job", why_late: Some(why_late) };
+
+fn why_late() -> String {
+    "as all of its pool are busy; give jobs that take long a `ThreadPool` of their own".to_owned()
+}
 
 /// A job and how far it is: its future, without the node.
 pub(crate) struct Awaited<F, T> {
     about: &'static About,
+    text: Cow<'static, str>,
     stage: Stage<F, T>,
     waits: bool,
     location: &'static Location<'static>,
@@ -171,12 +185,13 @@ impl<F, T> Awaited<F, T> {
     #[track_caller]
     pub(crate) fn new(about: &'static About, pool: ThreadPool, function: F, stop: Option<Promise<()>>) -> Self {
         let stage = Stage::Fresh { pool, function, stop };
-        Self { about, stage, waits: true, location: Location::caller(), outside: Outside::default() }
+        let text = about.text.into();
+        Self { about, text, stage, waits: true, location: Location::caller(), outside: Outside::default() }
     }
 
     /// How it is drawn.
     fn drawn(&self) -> impl FnOnce() -> drawing::Node + use<F, T> {
-        let (text, location) = (self.about.text, self.location);
+        let (text, location) = (self.text.clone(), self.location);
         move || drawing::Node::new(Kind::Thread, text).made_at(location)
     }
 }
@@ -193,7 +208,7 @@ where
 
     #[cold]
     fn panic_refused(&self, error: &io::Error) -> ! {
-        let (text, file, line) = (self.about.text, self.location.file(), self.location.line());
+        let (text, file, line) = (&self.text, self.location.file(), self.location.line());
         panic!("cannot start a thread: {error}; {text}, made at {file}:{line}, needs one")
     }
 
@@ -237,12 +252,12 @@ where
                 self.outside.count_here();
                 let polled = job.poll(cx);
                 if polled.is_pending() && has_become_late(late, cx) && job.is_queued() {
-                    report_late(self.location);
+                    report_late(self.about, &self.text, self.location);
                 }
                 ready!(polled)
             }
             Stage::Fresh { .. } => return self.start(cx),
-            Stage::Ended => panic!("{} was polled after it had ended", self.about.text),
+            Stage::Ended => panic!("{} was polled after it had ended", self.text),
         };
         self.stage = Stage::Ended;
         self.outside = Outside::default();
@@ -258,7 +273,7 @@ where
         debug_assert!(polled.is_pending());
         self.outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>);
-        let mut late = (self.about.may_queue && is_in_runtime()).then(|| Deadline::after(LATE));
+        let mut late = (self.about.why_late.is_some() && is_in_runtime()).then(|| Deadline::after(LATE));
         has_become_late(&mut late, cx);
         self.stage = Stage::Waiting { job, pool, late };
         Poll::Pending
@@ -316,14 +331,10 @@ fn is_in_runtime() -> bool {
     Runtime::try_with(|_| ()).is_some()
 }
 
-fn report_late(location: &Location<'_>) {
-    let text = format!(
-        "a thread job, made at {}:{}, has waited for a thread for a second, as all of its pool are busy; \
-         give jobs that take long a `ThreadPool` of their own",
-        location.file(),
-        location.line()
-    );
-    report(ReportKind::NoThread, text);
+fn report_late(about: &About, text: &str, location: &Location<'_>) {
+    let (file, line) = (location.file(), location.line());
+    let why = about.why_late.map(|why| why()).unwrap_or_default();
+    report(ReportKind::NoThread, format!("{text}, made at {file}:{line}, has waited for a thread for a second, {why}"));
 }
 
 impl<F, T> Future for InThread<F, T>
