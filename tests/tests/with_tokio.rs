@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use xiio::compat::{on_tokio, with_tokio};
 use xiio::{Promise, bracket, in_thread, run_in_thread, sleep, task_group, yield_now};
+use xiio_tests::os::{ends_in_a_fork, rerun};
 use xiio_tests::poll::once;
 use xiio_tests::{DropCount, LONG, Trace, assert_cancels_cleanly, assert_panics, millis, rounds, run, takes};
 
@@ -345,4 +346,21 @@ fn a_leaf_on_the_thread_of_tokios_tasks_says_how_it_came_there() {
     let payload = run(with_tokio(spawned)).unwrap_err().into_panic();
     let text = payload.downcast_ref::<&str>().unwrap();
     assert!(text.contains("it was handed to `tokio::spawn`"), "{text}");
+}
+
+#[test]
+fn process_that_is_forked_off_has_a_runtime_of_tokio_of_its_own() {
+    let output = rerun("program_that_forks").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks() {
+    let use_tokio = || {
+        assert_eq!(run(with_tokio(async { tokio::spawn(tokio::time::sleep(millis(1))).await.unwrap() })), ());
+    };
+    use_tokio();
+    assert!(ends_in_a_fork(use_tokio));
+    use_tokio();
 }

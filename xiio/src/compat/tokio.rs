@@ -2,9 +2,12 @@
 
 use std::future::{IntoFuture, pending, poll_fn};
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
-use std::sync::OnceLock;
+use std::process;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Instant;
@@ -17,6 +20,7 @@ use ::tokio::time::{self, Sleep};
 use super::Embed;
 use crate::combine::branch;
 use crate::runtime::{Outside, TOKIO_THREAD};
+use crate::sys::fork;
 
 /// Runs a future, and every xiio task under it, inside a tokio runtime.
 ///
@@ -150,8 +154,9 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// # Implementation
 /// One thread for the whole process, `xiio-tokio`, runs a current-thread runtime that watches the descriptors and the
 /// clock, and polls what is given to `tokio::spawn`. Each poll and the destructor of the future enter its context. The
-/// thread starts with the first call and stays, since the tasks of connection pools live there between two calls; while
-/// nothing happens it rests in the kernel. An event costs a wake from one thread to another.
+/// thread starts with the first call (in a process that was forked off, too) and stays, since the tasks of connection
+/// pools live there between two calls; while nothing happens it rests in the kernel. An event costs a wake from one
+/// thread to another.
 ///
 /// Without a second thread this is not possible. A runtime of tokio's turns only in a `block_on`, which may wait, and
 /// does not give out the descriptor that it waits for. A program that does most of its work in tokio takes
@@ -160,7 +165,7 @@ fn poll_deadline(mut timer: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut
 /// Time is tokio's inside of its futures, also in a test with virtual time: the clock does not jump while one is waited
 /// for, nor is a deadlock seen.
 pub fn with_tokio<F: IntoFuture>(future: F) -> impl Future<Output = F::Output> {
-    let context = Handle::try_current().unwrap_or_else(|_| helper().clone());
+    let context = Handle::try_current().unwrap_or_else(|_| helper());
     branch(InContext { context, future: Some(Box::pin(future.into_future())), outside: Outside::default() })
 }
 
@@ -195,10 +200,25 @@ impl<F> Drop for InContext<F> {
     }
 }
 
-/// The runtime whose contexts are entered; its thread starts at the first call.
-fn helper() -> &'static Handle {
-    static HELPER: OnceLock<Handle> = OnceLock::new();
-    HELPER.get_or_init(|| start_helper().unwrap_or_else(|error| panic!("cannot start a runtime of tokio: {error}")))
+/// The runtime whose contexts are entered; its thread starts at the first call in this process, which may have been forked off another.
+fn helper() -> Handle {
+    static HELPER: Mutex<Option<Helper>> = Mutex::new(None);
+    static IS_HELD: AtomicBool = AtomicBool::new(false);
+    let mut helper = fork::lock(&HELPER, &IS_HELD);
+    let process = process::id();
+    if let Some(helper) = helper.as_ref().filter(|helper| helper.of == process) {
+        return helper.context.clone();
+    }
+    let context = start_helper().unwrap_or_else(|error| panic!("cannot start a runtime of tokio: {error}"));
+    // That of another process is left alone: its thread, which is not here, may have been in the middle of it.
+    mem::forget(helper.replace(Helper { of: process, context: context.clone() }));
+    context
+}
+
+/// A runtime of tokio's, and the process that has its thread.
+struct Helper {
+    of: u32,
+    context: Handle,
 }
 
 fn start_helper() -> io::Result<Handle> {
