@@ -885,9 +885,9 @@ fn child_that_dies_with_us_does_and_another_does_not() {
         io::BufRead::read_line(&mut output, &mut line).unwrap();
         line.trim().parse::<u32>().unwrap()
     };
-    let (dies, lives) = (next_pid(), next_pid());
+    let (dies, is_killed, lives) = (next_pid(), next_pid(), next_pid());
     program.kill().unwrap();
-    wait_until("the child ends", || !is_running(dies));
+    wait_until("the children end", || !is_running(dies) && !is_running(is_killed));
     assert!(is_running(lives));
     send(lives, SIGKILL);
     program.wait().unwrap();
@@ -900,10 +900,12 @@ fn program_that_is_killed() {
         let mut command = Command::new("sleep");
         let mut dies =
             command.arg("3600").stdin(Stdio::null()).stdout(Stdio::null()).dies_with_us(true).spawn().unwrap();
+        // It is not asked.
+        let is_killed = command.stop_signal(0).spawn().unwrap();
         let lives = command.dies_with_us(false).spawn().unwrap();
-        println!("ready\n{}\n{}", dies.id(), lives.id());
+        println!("ready\n{}\n{}\n{}", dies.id(), is_killed.id(), lives.id());
         dies.wait().await.unwrap();
-        unreachable!("{lives:?}");
+        unreachable!("{is_killed:?} {lives:?}");
     });
 }
 

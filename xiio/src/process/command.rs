@@ -195,7 +195,7 @@ impl Command {
     }
 
     /// Sets whether the kernel sends the child its [stop signal](Command::stop_signal) when this process ends, also by `SIGKILL` or
-    /// a crash. By default it does not.
+    /// a crash; `SIGKILL` if that is 0. By default it does not.
     ///
     /// It is sent to the child alone, not to its descendants, and not to a program that runs as another user. Such a child is
     /// started by `fork`, which copies the tables of all memory of this process: the more memory, the longer it takes. On a
@@ -406,7 +406,12 @@ impl Command {
             self.death_signal = Some(DeathSignal::of(&mut self.inner));
         }
         if let Some(death_signal) = &self.death_signal {
-            death_signal.set(if self.dies_with_us { self.stop_signal } else { 0 });
+            death_signal.set(match self.stop_signal {
+                _ if !self.dies_with_us => 0,
+                // A child that is not asked is killed.
+                0 => libc::SIGKILL,
+                signal => signal,
+            });
         }
     }
 
