@@ -282,6 +282,37 @@ fn what_is_deferred_runs_after_the_tasks_on_workers() {
     }
 }
 
+/// What a cleanup has spawned is cancelled where the cleanup fails, or a part of it.
+#[test]
+fn a_failure_of_a_deferred_cleanup_ends_what_it_has_on_workers_and_at_home() {
+    let texts = [0, 2].map(|workers| {
+        let of_itself = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    tg.defer(async {
+                        drop(tg.workers().spawn(async || std::future::pending::<()>().await));
+                        yield_now().await;
+                        panic!("the cleanup");
+                    });
+                });
+            });
+        });
+        let of_a_task = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    tg.defer(async {
+                        tg.spawn(std::future::pending::<()>());
+                        drop(tg.workers().spawn(async || -> () { panic!("its task") }));
+                    });
+                });
+            });
+        });
+        (of_itself, of_a_task)
+    });
+    let expected = ("the cleanup".to_owned(), "its task".to_owned());
+    assert_eq!(texts, [expected.clone(), expected]);
+}
+
 #[test]
 fn what_is_deferred_runs_after_the_cleanup_on_workers() {
     for workers in [0, 2, 8] {

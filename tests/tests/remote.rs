@@ -306,3 +306,32 @@ fn remote_of_a_group_that_has_failed_refuses() {
     });
     assert!(remote.has_ended() && remote.spawn(|| async {}).is_err());
 }
+
+/// A cleanup goes on whatever comes; a job that comes meanwhile is a task like any other, and waits for the end of the cleanups.
+#[test]
+fn a_job_that_comes_during_a_deferred_cleanup_is_cancelled_with_the_group() {
+    for is_own_limit in [true, false] {
+        let (began, ended) = (Promise::new(), Rc::new(Cell::new(false)));
+        let (began_there, ended_there) = (began.clone(), Rc::clone(&ended));
+        run_virtually(async move {
+            let group = async {
+                let limit = is_own_limit.then_some(millis(20));
+                task_group!(timeout = limit, |tg| {
+                    let remote = tg.remote();
+                    tg.defer(async move {
+                        remote.spawn(|| std::future::pending::<()>()).unwrap();
+                        began.set(()).unwrap();
+                        sleep(millis(30)).await;
+                        ended_there.set(true);
+                    });
+                })
+            };
+            let start = xiio::now();
+            let limit = (!is_own_limit).then_some(millis(20));
+            let result = timeout(limit, group).await.and_then(|result| result);
+            result.unwrap_err();
+            assert!(began_there.is_set() && ended.get());
+            assert_eq!(xiio::now() - start, millis(30));
+        });
+    }
+}

@@ -70,6 +70,9 @@ pub(super) struct Group<'env> {
     is_guarded: Cell<bool>,
     /// It has, or had, what few groups have: deferred cleanups, workers, or a handle elsewhere.
     is_special: Cell<bool>,
+    /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned: no limit and no cancellation
+    /// from outside cancels that.
+    is_past_tasks: Cell<bool>,
     /// What it is for whoever looks at the tree.
     what: Cell<&'static str>,
     options: RefCell<GroupOptions>,
@@ -155,6 +158,7 @@ impl<'env> Group<'env> {
             has_winner: Cell::new(false),
             is_guarded: Cell::new(false),
             is_special: Cell::new(options.workers.is_some()),
+            is_past_tasks: Cell::new(false),
             what: Cell::new(GROUP),
             options: RefCell::new(options),
             remote: RefCell::new(None),
@@ -395,7 +399,8 @@ impl<'env> Group<'env> {
     /// Does what comes before a poll of the body; whether it may be polled.
     #[inline]
     fn begin_body_poll(&self, is_cancelled: bool) -> bool {
-        if self.is_special.get() {
+        // A job is a task, and no part of a cleanup: it waits for the end of those.
+        if self.is_special.get() && !self.is_past_tasks.get() {
             self.take_jobs();
         }
         // Once a member has failed the body is cancelled next; it might await the one that failed.

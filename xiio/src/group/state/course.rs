@@ -37,8 +37,8 @@ pub(super) struct Course<'a> {
     limit: Option<Limit>,
     grace: Option<Deadline>,
     is_cancelling: bool,
-    /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned, which only a grace cuts off.
-    is_past_tasks: bool,
+    /// It was cancelled from outside when only its deferred cleanups were left, and they went on.
+    is_cancelled_late: bool,
     /// There is nothing to look at but the tasks, unless something happens to them.
     is_quiet: bool,
 }
@@ -54,7 +54,7 @@ impl<'a> Course<'a> {
             limit: group.begin().map(|at| Limit::at(Some(at))),
             grace: None,
             is_cancelling: false,
-            is_past_tasks: false,
+            is_cancelled_late: false,
             is_quiet: false,
         }
     }
@@ -78,16 +78,13 @@ impl<'a> Course<'a> {
         self.group.set.poll(cx, body)
     }
 
-    /// Cancels the body and the tasks that are there, unless they are past; those that are spawned from now on run.
+    /// Cancels the body and the tasks that are there; those that are spawned from now on run.
     #[cold]
     fn cancel_members(&mut self, body: &mut dyn AnyBody) {
         if std::mem::replace(&mut self.is_cancelling, true) {
             return;
         }
         self.grace = self.group.end_of_grace().map(Deadline::of);
-        if self.is_past_tasks {
-            return;
-        }
         if let Some(workforce) = self.group.workforce() {
             workforce.crew().begin_end();
         }
@@ -101,7 +98,7 @@ impl<'a> Course<'a> {
     fn end_if_due(&mut self, mut tasks: Polled, body: &mut dyn AnyBody, cx: &mut Context<'_>) -> Poll<()> {
         // Looked at last: what ends in the round of its deadline has ended in time.
         if self.is_pending(tasks, body)
-            && !self.is_past_tasks
+            && !self.group.is_past_tasks.get()
             && !self.group.has_failed()
             && let Some(limit) = &mut self.limit
             && limit.poll_over(cx)
@@ -130,7 +127,7 @@ impl<'a> Course<'a> {
     fn begin_cleanup(&mut self) -> bool {
         let next = self.group.deferred.borrow_mut().pop();
         self.cleanup = next.map(|cleanup| (cleanup, Owner::default()));
-        self.is_past_tasks |= self.cleanup.is_some();
+        self.group.is_past_tasks.set(self.group.is_past_tasks.get() || self.cleanup.is_some());
         self.cleanup.is_some()
     }
 
@@ -208,8 +205,11 @@ impl<'a> Course<'a> {
                     if self.group.refuses_jobs() {
                         return Poll::Ready(());
                     }
+                    self.group.is_past_tasks.set(false);
                     self.group.take_jobs();
-                    self.is_past_tasks = false;
+                    if self.is_cancelled_late {
+                        self.group.cancel(None);
+                    }
                 }
             }
             ready!(self.poll_cleanup(body, cx));
@@ -330,7 +330,8 @@ impl<'a> Course<'a> {
             self.unwind(body, cx);
             return Poll::Pending;
         }
-        let under_limit = self.limit.as_ref().map(|limit| limit.cover(!self.is_cancelling));
+        let under_limit =
+            self.limit.as_ref().map(|limit| limit.cover(!self.is_cancelling && !self.group.is_past_tasks.get()));
         let tasks = self.poll_members(body, cx);
         drop(under_limit);
         self.go_on(tasks, body, cx)
@@ -353,7 +354,12 @@ impl<'a> Course<'a> {
     fn unwind(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         if !self.is_cancelling {
             let _ = self.group.note(Cause::ParentCancelled, Member::Outside);
-            self.cancel_members(body);
+            if self.group.is_past_tasks.get() {
+                (self.is_cancelling, self.is_cancelled_late) = (true, true);
+                self.grace = self.group.end_of_grace().map(Deadline::of);
+            } else {
+                self.cancel_members(body);
+            }
         }
         let tasks = self.poll_members(body, cx);
         if self.poll_rest(tasks, body, cx).is_ready() {
