@@ -359,6 +359,25 @@ fn a_thousand_who_ask_at_once_are_all_answered() {
     patient.assert_says(&["why", "PID"], &["task `cook`"]);
 }
 
+/// The answer does not fit into the buffer of a socket, which the program waits with.
+#[test]
+fn a_long_answer_is_read_to_its_end() {
+    let patient = Patient::of_test("has_long_names");
+    patient.assert_says(&["tree", "PID", "--json"], &["name 0 ", "name 99 "]);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn has_long_names() {
+    xiio::run(async {
+        xiio::task_group!(|tg| {
+            for number in 0..100 {
+                tg.spawn_named(format!("name {number} {}", "x".repeat(20_000)), pending::<()>());
+            }
+        });
+    });
+}
+
 #[test]
 fn who_asks_and_does_not_read_or_goes_away_keeps_nobody_for_long() {
     let patient = Patient::new("hangs");

@@ -221,7 +221,7 @@ impl Answering {
         let mut left = text.as_bytes();
         while !left.is_empty() {
             // No signal comes of who has gone.
-            let n_sent = socket::send(client.as_fd(), left)?;
+            let n_sent = socket::send_patiently(client.as_fd(), left)?;
             left = &left[n_sent..];
         }
         Ok(())

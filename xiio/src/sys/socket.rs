@@ -151,8 +151,8 @@ pub(crate) fn is_of_client(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| OF_CLIENT.contains(&code))
 }
 
-/// Nothing here waits, also where the socket is not non-blocking any more: that is a matter of the open file, which another descriptor
-/// shares that was cloned or handed on.
+/// What is called for a task does not wait, also where the socket is not non-blocking any more: that is a matter of the open file,
+/// which another descriptor shares that was cloned or handed on.
 const AT_ONCE: libc::c_int = libc::MSG_DONTWAIT;
 
 /// `recv(2)`.
@@ -185,7 +185,16 @@ pub(crate) fn recv_message(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> i
 
 /// `send(2)`; a stream that the other end has closed is an error and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    let (len, flags) = (portion(fd, buf.len()), fresh::NO_SIGNAL | AT_ONCE);
+    send_with(fd, buf, AT_ONCE)
+}
+
+/// [`send`] that waits for room, if the socket blocks.
+pub(crate) fn send_patiently(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    send_with(fd, buf, 0)
+}
+
+fn send_with(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> io::Result<usize> {
+    let (len, flags) = (portion(fd, buf.len()), fresh::NO_SIGNAL | flags);
     // SAFETY: the buffer may be read for its whole length.
     retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }))
 }
