@@ -585,7 +585,8 @@ fn a_body_that_awaits_the_task_that_failed_adds_no_failure() {
 
 #[test]
 fn a_task_that_awaits_the_task_that_failed_adds_no_failure_wherever_it_stands() {
-    for is_first in [true, false] {
+    // With so many between the two that the round takes more than one turn.
+    for (is_first, n_between) in [(true, 0), (false, 0), (false, 1000)] {
         let handle = RefCell::<Option<Task<()>>>::default();
         let awaits = async || {
             let failing = handle.borrow_mut().take().unwrap();
@@ -599,6 +600,9 @@ fn a_task_that_awaits_the_task_that_failed_adds_no_failure_wherever_it_stands() 
                     tg.spawn(awaits());
                 }
                 *handle.borrow_mut() = Some(tg.spawn(async { Err(Broken("first")) }));
+                for _ in 0..n_between {
+                    tg.spawn(async { Ok(()) });
+                }
                 if !is_first {
                     tg.spawn(awaits());
                 }

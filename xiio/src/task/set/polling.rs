@@ -20,6 +20,9 @@ use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, RECORDED, START
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
+/// See [`is_in_last_round`].
+const MAX_ASKED: u32 = 1 << 20;
+
 /// How the loop over what is ready has ended.
 #[derive(Clone, Copy)]
 enum Drained {
@@ -34,6 +37,8 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// The depth of the outermost of them whose members are polled once more before they are cancelled.
     static LAST_ROUND: Cell<u32> = const { Cell::new(u32::MAX) };
+    /// How often it was asked for since.
+    static N_ASKED: Cell<u32> = const { Cell::new(0) };
     /// Those of them that have been reached while the loop lends.
     static WAY: RefCell<Vec<NonNull<Core>>> = const { RefCell::new(Vec::new()) };
 }
@@ -57,6 +62,7 @@ impl Core {
         let is_eventful = self.is_eventful.take();
         if LAST_ROUND.get() >= self.depth.get() {
             LAST_ROUND.set(u32::MAX);
+            N_ASKED.set(0);
         }
         match drained {
             Drained::Idle if self.is_empty() && (is_eventful || !members.has_body()) => return Polled::Done,
@@ -165,7 +171,7 @@ impl Core {
         true
     }
 
-    /// Notes that a last round begins; until the end of this poll.
+    /// Notes that a last round goes on; until the end of this poll.
     pub(super) fn enter_last_round(&self) {
         LAST_ROUND.set(LAST_ROUND.get().min(self.depth.get()));
     }
@@ -180,6 +186,9 @@ impl Core {
     /// Does what is seldom to be done before the next poll.
     #[cold]
     fn attend(&self, members: &mut dyn Members) {
+        if self.last_round.get() == LastRound::Goes {
+            self.enter_last_round();
+        }
         self.polling.set(None);
         // Who woke itself in its poll, and nobody after that, is the last one in the queue. One that has ended waits for nothing.
         let woken = self.ready.last().filter(|task| !task.header().has(BODY | DONE));
@@ -207,6 +216,10 @@ impl Core {
     /// Stops in the middle, behind a poll or before it.
     #[cold]
     fn interrupt(&self, was_polled: bool) -> Drained {
+        if self.last_round.get() == LastRound::Goes {
+            // It goes on in the next poll, which has to know that.
+            self.is_unusual.set(true);
+        }
         let _ = self.end_noting(was_polled, None);
         Drained::Interrupted
     }
@@ -553,8 +566,11 @@ impl Drop for Way {
 }
 
 /// Whether whoever is being polled will be cancelled after a last round that goes on, and is polled for failures of its own only.
+///
+/// `false` as well if it is asked for again and again: by a foreign executor inside of a task (a `block_on`), which would go on for ever.
 pub(crate) fn is_in_last_round() -> bool {
-    LAST_ROUND.get() < DEPTH.get()
+    N_ASKED.set(N_ASKED.get().saturating_add(1));
+    LAST_ROUND.get() < DEPTH.get() && N_ASKED.get() < MAX_ASKED
 }
 
 /// Whether a set on the way to whoever is being polled now has something to do, which it comes to when this poll returns. Known
