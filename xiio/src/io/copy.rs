@@ -130,7 +130,7 @@ where
     // One task for both, whose wakes poll both: a stream of TLS writes in order to read.
     let mut there = pin!(cancellable("copy_bidirectional", copy_and_close(a, b)));
     let mut back = pin!(cancellable("copy_bidirectional", copy_and_close(b, a)));
-    let (mut copied_there, mut copied_back) = (None, None);
+    let (mut copied_there, mut copied_back, mut is_back_first) = (None, None, false);
     poll_fn(|cx| {
         poll_part(&mut copied_there, there.as_mut(), cx);
         poll_part(&mut copied_back, back.as_mut(), cx);
@@ -138,6 +138,7 @@ where
             back.as_mut().cancel();
             poll_part(&mut copied_back, back.as_mut(), cx);
         } else if has_failed(&copied_back) && copied_there.is_none() && unwind::may_cancel(cx) {
+            is_back_first = true;
             there.as_mut().cancel();
             poll_part(&mut copied_there, there.as_mut(), cx);
         }
@@ -145,6 +146,7 @@ where
             return Poll::Pending;
         }
         match (copied_there.take().flatten(), copied_back.take().flatten()) {
+            (_, Some(Err(error))) if is_back_first => Poll::Ready(Err(error)),
             (Some(there), Some(back)) => Poll::Ready(there.and_then(|there| Ok((there, back?)))),
             (Some(Err(error)), None) | (None, Some(Err(error))) => Poll::Ready(Err(error)),
             _ => unreachable!("a direction is cancelled for an error of the other only"),
