@@ -261,6 +261,7 @@ where
     /// [`Self::put`] of what a body has given. It may hold something while it waits here, and be cancelled.
     async fn put_of(&self, mut body: Pin<&mut B>, frame: Result<Frame<B::Data>, AnyError>) {
         let mut put = pin!(self.put(frame));
+        let mut has_more = true;
         poll_fn(|cx| {
             if !unwind::is_unwinding() {
                 return put.as_mut().poll(cx);
@@ -268,8 +269,11 @@ where
             // What is to clean up is below the body. Nobody wants its frames any more, and of one that always has some not all parts
             // hear of a poll.
             for _ in 0..UNWANTED_FRAMES {
-                if body.is_end_stream() || !matches!(body.as_mut().poll_frame(cx), Poll::Ready(Some(_))) {
-                    break;
+                has_more &= !body.is_end_stream();
+                match has_more.then(|| body.as_mut().poll_frame(cx)) {
+                    Some(Poll::Ready(Some(_))) => {}
+                    Some(Poll::Ready(None)) => has_more = false,
+                    Some(Poll::Pending) | None => break,
                 }
             }
             Poll::Pending
