@@ -319,7 +319,7 @@ fn a_job_that_comes_during_a_deferred_cleanup_is_cancelled_with_the_group() {
                 task_group!(timeout = limit, |tg| {
                     let remote = tg.remote();
                     tg.defer(async move {
-                        remote.spawn(|| std::future::pending::<()>()).unwrap();
+                        remote.spawn(std::future::pending::<()>).unwrap();
                         began.set(()).unwrap();
                         sleep(millis(30)).await;
                         ended_there.set(true);
