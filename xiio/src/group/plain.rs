@@ -140,7 +140,8 @@ impl<'env> TaskGroup<'env> {
     /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is cut off only by a `grace`.
     ///
     /// Cleanups run one after the other, the one registered last first. The tasks that a cleanup has spawned belong to it: they end
-    /// before the next cleanup begins, and neither a limit of the group nor a cancellation from outside cancels them. A cleanup that panics does not keep the others from running; the group panics when they have ended.
+    /// before the next cleanup begins, and neither a limit of the group nor a cancellation from outside cancels them. A cleanup that
+    /// panics does not keep the others from running; the group panics when they have ended.
     ///
     /// # Examples
     /// ```
