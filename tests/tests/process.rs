@@ -106,7 +106,7 @@ fn the_tree_shows_who_runs_a_command() {
             (line, tree)
         })
     });
-    let place = format!("spawned at tests/tests/process.rs:{line}");
+    let place = format!("spawned at {}:{line}", file!());
     assert!(tree.contains("try_join!") && tree.contains(&place) && !tree.contains("child.rs"), "{tree}");
 }
 
