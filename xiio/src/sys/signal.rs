@@ -432,6 +432,8 @@ fn install(signal: c_int) -> io::Result<()> {
                 ),
             ));
         }
+        // Put back by somebody who had read it while we were there.
+        None if now.sa_sigaction == own_handler() => default_action(),
         _ => now,
     };
     let n_users = slot.as_ref().map_or(0, |installed| installed.n_users);
