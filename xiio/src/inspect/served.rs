@@ -32,6 +32,9 @@ const MAX_REQUEST: usize = 64;
 /// How long who asks may take to ask, and to read. The next one waits for it.
 const TIME_TO_READ: Duration = Duration::from_secs(2);
 
+/// So much of an answer is sent at a time.
+const PORTION: usize = 16 << 10;
+
 /// Frames of a tree that is written are smaller than those in which it was polled, which had no more than that.
 const STACK: usize = 8 << 20;
 
@@ -213,15 +216,17 @@ impl Answering {
         if uid != user() && uid != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        client.set_write_timeout(Some(TIME_TO_READ))?;
         let text = match request(client)? {
             Request::Tree => self.text(),
             Request::Recording => self.recorder.trace(None),
         };
-        let mut left = text.as_bytes();
+        let (mut left, end) = (text.as_bytes(), sys::now() + TIME_TO_READ);
         while !left.is_empty() {
+            let rest = end.checked_duration_since(sys::now()).filter(|rest| !rest.is_zero());
+            // The limit of a socket begins anew with each call, and with each of its buffers.
+            client.set_write_timeout(Some(rest.ok_or(io::ErrorKind::TimedOut)?))?;
             // No signal comes of who has gone.
-            let n_sent = socket::send_patiently(client.as_fd(), left)?;
+            let n_sent = socket::send_patiently(client.as_fd(), &left[..left.len().min(PORTION)])?;
             left = &left[n_sent..];
         }
         Ok(())
