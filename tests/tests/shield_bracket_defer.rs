@@ -601,6 +601,72 @@ fn what_a_deferred_cleanup_has_spawned_is_not_cut_off_by_a_cancellation_that_com
     trace.assert(&["helper", "cleanup"]);
 }
 
+/// Also where the cleanup itself has ended.
+#[test]
+fn what_a_deferred_cleanup_has_left_behind_is_not_cut_off_by_a_cancellation() {
+    let trace = Trace::new();
+    run_virtually(async {
+        let group = async {
+            task_group!(|tg| {
+                tg.defer(async {
+                    tg.spawn(async {
+                        sleep(millis(20)).await;
+                        trace.note("flushed");
+                    });
+                });
+            });
+        };
+        timeout(millis(5), group).await.unwrap_err();
+    });
+    trace.assert(&["flushed"]);
+}
+
+#[test]
+fn a_cleanup_that_fails_ends_what_it_has_spawned_whatever_came_before() {
+    run_virtually(async {
+        let fails = async |pause: u64| {
+            sleep(millis(pause)).await;
+            panic!("a cleanup");
+        };
+        let limit_passed = async {
+            let _ = task_group!(timeout = millis(5), |tg| {
+                tg.defer(async {
+                    tg.spawn(pending::<()>());
+                    fails(0).await;
+                });
+                sleep(LONG).await;
+            });
+        };
+        let two_fail = async {
+            task_group!(|tg| {
+                for _ in 0..2 {
+                    tg.defer(async {
+                        tg.spawn(pending::<()>());
+                        fails(0).await;
+                    });
+                }
+            });
+        };
+        let was_cancelled = async {
+            let group = async {
+                task_group!(|tg| {
+                    tg.defer(async {
+                        tg.spawn(pending::<()>());
+                        fails(10).await;
+                    });
+                });
+            };
+            let _ = timeout(millis(5), group).await;
+        };
+        let texts = [
+            xiio::catch_panic(limit_passed).await.unwrap_err().to_string(),
+            xiio::catch_panic(two_fail).await.unwrap_err().to_string(),
+            xiio::catch_panic(was_cancelled).await.unwrap_err().to_string(),
+        ];
+        assert!(texts.iter().all(|text| text.contains("a cleanup")), "{texts:?}");
+    });
+}
+
 #[test]
 fn the_grace_cuts_off_what_a_deferred_cleanup_has_spawned() {
     let (reports, trace) = (Reports::new(), Trace::new());

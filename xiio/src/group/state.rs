@@ -73,6 +73,8 @@ pub(super) struct Group<'env> {
     /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned: no limit and no cancellation
     /// from outside cancels that.
     is_past_tasks: Cell<bool>,
+    /// A cleanup, or what it has spawned, has failed in a group that had failed before.
+    has_failed_late: Cell<bool>,
     /// What it is for whoever looks at the tree.
     what: Cell<&'static str>,
     options: RefCell<GroupOptions>,
@@ -159,6 +161,7 @@ impl<'env> Group<'env> {
             is_guarded: Cell::new(false),
             is_special: Cell::new(options.workers.is_some()),
             is_past_tasks: Cell::new(false),
+            has_failed_late: Cell::new(false),
             what: Cell::new(GROUP),
             options: RefCell::new(options),
             remote: RefCell::new(None),
@@ -355,6 +358,9 @@ impl<'env> Group<'env> {
         let is_first = !self.has_failed();
         if is_first {
             self.set.note_cancelled(cause.why(), None);
+        }
+        if !is_first && self.is_past_tasks.get() && !matches!(cause, Cause::ParentCancelled) {
+            self.has_failed_late.set(true);
         }
         // A panic is thrown, whatever came before it, unless that was one.
         let is_thrown = matches!(cause, Cause::Panic(_)) && !self.has_panicked();

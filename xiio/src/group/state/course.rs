@@ -37,7 +37,7 @@ pub(super) struct Course<'a> {
     limit: Option<Limit>,
     grace: Option<Deadline>,
     is_cancelling: bool,
-    /// It was cancelled from outside when only its deferred cleanups were left, and they went on.
+    /// It was cancelled, or has failed, when only its deferred cleanups were left. Jobs that have come meanwhile are cancelled then.
     is_cancelled_late: bool,
     /// There is nothing to look at but the tasks, unless something happens to them.
     is_quiet: bool,
@@ -81,17 +81,24 @@ impl<'a> Course<'a> {
     /// Cancels the body and the tasks that are there; those that are spawned from now on run.
     #[cold]
     fn cancel_members(&mut self, body: &mut dyn AnyBody) {
-        if std::mem::replace(&mut self.is_cancelling, true) {
+        if self.is_cancelling {
             return;
         }
-        self.grace = self.group.end_of_grace().map(Deadline::of);
-        if let Some(workforce) = self.group.workforce() {
-            workforce.crew().begin_end();
-        }
+        self.begin_cancelling();
         self.group.cancel(None);
         self.group.catch(Member::Body, || body.cancel());
         // Its nodes may be where nobody hears a wake.
         self.group.set.wake_body();
+    }
+
+    /// From here on the members have the grace of the group.
+    fn begin_cancelling(&mut self) {
+        self.is_cancelling = true;
+        self.is_cancelled_late = self.group.is_past_tasks.get();
+        self.grace = self.group.end_of_grace().map(Deadline::of);
+        if let Some(workforce) = self.group.workforce() {
+            workforce.crew().begin_end();
+        }
     }
 
     /// Cancels the members of a group that has failed or whose time is over, and looks at the grace that they have.
@@ -109,6 +116,11 @@ impl<'a> Course<'a> {
         if self.group.has_failed() && !self.is_cancelling && !self.waits_for_round(tasks) {
             self.cancel_members(body);
             // What had nothing to clean up is gone already; the rest answers when it is polled.
+            tasks = self.poll_members(body, cx);
+        }
+        if self.group.has_failed_late.take() {
+            // What there is belongs to the cleanup that has failed.
+            self.group.cancel(None);
             tasks = self.poll_members(body, cx);
         }
         if self.is_pending(tasks, body) { self.poll_grace(body, cx) } else { Poll::Ready(()) }
@@ -205,7 +217,7 @@ impl<'a> Course<'a> {
                     if self.group.refuses_jobs() {
                         return Poll::Ready(());
                     }
-                    self.group.is_past_tasks.set(false);
+                    self.group.is_past_tasks.set(self.is_cancelled_late);
                     self.group.take_jobs();
                     if self.is_cancelled_late {
                         self.group.cancel(None);
@@ -294,7 +306,8 @@ impl<'a> Course<'a> {
 
     #[cold]
     fn holds_special(&self) -> bool {
-        self.cleanup.is_some()
+        self.group.is_past_tasks.get()
+            || self.cleanup.is_some()
             || !self.group.deferred.borrow().is_empty()
             || self.group.workforce().is_some_and(|workforce| workforce.crew().has_open())
     }
@@ -355,8 +368,7 @@ impl<'a> Course<'a> {
         if !self.is_cancelling {
             let _ = self.group.note(Cause::ParentCancelled, Member::Outside);
             if self.group.is_past_tasks.get() {
-                (self.is_cancelling, self.is_cancelled_late) = (true, true);
-                self.grace = self.group.end_of_grace().map(Deadline::of);
+                self.begin_cancelling();
             } else {
                 self.cancel_members(body);
             }
