@@ -338,17 +338,22 @@ fn a_job_that_comes_during_a_deferred_cleanup_is_cancelled_with_the_group() {
 
 #[test]
 fn a_job_that_comes_during_a_deferred_cleanup_which_fails_is_cancelled() {
-    let text = panic_text(|| {
-        run(async {
-            task_group!(|tg| {
-                let remote = tg.remote();
-                tg.defer(async move {
-                    remote.spawn(std::future::pending::<()>).unwrap();
-                    yield_now().await;
-                    panic!("the cleanup");
+    for limit in [None, Some(millis(5))] {
+        let text = panic_text(|| {
+            run_virtually(async {
+                let _ = task_group!(timeout = limit, |tg| {
+                    let remote = tg.remote();
+                    tg.defer(async move {
+                        remote.spawn(std::future::pending::<()>).unwrap();
+                        yield_now().await;
+                        panic!("the cleanup");
+                    });
+                    if limit.is_some() {
+                        sleep(LONG).await;
+                    }
                 });
             });
         });
-    });
-    assert_eq!(text, "the cleanup");
+        assert_eq!(text, "the cleanup");
+    }
 }

@@ -13,7 +13,7 @@ use xiio::{
 };
 use xiio_tests::{
     DropBomb, DropCount, DropFlag, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way,
-    millis, rounds, run, run_virtually,
+    millis, panic_text, rounds, run, run_virtually,
 };
 
 // Shields.
@@ -665,6 +665,36 @@ fn a_cleanup_that_fails_ends_what_it_has_spawned_whatever_came_before() {
         ];
         assert!(texts.iter().all(|text| text.contains("a cleanup")), "{texts:?}");
     });
+}
+
+/// What another cleanup has spawned is not that of the one that has failed.
+#[test]
+fn a_cleanup_that_fails_ends_nothing_of_the_next_one() {
+    let trace = Trace::new();
+    let text = panic_text(|| {
+        run_virtually(async {
+            let _ = task_group!(timeout = millis(5), |tg| {
+                tg.defer(async {
+                    tg.spawn(async {
+                        sleep(millis(20)).await;
+                        trace.note("flushed");
+                    })
+                    .await;
+                });
+                tg.defer(async {
+                    tg.spawn(async {
+                        let _bomb = DropBomb("a bomb");
+                        pending::<()>().await;
+                    });
+                    yield_now().await;
+                    panic!("a cleanup");
+                });
+                sleep(LONG).await;
+            });
+        });
+    });
+    assert!(text.contains("a cleanup"), "{text}");
+    trace.assert(&["flushed"]);
 }
 
 #[test]

@@ -614,6 +614,20 @@ fn a_task_that_awaits_the_task_that_failed_adds_no_failure_wherever_it_stands() 
 }
 
 #[test]
+fn all_errors_of_what_a_deferred_cleanup_has_spawned_are_kept() {
+    let result: Result<(), GroupError<usize>> = run(async {
+        try_task_group!(all_errors, error = usize, |tg| {
+            tg.defer(async {
+                for number in 0..1000 {
+                    tg.spawn(async move { Err::<(), _>(number) });
+                }
+            });
+        })
+    });
+    assert_eq!(result.unwrap_err().others().len(), 999);
+}
+
+#[test]
 fn all_errors_without_an_error_is_the_value() {
     let result: Result<i32, GroupError<Broken>> = run(async {
         try_task_group!(all_errors, error = Broken, |tg| {

@@ -73,7 +73,7 @@ pub(super) struct Group<'env> {
     /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned: no limit and no cancellation
     /// from outside cancels that.
     is_past_tasks: Cell<bool>,
-    /// A cleanup, or what it has spawned, has failed in a group that had failed before.
+    /// A deferred cleanup has failed in a group that had failed before: what it has spawned ends with it.
     has_failed_late: Cell<bool>,
     /// What it is for whoever looks at the tree.
     what: Cell<&'static str>,
@@ -359,7 +359,7 @@ impl<'env> Group<'env> {
         if is_first {
             self.set.note_cancelled(cause.why(), None);
         }
-        if !is_first && self.is_past_tasks.get() && !matches!(cause, Cause::ParentCancelled) {
+        if !is_first && matches!(member, Member::Deferred(_)) {
             self.has_failed_late.set(true);
         }
         // A panic is thrown, whatever came before it, unless that was one.

@@ -85,6 +85,7 @@ impl<'a> Course<'a> {
             return;
         }
         self.begin_cancelling();
+        self.group.has_failed_late.set(false);
         self.group.cancel(None);
         self.group.catch(Member::Body, || body.cancel());
         // Its nodes may be where nobody hears a wake.
@@ -118,8 +119,9 @@ impl<'a> Course<'a> {
             // What had nothing to clean up is gone already; the rest answers when it is polled.
             tasks = self.poll_members(body, cx);
         }
-        if self.group.has_failed_late.take() {
-            // What there is belongs to the cleanup that has failed.
+        if !self.waits_for_round(tasks) && self.group.has_failed_late.take() {
+            // What there is belongs to the cleanup that has failed, or has come meanwhile.
+            self.is_cancelled_late = true;
             self.group.cancel(None);
             tasks = self.poll_members(body, cx);
         }
