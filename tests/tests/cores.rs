@@ -183,6 +183,51 @@ fn siblings_are_spawned_from_a_worker() {
 }
 
 #[test]
+fn what_a_release_on_a_worker_spawns_is_not_cancelled_by_the_failure_that_it_cleans_up_after() {
+    macro_rules! ended_with {
+        ($($option:ident)?) => {
+            for workers in [0, 1, 2, 8] {
+                let has_helped = AtomicBool::new(false);
+                let (is_held, is_cancelled_at_home) = (Promise::new(), Promise::new());
+                run(async {
+                    let result = try_task_group!(workers = workers, $($option,)? error = &str, |tg| {
+                        let (workers, has_helped) = (tg.workers(), &has_helped);
+                        let (is_held, is_cancelled) = (&is_held, &is_cancelled_at_home);
+                        workers.spawn(async move || {
+                            let work = async |(): &mut ()| {
+                                is_held.set(()).expect("it is set once");
+                                std::future::pending::<()>().await;
+                            };
+                            let helper = async move || {
+                                is_cancelled.wait().await;
+                                rounds(3).await;
+                                has_helped.store(true, SeqCst);
+                                Ok(())
+                            };
+                            bracket((), work, async |()| workers.spawn(helper).await).await;
+                            Ok(())
+                        });
+                        tg.spawn(async {
+                            let work = async |(): &mut ()| std::future::pending::<()>().await;
+                            bracket((), work, async |()| is_cancelled.set(()).expect("it is set once")).await;
+                            Ok(())
+                        });
+                        workers.spawn(async move || {
+                            is_held.wait().await;
+                            Err::<(), _>("expected")
+                        });
+                    });
+                    assert!(result.is_err());
+                });
+                assert!(has_helped.load(SeqCst), "{workers} {}", stringify!($($option)?));
+            }
+        };
+    }
+    ended_with!();
+    ended_with!(all_errors);
+}
+
+#[test]
 fn a_group_in_a_task_of_a_worker_is_a_tree_of_it() {
     let texts = vec!["a".to_string(), "bc".to_string()];
     let total = AtomicUsize::new(0);
@@ -243,6 +288,40 @@ fn who_awaits_a_task_that_fails_is_cancelled_and_does_not_panic() {
                 })
             });
             assert_eq!(failed, Err("failed"));
+        }
+    }
+}
+
+#[test]
+fn who_awaits_a_task_that_is_cancelled_for_the_failure_of_another_one_does_not_panic() {
+    async fn forever() -> Result<(), &'static str> {
+        std::future::pending().await
+    }
+
+    for workers in [0, 1, 2] {
+        for n_rounds in 0..100 {
+            let failed: Result<(), &str> = run(async {
+                try_task_group!(workers = workers, |tg| {
+                    let workers = tg.workers();
+                    let at_home = workers.spawn(forever);
+                    let on_a_worker = workers.spawn(forever);
+                    tg.spawn(async {
+                        at_home.await;
+                        Ok(())
+                    });
+                    workers.spawn(async move || {
+                        on_a_worker.await;
+                        Ok(())
+                    });
+                    let of_the_body = workers.spawn(forever);
+                    workers.spawn(async move || {
+                        rounds(n_rounds % 10).await;
+                        Err::<(), _>("expected")
+                    });
+                    of_the_body.await;
+                })
+            });
+            assert_eq!(failed, Err("expected"), "{workers} {n_rounds}");
         }
     }
 }

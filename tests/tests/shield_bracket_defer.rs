@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -998,4 +999,52 @@ fn a_bracket_s_usage_may_end_in_the_round_of_its_cancellation() {
         });
     });
     trace.assert(&["released"]);
+}
+
+#[test]
+fn what_a_release_spawns_is_not_cancelled_by_the_failure_that_it_cleans_up_after() {
+    type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+    fn fails() -> Result<(), BoxError> {
+        Err("error".into())
+    }
+
+    fn panics() -> Result<(), BoxError> {
+        panic!("expected")
+    }
+
+    /// A group of which `$fail` ends, while a bracket is held whose release has another task help, and awaits it.
+    macro_rules! ended_by {
+        ($($option:ident $(= $value:expr)?,)* |$tg:ident| $fail:expr) => {{
+            let trace = Trace::new();
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                run_virtually(async {
+                    let _: Result<(), _> = try_task_group!(error = BoxError, $($option $(= $value)?,)* |$tg| {
+                        $tg.spawn(async {
+                            let helper = async {
+                                sleep(millis(20)).await;
+                                trace.note("helped");
+                                Ok(())
+                            };
+                            bracket((), async |()| sleep(LONG).await, async |()| $tg.spawn(helper).await).await;
+                            trace.note("ran on");
+                            Ok(())
+                        });
+                        rounds(2).await;
+                        $fail;
+                        sleep(LONG).await;
+                    });
+                });
+            }));
+            assert_eq!(trace.take(), ["helped"], "{}", stringify!($($option $(= $value)?,)* $fail));
+        }};
+    }
+    ended_by!(|tg| tg.spawn(async { fails() }));
+    ended_by!(|tg| tg.spawn(async { panics() }));
+    ended_by!(|tg| fails()?);
+    ended_by!(|tg| panics()?);
+    ended_by!(timeout = millis(1), |tg| yield_now().await);
+    ended_by!(all_errors, |tg| tg.spawn(async { fails() }));
+    ended_by!(all_errors, |tg| fails()?);
+    ended_by!(workers = 0, |tg| tg.workers().spawn(async || fails()));
 }

@@ -29,6 +29,8 @@ pub(super) struct Board<J> {
     called: Option<usize>,
     n_open: usize,
     is_closed: bool,
+    /// The group has failed or was cancelled as a whole.
+    is_ending: bool,
     /// The workers drop what they have, in the name of this one.
     aborted: Option<Dropper>,
     /// Home waits until nothing is open.
@@ -111,6 +113,7 @@ impl<J> Board<J> {
             called: None,
             n_open: 0,
             is_closed: false,
+            is_ending: false,
             aborted: None,
             is_end_awaited: false,
         }
@@ -172,7 +175,7 @@ impl<J> Board<J> {
         desk.n_live += n_queued + desk.own.len();
         jobs.extend(desk.own.drain(..));
         jobs.extend(self.queue.drain(..n_queued));
-        let is_cancelled = std::mem::replace(&mut desk.is_cancelled, false);
+        let is_cancelled = std::mem::take(&mut desk.is_cancelled);
         let is_to_draw = matches!(desk.sight, Sight::Wanted);
         if is_to_draw {
             desk.sight = Sight::Told;
@@ -203,6 +206,20 @@ impl<J> Board<J> {
             self.doomed.extend(desk.own.drain(..));
             desk.is_cancelled = desk.n_live > 0;
         }
+    }
+
+    /// The group is cancelled as a whole; `true` for the first time. What is added from then on belongs to a cleanup.
+    pub(super) fn begin_end(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_ending, true)
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+
+    /// Whether a worker has not carried out an order to cancel what it has. It is about to.
+    pub(super) fn take_cancelled(&mut self, worker: usize) -> bool {
+        std::mem::take(&mut self.desks[worker].is_cancelled)
     }
 
     /// Jobs that were cancelled before they began, to be dropped outside of the lock.

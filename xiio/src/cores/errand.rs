@@ -97,8 +97,8 @@ pub(crate) trait Ends: Send + Sync {
     fn end(&self);
 }
 
-/// Tells the handle of a task that has failed, when home has heard of the failure: the code that awaits the handle may
-/// have to be cancelled first.
+/// Tells the handle of a task that it has failed, or was cancelled for a failure, when home has heard of that: the code that awaits
+/// the handle may have to be cancelled first.
 pub(crate) struct Notice {
     slot: Arc<dyn Ends>,
 }

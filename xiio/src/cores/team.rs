@@ -31,8 +31,6 @@ pub(crate) struct Team<J> {
     keeps_all: AtomicBool,
     /// How long a task may clean up that was cancelled alone.
     grace: Option<Duration>,
-    /// The whole group is cancelled, and has one grace for all.
-    is_ending: AtomicBool,
     /// Home, when it looked out last.
     home_seen: LastSeen,
 }
@@ -42,7 +40,15 @@ pub(crate) struct Team<J> {
 pub(crate) struct News {
     /// In the order in which they happened.
     pub(crate) failures: Vec<Failure>,
+    /// Handles of tasks that have ended because the group did.
+    pub(crate) cancelled: Vec<Notice>,
     pub(crate) reports: Vec<Report>,
+}
+
+impl News {
+    fn has_ends(&self) -> bool {
+        !self.failures.is_empty() || !self.cancelled.is_empty()
+    }
 }
 
 /// A task has failed on a worker.
@@ -67,7 +73,6 @@ impl<J> Team<J> {
             bridge: Arc::new(Bridge::new()),
             keeps_all: AtomicBool::new(false),
             grace,
-            is_ending: AtomicBool::new(false),
             home_seen: LastSeen::new(),
         }
     }
@@ -114,11 +119,11 @@ impl<J> Team<J> {
 
     /// The whole group is cancelled: what its grace cuts off is home's affair from now on.
     pub(crate) fn begin_end(&self) {
-        self.is_ending.store(true, Ordering::Relaxed);
+        let _ = self.board().begin_end();
     }
 
     pub(crate) fn is_ending(&self) -> bool {
-        self.is_ending.load(Ordering::Relaxed)
+        self.board().is_ending()
     }
 
     /// Adds a job, for one worker or for any; gives it back when the team has ended.
@@ -198,16 +203,42 @@ impl<J> Team<J> {
         self.bridge.wake_by_ref();
     }
 
+    /// The group has failed, or is cancelled as a whole: so are the jobs that are there now. Once: what is added later belongs to a
+    /// cleanup.
+    pub(crate) fn cancel_rest(&self) {
+        let is_first = {
+            let mut board = self.board();
+            let is_first = board.begin_end();
+            if is_first {
+                board.cancel();
+            }
+            is_first
+        };
+        if is_first {
+            self.wake_all();
+            self.bridge.wake_by_ref();
+        }
+    }
+
+    /// A job of `worker` has failed, and has told so. Whether the worker is to cancel what it has, before it polls any of that.
+    pub(super) fn fail(&self, worker: usize) -> bool {
+        if self.keeps_all() {
+            return false;
+        }
+        self.cancel_rest();
+        self.board().take_cancelled(worker)
+    }
+
     /// Jobs that were cancelled before they began.
     pub(crate) fn take_doomed(&self) -> Vec<J> {
         self.board().take_doomed()
     }
 
-    /// Whether any job is open, or has failed and home has not heard of it. If so, the bridge is woken when there is news, or
-    /// no job is left.
+    /// Whether any job is open, or has told home of its end and home has not heard of it. If so, the bridge is woken when there is
+    /// news, or no job is left.
     pub(crate) fn awaits_end(&self) -> bool {
-        // In this order: a job tells its failure before it ends.
-        self.board().awaits_end() || !self.news().failures.is_empty()
+        // In this order: a job tells its end before it is counted out.
+        self.board().awaits_end() || self.news().has_ends()
     }
 
     /// Whether any job is open.

@@ -17,7 +17,7 @@ use crate::error::Payload;
 use crate::recording::Why;
 use crate::report::{Origin, report_panic};
 use crate::sync::thread_local;
-use crate::task::{Ended, Home, Members, Reaction, TaskSet, budget};
+use crate::task::{Ended, Home, Members, TaskSet, budget};
 use crate::unwind::{self, Dropper};
 
 thread_local! {
@@ -92,7 +92,7 @@ impl Worker {
 
     fn poll_tasks(&self, cx: &mut Context<'_>) {
         let _around = unwind::draw_around(|| Node::new(Kind::Worker, format!("worker {}", self.worker)));
-        let _ = self.tasks.poll(cx, &mut Crowd { crew: &self.crew });
+        let _ = self.tasks.poll(cx, &mut Crowd { crew: &self.crew, worker: self.worker, tasks: &self.tasks });
     }
 
     /// Drops all that is left. What a grace cuts off is drawn before, for home's report.
@@ -151,6 +151,8 @@ impl Drop for Worker {
 /// Tasks without a group of their own: their failures are home's to judge.
 struct Crowd<'a> {
     crew: &'a Crew,
+    worker: usize,
+    tasks: &'a TaskSet<'static>,
 }
 
 impl Members for Crowd<'_> {
@@ -168,9 +170,9 @@ impl Members for Crowd<'_> {
 
     fn end_body(&mut self, _: Payload) {}
 
-    fn end_task(&mut self, ended: Ended, origin: Origin) -> Reaction {
+    fn end_task(&mut self, ended: Ended, origin: Origin) {
         match ended {
-            Ended::Cancelled => return Reaction::GoOn,
+            Ended::Cancelled => return,
             // It has told home by itself, see `Notes::crew`.
             Ended::Failed => {}
             // A destructor.
@@ -179,8 +181,13 @@ impl Members for Crowd<'_> {
                 self.crew.tell(|news| news.failures.push(failure));
             }
         }
-        if self.crew.keeps_all() { Reaction::GoOn } else { Reaction::CancelRest }
+        if self.crew.fail(self.worker) {
+            self.tasks.note_cancelled(Why::MemberFailed, None);
+            self.tasks.doom_all(None);
+        }
     }
+
+    fn end_last_round(&mut self) {}
 
     fn end_of_grace(&self) -> Option<Instant> {
         None

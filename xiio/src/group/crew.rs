@@ -53,9 +53,7 @@ impl Workforce {
             self.crew.start_workers().for_each(|worker| self.start(worker, set));
         }
         self.discard_doomed();
-        let mut news = self.crew.take_news();
-        std::mem::take(&mut news.reports).iter().for_each(deliver);
-        news
+        self.take_news()
     }
 
     /// Has a thread serve as a worker. If the system gives no thread, the group fails.
@@ -135,8 +133,8 @@ impl Workforce {
         }
     }
 
-    /// Ends the workers; what is left of their tasks is dropped first. Gives the failures that nobody has heard of.
-    pub(super) fn close(&self) -> Vec<Failure> {
+    /// Ends the workers; what is left of their tasks is dropped first. Gives the news that nobody has heard of.
+    pub(super) fn close(&self) -> News {
         if self.crew.has_open() && !self.crew.is_at_home() {
             self.abandon(unwind::dropper());
         } else {
@@ -145,9 +143,13 @@ impl Workforce {
         }
         // They have nothing left to do.
         threads::expect(&self.posts.take());
-        let news = self.crew.take_news();
-        news.reports.iter().for_each(deliver);
-        news.failures
+        self.take_news()
+    }
+
+    fn take_news(&self) -> News {
+        let mut news = self.crew.take_news();
+        std::mem::take(&mut news.reports).iter().for_each(deliver);
+        news
     }
 }
 

@@ -19,13 +19,13 @@ use super::options::GroupOptions;
 use super::remote::Remote;
 use super::task::Task;
 use super::workers::Anchor;
-use crate::cores::{Failure, Notice};
+use crate::cores::{Failure, News, Notice};
 use crate::drawing::{self, Drawing, Kind};
 use crate::error::{Payload, panic_text};
 use crate::recording::{Place, Why};
 use crate::report::{Origin, ReportKind, drop_safely, report, report_panic};
 use crate::runtime::Runtime;
-use crate::task::{Ended, Reaction, TaskSet};
+use crate::task::{Ended, TaskSet};
 use crate::time::now;
 use crate::unwind::{self, Dropper};
 
@@ -84,7 +84,7 @@ pub(super) struct Group<'env> {
     anchor: Anchor,
     /// The workers, if the options ask for them and the group has not been closed.
     workforce: RefCell<Option<Rc<Workforce>>>,
-    /// Handles of tasks on workers that have failed, which do not know it yet.
+    /// Handles of tasks on workers that have ended, which do not know it yet.
     notices: RefCell<Vec<Notice>>,
 }
 
@@ -221,19 +221,21 @@ impl<'env> Group<'env> {
     /// Does what there is to do for the workers, and notes what has happened there.
     fn tend_workers(&self) {
         let Some(workforce) = self.workforce() else { return };
-        for failure in workforce.tend(&self.set).failures {
-            self.note_failure(failure);
-        }
+        self.note_news(workforce.tend(&self.set));
+    }
+
+    fn note_news(&self, news: News) {
+        self.notices.borrow_mut().extend(news.cancelled);
+        news.failures.into_iter().for_each(|failure| self.note_failure(failure));
     }
 
     fn note_failure(&self, Failure { panic, origin, notice }: Failure) {
         self.notices.borrow_mut().extend(notice);
         let member = origin.map_or(Member::Worker, Member::Task);
-        // What it means for the others is seen to by whoever polls the group.
-        let _ = self.note(panic.map_or(Cause::SentError, Cause::Panic), member);
+        self.fail(panic.map_or(Cause::SentError, Cause::Panic), member);
     }
 
-    /// Tells the handles of tasks that have failed on workers, now that those are cancelled who may await them.
+    /// Tells the handles of tasks that have ended on workers, now that those are cancelled who may await them.
     fn tell_handles(&self) {
         if self.notices.borrow().capacity() > 0 {
             self.notices.take().into_iter().for_each(Notice::end);
@@ -353,8 +355,8 @@ impl<'env> Group<'env> {
         !self.failures.borrow().is_empty()
     }
 
-    /// Notes a failure; says what it means for the tasks.
-    fn note(&self, cause: Cause, member: Member) -> Reaction {
+    /// Notes a failure; `true` for the first one.
+    fn note(&self, cause: Cause, member: Member) -> bool {
         let is_first = !self.has_failed();
         if is_first {
             self.set.note_cancelled(cause.why(), None);
@@ -369,17 +371,30 @@ impl<'env> Group<'env> {
         } else {
             self.report_later(cause, &member, "`all_errors` would keep its error");
         }
-        match is_first {
-            false => Reaction::GoOn,
-            true if self.keeps_all.get() => Reaction::CancelAfterRound,
-            true => Reaction::CancelRest,
+        is_first
+    }
+
+    /// Notes a failure. The first one cancels the rest, once: what is spawned from then on belongs to the cleanup, and runs.
+    fn fail(&self, cause: Cause, member: Member) {
+        // A group that keeps all errors lets the tasks that are ready come to theirs first.
+        if self.note(cause, member) && !(self.keeps_all.get() && self.set.begin_last_round()) {
+            self.cancel_rest();
         }
     }
 
-    /// Notes a failure, and has the tasks learn of it.
-    fn fail(&self, cause: Cause, member: Member) {
-        let reaction = self.note(cause, member);
-        self.set.react(&reaction);
+    /// The same where there is no last round to wait for.
+    fn fail_at_once(&self, cause: Cause) {
+        if self.note(cause, Member::Outside) || self.set.is_in_last_round() {
+            self.cancel_rest();
+        }
+    }
+
+    /// Cancels the tasks of a group that has failed, here and on the workers. The body is cancelled by the course.
+    fn cancel_rest(&self) {
+        self.set.doom_all(None);
+        if let Some(workforce) = self.workforce() {
+            workforce.crew().cancel_rest();
+        }
     }
 
     /// Runs code of a member that is to end. A panic of it is a failure.
@@ -422,14 +437,14 @@ impl<'env> Group<'env> {
 
     /// Notes what a task has ended with that has no value.
     #[cold]
-    fn end_task(&self, ended: Ended, origin: Origin) -> Reaction {
+    fn end_task(&self, ended: Ended, origin: Origin) {
         let cause = match ended {
-            Ended::Cancelled => return Reaction::GoOn,
+            Ended::Cancelled => return,
             Ended::Failed if self.is_of_workers() => Cause::SentError,
             Ended::Failed => Cause::Error,
             Ended::Panicked(payload) => Cause::Panic(payload),
         };
-        self.note(cause, Member::Task(origin))
+        self.fail(cause, Member::Task(origin));
     }
 
     fn report_later(&self, cause: Cause, member: &Member, fate: &str) {
@@ -508,7 +523,7 @@ impl<'env> Group<'env> {
         }
         if let Some(workforce) = self.workforce.take() {
             drop(self.anchor.take());
-            workforce.close().into_iter().for_each(|failure| self.note_failure(failure));
+            self.note_news(workforce.close());
             self.tell_handles();
         }
         let remote = self.remote.take();

@@ -338,6 +338,16 @@ impl<T> Ticket<T> {
         Self { shared, is_for_home: false }
     }
 
+    /// Leaves it to home to tell the handle.
+    ///
+    /// # Safety
+    /// The task gives no output.
+    unsafe fn leave_to_home(&mut self) -> Notice {
+        self.is_for_home = true;
+        // SAFETY: as the caller says.
+        unsafe { Notice::new(Arc::clone(&self.shared) as Arc<dyn Ends>) }
+    }
+
     fn slot(&self) -> &Slot<T> {
         self.shared.slot()
     }
@@ -405,6 +415,12 @@ struct Running<J, T> {
 impl<J, T> Drop for Running<J, T> {
     fn drop(&mut self) {
         self.notes.n_ended.set(self.notes.n_ended.get() + 1);
+        let is_untold = self.judge.is_some() && !self.ticket.is_for_home && self.notes.is_of_worker();
+        if is_untold && self.notes.crew().is_ending() {
+            // SAFETY: nobody has judged an output, and nobody will.
+            let notice = unsafe { self.ticket.leave_to_home() };
+            self.notes.crew().tell(|news| news.cancelled.push(notice));
+        }
     }
 }
 
@@ -542,9 +558,8 @@ impl<J, T: Send> Running<J, T> {
     where
         T: Send,
     {
-        self.ticket.is_for_home = true;
         // SAFETY: the task has failed, so it gives no output.
-        let notice = unsafe { Notice::new(Arc::clone(&self.ticket.shared) as Arc<dyn Ends>) };
+        let notice = unsafe { self.ticket.leave_to_home() };
         let failure = Failure { panic, origin: Some(Origin::at(self.location)), notice: Some(notice) };
         self.notes.crew().tell(|news| news.failures.push(failure));
     }

@@ -55,16 +55,6 @@ impl Ended {
     }
 }
 
-/// What the end of a task means for its siblings.
-#[must_use]
-pub(crate) enum Reaction {
-    GoOn,
-    /// Cancel them, before any of them is polled again.
-    CancelRest,
-    /// Cancel them when those that are ready now have been polled once more: they may have failures of their own.
-    CancelAfterRound,
-}
-
 /// How a poll of the set's members has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Polled {
@@ -91,8 +81,11 @@ pub(crate) trait Members {
     /// The poll of the body has panicked.
     fn end_body(&mut self, payload: Payload);
 
-    /// A task has ended without a value; says what becomes of its siblings.
-    fn end_task(&mut self, ended: Ended, origin: Origin) -> Reaction;
+    /// A task has ended without a value. If its siblings are to be cancelled they are doomed by that, before any of them is polled.
+    fn end_task(&mut self, ended: Ended, origin: Origin);
+
+    /// The last round is over, so the rest is to be doomed.
+    fn end_last_round(&mut self);
 
     /// Until when a task may clean up that is cancelled now; `None` if that is not its own affair.
     fn end_of_grace(&self) -> Option<Instant>;
@@ -158,8 +151,8 @@ pub(super) struct Core {
     listener: Cell<Option<Listener>>,
 }
 
-/// How far the last round is: those that were ready when a member failed are polled once more, see
-/// [`Reaction::CancelAfterRound`].
+/// How far the last round is: those that were ready when a member failed are polled once more, as they may have failures of their
+/// own, and the rest is cancelled afterwards.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LastRound {
     None,
@@ -508,11 +501,9 @@ impl<'env> TaskSet<'env> {
         }
     }
 
-    /// Has the failure of a member that is no task mean for the tasks what `reaction` says.
-    pub(crate) fn react(&self, reaction: &Reaction) {
-        if let Some(core) = self.core() {
-            core.react(reaction);
-        }
+    /// Has those that are ready now polled once more before the rest is cancelled; `false` if none is.
+    pub(crate) fn begin_last_round(&self) -> bool {
+        self.core().is_some_and(Core::begin_last_round)
     }
 
     /// Polls the body and the tasks that are ready, until nothing is or the turn is over; but at least one, so that no set

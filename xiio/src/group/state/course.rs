@@ -78,15 +78,11 @@ impl<'a> Course<'a> {
         self.group.set.poll(cx, body)
     }
 
-    /// Cancels the body and the tasks that are there; those that are spawned from now on run.
+    /// Cancels the body of a group of which the tasks are cancelled.
     #[cold]
-    fn cancel_members(&mut self, body: &mut dyn AnyBody) {
-        if self.is_cancelling {
-            return;
-        }
+    fn cancel_body(&mut self, body: &mut dyn AnyBody) {
         self.begin_cancelling();
         self.group.has_failed_late.set(false);
-        self.group.cancel(None);
         self.group.catch(Member::Body, || body.cancel());
         // Its nodes may be where nobody hears a wake.
         self.group.set.wake_body();
@@ -111,11 +107,11 @@ impl<'a> Course<'a> {
             && let Some(limit) = &mut self.limit
             && limit.poll_over(cx)
         {
-            // What was ready has been polled, so there is no last round to wait for.
-            let _ = self.group.note(Cause::Elapsed, Member::Outside);
+            // What was ready has been polled.
+            self.group.fail_at_once(Cause::Elapsed);
         }
         if self.group.has_failed() && !self.is_cancelling && !self.waits_for_round(tasks) {
-            self.cancel_members(body);
+            self.cancel_body(body);
             // What had nothing to clean up is gone already; the rest answers when it is polled.
             tasks = self.poll_members(body, cx);
         }
@@ -368,11 +364,12 @@ impl<'a> Course<'a> {
 
     fn unwind(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         if !self.is_cancelling {
-            let _ = self.group.note(Cause::ParentCancelled, Member::Outside);
             if self.group.is_past_tasks.get() {
+                let _ = self.group.note(Cause::ParentCancelled, Member::Outside);
                 self.begin_cancelling();
             } else {
-                self.cancel_members(body);
+                self.group.fail_at_once(Cause::ParentCancelled);
+                self.cancel_body(body);
             }
         }
         let tasks = self.poll_members(body, cx);

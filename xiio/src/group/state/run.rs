@@ -11,7 +11,7 @@ use crate::cores::Crew;
 use crate::drawing;
 use crate::error::Payload;
 use crate::report::{Held, Origin};
-use crate::task::{Ended, Members, Reaction};
+use crate::task::{Ended, Members};
 use crate::unwind::Owner;
 
 /// What the end of the body means for the tasks.
@@ -107,8 +107,12 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
         self.group.end_body(payload, &mut || self.future.set(None));
     }
 
-    fn end_task(&mut self, ended: Ended, origin: Origin) -> Reaction {
-        self.group.end_task(ended, origin)
+    fn end_task(&mut self, ended: Ended, origin: Origin) {
+        self.group.end_task(ended, origin);
+    }
+
+    fn end_last_round(&mut self) {
+        self.group.cancel_rest();
     }
 
     fn end_of_grace(&self) -> Option<Instant> {

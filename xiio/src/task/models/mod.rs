@@ -15,7 +15,7 @@ use loom::thread;
 use super::budget;
 use super::handle::Handle;
 use super::home::Home;
-use super::set::{Ended, Members, Polled, Reaction, TaskSet};
+use super::set::{Ended, Members, Polled, TaskSet};
 use crate::drawing::{Kind, Node};
 use crate::error::Payload;
 use crate::report::Origin;
@@ -87,9 +87,9 @@ impl Members for Alone {
 
     fn end_body(&mut self, _: Payload) {}
 
-    fn end_task(&mut self, _: Ended, _: Origin) -> Reaction {
-        Reaction::GoOn
-    }
+    fn end_task(&mut self, _: Ended, _: Origin) {}
+
+    fn end_last_round(&mut self) {}
 
     fn end_of_grace(&self) -> Option<Instant> {
         None

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{Core, Ended, LastRound, Members, Reaction};
+use super::{Core, Ended, LastRound, Members};
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::local::{self, Locals};
@@ -144,7 +144,7 @@ impl Core {
         if let Some(ended) = ended {
             let shown = locals.as_ref().filter(|_| !matches!(ended, Ended::Cancelled)).map(Locals::shown);
             let origin = Origin { locals: shown.unwrap_or_default(), ..origin.clone() };
-            self.react(&members.end_task(ended, origin));
+            members.end_task(ended, origin);
         }
         if self.limit != usize::MAX {
             self.start_waiting();
@@ -175,19 +175,14 @@ impl Core {
         joiner
     }
 
-    pub(super) fn react(&self, reaction: &Reaction) {
-        match reaction {
-            Reaction::GoOn => {}
-            Reaction::CancelRest => self.doom_all(None),
-            Reaction::CancelAfterRound => match self.ready.last() {
-                Some(last) => {
-                    last.header().set(LAST);
-                    self.last_round.set(LastRound::Goes);
-                    self.enter_last_round();
-                }
-                None => self.doom_all(None),
-            },
+    pub(super) fn begin_last_round(&self) -> bool {
+        let last = self.ready.last();
+        if let Some(last) = last {
+            last.header().set(LAST);
+            self.last_round.set(LastRound::Goes);
+            self.is_unusual.set(true);
         }
+        last.is_some()
     }
 
     /// Gives the places that are free to those who wait for one, and lets go of those who have ended meanwhile. A last round

@@ -172,7 +172,7 @@ impl Core {
     }
 
     /// Notes that a last round goes on; until the end of this poll.
-    pub(super) fn enter_last_round(&self) {
+    fn enter_last_round(&self) {
         LAST_ROUND.set(LAST_ROUND.get().min(self.depth.get()));
     }
 
@@ -194,7 +194,7 @@ impl Core {
         let woken = self.ready.last().filter(|task| !task.header().has(BODY | DONE));
         let Noted { mut at, vain } = self.end_noting(true, woken);
         if self.last_round.get() == LastRound::Over {
-            self.doom_all(None);
+            members.end_last_round();
         }
         // What comes next begins when that has ended, if nothing comes in between.
         at = at.filter(|_| vain.is_none() && self.doomed.is_empty() && self.crowd.is_none());
@@ -445,7 +445,7 @@ impl Core {
     #[cold]
     fn retire_panicked(&self, task: TaskRef, payload: Payload, members: &mut dyn Members) {
         if task.header().has_failed.get() {
-            self.react(&members.end_task(Ended::Failed, self.origin_of(task)));
+            members.end_task(Ended::Failed, self.origin_of(task));
         }
         self.retire(task, Some(Ended::Panicked(payload)), members);
     }
