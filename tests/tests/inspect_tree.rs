@@ -11,9 +11,10 @@ use xiio::inspect::{Kind, Node, State, Tree, listen, tree};
 use xiio::io::Read;
 use xiio::net::{TcpListener, TcpStream};
 use xiio::process::run_process;
+use xiio::signal::{SIGUSR1, SIGUSR2, subscribe};
 use xiio::{
-    Promise, as_completed, bracket, branch, gather, in_thread, join, race, race_ok, readable, shield, sleep,
-    task_group, timeout, try_gather, try_join, yield_now,
+    Condition, Promise, as_completed, bracket, branch, gather, in_thread, interval, join, race, race_ok, readable,
+    shield, sleep, task_group, timeout, try_gather, try_join, yield_now,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -50,6 +51,65 @@ async fn each_node_says_what_it_is_and_what_it_waits_for() {
     assert_eq!((bracket.kind(), bracket.state()), (Kind::Bracket, State::Running));
     let descriptor = &bracket.children()[0];
     assert_eq!((descriptor.kind(), descriptor.fd()), (Kind::Descriptor, Some(reader.as_raw_fd())));
+}
+
+#[xiio::test(virtual_time)]
+async fn whatever_time_ends_says_how_much_is_left() {
+    let mut ticks = interval(MINUTE);
+    ticks.tick().await;
+    let tree = task_group!(name = "limited", timeout = 3 * MINUTE, |tg| {
+        tg.spawn(async { ticks.tick().await });
+        tg.spawn(async { Condition::new().timeout(2 * MINUTE).wait().await.is_ok() });
+        tg.spawn(sleep(Duration::MAX));
+        yield_now().await;
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    let left = |what: &str| {
+        let (_, node) = tree.as_ref().unwrap().nodes().find(|(_, node)| node.to_string().starts_with(what)).unwrap();
+        (node.kind(), node.time_left())
+    };
+    assert_eq!(left("group `limited`"), (Kind::Group, Some(3 * MINUTE)));
+    assert_eq!(left("tick"), (Kind::Timer, Some(MINUTE)));
+    assert_eq!(left("Condition"), (Kind::Timer, Some(2 * MINUTE)));
+    assert_eq!(left("sleep for ever"), (Kind::Timer, None));
+}
+
+#[xiio::test(virtual_time)]
+async fn what_is_cancelled_has_its_grace_left_and_no_limit_any_more() {
+    let inside = async {
+        let _ = task_group!(timeout = MINUTE, grace = 2 * MINUTE, |tg| {
+            tg.spawn(timeout(5 * MINUTE, shield(pending::<()>())));
+        });
+    };
+    let tree = tree_of_the_end(async {
+        let _ = timeout(Duration::from_millis(1), inside).await;
+    })
+    .await;
+    let cleaning = || tree.nodes().map(|(_, node)| node).filter(|node| node.state() == State::CleaningUp);
+    let left: Vec<_> = cleaning().filter(|node| node.kind() == Kind::Limit).map(Node::time_left).collect();
+    assert_eq!(left, [None, None], "{tree}");
+    let left = cleaning().find(|node| node.kind() == Kind::Group).unwrap().time_left().unwrap();
+    assert!(left <= 2 * MINUTE && left > MINUTE, "{tree}");
+}
+
+#[xiio::test(virtual_time)]
+async fn a_wait_for_a_signal_or_for_any_of_several_things_says_what_ends_it() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let mut signals = subscribe(&[SIGUSR1, SIGUSR2]).unwrap();
+    let tree = task_group!(|tg| {
+        tg.spawn(async { signals.recv().await.is_ok() });
+        tg.spawn(async { Condition::new().readable(&reader).wait().await.is_ok() });
+        tg.spawn(async { Condition::new().promise(&Promise::<()>::new()).wait().await.is_ok() });
+        yield_now().await;
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    let tasks = tree.nodes().map(|(_, node)| node).filter(|node| node.kind() == Kind::Task);
+    let kinds: Vec<Kind> = tasks.map(|task| task.children()[0].kind()).collect();
+    assert_eq!(kinds, [Kind::Signal, Kind::Descriptor, Kind::Wait], "{tree}");
 }
 
 #[xiio::test]

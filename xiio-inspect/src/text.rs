@@ -11,8 +11,8 @@ use crate::answer::{Answer, Life, Node, Place};
 /// More tasks than this of one place that wait for the same are summed up.
 const MAX_ALIKE: usize = 10;
 
-/// Kinds of leaves that something outside of the program, or time, ends.
-const FROM_OUTSIDE: [&str; 4] = ["timer", "descriptor", "process", "thread"];
+/// Kinds of leaves that something outside of the program ends.
+const FROM_OUTSIDE: [&str; 4] = ["descriptor", "process", "signal", "thread"];
 
 /// The line about the program.
 pub(crate) fn head(answer: &Answer) -> String {
@@ -76,12 +76,13 @@ fn wait(leaf: &Node) -> String {
     if ["body", "task", "group"].contains(&&*leaf.kind) {
         return "something that xiio does not know".into();
     }
-    if leaf.kind != "descriptor" {
-        return harmless(&leaf.what);
+    match (&*leaf.kind, leaf.what.split_once(" to be ")) {
+        // "fd 7 to be readable": the number is another one for each.
+        ("descriptor", Some((_, direction))) => {
+            format!("{} to be {}", harmless(leaf.descriptor.as_deref().unwrap_or("descriptor")), harmless(direction))
+        }
+        _ => harmless(&leaf.what),
     }
-    // "fd 7 to be readable": the number is another one for each.
-    let direction = leaf.what.split_once(" to be ").map_or("ready", |(_, direction)| direction);
-    format!("{} to be {}", harmless(leaf.descriptor.as_deref().unwrap_or("descriptor")), harmless(direction))
 }
 
 fn line(node: &Node) -> String {
@@ -281,14 +282,13 @@ pub(crate) fn why(answer: &Answer) -> String {
     if let Some(crowd) = roots.iter().filter_map(largest_crowd).max_by_key(|crowd| crowd.n_tasks) {
         let _ = writeln!(text, "The most of one place: {crowd}.");
     }
-    let is_hopeful = roots.iter().flat_map(Node::leaves).any(|leaf| FROM_OUTSIDE.contains(&&*leaf.kind));
-    let _ = match is_hopeful {
-        true => writeln!(text, "Time, a descriptor, a process or a thread may end some of that."),
+    let _ = match all(roots).into_iter().any(is_hopeful) {
+        true => writeln!(text, "Time, a descriptor, a process, a signal or a thread may end some of that."),
         false => {
             let names: Vec<String> = tasks.iter().take(MAX_ALIKE).map(|task| line(task)).collect();
             writeln!(
                 text,
-                "No timer, descriptor, process or thread will end that; these wait for each other or for code that xiio does not know: {}.",
+                "No timer, descriptor, process, signal or thread that xiio knows of will end that; these wait for each other or for foreign code: {}.",
                 names.join("; ")
             )
         }
@@ -301,6 +301,11 @@ pub(crate) fn why(answer: &Answer) -> String {
         false => writeln!(text, "Cancelled and not stopped yet: {}.", stopping.join("; ")),
     };
     text
+}
+
+/// Whether it ends without another task: by time, by what is outside of the program, or as it only gives way.
+fn is_hopeful(node: &Node) -> bool {
+    node.milliseconds_left.is_some() || FROM_OUTSIDE.contains(&&*node.kind) || node.what == "yield_now"
 }
 
 /// The innermost tasks and bodies, which wait for themselves and for no other.
@@ -445,6 +450,35 @@ mod tests {
         let task = format!(r#"{{"kind":"task","state":"running","what":"task","name":"late","children":[{limit}]}}"#);
         let said = "not stopped yet: timeout (cleaning up, as its time is over) in task `late`, waiting for: sleep.";
         assert!(why(&answer(&task)).contains(said), "{}", why(&answer(&task)));
+    }
+
+    #[test]
+    fn what_time_or_the_outside_ends_is_told_apart_from_what_nothing_ends() {
+        let node = |kind: &str, what: &str, more: &str| {
+            format!(r#"{{"kind":"{kind}","state":"running","what":"{what}"{more}}}"#)
+        };
+        let promise = node("wait", "a promise", "");
+        let around = |kind: &str, more: &str| node(kind, "it", &format!(r#"{more},"children":[{promise}]"#));
+        let left = r#","milliseconds_left":10000"#;
+        for hopeful in [
+            node("timer", "sleep", left),
+            node("descriptor", "fd 7 to be readable", ""),
+            node("process", "it", ""),
+            node("thread", "it", ""),
+            node("signal", "SIGTERM", ""),
+            node("wait", "yield_now", ""),
+            node("wait", "Condition", left),
+            node("limit", "timeout", left),
+            around("limit", left),
+            around("group", left),
+        ] {
+            let said = why(&answer(&hopeful));
+            assert!(said.contains("a thread may end some of that"), "{hopeful}: {said}");
+        }
+        for hopeless in [promise.clone(), around("group", ""), node("timer", "sleep for ever", "")] {
+            let said = why(&answer(&hopeless));
+            assert!(said.contains("xiio knows of will end that"), "{hopeless}: {said}");
+        }
     }
 
     #[test]

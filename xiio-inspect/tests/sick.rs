@@ -86,7 +86,10 @@ impl Drop for Patient {
 #[test]
 fn of_a_program_that_hangs_it_names_who_waits_for_each_other() {
     let patient = Patient::new("hangs");
-    patient.assert_says(&["why", "PID"], &["No timer, descriptor", "task `cook`", "task `waiter`"]);
+    patient.assert_says(
+        &["why", "PID"],
+        &["No timer, descriptor, process, signal or thread", "task `cook`", "task `waiter`"],
+    );
     patient
         .assert_says(&["tree", "PID"], &["group `kitchen`", "task `cook`, spawned at xiio-inspect/examples/hangs.rs:"]);
     patient.assert_says(&["tree", "PID", "--json"], &[r#""name":"cook""#]);
@@ -175,6 +178,29 @@ fn of_a_program_that_awaits_foreign_code_alone_it_says_so() {
 #[ignore = "a program for the test above"]
 fn awaits_foreign_code() {
     xiio::run(pending::<()>());
+}
+
+#[test]
+fn of_a_program_whose_time_is_limited_it_says_that_time_will_end_the_wait() {
+    let patient = Patient::of_test("awaits_its_limit");
+    patient.assert_says(
+        &["why", "PID"],
+        &[
+            "It waits for: something that xiio does not know.",
+            "Time, a descriptor, a process, a signal or a thread may",
+        ],
+    );
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn awaits_its_limit() {
+    xiio::run(async {
+        xiio::task_group!(timeout = Duration::from_secs(3600), |tg| {
+            tg.spawn(pending::<()>());
+        })
+    })
+    .unwrap();
 }
 
 #[test]

@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::drawing::{Kind, Node};
 use crate::io::Readiness;
 use crate::promise::{Promise, WaitSet};
 use crate::reactor::Direction;
 use crate::runtime::poll_leaf;
 use crate::sys;
-use crate::time::{Deadline, now};
+use crate::time::{Deadline, left, now};
 
 /// Several things, any of which is enough: readable descriptors, writable descriptors, promises, a deadline.
 ///
@@ -254,6 +255,15 @@ impl<'a> Condition<'a> {
         Ok(ready)
     }
 
+    fn node(&self) -> Node {
+        let kind = match () {
+            () if !self.descriptors.is_empty() => Kind::Descriptor,
+            () if self.deadline.is_some() => Kind::Timer,
+            () => Kind::Wait,
+        };
+        Node::new(kind, format!("{self:?}")).has_left(left(self.deadline))
+    }
+
     /// Waits until any part holds, and tells which do then.
     ///
     /// # Errors
@@ -274,7 +284,7 @@ impl<'a> Condition<'a> {
         poll_fn(|cx| {
             let polled = poll_leaf(
                 cx,
-                || format!("{self:?}"),
+                || self.node(),
                 |cx| {
                     // Not looked at again afterwards: others may take from a descriptor meanwhile.
                     let mut ready = Ready { is_elapsed: deadline.poll_elapsed(cx), ..Ready::default() };

@@ -30,6 +30,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
+use crate::drawing::{Kind, Node};
 use crate::io::poll_ready;
 use crate::reactor::{Direction, Wait};
 use crate::runtime::poll_leaf;
@@ -165,7 +166,7 @@ fn describe(signals: &[i32]) -> String {
 
 /// Takes a signal, or waits at the place, which goes before the subscription does.
 fn poll_take(subscription: &Subscription, place: &mut Option<Wait>, cx: &mut Context<'_>) -> Poll<io::Result<i32>> {
-    let describe = || describe(subscription.signals());
+    let describe = || Node::new(Kind::Signal, describe(subscription.signals()));
     poll_leaf(cx, describe, |cx| {
         loop {
             if let Some(signal) = subscription.take() {

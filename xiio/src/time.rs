@@ -33,6 +33,11 @@ pub fn now() -> Instant {
     Runtime::look(Runtime::now).unwrap_or_else(sys::now)
 }
 
+/// How long it is until an instant that may never come.
+pub(crate) fn left(at: Option<Instant>) -> Option<Duration> {
+    at.map(|at| at.saturating_duration_since(now()))
+}
+
 /// An instant to be woken at, or never. Knows nothing of cancellation.
 #[derive(Debug)]
 pub(crate) struct Deadline {
@@ -275,9 +280,9 @@ impl Future for Sleep {
         let describe_at = deadline.at;
         poll_leaf(
             cx,
-            || match describe_at {
-                Some(at) => Node::new(Kind::Timer, "sleep").has_left(Some(at.saturating_duration_since(now()))),
-                None => Node::new(Kind::Timer, "sleep for ever"),
+            || {
+                let what = if describe_at.is_some() { "sleep" } else { "sleep for ever" };
+                Node::new(Kind::Timer, what).has_left(left(describe_at))
             },
             |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending },
         )
@@ -494,7 +499,8 @@ impl Interval {
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         self.reached.note("tick");
         let deadline = &mut self.deadline;
-        let describe = || Node::new(Kind::Timer, "tick of an interval");
+        let describe_at = deadline.at;
+        let describe = || Node::new(Kind::Timer, "tick of an interval").has_left(left(describe_at));
         ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }));
         let Some(due) = self.deadline.instant() else { return Poll::Pending };
         self.deadline.reset(self.next_after(due));

@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::drawing::{self, Kind};
+use crate::drawing::{self, Kind, State};
 use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::recording::{self, Why};
 use crate::runtime::{Runtime, may_begin};
-use crate::time::{Limit, now};
+use crate::time::{Limit, left, now};
 use crate::unwind::{self, BRANCH, Duty, Node, Owner};
 
 /// Runs a future for at most `limit`, counted from the call; `None` is no limit.
@@ -140,10 +140,15 @@ impl TimeLimit {
     }
 
     fn describe(&self) -> drawing::Node {
-        let left = self.limit.instant().map(|at| at.saturating_duration_since(now()));
-        let kind = if left.is_some() { Kind::Limit } else { Kind::Branch };
-        let node = drawing::Node::new(kind, self.node.label()).in_state(unwind::state());
-        if self.is_over { node.cancelled_as("its time is over") } else { node.has_left(left) }
+        let (end, state) = (self.limit.instant(), unwind::state());
+        let kind = if end.is_some() { Kind::Limit } else { Kind::Branch };
+        let node = drawing::Node::new(kind, self.node.label()).in_state(state);
+        match state {
+            _ if self.is_over => node.cancelled_as("its time is over"),
+            // What cleans up has no limit any more.
+            State::CleaningUp => node,
+            _ => node.has_left(left(end)),
+        }
     }
 
     fn poll_running<F: Future>(

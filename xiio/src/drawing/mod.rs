@@ -73,7 +73,9 @@ pub enum Kind {
     Timer,
     /// A wait for a descriptor.
     Descriptor,
-    /// A wait for a promise, a task, a signal, or another thing of the runtime.
+    /// A wait for a signal of the system.
+    Signal,
+    /// A wait for a promise, a task, or another thing of the runtime.
     Wait,
 }
 
@@ -96,6 +98,7 @@ impl Kind {
             Self::Worker => "worker",
             Self::Timer => "timer",
             Self::Descriptor => "descriptor",
+            Self::Signal => "signal",
             Self::Wait => "wait",
         }
     }

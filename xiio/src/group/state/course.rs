@@ -6,13 +6,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use super::{Cause, DROPPED, Deferred, Group, Member};
 use crate::cores::Crew;
 use crate::drawing::{self, Drawing, State};
 use crate::runtime::may_begin;
 use crate::task::{Members, Polled};
-use crate::time::{Deadline, Limit};
+use crate::time::{Deadline, Limit, left};
 use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
 /// The body of a group, its first member, whatever its type.
@@ -282,7 +283,15 @@ impl<'a> Course<'a> {
     fn node(&self) -> drawing::Node {
         let node = self.group.node();
         let node = if self.is_cancelling { node.cancelled_as(self.group.reason()) } else { node };
-        self.group.set.with_vita(node)
+        self.group.set.with_vita(node.has_left(left(self.end())))
+    }
+
+    /// When time ends it: by its limit, and by its grace where it was cancelled.
+    fn end(&self) -> Option<Instant> {
+        match self.is_cancelling {
+            true => self.grace.as_ref().and_then(Deadline::instant),
+            false => self.limit.as_ref().filter(|_| !self.group.is_past_tasks.get()).and_then(Limit::instant),
+        }
     }
 
     /// Describes the members of this thread, by a poll in inspecting mode.
