@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Condvar, Mutex, OnceLock, mpsc};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -324,6 +325,117 @@ fn who_awaits_a_task_that_is_cancelled_for_the_failure_of_another_one_does_not_p
             assert_eq!(failed, Err("expected"), "{workers} {n_rounds}");
         }
     }
+}
+
+#[test]
+fn what_code_spawns_that_does_not_know_yet_of_its_cancellation_is_cancelled_as_well() {
+    let until = |flag: &AtomicBool| {
+        while !flag.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+    };
+    // At home, in one poll of the body in which a worker fails.
+    let (may_fail, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
+    let failed: Result<(), &str> = run(async {
+        try_task_group!(workers = 1, error = &str, |tg| {
+            let has_begun = Promise::new();
+            let (begun, may_fail, has_failed) = (has_begun.clone(), &may_fail, &has_failed);
+            tg.workers().spawn(async move || {
+                let _dropped = OnDrop(|| has_failed.store(true, SeqCst));
+                begun.set(()).unwrap();
+                std::future::pending::<Result<(), &str>>().await
+            });
+            tg.workers().spawn(async move || {
+                until(may_fail);
+                Err::<(), _>("expected")
+            });
+            has_begun.wait().await;
+            may_fail.store(true, SeqCst);
+            until(has_failed);
+            tg.workers().spawn(async || std::future::pending::<Result<(), &str>>().await);
+        })
+    });
+    assert_eq!(failed, Err("expected"));
+    // On a worker, in one poll in which home cancels.
+    let is_cancelled = AtomicBool::new(false);
+    run(async {
+        task_group!(workers = 1, |tg| {
+            let (workers, is_cancelled) = (tg.workers(), &is_cancelled);
+            let has_begun = Promise::new();
+            let begun = has_begun.clone();
+            workers.spawn(async move || {
+                begun.set(()).unwrap();
+                until(is_cancelled);
+                workers.spawn(async || std::future::pending::<()>().await).await;
+            });
+            tg.spawn(async {
+                let work = async |(): &mut ()| std::future::pending::<()>().await;
+                bracket((), work, async |()| is_cancelled.store(true, SeqCst)).await;
+            });
+            has_begun.wait().await;
+            tg.cancel();
+        });
+    });
+}
+
+#[test]
+fn who_awaits_a_task_on_a_worker_that_fails_adds_nothing_to_all_errors() {
+    for workers in [0, 1, 2] {
+        let failed = run(async {
+            try_task_group!(workers = workers, all_errors, error = &str, |tg| {
+                let failing = tg.workers().spawn(async || {
+                    yield_now().await;
+                    Err::<(), _>("expected")
+                });
+                let is_ready_at_once = std::future::poll_fn(|cx| -> Poll<()> {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                });
+                tg.spawn(async {
+                    futures::join!(failing, is_ready_at_once);
+                    Ok(())
+                });
+            })
+        });
+        let failures = failed.err().into_iter().flat_map(GroupError::into_failures);
+        let failures: Vec<_> = failures.map(|failure| failure.to_string()).collect();
+        assert_eq!(failures, ["expected"], "{workers}");
+    }
+}
+
+#[test]
+fn a_worker_looks_at_its_orders_before_each_poll() {
+    let (n_polls, n_after) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (is_cancelled, has_ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    run(async {
+        task_group!(workers = 1, |tg| {
+            let has_begun = Promise::new();
+            let (n_polls, n_after, begun) = (&n_polls, &n_after, has_begun.clone());
+            let (is_cancelled, has_ended) = (&is_cancelled, &has_ended);
+            tg.workers().spawn(async move || {
+                let _dropped = OnDrop(|| has_ended.store(true, SeqCst));
+                loop {
+                    if n_polls.fetch_add(1, SeqCst) == 2 {
+                        begun.set(()).unwrap();
+                        // The next one is polled in this turn, too.
+                        while !is_cancelled.load(SeqCst) {
+                            std::hint::spin_loop();
+                        }
+                    }
+                    n_after.fetch_add(usize::from(is_cancelled.load(SeqCst)), SeqCst);
+                    yield_now().await;
+                }
+            });
+            has_begun.wait().await;
+            tg.cancel();
+            is_cancelled.store(true, SeqCst);
+            // In this very poll, in which home wants nothing of the worker.
+            while !has_ended.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        });
+    });
+    assert_eq!(n_after.into_inner(), 1, "it runs to its next await");
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(super) struct Board<J> {
     is_closed: bool,
     /// The group has failed or was cancelled as a whole.
     is_ending: bool,
+    /// It has failed on a worker, and home does not know yet.
+    is_home_behind: bool,
     /// The workers drop what they have, in the name of this one.
     aborted: Option<Dropper>,
     /// Home waits until nothing is open.
@@ -45,10 +47,19 @@ struct Desk<J> {
     n_live: usize,
     /// It had nothing ready when it looked last, or has not looked yet.
     is_idle: bool,
-    /// What it has is to be cancelled.
+    /// What it has is to be cancelled, and it has not done so yet.
     is_cancelled: bool,
     has_left: bool,
     sight: Sight,
+}
+
+/// Who does something to the board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Home,
+    Worker(usize),
+    /// A worker of another group, to which a task of this one has lent its handle.
+    Stranger,
 }
 
 /// How far a worker is that is to draw its tasks.
@@ -114,9 +125,34 @@ impl<J> Board<J> {
             n_open: 0,
             is_closed: false,
             is_ending: false,
+            is_home_behind: false,
             aborted: None,
             is_end_awaited: false,
         }
+    }
+
+    /// Whether anybody has not carried out a cancellation yet.
+    pub(super) fn is_anyone_behind(&self) -> bool {
+        self.is_home_behind || self.desks.iter().any(|desk| desk.is_cancelled)
+    }
+
+    /// Whether `side` is cancelled and does not know it yet, so that what it adds is cancelled, too.
+    pub(super) fn is_behind(&self, side: Side) -> bool {
+        match side {
+            Side::Home => self.is_home_behind,
+            Side::Worker(worker) => self.desks[worker].is_cancelled,
+            Side::Stranger => self.is_anyone_behind(),
+        }
+    }
+
+    /// Adds a job that is cancelled, for home to drop; gives it back when the board is closed.
+    pub(super) fn add_doomed(&mut self, job: J) -> Result<(), J> {
+        if self.is_closed {
+            return Err(job);
+        }
+        self.n_open += 1;
+        self.doomed.push(job);
+        Ok(())
     }
 
     /// Adds a job for any worker; gives it back when the board is closed.
@@ -208,18 +244,35 @@ impl<J> Board<J> {
         }
     }
 
-    /// The group is cancelled as a whole; `true` for the first time. What is added from then on belongs to a cleanup.
-    pub(super) fn begin_end(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_ending, true)
+    /// The group ends, as home knows.
+    pub(super) fn begin_end(&mut self) {
+        self.is_ending = true;
+        self.is_home_behind = false;
+    }
+
+    /// The group has failed, or is cancelled as a whole, so what is there now is cancelled. Once: what is added from then on belongs
+    /// to a cleanup, but for what is added by who does not know yet. `true` for the first time.
+    pub(super) fn cancel_rest(&mut self, side: Side) -> bool {
+        let is_first = !std::mem::replace(&mut self.is_ending, true);
+        self.is_home_behind = (is_first || self.is_home_behind) && side != Side::Home;
+        if is_first {
+            self.cancel();
+        }
+        is_first
     }
 
     pub(super) fn is_ending(&self) -> bool {
         self.is_ending
     }
 
-    /// Whether a worker has not carried out an order to cancel what it has. It is about to.
+    /// Whether what a worker has is to be cancelled, and it has not done so yet. It is about to.
     pub(super) fn take_cancelled(&mut self, worker: usize) -> bool {
         std::mem::take(&mut self.desks[worker].is_cancelled)
+    }
+
+    /// The workers who do not know yet that what they have is cancelled.
+    pub(super) fn behind(&self) -> impl Iterator<Item = usize> {
+        self.desks.iter().enumerate().filter(|(_, desk)| desk.is_cancelled).map(|(worker, _)| worker)
     }
 
     /// Jobs that were cancelled before they began, to be dropped outside of the lock.

@@ -19,6 +19,8 @@ const AWAITED: u32 = 1 << 3;
 /// The worker sleeps inside, for it lends to workers of its own: whoever recalls the permit has to nudge
 /// it.
 const LINGERS: u32 = 1 << 4;
+/// What the worker has is cancelled, and it does not know yet: it is on the board.
+const ORDERED: u32 = 1 << 5;
 
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.
 const N_LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 2000 };
@@ -151,7 +153,10 @@ impl Permit {
 
     /// Closes the permit. The worker may still be inside.
     pub(crate) fn recall(&self) {
-        let before = self.state.fetch_and(!OPEN, Ordering::AcqRel);
+        self.nudge_if_lingering(self.state.fetch_and(!OPEN, Ordering::AcqRel));
+    }
+
+    fn nudge_if_lingering(&self, before: u32) {
         if before & LINGERS != 0
             && let Some(holder) = self.holder()
         {
@@ -191,9 +196,18 @@ impl Permit {
         self.state.load(Ordering::Relaxed) & INSIDE != 0
     }
 
-    /// Whether the worker, which is inside, should leave.
+    /// Whether the worker, which is inside, should leave: it was recalled, or has orders to look at.
     pub(crate) fn is_recalled(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & OPEN == 0
+        self.state.load(Ordering::Relaxed) & (OPEN | ORDERED) != OPEN
+    }
+
+    /// The worker has orders, until it [takes](Self::take_orders) them.
+    pub(super) fn give_orders(&self) {
+        self.nudge_if_lingering(self.state.fetch_or(ORDERED, Ordering::AcqRel));
+    }
+
+    pub(super) fn take_orders(&self) {
+        self.state.fetch_and(!ORDERED, Ordering::AcqRel);
     }
 
     /// The worker is about to sleep inside. It looks whether it was recalled afterwards, and is nudged if it is later.

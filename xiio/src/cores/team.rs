@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::board::{Added, Board, Orders, Settled};
+use super::board::{Added, Board, Orders, Settled, Side};
 use super::bridge::Bridge;
 use super::errand::Notice;
 use super::permit::{Permit, SOON};
 use super::vigil::{self, LastSeen};
+use super::worker;
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::{Origin, Report, ReportKind, report};
@@ -25,6 +26,8 @@ pub(crate) struct Team<J> {
     board: Mutex<Board<J>>,
     /// One for each worker; none where everything runs at home.
     permits: Box<[Arc<Permit>]>,
+    /// That of home, where home is a worker of another group.
+    permit_of_home: Option<Arc<Permit>>,
     /// What home is to hear of.
     news: Mutex<News>,
     bridge: Arc<Bridge>,
@@ -69,6 +72,7 @@ impl<J> Team<J> {
         Self {
             board: Mutex::new(Board::new(n_workers.max(1), limit)),
             permits: (0..n_workers).map(|_| Arc::new(Permit::new())).collect(),
+            permit_of_home: worker::current_permit(),
             news: Mutex::default(),
             bridge: Arc::new(Bridge::new()),
             keeps_all: AtomicBool::new(false),
@@ -119,16 +123,33 @@ impl<J> Team<J> {
 
     /// The whole group is cancelled: what its grace cuts off is home's affair from now on.
     pub(crate) fn begin_end(&self) {
-        let _ = self.board().begin_end();
+        self.board().begin_end();
     }
 
     pub(crate) fn is_ending(&self) -> bool {
         self.board().is_ending()
     }
 
+    /// Who runs on this thread.
+    fn side(&self) -> Side {
+        let current = worker::current_permit();
+        let is_current = |permit: &Arc<Permit>| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, permit));
+        match self.permits.iter().position(is_current) {
+            Some(worker) => Side::Worker(worker),
+            None if self.permit_of_home.as_ref().map_or(current.is_none(), is_current) => Side::Home,
+            None => Side::Stranger,
+        }
+    }
+
     /// Adds a job, for one worker or for any; gives it back when the team has ended.
     pub(crate) fn add(&self, worker: Option<usize>, job: J) -> Result<(), J> {
         let mut board = self.board();
+        if board.is_anyone_behind() && board.is_behind(self.side()) {
+            board.add_doomed(job)?;
+            drop(board);
+            self.bridge.wake_by_ref();
+            return Ok(());
+        }
         let added = match worker {
             Some(worker) => board.add_for(worker, job),
             None => board.add(job),
@@ -159,7 +180,13 @@ impl<J> Team<J> {
 
     /// What `worker` has to do.
     pub(crate) fn take(&self, worker: usize, jobs: &mut Vec<J>) -> Orders {
-        let orders = self.board().take(worker, jobs);
+        let orders = {
+            let mut board = self.board();
+            if let Some(permit) = self.permits.get(worker) {
+                permit.take_orders();
+            }
+            board.take(worker, jobs)
+        };
         self.wake(orders.next);
         orders
     }
@@ -198,25 +225,29 @@ impl<J> Team<J> {
 
     /// Cancels the jobs that are there now. Those that have not begun are home's to drop.
     pub(crate) fn cancel(&self) {
-        self.board().cancel();
+        let mut board = self.board();
+        board.cancel();
+        self.give_orders(board);
+    }
+
+    /// Tells the workers of a cancellation that is on the board, and home.
+    fn give_orders(&self, board: MutexGuard<'_, Board<J>>) {
+        board.behind().filter_map(|worker| self.permits.get(worker)).for_each(|permit| permit.give_orders());
+        drop(board);
         self.wake_all();
         self.bridge.wake_by_ref();
     }
 
-    /// The group has failed, or is cancelled as a whole: so are the jobs that are there now. Once: what is added later belongs to a
-    /// cleanup.
+    /// The group has failed, or is cancelled as a whole, as home knows: so are the jobs that are there now, unless they have been for
+    /// that.
     pub(crate) fn cancel_rest(&self) {
-        let is_first = {
-            let mut board = self.board();
-            let is_first = board.begin_end();
-            if is_first {
-                board.cancel();
-            }
-            is_first
-        };
-        if is_first {
-            self.wake_all();
-            self.bridge.wake_by_ref();
+        self.cancel_rest_by(Side::Home);
+    }
+
+    fn cancel_rest_by(&self, side: Side) {
+        let mut board = self.board();
+        if board.cancel_rest(side) {
+            self.give_orders(board);
         }
     }
 
@@ -225,8 +256,10 @@ impl<J> Team<J> {
         if self.keeps_all() {
             return false;
         }
-        self.cancel_rest();
-        self.board().take_cancelled(worker)
+        self.cancel_rest_by(Side::Worker(worker));
+        let mut board = self.board();
+        self.permits[worker].take_orders();
+        board.take_cancelled(worker)
     }
 
     /// Jobs that were cancelled before they began.
@@ -350,11 +383,12 @@ impl<J> Team<J> {
     /// # Safety
     /// This thread is inside the poll of the team's group, or inside its end.
     pub(crate) unsafe fn abort(&self, dropper: Dropper) {
-        self.board().abort(dropper);
+        let mut board = self.board();
+        board.abort(dropper);
+        self.give_orders(board);
         // SAFETY: the caller's contract is this one's; it is dropped below.
         let window = unsafe { self.open() };
         window.grant();
-        self.wake_all();
         let late = Late::default();
         while !self.board().have_all_left() {
             park(SOON);

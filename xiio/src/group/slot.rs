@@ -12,6 +12,7 @@ use crate::error::Cancelled;
 use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::task::may_be_cancelled_next;
 
 /// What a task on a worker and its handle share. Wakers and outputs are code of the user: none is woken or dropped while it
 /// is locked.
@@ -260,6 +261,11 @@ impl<T> Future for WorkerTask<T> {
             panic!(
                 "awaited a task whose output was taken before ({place}); it is given once, so keep what the first `await` or `take` gives"
             );
+        }
+        // As for a task at home.
+        if may_be_cancelled_next() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         panic!("awaited a task that was cancelled or has failed ({place}); await `task.outcome()` to be told instead");
     }

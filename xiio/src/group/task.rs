@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use crate::error::Cancelled;
 use crate::recording::Place;
 use crate::runtime::poll_leaf;
-use crate::task::{CancellerRef, Handle, is_in_last_round};
+use crate::task::{CancellerRef, Handle, may_be_cancelled_next};
 
 /// A task of a group, to be awaited for its output.
 ///
@@ -223,7 +223,7 @@ impl<T> Future for Task<T> {
         match ready!(self.poll_output(cx)) {
             Some(output) => Poll::Ready(output),
             // Who awaits what has just failed is cancelled for that, and has no failure of its own.
-            None if is_in_last_round() && self.handle.as_ref().is_some_and(|handle| !handle.is_taken()) => {
+            None if may_be_cancelled_next() && self.handle.as_ref().is_some_and(|handle| !handle.is_taken()) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

@@ -44,6 +44,13 @@ pub(crate) fn set_late(is_late: fn() -> bool) {
 /// Has `interrupt` asked before each poll on this thread whether the turn is to end.
 pub(crate) fn set_interrupt(interrupt: Option<fn() -> bool>) {
     INTERRUPT.set(interrupt);
+    // Of the turn that goes on as well.
+    RESERVE.set(RESERVE.get() + POLLS.take());
+}
+
+/// Whether the turn is to end for that.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPT.get().is_some_and(|is_interrupted| is_interrupted())
 }
 
 /// A new turn begins.
@@ -69,8 +76,7 @@ pub(crate) fn take_poll() -> bool {
 #[inline(never)]
 fn begin_step() -> bool {
     let left = RESERVE.get();
-    let interrupt = INTERRUPT.get();
-    if left == 0 || interrupt.is_some_and(|is_interrupted| is_interrupted()) {
+    if left == 0 || is_interrupted() {
         return false;
     }
     let n_polls = POLLS_OF_TURN.get();
@@ -79,7 +85,7 @@ fn begin_step() -> bool {
         return false;
     }
     let next_question = QUESTIONS.into_iter().find(|&question| question > n_taken);
-    let n_of_step = if interrupt.is_some() { 1 } else { next_question.unwrap_or(n_polls).min(n_polls) - n_taken };
+    let n_of_step = if INTERRUPT.get().is_some() { 1 } else { next_question.unwrap_or(n_polls).min(n_polls) - n_taken };
     POLLS.set(n_of_step);
     RESERVE.set(left - n_of_step);
     true

@@ -43,4 +43,4 @@ mod waker;
 
 pub(crate) use handle::{Canceller as CancellerRef, Handle};
 pub(crate) use home::Home;
-pub(crate) use set::{Ended, Members, Polled, TaskSet, is_awaited_above, is_in_last_round};
+pub(crate) use set::{Ended, Members, Polled, TaskSet, is_awaited_above, may_be_cancelled_next};

@@ -5,7 +5,7 @@ mod ending;
 mod polling;
 mod seldom;
 
-pub(crate) use polling::{is_awaited_above, is_in_last_round};
+pub(crate) use polling::{is_awaited_above, may_be_cancelled_next};
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

@@ -207,7 +207,7 @@ impl<'a> Course<'a> {
                 self.group.tend_workers();
             }
             let members = self.end_if_due(tasks, body, cx);
-            if is_special {
+            if is_special && !self.waits_for_round(tasks) {
                 self.group.tell_handles();
             }
             if self.cleanup.is_none() {

@@ -20,7 +20,7 @@ use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, RECORDED, START
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
-/// See [`is_in_last_round`].
+/// See [`may_be_cancelled_next`].
 const MAX_ASKED: u32 = 1 << 20;
 
 /// How the loop over what is ready has ended.
@@ -565,12 +565,16 @@ impl Drop for Way {
     }
 }
 
-/// Whether whoever is being polled will be cancelled after a last round that goes on, and is polled for failures of its own only.
+/// Whether whoever is being polled may be cancelled when this poll is over, for what it would be told now: a last round goes on, in
+/// which it is polled for failures of its own only, or this worker is to come out and may have orders.
 ///
 /// `false` as well if it is asked for again and again: by a foreign executor inside of a task (a `block_on`), which would go on for ever.
-pub(crate) fn is_in_last_round() -> bool {
+pub(crate) fn may_be_cancelled_next() -> bool {
+    if LAST_ROUND.get() >= DEPTH.get() && !budget::is_interrupted() {
+        return false;
+    }
     N_ASKED.set(N_ASKED.get().saturating_add(1));
-    LAST_ROUND.get() < DEPTH.get() && N_ASKED.get() < MAX_ASKED
+    N_ASKED.get() < MAX_ASKED
 }
 
 /// Whether a set on the way to whoever is being polled now has something to do, which it comes to when this poll returns. Known
