@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use xiio::inspect::ReportKind;
 use xiio::thread::ThreadPool;
-use xiio::{Task, bracket, race, shield, sleep, task_group, timeout, yield_now};
+use xiio::{Task, bracket, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::poll::OnDrop;
 use xiio_tests::{DropBomb, DropCount, Reports, Trace, assert_panics, millis, panic_text, rounds, run};
 
@@ -240,6 +240,25 @@ fn destructors_of_a_dropped_group_are_refused() {
     });
     assert_eq!(n_dropped.n_alive(), 0);
     assert_eq!(reports.kinds(), [ReportKind::Refused; 3], "{:?}", reports.texts());
+}
+
+/// A group that may fail has memory for errors, which nobody frees after its end: so it takes none. A sanitizer tells.
+#[test]
+fn a_task_that_is_refused_by_a_group_which_may_fail_leaks_nothing() {
+    let reports = Reports::new();
+    run(async {
+        let group = async {
+            let ended: Result<(), &str> = try_task_group!(error = &str, |tg| {
+                let _body = OnDrop(|| assert!(tg.spawn(async { Ok(()) }).is_finished()));
+                pending::<()>().await;
+            });
+            ended.unwrap();
+        };
+        let mut group = Box::pin(group);
+        assert!(xiio_tests::poll_once(group.as_mut()).await.is_pending());
+        drop(group);
+    });
+    assert_eq!(reports.kinds(), [ReportKind::Refused]);
 }
 
 /// A panic unwinds through a scope that holds a half-run group, whose destructors panic as well.

@@ -504,3 +504,23 @@ fn a_panic_of_a_thread_job_that_comes_before_its_future_is_dropped_is_reported_b
     });
     reports.assert_one(ReportKind::LaterFailure, &["thread job", "later_failures.rs", "unheard of"]);
 }
+
+#[test]
+fn an_error_that_comes_after_the_cancellation_of_its_group_is_said_to_have_nobody() {
+    let reports = Reports::new();
+    run_virtually(async {
+        let group = async {
+            let ended: Result<(), &str> = try_task_group!(error = &str, |tg| {
+                let late = async {
+                    sleep(millis(20)).await;
+                    Err::<(), _>("late")
+                };
+                tg.spawn(shield(late));
+                sleep(LONG).await;
+            });
+            ended.unwrap();
+        };
+        timeout(millis(10), group).await.unwrap_err();
+    });
+    reports.assert_one(ReportKind::LaterFailure, &["later_failures.rs", "its group was cancelled"]);
+}

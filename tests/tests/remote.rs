@@ -10,7 +10,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use xiio::inspect::ReportKind;
-use xiio::{Promise, Remote, bracket, in_thread, inspect, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio::{
+    Promise, Remote, bracket, in_thread, inspect, shield, sleep, task_group, timeout, try_task_group, yield_now,
+};
+use xiio_tests::poll::OnDrop;
 use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
 
 thread_local! {
@@ -114,7 +117,7 @@ fn what_was_accepted_runs_and_what_comes_later_is_refused() {
             let remote = tg.remote();
             tg.defer(async {
                 let remote = tg.remote();
-                remote.spawn(|| async { note("from a deferred cleanup") }).unwrap();
+                assert!(remote.has_ended() && remote.spawn(|| async {}).is_err(), "the tasks have ended");
             });
             let again = remote.clone();
             let hand_on = move || async move {
@@ -130,7 +133,7 @@ fn what_was_accepted_runs_and_what_comes_later_is_refused() {
         assert!(remote.spawn(move || async move { drop(held) }).is_err());
         assert_eq!(Arc::strong_count(&token), 1, "what was refused is dropped");
     });
-    assert_eq!(EVENTS.take(), ["first", "second", "from a deferred cleanup"]);
+    assert_eq!(EVENTS.take(), ["first", "second"]);
 }
 
 #[test]
@@ -307,53 +310,71 @@ fn remote_of_a_group_that_has_failed_refuses() {
     assert!(remote.has_ended() && remote.spawn(|| async {}).is_err());
 }
 
-/// A cleanup goes on whatever comes; a job that comes meanwhile is a task like any other, and waits for the end of the cleanups.
 #[test]
-fn a_job_that_comes_during_a_deferred_cleanup_is_cancelled_with_the_group() {
-    for is_own_limit in [true, false] {
-        let (began, ended) = (Promise::new(), Rc::new(Cell::new(false)));
-        let (began_there, ended_there) = (began.clone(), Rc::clone(&ended));
-        run_virtually(async move {
-            let group = async {
-                let limit = is_own_limit.then_some(millis(20));
-                task_group!(timeout = limit, |tg| {
-                    let remote = tg.remote();
-                    tg.defer(async move {
-                        remote.spawn(std::future::pending::<()>).unwrap();
-                        began.set(()).unwrap();
-                        sleep(millis(30)).await;
-                        ended_there.set(true);
-                    });
-                })
-            };
-            let start = xiio::now();
-            let limit = (!is_own_limit).then_some(millis(20));
-            let result = timeout(limit, group).await.and_then(|result| result);
-            result.unwrap_err();
-            assert!(began_there.is_set() && ended.get());
-            assert_eq!(xiio::now() - start, millis(30));
+fn a_job_that_was_accepted_is_cancelled_with_the_group_whoever_has_taken_it() {
+    let from_elsewhere = |remote: Remote| {
+        thread::spawn(move || remote.spawn(std::future::pending::<()>).unwrap()).join().unwrap();
+    };
+    for hand_in in [&from_elsewhere as &dyn Fn(Remote), &|remote| remote.spawn(std::future::pending::<()>).unwrap()] {
+        run(async {
+            task_group!(|tg| {
+                hand_in(tg.remote());
+                tg.cancel();
+            });
+            let failed: Result<(), &str> = try_task_group!(error = &str, |tg| {
+                hand_in(tg.remote());
+                Err("expected")?;
+            });
+            assert_eq!(failed, Err("expected"));
+            let over = task_group!(timeout = millis(5), |tg| {
+                hand_in(tg.remote());
+                std::thread::sleep(millis(10));
+            });
+            over.unwrap_err();
+            timeout(millis(5), async {
+                task_group!(|tg| {
+                    hand_in(tg.remote());
+                    std::thread::sleep(millis(10));
+                    yield_now().await;
+                });
+            })
+            .await
+            .unwrap_err();
         });
     }
 }
 
 #[test]
-fn a_job_that_comes_during_a_deferred_cleanup_which_fails_is_cancelled() {
-    for limit in [None, Some(millis(5))] {
-        let text = panic_text(|| {
-            run_virtually(async {
-                let _ = task_group!(timeout = limit, |tg| {
-                    let remote = tg.remote();
-                    tg.defer(async move {
-                        remote.spawn(std::future::pending::<()>).unwrap();
-                        yield_now().await;
-                        panic!("the cleanup");
-                    });
-                    if limit.is_some() {
-                        sleep(LONG).await;
-                    }
-                });
-            });
+fn deferred_cleanups_begin_when_the_jobs_have_ended_that_were_accepted() {
+    run(async {
+        task_group!(|tg| {
+            tg.defer(async { note("cleanup") });
+            let remote = tg.remote();
+            thread::spawn(move || remote.spawn(|| async { note("job") }).unwrap()).join().unwrap();
         });
-        assert_eq!(text, "the cleanup");
-    }
+    });
+    assert_eq!(EVENTS.take(), ["job", "cleanup"]);
+}
+
+#[test]
+fn when_the_grace_is_over_nothing_begins_any_more() {
+    let reports = Reports::new();
+    run_virtually(async {
+        let start = xiio::now();
+        let over = task_group!(timeout = millis(10), grace = millis(20), |tg| {
+            let remote = tg.remote();
+            let drop_in_the_end = move || _ = remote.spawn(|| async { note("job") });
+            let spawns_when_dropped = OnDrop(|| drop(tg.spawn(sleep(LONG))));
+            tg.defer(async { drop(spawns_when_dropped) });
+            tg.spawn(shield(async {
+                let _dropped = OnDrop(drop_in_the_end);
+                sleep(LONG).await;
+            }));
+            sleep(LONG).await;
+        });
+        over.unwrap_err();
+        assert_eq!(xiio::now() - start, millis(30));
+    });
+    assert!(EVENTS.take().is_empty());
+    assert!(reports.kinds().contains(&ReportKind::GraceOver));
 }

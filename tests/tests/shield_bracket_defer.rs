@@ -1,6 +1,6 @@
 //! What cannot be cut off: shields, brackets, deferred cleanups, and the grace that bounds them.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use xiio::inspect::ReportKind;
 use xiio::{
-    CancelTask, Promise, bracket, branch, join, now, race, shield, sleep, task_group, timeout, try_task_group,
-    yield_now,
+    CancelTask, Canceller, Promise, bracket, branch, join, now, race, shield, sleep, task_group, timeout,
+    try_task_group, yield_now,
 };
 use xiio_tests::{
     DropBomb, DropCount, DropFlag, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way,
@@ -1047,4 +1047,29 @@ fn what_a_release_spawns_is_not_cancelled_by_the_failure_that_it_cleans_up_after
     ended_by!(all_errors, |tg| tg.spawn(async { fails() }));
     ended_by!(all_errors, |tg| fails()?);
     ended_by!(workers = 0, |tg| tg.workers().spawn(async || fails()));
+}
+
+#[test]
+fn a_grace_that_ends_where_code_has_just_cancelled_itself_does_not_let_it_run_on() {
+    for grace in [Duration::ZERO, millis(5)] {
+        let (trace, canceller) = (Trace::new(), OnceCell::<Canceller>::new());
+        run(async {
+            task_group!(|tg| {
+                let task = tg.spawn(async {
+                    let over = task_group!(timeout = millis(1), grace = grace, |inner| {
+                        let cleanup = async |()| {
+                            std::thread::sleep(millis(20));
+                            canceller.get().unwrap().cancel();
+                            sleep(millis(1)).await;
+                        };
+                        inner.spawn(bracket((), async |()| pending::<()>().await, cleanup));
+                        pending::<()>().await;
+                    });
+                    trace.note(format!("ran on: {over:?}"));
+                });
+                canceller.set(task.canceller()).unwrap();
+            });
+        });
+        trace.assert(&[]);
+    }
 }

@@ -246,8 +246,11 @@ impl<'env, E> TryTaskGroup<'env, E> {
     }
 
     pub(super) fn errors(&self) -> Errors<E> {
-        let errors = self.errors.take().unwrap_or_default();
-        self.errors.set(Some(Rc::clone(&errors)));
+        let before = self.errors.take();
+        // Nobody drops the group after its end.
+        let is_kept = before.is_some() || !self.group.is_closed();
+        let errors = before.unwrap_or_default();
+        self.errors.set(is_kept.then(|| Rc::clone(&errors)));
         errors
     }
 

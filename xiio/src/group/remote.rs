@@ -14,8 +14,8 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 /// Spawns into a group from anywhere: from other threads, or from code that may not borrow. Of
 /// [`TaskGroup::remote`](crate::TaskGroup::remote).
 ///
-/// A clone is the same handle. It keeps neither the group nor its thread alive: the group ends as it would without the
-/// handle, and refuses what comes later.
+/// A clone is the same handle. It keeps neither the group nor its thread alive: the tasks of the group end as they would without the
+/// handle, and it refuses what comes later.
 ///
 /// The handle of a `try_task_group!` is the same: a panic of a job is the group's, and the value of a job is dropped, whatever it
 /// is. Let the job itself send its result. An `Err` that it gives is reported.
@@ -93,11 +93,14 @@ impl Remote {
     /// other of the group: it is cancelled with the group and waited for, and a panic in it is the group's. Tasks that one
     /// thread has handed in begin in that order. The value of the future is dropped; an `Err` is reported.
     ///
+    /// Like any other task, one that comes while the group is cancelled belongs to the cleanup, and runs to its end. The deferred
+    /// cleanups of a group come after its tasks; what they need a task for they spawn by the group itself.
+    ///
     /// If the group is dropped by foreign code, or leaked, a task that was handed in is dropped without a
     /// report.
     ///
     /// # Errors
-    /// [`GroupEnded`] when the block of the group has its value. `make` is dropped then.
+    /// [`GroupEnded`] when the body and the tasks of the group have ended. `make` is dropped then.
     ///
     /// # Examples
     /// ```
@@ -134,7 +137,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Whether the group has ended, so that it would refuse a task.
+    /// Whether the tasks of the group have ended, so that it would refuse another one.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.shared.lock().has_ended

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use super::crew::Workforce;
 use super::options::GroupOptions;
-use super::remote::Remote;
+use super::remote::{Job, Remote};
 use super::task::Task;
 use super::workers::Anchor;
 use crate::cores::{Failure, News, Notice};
@@ -73,8 +73,6 @@ pub(super) struct Group<'env> {
     /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned: no limit and no cancellation
     /// from outside cancels that.
     is_past_tasks: Cell<bool>,
-    /// A deferred cleanup has failed in a group that had failed before: what it has spawned ends with it.
-    has_failed_late: Cell<bool>,
     /// What it is for whoever looks at the tree.
     what: Cell<&'static str>,
     options: RefCell<GroupOptions>,
@@ -161,7 +159,6 @@ impl<'env> Group<'env> {
             is_guarded: Cell::new(false),
             is_special: Cell::new(options.workers.is_some()),
             is_past_tasks: Cell::new(false),
-            has_failed_late: Cell::new(false),
             what: Cell::new(GROUP),
             options: RefCell::new(options),
             remote: RefCell::new(None),
@@ -193,10 +190,16 @@ impl<'env> Group<'env> {
         if !self.has_failed() {
             self.set.note_cancelled(Why::AskedFor, place);
         }
-        self.set.doom_all(place);
+        self.doom_tasks(place);
         if let Some(workforce) = self.workforce() {
             workforce.crew().cancel();
         }
+    }
+
+    /// Cancels the tasks of this thread, with those that were handed in before.
+    fn doom_tasks(&self, place: Place) {
+        self.take_jobs();
+        self.set.doom_all(place);
     }
 
     pub(super) fn anchor(&self) -> &Anchor {
@@ -251,13 +254,13 @@ impl<'env> Group<'env> {
     /// Where the option `workers` was not given.
     pub(super) fn assert_workers(&self, of: &str) {
         assert!(
-            self.options.borrow().workers.is_some() || self.set.is_closed(),
+            self.options.borrow().workers.is_some() || self.is_closed(),
             "this group has no workers; write `{of}(workers = 4, |tg| …)`, or `workers = 0` for tasks that run at home"
         );
     }
 
     pub(super) fn defer(&self, cleanup: impl Future<Output = ()> + 'env, location: &'static Location<'static>) {
-        if self.set.is_closed() {
+        if self.is_closed() {
             drop(cleanup);
             let text = "a deferred cleanup was refused: its group has ended, and nothing would run it";
             return report(ReportKind::Refused, text.into());
@@ -286,7 +289,18 @@ impl<'env> Group<'env> {
         }
     }
 
-    /// Whether nothing can come from elsewhere any more, now that all members have ended.
+    /// Whether it accepts no more tasks: it has ended, or what is left of it is dropped.
+    pub(super) fn is_closed(&self) -> bool {
+        self.set.is_closed()
+    }
+
+    /// Accepts no more tasks, from here or from elsewhere, and gives the jobs that wait.
+    fn refuse_more(&self) -> Vec<Job> {
+        self.set.refuse_more();
+        self.remote.borrow().as_ref().map(Remote::end).unwrap_or_default()
+    }
+
+    /// Whether nothing can come from elsewhere any more, now that the body and the tasks have ended.
     fn refuses_jobs(&self) -> bool {
         self.remote.borrow().as_ref().is_none_or(Remote::end_if_empty)
     }
@@ -361,23 +375,27 @@ impl<'env> Group<'env> {
         if is_first {
             self.set.note_cancelled(cause.why(), None);
         }
-        if !is_first && matches!(member, Member::Deferred(_)) {
-            self.has_failed_late.set(true);
-        }
         // A panic is thrown, whatever came before it, unless that was one.
         let is_thrown = matches!(cause, Cause::Panic(_)) && !self.has_panicked();
         if is_first || is_thrown || self.keeps_all.get() {
             self.failures.borrow_mut().push((cause, member));
         } else {
-            self.report_later(cause, &member, "`all_errors` would keep its error");
+            let fate = self.fate_of_later(&cause);
+            self.report_later(cause, &member, fate);
         }
         is_first
     }
 
-    /// Notes a failure. The first one cancels the rest, once: what is spawned from then on belongs to the cleanup, and runs.
+    /// Notes a failure. The first one cancels the rest, once: what is spawned from then on belongs to the cleanup, and runs. What a
+    /// deferred cleanup has spawned ends with it whatever came before.
     fn fail(&self, cause: Cause, member: Member) {
+        let is_of_cleanup = matches!(member, Member::Deferred(_));
+        if !self.note(cause, member) {
+            if is_of_cleanup {
+                self.cancel(None);
+            }
         // A group that keeps all errors lets the tasks that are ready come to theirs first.
-        if self.note(cause, member) && !(self.keeps_all.get() && self.set.begin_last_round()) {
+        } else if !(self.keeps_all.get() && self.set.begin_last_round()) {
             self.cancel_rest();
         }
     }
@@ -391,7 +409,7 @@ impl<'env> Group<'env> {
 
     /// Cancels the tasks of a group that has failed, here and on the workers. The body is cancelled by the course.
     fn cancel_rest(&self) {
-        self.set.doom_all(None);
+        self.doom_tasks(None);
         if let Some(workforce) = self.workforce() {
             workforce.crew().cancel_rest();
         }
@@ -420,8 +438,7 @@ impl<'env> Group<'env> {
     /// Does what comes before a poll of the body; whether it may be polled.
     #[inline]
     fn begin_body_poll(&self, is_cancelled: bool) -> bool {
-        // A job is a task, and no part of a cleanup: it waits for the end of those.
-        if self.is_special.get() && !self.is_past_tasks.get() {
+        if self.is_special.get() {
             self.take_jobs();
         }
         // Once a member has failed the body is cancelled next; it might await the one that failed.
@@ -445,6 +462,16 @@ impl<'env> Group<'env> {
             Ended::Panicked(payload) => Cause::Panic(payload),
         };
         self.fail(cause, Member::Task(origin));
+    }
+
+    /// What becomes of an error that is not the first failure.
+    fn fate_of_later(&self, cause: &Cause) -> &'static str {
+        let first = self.failures.borrow().first().map(|(cause, _)| cause.why());
+        match cause {
+            _ if first == Some(Why::AroundCancelled) => DROPPED,
+            Cause::BodyExit => "in a `try_task_group!` the option `all_errors` would keep it",
+            _ => "`all_errors` would keep its error",
+        }
     }
 
     fn report_later(&self, cause: Cause, member: &Member, fate: &str) {

@@ -558,6 +558,11 @@ impl<'env> TaskSet<'env> {
         self.core()?.clear()
     }
 
+    /// Accepts no more tasks.
+    pub(crate) fn refuse_more(&self) {
+        self.is_closed.set(true);
+    }
+
     /// Drops every task, whatever it holds, and accepts no more. Gives the first panic of a destructor.
     pub(crate) fn close(&self) -> Option<Payload> {
         self.is_closed.set(true);

@@ -38,8 +38,6 @@ pub(super) struct Course<'a> {
     limit: Option<Limit>,
     grace: Option<Deadline>,
     is_cancelling: bool,
-    /// It was cancelled, or has failed, when only its deferred cleanups were left. Jobs that have come meanwhile are cancelled then.
-    is_cancelled_late: bool,
     /// There is nothing to look at but the tasks, unless something happens to them.
     is_quiet: bool,
 }
@@ -55,7 +53,6 @@ impl<'a> Course<'a> {
             limit: group.begin().map(|at| Limit::at(Some(at))),
             grace: None,
             is_cancelling: false,
-            is_cancelled_late: false,
             is_quiet: false,
         }
     }
@@ -83,7 +80,6 @@ impl<'a> Course<'a> {
     #[cold]
     fn cancel_body(&mut self, body: &mut dyn AnyBody) {
         self.begin_cancelling();
-        self.group.has_failed_late.set(false);
         self.group.catch(Member::Body, || body.cancel());
         // Its nodes may be where nobody hears a wake.
         self.group.set.wake_body();
@@ -92,7 +88,6 @@ impl<'a> Course<'a> {
     /// From here on the members have the grace of the group.
     fn begin_cancelling(&mut self) {
         self.is_cancelling = true;
-        self.is_cancelled_late = self.group.is_past_tasks.get();
         self.grace = self.group.end_of_grace().map(Deadline::of);
         if let Some(workforce) = self.group.workforce() {
             workforce.crew().begin_end();
@@ -114,12 +109,6 @@ impl<'a> Course<'a> {
         if self.group.has_failed() && !self.is_cancelling && !self.waits_for_round(tasks) {
             self.cancel_body(body);
             // What had nothing to clean up is gone already; the rest answers when it is polled.
-            tasks = self.poll_members(body, cx);
-        }
-        if !self.waits_for_round(tasks) && self.group.has_failed_late.take() {
-            // What there is belongs to the cleanup that has failed, or has come meanwhile.
-            self.is_cancelled_late = true;
-            self.group.cancel(None);
             tasks = self.poll_members(body, cx);
         }
         if self.is_pending(tasks, body) { self.poll_grace(body, cx) } else { Poll::Ready(()) }
@@ -212,14 +201,11 @@ impl<'a> Course<'a> {
             }
             if self.cleanup.is_none() {
                 ready!(members);
-                if self.group.set.is_empty() && !self.group.awaits_workers() && !self.begin_cleanup() {
-                    if self.group.refuses_jobs() {
+                if self.group.set.is_empty() && !self.group.awaits_workers() {
+                    if !self.group.refuses_jobs() {
+                        self.group.take_jobs();
+                    } else if !self.begin_cleanup() {
                         return Poll::Ready(());
-                    }
-                    self.group.is_past_tasks.set(self.is_cancelled_late);
-                    self.group.take_jobs();
-                    if self.is_cancelled_late {
-                        self.group.cancel(None);
                     }
                 }
             }
@@ -238,14 +224,16 @@ impl<'a> Course<'a> {
         Poll::Ready(())
     }
 
+    /// What has cancelled itself just now is still being polled further up, and would go on if this ended by that.
     fn is_grace_over(&mut self, cx: &mut Context<'_>) -> bool {
-        self.grace.as_mut().is_some_and(|grace| grace.poll_elapsed(cx))
+        !unwind::is_frozen() && self.grace.as_mut().is_some_and(|grace| grace.poll_elapsed(cx))
     }
 
     /// Drops all that is left, and reports what it was.
     #[cold]
     fn abandon(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         self.grace = None;
+        let refused = self.group.refuse_more();
         let mut rest = unwind::inspect(|| {
             let _around = unwind::draw_around(|| self.node());
             self.draw_home(body, cx);
@@ -254,7 +242,7 @@ impl<'a> Course<'a> {
             self.group.catch(Member::Body, || body.drop_future());
             let cleanup = self.cleanup.take();
             [
-                catch_unwind(AssertUnwindSafe(|| drop(cleanup))).err(),
+                catch_unwind(AssertUnwindSafe(|| drop((cleanup, refused)))).err(),
                 self.group.set.abandon(),
                 self.group.drop_deferred(),
             ]
