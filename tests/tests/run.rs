@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use xiio::inspect::ReportKind;
 use xiio::process::Command;
 use xiio::{
-    MissedTicks, Sleep, in_thread, interval, interval_at, now, run_in_thread, sleep, sleep_until, task_group, yield_now,
+    Interval, MissedTicks, Sleep, in_thread, interval, interval_at, now, run_in_thread, sleep, sleep_until, task_group,
+    yield_now,
 };
 use xiio_tests::os::{children, ends_in_a_fork, rerun, wait_until};
 use xiio_tests::{
@@ -224,9 +225,54 @@ fn a_sleep_that_another_task_resets_wakes_who_waits_for_it() {
 }
 
 #[test]
+fn what_never_ends_and_is_reset_wakes_who_waits_for_it() {
+    run_virtually(async {
+        let start = now();
+        let idle = Mutex::new(sleep(Duration::MAX));
+        task_group!(|tg| {
+            tg.spawn(shared(&idle));
+            sleep(millis(5)).await;
+            idle.lock().unwrap().reset(start + millis(20));
+        });
+        assert_eq!(now(), start + millis(20));
+    });
+    let endless_from_now_on = || {
+        let mut ticks = interval_at(now(), Duration::MAX);
+        ticks.reset();
+        ticks
+    };
+    let makers: [&dyn Fn() -> Interval; 2] = [&|| interval(Duration::MAX), &endless_from_now_on];
+    for make in makers {
+        run_virtually(async {
+            let (start, ticks) = (now(), Mutex::new(make()));
+            task_group!(|tg| {
+                tg.spawn(poll_fn(|cx| ticks.lock().unwrap().poll_tick(cx)));
+                for _ in 0..2 {
+                    sleep(millis(5)).await;
+                    ticks.lock().unwrap().reset();
+                }
+                ticks.lock().unwrap().reset_at(start + millis(20));
+            });
+            assert_eq!(now(), start + millis(20));
+        });
+    }
+    run_virtually(async {
+        let (start, mut ticks) = (now(), interval_at(now(), Duration::MAX));
+        assert_eq!(ticks.tick().await, start);
+        let ticks = Mutex::new(ticks);
+        task_group!(|tg| {
+            tg.spawn(poll_fn(|cx| ticks.lock().unwrap().poll_tick(cx)));
+            sleep(millis(5)).await;
+            ticks.lock().unwrap().reset_at(start + millis(20));
+        });
+        assert_eq!(now(), start + millis(20));
+    });
+}
+
+#[test]
 fn a_sleep_that_another_thread_resets_wakes_who_waits_for_it() {
-    for is_in_a_run in [false, true] {
-        let idle = Arc::new(Mutex::new(sleep(LONG)));
+    for (is_in_a_run, first) in [(false, LONG), (true, LONG), (false, Duration::MAX), (true, Duration::MAX)] {
+        let idle = Arc::new(Mutex::new(sleep(first)));
         let (has_polled, polled) = mpsc::channel();
         let resetter = Arc::clone(&idle);
         let thread = thread::spawn(move || {

@@ -636,6 +636,20 @@ fn sleep_of_millions_of_years_is_one_for_ever() {
 }
 
 #[test]
+fn many_sleeps_for_ever_are_a_deadlock() {
+    let text = panic_of(|| {
+        Tester::new().virtual_time().run(|| async {
+            task_group!(|tg| {
+                for seconds in 0..100 {
+                    tg.spawn(sleep(Duration::from_secs((1 << 50) - seconds)));
+                }
+            });
+        });
+    });
+    assert!(text.starts_with("deadlock") && text.contains("sleep"), "{text}");
+}
+
+#[test]
 fn test_over_its_limit_fails_with_the_tree() {
     let text = panic_of(|| {
         Tester::new().virtual_time().timeout(MINUTE).run(|| async {

@@ -9,7 +9,7 @@ use crate::drawing::{Kind, Node, YIELD_NOW};
 use crate::report::Held;
 use crate::runtime::{Runtime, UnderLimit, is_over_outside, poll_leaf};
 use crate::sys;
-use crate::timer::TimerKey;
+use crate::timer::{NEVER, TimerKey};
 use crate::unwind::{Reached, gate};
 
 /// The present, as the runtime sees it.
@@ -69,6 +69,12 @@ impl Deadline {
         self.at.is_some_and(|at| self.poll_elapsed_at(at, cx))
     }
 
+    /// The same where others than who waits may reset it: their reset wakes who waits, and so does one from never.
+    #[inline]
+    fn poll_elapsed_or_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_elapsed_at(self.at.unwrap_or_else(never), cx)
+    }
+
     fn poll_elapsed_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
         if let Some(key) = self.key {
             let waits = Runtime::with(|runtime| match runtime.last_seen() >= at {
@@ -103,9 +109,8 @@ impl Deadline {
 
     /// Waits for another instant from now on. Whoever waits already is woken at that one.
     pub(crate) fn reset(&mut self, at: Option<Instant>) {
-        match (self.key, at) {
-            (Some(key), Some(to)) => Runtime::move_timer(key, self.at, to),
-            _ => self.unlink(),
+        if let Some(key) = self.key {
+            Runtime::move_timer(key, self.at, at.unwrap_or_else(never));
         }
         self.at = at;
     }
@@ -138,6 +143,12 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         self.unlink();
     }
+}
+
+/// An instant that does not come. A timer that is due then keeps the waker for a reset.
+#[cold]
+fn never() -> Instant {
+    sys::now() + NEVER
 }
 
 /// A deadline that limits what is polled. Where one around it is over as well, and was to be so no later, that one comes first.
@@ -284,7 +295,7 @@ impl Future for Sleep {
                 let what = if describe_at.is_some() { "sleep" } else { "sleep for ever" };
                 Node::new(Kind::Timer, what).has_left(left(describe_at))
             },
-            |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending },
+            |cx| if deadline.poll_elapsed_or_reset(cx) { Poll::Ready(()) } else { Poll::Pending },
         )
     }
 }
@@ -501,7 +512,11 @@ impl Interval {
         let deadline = &mut self.deadline;
         let describe_at = deadline.at;
         let describe = || Node::new(Kind::Timer, "tick of an interval").has_left(left(describe_at));
-        ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }));
+        ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed_or_reset(cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }));
         let Some(due) = self.deadline.instant() else { return Poll::Pending };
         self.deadline.reset(self.next_after(due));
         self.reached.reset();

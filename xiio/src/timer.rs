@@ -55,8 +55,12 @@ use crate::slab::Slab;
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 8;
-/// The last tick, 8 900 years after the origin. What is due later is due then, and nobody waits for it.
-const LAST_TICK: u64 = (1 << (BITS * LEVELS as u32)) - 1;
+/// The last tick, 8 700 years after the origin. What is due later is due then, and nobody waits for it.
+///
+/// It begins the last slot of the highest level, so that what is due before sits in other slots.
+const LAST_TICK: u64 = (SLOTS as u64 - 1) << (BITS * (LEVELS as u32 - 1));
+/// What is so far from the origin is never due.
+pub(crate) const NEVER: Duration = Duration::from_millis(LAST_TICK);
 /// The head of an empty slot.
 const NONE: u32 = u32::MAX;
 /// So many timers of a slot are looked at for the exact next deadline; a fuller slot is worth a
@@ -196,7 +200,7 @@ impl Timers {
     /// This is when the next timer fires, or, if that one shares a slot with many others, the
     /// beginning of the slot.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let (place, begin) = self.next_slot()?;
+        let (place, begin) = self.next_slot().filter(|&(_, begin)| begin < LAST_TICK)?;
         let head = self.heads[place];
         let (mut index, mut earliest) = (head, u64::MAX);
         for _ in 0..LOOKS {
@@ -204,7 +208,7 @@ impl Timers {
             earliest = earliest.min(entry.tick);
             index = entry.next;
             if index == head || place < SLOTS {
-                return (earliest < LAST_TICK).then(|| self.origin + Duration::from_millis(earliest));
+                return Some(self.origin + Duration::from_millis(earliest));
             }
         }
         Some(self.origin + Duration::from_millis(begin))
@@ -487,6 +491,19 @@ mod tests {
         assert_eq!(bench.advance(30_000 * YEAR), [1, 2]);
         bench.insert(3, 40_000 * YEAR);
         assert_eq!(bench.advance(40_000 * YEAR), [3]);
+    }
+
+    #[test]
+    fn what_is_due_at_the_last_tick_is_no_next_deadline_however_much_it_is() {
+        let mut bench = Bench::new();
+        for number in 0..100 {
+            bench.insert(number, ms(LAST_TICK + number));
+        }
+        assert_eq!(bench.next(), None);
+        bench.insert(100, ms(LAST_TICK - 1));
+        assert_eq!(bench.next(), Some(ms(LAST_TICK - 1)));
+        assert_eq!(bench.advance(ms(LAST_TICK - 1)), [100]);
+        assert_eq!(bench.next(), None);
     }
 
     #[test]

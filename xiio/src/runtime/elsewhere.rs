@@ -106,11 +106,11 @@ impl Requests {
     }
 }
 
-/// Has a timer that is due at `from` fire at another time, or never. It is none of the runtime `here`, the current one.
+/// Has a timer that is due at `from`, or never, fire at another time, or never. It is none of the runtime `here`, the current one.
 #[cold]
 pub(super) fn move_timer(key: TimerKey, from: Option<Instant>, to: Option<Instant>, here: Option<&Arc<Requests>>) {
     // Where it is due it has fired, or does so now, and who waits for it is woken.
-    let is_due = from.is_none_or(|from| from <= sys::now());
+    let is_due = from.is_some_and(|from| from <= sys::now());
     let is_meant = |requests: &&Arc<Requests>| {
         let is_elsewhere = here.is_none_or(|here| !Arc::ptr_eq(requests, here));
         is_elsewhere && (!is_due || requests.is_virtual.load(Ordering::Relaxed))
