@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 
 use super::buffered::BufRead;
 use super::traits::Read;
+use crate::runtime::checkpoint;
 
 /// Reads from another reader, up to a limit. See [`Read::take`].
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl<R: Read> Read for Take<R> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.clamp(buf.len());
         if len == 0 {
+            checkpoint().await;
             return Ok(0);
         }
         let n_read = self.inner.read(&mut buf[..len]).await?;
@@ -63,6 +65,7 @@ impl<R: Read> Read for Take<R> {
 impl<R: BufRead> BufRead for Take<R> {
     async fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.limit == 0 {
+            checkpoint().await;
             return Ok(&[]);
         }
         let limit = self.clamp(usize::MAX);
@@ -78,7 +81,10 @@ impl<R: BufRead> BufRead for Take<R> {
 
     async fn fill_until(&mut self, end: u8, limit: usize) -> io::Result<usize> {
         match self.clamp(limit) {
-            0 => Ok(0),
+            0 => {
+                checkpoint().await;
+                Ok(0)
+            }
             limit => self.inner.fill_until(end, limit).await,
         }
     }
@@ -118,6 +124,7 @@ impl<A, B> Chain<A, B> {
 impl<A: Read, B: Read> Read for Chain<A, B> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
+            checkpoint().await;
             return Ok(0);
         }
         if !self.has_first_ended {
@@ -131,6 +138,7 @@ impl<A: Read, B: Read> Read for Chain<A, B> {
 
     async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if bufs.iter().all(|buf| buf.is_empty()) {
+            checkpoint().await;
             return Ok(0);
         }
         if !self.has_first_ended {

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 
 use super::traits::Write;
+use crate::runtime::checkpoint;
 
 /// How much is held back unless [`BufWriter::with_capacity`] says otherwise.
 const CAPACITY: usize = 8 * 1024;
@@ -106,6 +107,7 @@ impl<W: Write> Write for BufWriter<W> {
         if buf.len() >= self.capacity {
             return self.inner.write(buf).await;
         }
+        checkpoint().await;
         self.buf.extend_from_slice(buf);
         Ok(buf.len())
     }
@@ -116,6 +118,7 @@ impl<W: Write> Write for BufWriter<W> {
         if n_bytes >= self.capacity {
             return self.inner.write_vectored(bufs).await;
         }
+        checkpoint().await;
         bufs.iter().for_each(|buf| self.buf.extend_from_slice(buf));
         Ok(n_bytes)
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 use super::traits::{Read, invalid_text};
+use crate::runtime::checkpoint;
 
 /// What one read asks for.
 const CHUNK: usize = 8 * 1024;
@@ -76,7 +77,7 @@ pub trait BufRead: Read {
         async move {
             let len = self.fill_until(end, usize::MAX).await?;
             if len > 0 {
-                // It is there already, so nothing waits here.
+                // It is there already.
                 buf.extend_from_slice(&self.fill_buf().await?[..len]);
                 self.consume(len);
             }
@@ -284,6 +285,8 @@ impl<R: Read> BufRead for BufReader<R> {
     async fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.buffer().is_empty() {
             self.read_more().await?;
+        } else {
+            checkpoint().await;
         }
         Ok(self.buffer())
     }
@@ -295,6 +298,7 @@ impl<R: Read> BufRead for BufReader<R> {
     }
 
     async fn fill_until(&mut self, end: u8, limit: usize) -> io::Result<usize> {
+        checkpoint().await;
         let mut n_searched = 0;
         loop {
             let (found, n_buffered) = (self.find(end, n_searched), self.buffer().len());
@@ -316,6 +320,7 @@ impl<R: Read> BufRead for BufReader<R> {
 /// All of it is buffered.
 impl BufRead for &[u8] {
     async fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        checkpoint().await;
         Ok(self)
     }
 
@@ -325,6 +330,7 @@ impl BufRead for &[u8] {
     }
 
     async fn fill_until(&mut self, end: u8, limit: usize) -> io::Result<usize> {
+        checkpoint().await;
         let found = self.iter().position(|byte| *byte == end).map(|at| at + 1);
         Ok(found.unwrap_or(self.len()).min(limit))
     }
@@ -394,7 +400,10 @@ impl<R: BufRead> Split<R> {
             let piece = lent.reading.as_mut().await;
             return self.end_loan(piece);
         }
-        let reader = self.reader.as_mut().filter(|_| !self.has_failed)?;
+        let Some(reader) = self.reader.as_mut().filter(|_| !self.has_failed) else {
+            checkpoint().await;
+            return None;
+        };
         let piece = read_piece(reader, self.end).await;
         self.note(piece)
     }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Read, Write};
 use crate::report::{Held, wake_all};
-use crate::runtime::poll_leaf;
+use crate::runtime::{checkpoint, poll_leaf};
 use crate::slab::Slab;
 
 /// Two streams in memory that are connected with each other: what is written to one is read from the other.
@@ -218,6 +218,7 @@ impl Write for &DuplexStream {
     }
 
     async fn close(&mut self) -> io::Result<()> {
+        checkpoint().await;
         self.outgoing.end_writing();
         Ok(())
     }
@@ -256,11 +257,13 @@ impl fmt::Debug for DuplexStream {
 #[cfg(feature = "futures-io")]
 mod polled {
     use std::pin::Pin;
+    use std::task::ready;
 
     use futures_io::{AsyncRead, AsyncWrite};
 
     use super::{Context, DuplexStream, Line, Poll, attempt_or, io, poll_leaf};
     use crate::io::delegate;
+    use crate::runtime::poll_checkpoint;
 
     impl Line {
         /// An attempt without a future: the last task that polled is woken.
@@ -294,7 +297,8 @@ mod polled {
             Poll::Ready(Ok(()))
         }
 
-        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            ready!(poll_checkpoint(cx));
             self.outgoing.end_writing();
             Poll::Ready(Ok(()))
         }

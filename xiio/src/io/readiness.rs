@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use crate::drawing::{Kind, Node};
 use crate::reactor::{Direction, Wait};
-use crate::runtime::{Runtime, poll_leaf};
+use crate::runtime::{Runtime, checkpoint, poll_leaf};
 use crate::sys;
 use crate::sys::opened::{Opened, opened};
 use crate::unwind::Reached;
@@ -160,6 +160,9 @@ pub async fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
 /// `xiio.writeall` in the Python original.
 pub async fn write_all(fd: impl AsFd, mut buf: &[u8]) -> io::Result<()> {
     let fd = fd.as_fd();
+    if buf.is_empty() {
+        checkpoint().await;
+    }
     while !buf.is_empty() {
         match write(fd, buf).await? {
             0 => return Err(io::ErrorKind::WriteZero.into()),

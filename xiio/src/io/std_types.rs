@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use super::{Async, Read, Write};
 use crate::reactor::Direction;
+use crate::runtime::checkpoint;
 use crate::sys::fd::end_writing;
 
 impl<T: AsFd> Read for &Async<T>
@@ -79,6 +80,7 @@ where
 /// Always ready; reading takes from the front.
 impl Read for &[u8] {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        checkpoint().await;
         io::Read::read(self, buf)
     }
 }
@@ -86,11 +88,13 @@ impl Read for &[u8] {
 /// Always ready; writing appends.
 impl Write for Vec<u8> {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        checkpoint().await;
         self.extend_from_slice(buf);
         Ok(buf.len())
     }
 
     async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        checkpoint().await;
         io::Write::write_vectored(self, bufs)
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 
 use super::adapters::{Chain, Take};
 use super::buffered::BufRead;
+use crate::runtime::checkpoint;
 
 /// How much [`Read::read_to_end`] asks for at first; it doubles while that is filled.
 const FIRST_CHUNK: usize = 4 * 1024;
@@ -60,7 +61,10 @@ pub trait Read {
         async {
             match bufs.iter_mut().find(|buf| !buf.is_empty()) {
                 Some(buf) => self.read(buf).await,
-                None => Ok(0),
+                None => {
+                    checkpoint().await;
+                    Ok(0)
+                }
             }
         }
     }
@@ -126,6 +130,9 @@ pub trait Read {
     /// ```
     fn read_exact(&mut self, mut buf: &mut [u8]) -> impl Future<Output = io::Result<()>> {
         async move {
+            if buf.is_empty() {
+                checkpoint().await;
+            }
             while !buf.is_empty() {
                 match self.read(buf).await? {
                     0 => return Err(unexpected_end(buf.len())),
@@ -331,7 +338,10 @@ pub trait Write {
         async {
             match bufs.iter().find(|buf| !buf.is_empty()) {
                 Some(buf) => self.write(buf).await,
-                None => Ok(0),
+                None => {
+                    checkpoint().await;
+                    Ok(0)
+                }
             }
         }
     }
@@ -344,7 +354,10 @@ pub trait Write {
     /// # Cancellation
     /// A part may have been passed on; the next call goes on with the rest.
     fn flush(&mut self) -> impl Future<Output = io::Result<()>> {
-        async { Ok(()) }
+        async {
+            checkpoint().await;
+            Ok(())
+        }
     }
 
     /// Passes on what is held back, and tells the other end that no more comes.
@@ -386,6 +399,9 @@ pub trait Write {
     /// [`shield`](crate::shield()).
     fn write_all(&mut self, mut buf: &[u8]) -> impl Future<Output = io::Result<()>> {
         async move {
+            if buf.is_empty() {
+                checkpoint().await;
+            }
             while !buf.is_empty() {
                 match self.write(buf).await? {
                     0 => return Err(ErrorKind::WriteZero.into()),
@@ -418,6 +434,9 @@ pub trait Write {
     fn write_all_vectored(&mut self, mut bufs: &mut [IoSlice<'_>]) -> impl Future<Output = io::Result<()>> {
         async move {
             IoSlice::advance_slices(&mut bufs, 0);
+            if bufs.is_empty() {
+                checkpoint().await;
+            }
             while !bufs.is_empty() {
                 match self.write_vectored(bufs).await? {
                     0 => return Err(ErrorKind::WriteZero.into()),

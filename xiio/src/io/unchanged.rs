@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Read, Write, read, write};
+use crate::runtime::checkpoint;
 use crate::sys::fd::end_writing;
 
 /// Reads and writes a descriptor without changing anything about it: [`read`](read()) and [`write`](write()) in the shape of a type.
@@ -38,6 +39,7 @@ impl<T: AsFd> Write for Unchanged<T> {
 
     /// Ends the direction to write of a socket, also for the others that share it.
     async fn close(&mut self) -> io::Result<()> {
+        checkpoint().await;
         end_writing(self.0.as_fd())
     }
 }

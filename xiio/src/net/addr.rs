@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::panic::Location;
 
 use crate::error::explain;
+use crate::runtime::checkpoint;
 use crate::thread::{About, Standing, ThreadPool};
 
 /// So many names are looked up at once, besides those that nobody waits for any more.
@@ -153,6 +154,7 @@ pub(super) async fn resolve(
     target: &(impl Target + ?Sized),
     place: &'static Location<'static>,
 ) -> io::Result<Vec<SocketAddr>> {
+    checkpoint().await;
     let addrs = match target.target()? {
         Named::One(addr) => vec![addr],
         Named::Many(addrs) => addrs,
@@ -169,8 +171,8 @@ pub(super) async fn resolve_one(
     target: &(impl Target + ?Sized),
     place: &'static Location<'static>,
 ) -> io::Result<SocketAddr> {
-    match target.target()? {
-        Named::One(addr) => Ok(addr),
+    match target.target() {
+        Ok(Named::One(addr)) => Ok(addr),
         _ => Ok(resolve(target, place).await?[0]),
     }
 }

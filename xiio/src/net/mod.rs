@@ -314,6 +314,7 @@ macro_rules! stream {
         impl crate::io::Read for &$stream {
             async fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
                 if buf.is_empty() {
+                    crate::runtime::checkpoint().await;
                     return Ok(0);
                 }
                 self.io.operate(crate::reactor::Direction::Read, |io| $recv(io, buf)).await
@@ -321,6 +322,7 @@ macro_rules! stream {
 
             async fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
                 if bufs.iter().all(|buf| buf.is_empty()) {
+                    crate::runtime::checkpoint().await;
                     return Ok(0);
                 }
                 self.io.operate(crate::reactor::Direction::Read, |io| $recv_vectored(io, bufs)).await
@@ -337,6 +339,7 @@ macro_rules! stream {
             }
 
             async fn close(&mut self) -> std::io::Result<()> {
+                crate::runtime::checkpoint().await;
                 self.end_writing()
             }
         }
@@ -361,7 +364,7 @@ macro_rules! stream {
             }
 
             async fn close(&mut self) -> std::io::Result<()> {
-                self.end_writing()
+                (&*self).close().await
             }
         }
 
@@ -475,9 +478,9 @@ macro_rules! stream {
 
             fn poll_close(
                 self: std::pin::Pin<&mut Self>,
-                _cx: &mut std::task::Context<'_>,
+                cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(self.end_writing())
+                crate::runtime::poll_checkpoint(cx).map(|()| self.end_writing())
             }
         }
 

@@ -12,6 +12,7 @@ use super::tcp::{BACKLOG, send, send_vectored};
 use super::{Incoming, as_in_std, socket, stream, without_waiting};
 use crate::io::Async;
 use crate::reactor::{Direction, Wait};
+use crate::runtime::checkpoint;
 use crate::sys::socket::setup;
 use crate::sys::{Call, call, socket as sys};
 use crate::time::sleep;
@@ -137,7 +138,7 @@ impl UnixStream {
     /// # Cancellation
     /// The socket is closed.
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
-        Self::connect_addr(&SocketAddr::from_pathname(path)?).await
+        connect_by(|| Ok((sys::stream(sys::Family::Unix)?, SocketAddr::from_pathname(path)?))).await
     }
 
     /// As [`UnixStream::connect`], to an address, which may be of the abstract name space.
@@ -148,7 +149,7 @@ impl UnixStream {
     /// # Cancellation
     /// The socket is closed.
     pub async fn connect_addr(addr: &SocketAddr) -> io::Result<Self> {
-        connect_socket(sys::stream(sys::Family::Unix)?, addr).await
+        connect_by(|| Ok((sys::stream(sys::Family::Unix)?, addr.clone()))).await
     }
 
     /// Who is at the other end, as it was when the two were connected.
@@ -215,9 +216,11 @@ impl UCred {
     }
 }
 
-/// Connects a socket that is non-blocking.
-pub(super) async fn connect_socket(socket: OwnedFd, addr: &SocketAddr) -> io::Result<UnixStream> {
-    retry(|| sys::connect_unix(socket.as_fd(), addr)).await?;
+/// Connects a socket that is non-blocking to an address.
+pub(super) async fn connect_by(make: impl FnOnce() -> io::Result<(OwnedFd, SocketAddr)>) -> io::Result<UnixStream> {
+    checkpoint().await;
+    let (socket, addr) = make()?;
+    retry(|| sys::connect_unix(socket.as_fd(), &addr)).await?;
     Ok(UnixStream { io: Async::from_nonblocking(socket.into()) })
 }
 
@@ -225,6 +228,7 @@ pub(super) async fn connect_socket(socket: OwnedFd, addr: &SocketAddr) -> io::Re
 async fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let [mut pause, longest] = RETRY;
     loop {
+        checkpoint().await;
         match attempt() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(pause).await,
             result => return result,

@@ -251,7 +251,7 @@ impl UnixSocket {
     /// # Cancellation
     /// The socket is closed.
     pub async fn connect(self, path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        self.connect_addr(&UnixAddr::from_pathname(path)?).await
+        unix::connect_by(|| Ok((self.expect(true)?, UnixAddr::from_pathname(path)?))).await
     }
 
     /// As [`UnixSocket::connect`], to an address, which may be of the abstract name space.
@@ -262,7 +262,7 @@ impl UnixSocket {
     /// # Cancellation
     /// The socket is closed.
     pub async fn connect_addr(self, addr: &UnixAddr) -> io::Result<UnixStream> {
-        unix::connect_socket(self.expect(true)?, addr).await
+        unix::connect_by(|| Ok((self.expect(true)?, addr.clone()))).await
     }
 
     /// Sends and receives datagrams.

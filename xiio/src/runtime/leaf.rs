@@ -1,5 +1,6 @@
 //! What every leaf does before it looks at what it waits for, and before it says that it is ready.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::share;
@@ -20,6 +21,16 @@ pub(crate) fn poll_leaf<T, N: Into<Node>>(
         return Poll::Pending;
     }
     poll_budgeted(cx, poll)
+}
+
+/// Awaited before what does not wait, by a future that is a leaf then as any other.
+pub(crate) async fn checkpoint() {
+    poll_fn(poll_checkpoint).await;
+}
+
+/// [`checkpoint`] for what has no future.
+pub(crate) fn poll_checkpoint(cx: &mut Context<'_>) -> Poll<()> {
+    poll_leaf(cx, || "what does not wait", |_| Poll::Ready(()))
 }
 
 /// Polls what may be always ready: not where its task has had its share.

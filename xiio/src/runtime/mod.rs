@@ -15,7 +15,9 @@ mod share;
 
 pub(crate) use config::{Config, Save, Serve};
 pub(crate) use embedded::Embedded;
-pub(crate) use leaf::{poll_budgeted, poll_leaf};
+#[cfg(feature = "futures-io")]
+pub(crate) use leaf::poll_checkpoint;
+pub(crate) use leaf::{checkpoint, poll_budgeted, poll_leaf};
 pub(crate) use lending::{Leave, TURN};
 use outside::Count;
 pub(crate) use outside::Outside;
