@@ -690,6 +690,31 @@ fn an_error_of_one_of_each_worker_is_the_groups() {
 }
 
 #[test]
+fn slow_cleanup_on_a_worker_is_reported_to_home_while_it_lasts() {
+    let (started, is_reported) = (Promise::new(), Promise::new());
+    let (sink, texts) = (is_reported.clone(), Rc::new(RefCell::new(Vec::new())));
+    let reports = Rc::clone(&texts);
+    let _listening = listen(move |report| {
+        reports.borrow_mut().push((report.kind(), report.to_string()));
+        let _ = sink.set(());
+    });
+    xiio::Builder::new().slow_cleanup(Duration::from_millis(20)).run(async {
+        task_group!(workers = 1, grace = LONG, |tg| {
+            tg.workers().spawn(async || {
+                let _ = started.set(());
+                // It ends when home has heard of it.
+                shield(is_reported.wait()).await;
+            });
+            started.wait().await;
+            tg.cancel();
+        });
+    });
+    let texts = texts.take();
+    let [(ReportKind::SlowCleanup, text)] = &*texts else { panic!("not one report: {texts:?}") };
+    assert!(text.contains("task (cleaning up") && text.contains(file!()), "{text}");
+}
+
+#[test]
 fn slow_poll_on_a_worker_is_reported_to_home() {
     let reports = Reports::new();
     let line = line!() + 3;

@@ -115,6 +115,26 @@ fn the_life_of_a_task_is_in_order_from_its_spawn_to_its_end() {
 }
 
 #[test]
+fn a_deferred_cleanup_is_in_a_recording_like_any_other() {
+    let recording = record(1000);
+    let line = line!() + 5;
+    run(async {
+        task_group!(|outer| {
+            outer.spawn_named("tidy", async {
+                task_group!(|tg| {
+                    tg.defer(sleep(millis(2)));
+                });
+            });
+        });
+    });
+    let trace = Trace::parse(&recording.to_json());
+    let story = trace.story("tidy").join(", ");
+    assert!(story.contains("cleanup of defer, ") && story.contains(", end of defer"), "{story}");
+    let began = trace.events().iter().find(|event| event["ph"] == "b").unwrap();
+    assert_eq!((&began["args"]["file"], &began["args"]["line"]), (&file!().into(), &line.into()));
+}
+
+#[test]
 fn what_workers_do_is_in_lanes_of_their_own_below_their_group() {
     let recording = record(10_000);
     let both = Barrier::new(2);

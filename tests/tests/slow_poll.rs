@@ -196,7 +196,10 @@ fn a_cleanup_that_takes_long_is_reported_while_it_lasts_with_who_cleans_up() {
         });
     });
     let [text] = &*texts else { panic!("not one report: {texts:?}") };
-    assert!(text.starts_with("a cleanup has taken 1s and goes on; `grace` would bound it:\n"), "{text}");
+    assert!(
+        text.starts_with("a cleanup has taken 1s and goes on; `grace` bounds that of what is cancelled:\n"),
+        "{text}"
+    );
     assert!(text.contains("task `clingy` (cleaning up ") && !text.contains("at work"), "{text}");
 }
 
@@ -216,6 +219,35 @@ fn one_that_takes_long_is_reported_once_among_many_that_do_not() {
     });
     let [text] = &*texts else { panic!("not one report: {texts:?}") };
     assert!(text.contains("task `slow` (cleaning up "), "{text}");
+}
+
+#[test]
+fn a_deferred_cleanup_is_one_however_its_group_ends() {
+    let long = async || sleep(Duration::from_millis(1500)).await;
+    let texts = slow_cleanups(|| async {
+        task_group!(name = "by itself", |tg| {
+            tg.defer(long());
+        });
+        let late = task_group!(name = "by its limit", timeout = Duration::from_secs(1), |tg| {
+            tg.defer(long());
+            sleep(LONG).await;
+        });
+        assert!(late.is_err());
+        let failed: Result<(), &str> = try_task_group!(name = "by a failure", error = &str, |tg| {
+            tg.defer(long());
+            tg.defer(async { sleep(Duration::from_millis(900)).await });
+            Err("no luck")?;
+        });
+        assert!(failed.is_err());
+    });
+    let names = ["by itself", "by its limit", "by a failure"];
+    assert_eq!(texts.len(), names.len(), "{texts:?}");
+    for (text, name) in texts.iter().zip(names) {
+        assert!(
+            text.contains(&format!("group `{name}`")) && text.contains("a deferred cleanup, deferred at "),
+            "{text}"
+        );
+    }
 }
 
 #[test]

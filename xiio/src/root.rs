@@ -231,7 +231,7 @@ impl Builder {
 
     /// Reports each cleanup that takes longer than `limit`, with the tree of what cleans up. `None` is no limit, and the default.
     ///
-    /// The report comes while the cleanup goes on. Without a limit no clock is read for it.
+    /// What a group has deferred is a cleanup, however the group ends. The report comes while the cleanup goes on. Without a limit no clock is read for it.
     ///
     /// # Examples
     /// ```
@@ -249,7 +249,7 @@ impl Builder {
     /// assert_eq!(*kinds.borrow(), [ReportKind::SlowCleanup]);
     /// ```
     pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.config.slow_cleanup = limit.into();
+        self.config.limits.slow_cleanup = limit.into();
         self
     }
 

@@ -137,7 +137,8 @@ pub struct Tester {
 impl Tester {
     /// A test on the system's clock, with tasks in their order.
     pub fn new() -> Self {
-        let limits = Limits { slow_poll: Some(SLOW_POLL), vain_polls: VAIN_POLLS, many_tasks: MANY_TASKS };
+        let limits =
+            Limits { slow_poll: Some(SLOW_POLL), vain_polls: VAIN_POLLS, many_tasks: MANY_TASKS, slow_cleanup: None };
         let config = Config { deadlock_after: Some(PATIENCE), limits, is_test: true, ..Config::default() };
         let options = GroupOptions::new().name("test");
         Self { options, config, limit: None, seeds: None, cancels_everywhere: false }
@@ -205,7 +206,7 @@ impl Tester {
     /// Reports each cleanup that takes longer than `limit`, see [`Builder::slow_cleanup`](crate::Builder::slow_cleanup). `None` is no
     /// limit, and the default: until the limit is over no deadlock in a cleanup would be found.
     pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.config.slow_cleanup = limit.into();
+        self.config.limits.slow_cleanup = limit.into();
         self
     }
 

@@ -217,7 +217,8 @@ impl Node {
 impl Node {
     /// Whether it or anything in it cleans up; what is in it and does not goes.
     fn keep_cleaning_up(&mut self) -> bool {
-        if self.state == State::CleaningUp {
+        // A deferred cleanup is one, also where nothing was cancelled.
+        if self.state == State::CleaningUp || (self.kind == Kind::Deferred && self.state == State::Running) {
             return true;
         }
         self.children.retain_mut(Self::keep_cleaning_up);

@@ -266,7 +266,8 @@ impl<'env> Group<'env> {
             return report(ReportKind::Refused, text.into());
         }
         self.is_special.set(true);
-        self.deferred.borrow_mut().push(Deferred { future: Box::pin(cleanup), location, is_due: true });
+        let future = Box::pin(unwind::as_cleanup("defer", location, cleanup));
+        self.deferred.borrow_mut().push(Deferred { future, location, is_due: true });
         self.set.notify_group();
     }
 

@@ -99,7 +99,8 @@ impl Cleanups {
 /// Says who cleans up, unless they have ended by being drawn.
 fn report_late(limit: Duration, rest: &Drawing) {
     if !rest.is_empty() {
-        let text = format!("a cleanup has taken {limit:?} and goes on; `grace` would bound it:\n{rest}");
+        let text =
+            format!("a cleanup has taken {limit:?} and goes on; `grace` bounds that of what is cancelled:\n{rest}");
         report(ReportKind::SlowCleanup, text);
     }
 }

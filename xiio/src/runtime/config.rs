@@ -39,10 +39,8 @@ pub(crate) struct Config {
     pub(crate) deadlock_after: Option<Duration>,
     /// A foreign loop waits for it.
     pub(crate) is_embedded: bool,
-    /// Beyond which polls and groups are reported.
+    /// Beyond which polls, groups and cleanups are reported.
     pub(crate) limits: Limits,
-    /// A cleanup that takes longer is reported.
-    pub(crate) slow_cleanup: Option<Duration>,
     /// Lets other programs look at the tree. What it gives is dropped at the end.
     pub(crate) serve: Option<Serve>,
     /// Keeps the recording of the run.
@@ -70,7 +68,7 @@ impl Config {
         schedule::set_seed(self.seed);
         budget::set_single_step(self.is_single_step);
         polls::set_limits(self.limits);
-        cleanups::set_limit(self.slow_cleanup);
+        cleanups::set_limit(self.limits.slow_cleanup);
     }
 }
 

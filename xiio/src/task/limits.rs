@@ -12,6 +12,8 @@ pub(crate) struct Limits {
     pub(crate) vain_polls: usize,
     /// Tasks in one group.
     pub(crate) many_tasks: usize,
+    /// For one cleanup.
+    pub(crate) slow_cleanup: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -21,7 +23,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    const NONE: Self = Self { slow_poll: None, vain_polls: usize::MAX, many_tasks: usize::MAX };
+    const NONE: Self = Self { slow_poll: None, vain_polls: usize::MAX, many_tasks: usize::MAX, slow_cleanup: None };
 
     /// Whether polls are to be looked at.
     #[inline]

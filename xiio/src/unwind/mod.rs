@@ -28,6 +28,7 @@
 
 mod cancellable;
 mod current;
+mod deferred;
 mod node;
 mod owner;
 mod parked;
@@ -41,6 +42,7 @@ pub(crate) use current::{
     Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting, is_lending,
     is_plain, is_unwinding, lending, may_cancel, state,
 };
+pub(crate) use deferred::as_cleanup;
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
 pub(crate) use parked::Parked;

@@ -46,12 +46,17 @@ thread_local! {
     static ON_BEGIN: Cell<Option<OnBegin>> = const { Cell::new(None) };
 }
 
-/// Hears of each unwinding that begins. What it gives is dropped when that has ended; neither is code of the user.
+/// Hears of each unwinding and each deferred cleanup that begins. What it gives is dropped when that has ended; neither is code of the user.
 pub(crate) type OnBegin = fn() -> Option<Box<dyn Any>>;
 
-/// Has `hear` told of each unwinding on this thread that begins from now on.
+/// Has `hear` told of each that begins on this thread from now on.
 pub(crate) fn on_begin(hear: Option<OnBegin>) {
     ON_BEGIN.set(hear);
+}
+
+/// Has whoever wants to know hear of a cleanup that begins; what comes back is to be kept until it has ended.
+pub(super) fn begun() -> Option<Box<dyn Any>> {
+    ON_BEGIN.get().and_then(|hear| hear())
 }
 
 struct Entry {
@@ -203,7 +208,7 @@ impl Scope {
     /// Marks the scope and wakes every node, so that combinators which poll only what was woken reach them.
     pub(crate) fn begin_unwind(&self) {
         self.unwinding.set(true);
-        self.unwinding_until.set(ON_BEGIN.get().and_then(|hear| hear()));
+        self.unwinding_until.set(begun());
         self.wake_unfinished(usize::MAX);
     }
 
