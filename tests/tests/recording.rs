@@ -12,10 +12,10 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use serde_json::Value;
-use xiio::inspect::{self, record};
+use xiio::inspect::{self, listen, record};
 use xiio::signal::SIGQUIT;
 use xiio::testing::{Tester, pause};
-use xiio::{Promise, bracket, readable, sleep, task_group, timeout, yield_now};
+use xiio::{Promise, bracket, readable, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::{end_fork, fork, has_ended_well, rerun};
 use xiio_tests::{assert_panics, millis, run};
 
@@ -112,6 +112,29 @@ fn the_life_of_a_task_is_in_order_from_its_spawn_to_its_end() {
         trace.events().iter().find(|event| event["cat"] == "life" && event["args"]["what"] == "the root").unwrap();
     assert_eq!(trace.life("workers")["args"]["parent"], root["tid"]);
     assert!(trace.events().iter().any(|event| event["cat"] == "poll" && event["tid"] == root["tid"]));
+}
+
+#[test]
+fn a_cleanup_that_is_cut_off_ends_with_whose_it_is() {
+    let recorded = RefCell::new(String::new());
+    Tester::new().virtual_time().run(|| async {
+        let (recording, _listening) = (record(1000), listen(|_| {}));
+        let late = task_group!(timeout = millis(10), grace = millis(20), |tg| {
+            tg.spawn_named("clingy", shield(pending::<()>()));
+        });
+        assert!(late.is_err());
+        sleep(millis(5000)).await;
+        recorded.replace(recording.to_json());
+    });
+    let trace = Trace::parse(&recorded.take());
+    let ends = trace.story("clingy").into_iter().filter(|part| part.starts_with("end of ")).count();
+    assert_eq!(ends, 1, "{:?}", trace.story("clingy"));
+    let ended = trace.events().iter().rfind(|event| event["ph"] == "e" && event["cat"] == "cleanup").unwrap();
+    assert_eq!(ended["args"]["cut_off"], true);
+    let life = trace.life("clingy");
+    let over = life["ts"].as_f64().unwrap() + life["dur"].as_f64().unwrap();
+    // As far as a float goes.
+    assert!((ended["ts"].as_f64().unwrap() - over).abs() < 1.0, "{ended} and {life}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
+use std::future::pending;
 use std::io::{BufRead, BufReader, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
 use serde_json::{Value, json};
-use xiio::inspect::record;
+use xiio::inspect::{listen, record};
 use xiio::testing::{Tester, cancel_everywhere_and};
-use xiio::{bracket, sleep, task_group, yield_now};
+use xiio::{bracket, shield, sleep, task_group, yield_now};
 
 /// More than a browser takes on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -353,6 +354,27 @@ fn a_member_cleans_up_until_its_outermost_cleanup_is_over() {
     // The cursor is in the middle, ten minutes after the end of the inner one.
     let tree = browser.text("tree");
     assert!(tree.contains("layers") && tree.contains("cleans up"), "{tree}");
+    browser.assert_quiet();
+}
+
+#[test]
+fn a_cleanup_that_is_cut_off_costs_no_more_than_its_grace() {
+    let Some(mut browser) = Browser::start() else { return };
+    let trace = RefCell::default();
+    Tester::new().virtual_time().run(|| async {
+        let (recording, _listening) = (record(1000), listen(|_| {}));
+        let seconds = Duration::from_secs;
+        let late = task_group!(timeout = seconds(1), grace = seconds(2), |tg| {
+            tg.spawn(shield(pending::<()>()));
+        });
+        assert!(late.is_err());
+        sleep(seconds(5000)).await;
+        trace.replace(recording.to_json());
+    });
+    browser.open(&trace.take());
+    browser.press("c");
+    let detail = browser.text("detail");
+    assert!(detail.contains("cost2.00 s") && detail.contains(", was cut off after 2.00 s"), "{detail}");
     browser.assert_quiet();
 }
 

@@ -99,12 +99,18 @@ impl Kept {
         let mut n_wakes = 0;
         // By member: the wakes that have not led to a poll yet.
         let mut arrows: HashMap<u32, Vec<u64>> = HashMap::new();
-        // By member and text: the cleanups that have not ended yet.
-        let mut cleanups: HashMap<(u32, u32), Vec<u64>> = HashMap::new();
+        // By member: the text and the number of each cleanup that has not ended yet, the innermost last.
+        let mut cleanups: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
         for (index, event) in self.events.iter().enumerate() {
             let (at, track) = (event.at, event.member.number);
             match event.happened {
-                Happened::Spawned | Happened::Ended { .. } => {}
+                Happened::Spawned => {}
+                // What it was cleaning up was cut off.
+                Happened::Ended { .. } => {
+                    for (text, id) in cleanups.remove(&track).into_iter().flatten().rev() {
+                        self.write_cleanup(trace, "e", event, text, id);
+                    }
+                }
                 Happened::Polled { took } => {
                     trace.slice(track, "poll", "poll", at, took);
                     for id in arrows.remove(&track).unwrap_or_default() {
@@ -129,11 +135,13 @@ impl Kept {
                 }
                 Happened::CleanupBegan { text } => {
                     let id = index as u64;
-                    cleanups.entry((track, text)).or_default().push(id);
+                    cleanups.entry(track).or_default().push((text, id));
                     self.write_cleanup(trace, "b", event, text, id);
                 }
                 Happened::CleanupEnded { text } => {
-                    if let Some(id) = cleanups.get_mut(&(track, text)).and_then(Vec::pop) {
+                    let open = cleanups.entry(track).or_default();
+                    if let Some(place) = open.iter().rposition(|(of, _)| *of == text) {
+                        let (text, id) = open.remove(place);
                         self.write_cleanup(trace, "e", event, text, id);
                     }
                 }
@@ -155,8 +163,11 @@ impl Kept {
 
     fn write_cleanup(&self, trace: &mut Trace, phase: &str, event: &Event, text: u32, id: u64) {
         let Text { what, place, .. } = &self.texts[text as usize];
-        let place = place.map(|place| format!(",\"args\":{{{}}}", place_fields(place))).unwrap_or_default();
-        trace.event(phase, event.member.number, "cleanup", what, event.at, format_args!(",\"id\":{id}{place}"));
+        let mut fields = vec![];
+        fields.extend(place.map(place_fields));
+        fields.extend(matches!(event.happened, Happened::Ended { .. }).then(|| "\"cut_off\":true".into()));
+        let args = format_args!(",\"id\":{id},\"args\":{{{}}}", fields.join(","));
+        trace.event(phase, event.member.number, "cleanup", what, event.at, args);
     }
 }
 

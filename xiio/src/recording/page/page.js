@@ -82,11 +82,12 @@
       }
       else if (event.cat === "report") lists.report.push({ of, at, kind: visible(String(args.kind ?? "")), text: String(args.text ?? "").slice(0, 4000) });
       else if (event.cat === "cleanup" && event.ph === "b") {
-        const cleanup = { of, at, to: end, isOver: false, what: visible(event.name), place: placeOf(args) };
+        const cleanup = { of, at, to: end, end: ", has not ended", what: visible(event.name), place: placeOf(args) };
         lists.cleanup.push(cleanup);
         open.set(event.id, cleanup);
       } else if (event.cat === "cleanup" && open.has(event.id)) {
-        Object.assign(open.get(event.id), { to: at, isOver: true });
+        const cleanup = open.get(event.id);
+        Object.assign(cleanup, { to: at, end: (args.cut_off === true ? ", was cut off after " : ", took ") + span(at - cleanup.at) });
       }
     }
     const grouped = Object.fromEntries(Object.entries(lists).map(([key, list]) => [key, group(list, members.length)]));
@@ -179,7 +180,7 @@
         root.nCleanups += 1;
         root.to = Math.max(root.to, cleanup.to);
         const what = "cleanup of " + cleanup.what + (cleanup.place ? ", " + cleanup.place : "");
-        root.steps.push({ at: cleanup.at, of: cleanup.of, text: what + (cleanup.isOver ? ", took " + span(cleanup.to - cleanup.at) : ", has not ended") });
+        root.steps.push({ at: cleanup.at, of: cleanup.of, text: what + cleanup.end });
       }
       const member = members[cancel.of];
       if (isWhole && member.how !== "") {
