@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Barrier;
+use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -718,6 +719,11 @@ fn a_test_that_fails_leaves_a_page_that_names_what_broke_it() {
         note.starts_with("cancelled at await 3: it is open still\n") && note.contains("task `the transaction`"),
         "{note}"
     );
+    let (_, note) = left_by("leaks_with_a_seed");
+    assert!(
+        note.starts_with("failed with seed 7; repeat it with `seed = 7`\ncancelled at await 2: left behind"),
+        "{note}"
+    );
     let by_test = |event: &&Value| event["args"]["why"] == "the test cancels it here";
     assert_eq!(trace.events().iter().filter(by_test).count(), 1);
 }
@@ -761,6 +767,17 @@ fn fails_with_one_of_the_seeds() {
         yield_now().await;
         assert!(n_runs.get() < 3, "the order is wrong");
     });
+}
+
+#[xiio::test(seeds = 7..9, cancel_everywhere)]
+#[ignore = "started by a test, fails"]
+async fn leaks_with_a_seed() {
+    let mut leaked = Box::pin(sleep(HOUR));
+    assert!(poll_fn(|cx| Poll::Ready(leaked.as_mut().poll(cx))).await.is_pending());
+    yield_now().await;
+    let leaked = std::mem::ManuallyDrop::new(leaked);
+    yield_now().await;
+    drop(std::mem::ManuallyDrop::into_inner(leaked));
 }
 
 #[test]

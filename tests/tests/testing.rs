@@ -15,7 +15,9 @@ use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream};
 use xiio::signal::{SIGCONT, SIGSTOP, SIGUSR1};
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
-use xiio::{Condition, Promise, bracket, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio::{
+    Condition, Promise, bracket, race, readable, shield, sleep, task_group, timeout, try_task_group, yield_now,
+};
 use xiio_tests::os::{rerun, send, start_until};
 use xiio_tests::poll::OnDrop;
 
@@ -297,10 +299,32 @@ fn failing_seed_is_found_among_many() {
 
 #[test]
 fn failing_result_of_a_seed_fails_the_test() {
+    let n_runs = Cell::new(0);
     let text = panic_of(|| {
-        let _ = Tester::new().seeds(0..3).run(|| async { Err::<(), _>("no") });
+        let _ = Tester::new().seeds(0..3).run(|| async {
+            n_runs.set(n_runs.get() + 1);
+            Err::<(), _>("no")
+        });
     });
     assert!(text.contains("repeat it with `seed = 0`"), "{text}");
+    assert_eq!(n_runs.get(), 1, "the next seed is not tried any more");
+    let (is_success, said) = run_alone("gives_an_err_with_its_last_seed");
+    assert!(!is_success && said.contains("failed with seed 4; repeat it with `seed = 4`"), "{said}");
+}
+
+#[xiio::test(seeds = 4..5)]
+#[ignore = "fails, for the test above"]
+async fn gives_an_err_with_its_last_seed() -> Result<(), String> {
+    Err("no".into())
+}
+
+#[test]
+fn each_seed_has_the_whole_limit() {
+    Tester::new().virtual_time().timeout(MINUTE).seeds(0..3).run(|| async {
+        sleep(MINUTE / 2).await;
+        let tree = xiio::inspect::tree().await;
+        assert!(tree.nodes().any(|(_, node)| node.time_left() == Some(MINUTE / 2)), "{tree}");
+    });
 }
 
 #[xiio::test(seeds = 0..20, virtual_time)]
@@ -369,6 +393,35 @@ fn cancel_everywhere_finds_what_does_not() {
 }
 
 #[test]
+fn the_limit_of_a_test_is_one_for_each_cancelled_run() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let text = panic_of(|| {
+        Tester::new().timeout(Duration::from_millis(50)).cancel_everywhere().run(|| async {
+            let is_done = Cell::new(false);
+            let release = async |()| {
+                if !is_done.get() {
+                    let _ = readable(&reader).await;
+                }
+            };
+            let usage = async |(): &mut ()| {
+                yield_now().await;
+                is_done.set(true);
+            };
+            bracket((), usage, release).await;
+        });
+    });
+    assert!(text.starts_with("cancelled at await 1: the test is over its time limit\n"), "{text}");
+    assert!(text.contains("to be readable"), "{text}");
+}
+
+#[test]
+fn a_cleanup_that_takes_long_is_no_fault_where_every_await_is_cancelled() {
+    Tester::new().virtual_time().slow_cleanup(MINUTE).cancel_everywhere().run(|| async {
+        bracket((), async |()| yield_now().await, async |()| sleep(2 * MINUTE).await).await;
+    });
+}
+
+#[test]
 fn time_is_virtual_where_every_await_is_cancelled() {
     let n_runs = Cell::new(0);
     Tester::new().cancel_everywhere().run(|| async {
@@ -396,6 +449,20 @@ fn deadlock_fails_with_the_tree() {
     });
     assert!(text.starts_with("deadlock"), "{text}");
     assert!(text.contains("group `lockers`") && text.contains("testing.rs"), "{text}");
+}
+
+#[test]
+fn deadlock_is_seen_beside_what_only_watches_the_time() {
+    let patient = || Tester::new().patience(Duration::from_millis(20));
+    let hang = async || {
+        let _ = timeout(Duration::ZERO, shield(pending::<()>())).await;
+    };
+    for test in [patient().timeout(60 * MINUTE), patient().slow_cleanup(60 * MINUTE)] {
+        let text = panic_of(|| test.run(hang));
+        assert!(text.starts_with("deadlock"), "{text}");
+    }
+    let text = panic_of(|| patient().timeout(Duration::from_millis(1)).run(pending::<()>));
+    assert!(text.starts_with("the test is over its time limit"), "{text}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::panic_text;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
+use crate::recording::Recorder;
 use crate::report::is_err;
 use crate::runtime::{Config, Leftover, Runtime, block_on};
 use crate::task::limits::Limits;
@@ -129,9 +130,17 @@ const MANY_TASKS: usize = 10_000;
 pub struct Tester {
     options: GroupOptions,
     config: Config,
-    limit: Option<Instant>,
+    limit: Option<Limit>,
     seeds: Option<Range<u64>>,
     cancels_everywhere: bool,
+}
+
+/// When a run of a test has taken too long.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    At(Instant),
+    /// Of each run, by its own clock.
+    After(Duration),
 }
 
 impl Tester {
@@ -156,15 +165,15 @@ impl Tester {
         self
     }
 
-    /// Fails the test with the tree of its tasks when it takes longer.
-    pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
-        let limit = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
-        self.deadline(limit)
+    /// Fails the test with the tree of its tasks when a run of it takes longer: each that is of another seed, or is cancelled at another await.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.limit = timeout.into().map(Limit::After);
+        self
     }
 
     /// Fails the test with the tree of its tasks at `deadline`.
     pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
-        self.limit = deadline.into();
+        self.limit = deadline.into().map(Limit::At);
         self
     }
 
@@ -204,7 +213,7 @@ impl Tester {
     }
 
     /// Reports each cleanup that takes longer than `limit`, see [`Builder::slow_cleanup`](crate::Builder::slow_cleanup). `None` is no
-    /// limit, and the default: until the limit is over no deadlock in a cleanup would be found.
+    /// limit, and the default.
     pub fn slow_cleanup(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.config.limits.slow_cleanup = limit.into();
         self
@@ -321,18 +330,16 @@ impl Tester {
     {
         let Some(seeds) = self.seeds.take() else { return self.run_once(&body) };
         assert!(!seeds.is_empty(), "`seeds` is empty, so the test would never run; give a range such as `0..100`");
-        let mut last = None;
-        for seed in seeds {
+        for seed in seeds.start..seeds.end - 1 {
             self.config.seed = Some(seed);
-            let before = last.replace(self.run_seed(&body, seed));
-            assert!(
-                before.is_none_or(is_success),
-                "failed with seed {}; repeat it with `seed = {}`",
-                seed - 1,
-                seed - 1
-            );
+            assert!(is_success(self.run_seed(&body)), "{}", self.seed_that_failed());
         }
-        last.unwrap_or_else(|| unreachable!("there is at least one seed"))
+        self.config.seed = Some(seeds.end - 1);
+        let value = self.run_seed(&body);
+        if is_err(&value) {
+            eprint!("{}", self.seed_that_failed());
+        }
+        value
     }
 
     /// The same as [`Tester::run`]; what the attribute writes when there is a time limit.
@@ -345,25 +352,32 @@ impl Tester {
         self.run(body)
     }
 
-    fn run_seed<T, F: Future<Output = T>>(&self, body: &impl Fn() -> F, seed: u64) -> T {
+    fn run_seed<T, F: Future<Output = T>>(&self, body: &impl Fn() -> F) -> T {
         catch_unwind(AssertUnwindSafe(|| self.run_once(body))).unwrap_or_else(|panic| {
-            eprintln!("failed with seed {seed}; repeat it with `seed = {seed}`");
+            eprint!("{}", self.seed_that_failed());
             resume_unwind(panic)
         })
     }
 
-    /// A fault with what repeats it.
-    fn with_seed(&self, fault: &str) -> String {
-        match self.config.seed {
-            Some(seed) => format!("failed with seed {seed}; repeat it with `seed = {seed}`\n{fault}"),
-            None => fault.into(),
-        }
+    /// The line that says how a run is repeated; empty where there is no seed.
+    fn seed_that_failed(&self) -> String {
+        let line = |seed| format!("failed with seed {seed}; repeat it with `seed = {seed}`\n");
+        self.config.seed.map(line).unwrap_or_default()
+    }
+
+    /// Leaves the page of a run that has failed, with what repeats it.
+    fn leave<F>(&self, recorder: &Recorder, body: &F, fault: &str) {
+        left::leave(recorder, body, &(self.seed_that_failed() + fault));
+    }
+
+    fn block_on<T>(&self, body: impl Future<Output = T>) -> (T, Leftover) {
+        block_on(&self.config, limited(self.options.clone(), self.limit, body))
     }
 
     fn run_once<T, F: Future<Output = T>>(&self, body: &impl Fn() -> F) -> T {
         let before = Resources::now();
         let run = || {
-            let (value, leftover) = block_on(&self.config, limited(self.options.clone(), self.limit, body()));
+            let (value, leftover) = self.block_on(body());
             assert_nothing_left(leftover);
             before.check_unchanged().unwrap_or_else(|what| panic!("the test left something behind: {what}"));
             value
@@ -374,11 +388,11 @@ impl Tester {
             Err(panic) => Some(panic_text(&**panic)),
         };
         if let Some(fault) = fault {
-            left::leave(&recorder, body, &self.with_seed(fault));
+            self.leave(&recorder, body, fault);
         }
         let value = ran.unwrap_or_else(|panic| resume_unwind(panic));
         if self.cancels_everywhere {
-            everywhere::cancel_at_each_await(&self.config, body, &mut || ());
+            everywhere::cancel_at_each_await(self, body, &mut || ());
         }
         value
     }
@@ -402,12 +416,17 @@ fn assert_nothing_left(Leftover { n_timers, n_sources }: Leftover) {
 }
 
 /// Runs `body` in the root group, and panics with the tree of tasks when the limit is over.
-async fn limited<T>(options: GroupOptions, limit: Option<Instant>, body: impl Future<Output = T>) -> T {
+async fn limited<T>(options: GroupOptions, limit: Option<Limit>, body: impl Future<Output = T>) -> T {
     let group = ManuallyDrop::new(new_group(options));
     let guard = Guard::new(&group);
     if let Some(limit) = limit {
-        group.spawn(async move {
-            sleep_until(limit).await;
+        group.spawn_named("the limit of the test", async move {
+            let watching = Runtime::with(Runtime::watching);
+            match limit {
+                Limit::At(instant) => sleep_until(instant).await,
+                Limit::After(duration) => sleep(duration).await,
+            }
+            drop(watching);
             let tree = inspect::tree().await;
             panic!("the test is over its time limit\n{tree}");
         });

@@ -73,6 +73,10 @@ impl Cleanups {
         }
     }
 
+    pub(super) fn has_timer(&self) -> bool {
+        self.timer.get().is_some()
+    }
+
     fn end_timer(&self, runtime: &Runtime) {
         // The waker is ours.
         drop(self.timer.take().and_then(|key| runtime.remove_timer(key)));

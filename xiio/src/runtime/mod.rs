@@ -73,6 +73,8 @@ pub(crate) struct Runtime {
     outside: Arc<Count>,
     /// Who has virtual time pass, whatever is waited for.
     n_advancing: Rc<Cell<usize>>,
+    /// Timers of those who watch the time of others, and wake no task that anybody waits for.
+    n_watching: Rc<Cell<usize>>,
     is_test: bool,
     /// Somebody wants to know of each poll.
     is_noted: bool,
@@ -119,6 +121,7 @@ impl Runtime {
             is_loopback: config.is_loopback,
             outside: Arc::new(Count::new(Home::current())),
             n_advancing: Rc::default(),
+            n_watching: Rc::default(),
             is_test: config.is_test,
             is_noted: config.limits.are_for_polls() || recording::is_on(),
             now: Cell::new(now),
@@ -203,9 +206,13 @@ impl Runtime {
     }
 
     /// Has virtual time pass while all tasks wait, whatever they wait for, until the result is dropped.
-    pub(crate) fn advancing(&self) -> Advancing {
-        self.n_advancing.set(self.n_advancing.get() + 1);
-        Advancing(Rc::clone(&self.n_advancing))
+    pub(crate) fn advancing(&self) -> OneMore {
+        OneMore::of(&self.n_advancing)
+    }
+
+    /// The timer of who calls it keeps no deadlock from being one, until the result is dropped.
+    pub(crate) fn watching(&self) -> OneMore {
+        OneMore::of(&self.n_watching)
     }
 
     /// The clock when it was last looked at. What was due then is due.
@@ -334,9 +341,27 @@ impl Runtime {
         let next = self.timers.borrow().next_deadline();
         match next {
             Some(next) if self.clock.is_virtual() => self.wait_virtually(next),
-            Some(next) => self.reactor.wait(Some(next.saturating_duration_since(self.now()))).map(|()| Turn::GoOn),
-            None => self.wait_without_timers(),
+            Some(next) => {
+                let left = next.saturating_duration_since(self.now());
+                match self.patience().filter(|patience| *patience < left && self.has_only_watchers()) {
+                    Some(patience) => self.wait_for_others(patience),
+                    None => self.reactor.wait(Some(left)).map(|()| Turn::GoOn),
+                }
+            }
+            None => match self.patience() {
+                Some(patience) => self.wait_for_others(patience),
+                None => self.reactor.wait(None).map(|()| Turn::GoOn),
+            },
         }
+    }
+
+    /// How long what nothing announces is waited for, where there is nothing else to wait for but timers.
+    fn patience(&self) -> Option<Duration> {
+        self.deadlock_after.filter(|_| !self.expects_events())
+    }
+
+    fn has_only_watchers(&self) -> bool {
+        self.timers.borrow().len() == self.n_watching.get() + usize::from(self.cleanups.has_timer())
     }
 
     /// Jumps to the next deadline, unless something outside may come before: then time passes as it does outside.
@@ -363,10 +388,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn wait_without_timers(&self) -> io::Result<Turn> {
-        let Some(patience) = self.deadlock_after.filter(|_| !self.expects_events()) else {
-            return self.reactor.wait(None).map(|()| Turn::GoOn);
-        };
+    fn wait_for_others(&self, patience: Duration) -> io::Result<Turn> {
         Ok(if self.waits_in_vain(patience)? { Turn::Deadlock } else { Turn::GoOn })
     }
 
@@ -440,10 +462,17 @@ pub(crate) enum Turn {
     Deadlock,
 }
 
-/// See [`Runtime::advancing`].
-pub(crate) struct Advancing(Rc<Cell<usize>>);
+/// Counts one more until it is dropped.
+pub(crate) struct OneMore(Rc<Cell<usize>>);
 
-impl Drop for Advancing {
+impl OneMore {
+    fn of(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for OneMore {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

@@ -9,13 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::left;
 use super::resources::Resources;
+use super::{Tester, left};
 use crate::drawing::Drawing;
 use crate::error::panic_text;
 use crate::inspect::{self, ReportKind};
 use crate::recording::{self, Recorder};
-use crate::runtime::{Config, Leftover, block_on};
+use crate::runtime::{Config, Leftover};
 use crate::unwind::{self, Owner};
 
 /// Runs `body` once to its end, and then once for each await it reaches, cancelling it there.
@@ -70,24 +70,24 @@ pub fn cancel_everywhere<F: Future>(body: impl Fn() -> F) -> usize {
 /// cancel_everywhere_and(transaction, || assert_eq!(open.get(), 0));
 /// ```
 pub fn cancel_everywhere_and<F: Future>(body: impl Fn() -> F, mut check: impl FnMut()) -> usize {
-    let config = Config { deadlock_after: Some(super::PATIENCE), is_test: true, ..Config::default() };
-    cancel_at_each_await(&config, &body, &mut check)
+    cancel_at_each_await(&Tester::new(), &body, &mut check)
 }
 
 pub(super) fn cancel_at_each_await<F: Future>(
-    config: &Config,
+    tester: &Tester,
     body: &impl Fn() -> F,
     check: &mut dyn FnMut(),
 ) -> usize {
-    let config = Config { is_single_step: true, has_virtual_time: true, ..config.clone() };
+    let config = Config { is_single_step: true, has_virtual_time: true, ..tester.config.clone() };
+    let tester = Tester { config, options: tester.options.clone(), seeds: None, ..*tester };
     let mut at_await = 0;
     loop {
-        match judge(&config, body, check, at_await) {
+        match judge(&tester, body, check, at_await) {
             Ok(Reached::End) => return at_await,
             Ok(Reached::Await) => at_await += 1,
             Err((fault, recorder)) => {
-                let fault = format!("cancelled at await {at_await}: {fault}\n{}", draw_at(&config, body, at_await));
-                left::leave(&recorder, body, &fault);
+                let fault = format!("cancelled at await {at_await}: {fault}\n{}", draw_at(&tester, body, at_await));
+                tester.leave(&recorder, body, &fault);
                 panic!("{fault}");
             }
         }
@@ -104,17 +104,17 @@ enum Reached {
 
 /// Runs once, cancelled at an await, and says what is wrong afterwards.
 fn judge<F: Future>(
-    config: &Config,
+    tester: &Tester,
     body: &impl Fn() -> F,
     check: &mut dyn FnMut(),
     at_await: usize,
 ) -> Result<Reached, (String, Arc<Recorder>)> {
-    let (reached, recorder) = left::recorded(|| judge_run(config, body, check, at_await));
+    let (reached, recorder) = left::recorded(|| judge_run(tester, body, check, at_await));
     reached.map_err(|fault| (fault, recorder))
 }
 
 fn judge_run<F: Future>(
-    config: &Config,
+    tester: &Tester,
     body: &impl Fn() -> F,
     check: &mut dyn FnMut(),
     at_await: usize,
@@ -124,13 +124,13 @@ fn judge_run<F: Future>(
     let sink = Rc::clone(&faults);
     let listening = inspect::listen(move |report| {
         // What takes long, or much, is no fault of the cancellation.
-        use ReportKind::{ManyTasks, SlowPoll, StillStopping, VainPolls};
-        if !matches!(report.kind(), StillStopping | SlowPoll | VainPolls | ManyTasks) {
+        use ReportKind::{ManyTasks, NoThread, SlowCleanup, SlowPoll, StillStopping, VainPolls};
+        if !matches!(report.kind(), StillStopping | SlowPoll | SlowCleanup | VainPolls | ManyTasks | NoThread) {
             let _ = writeln!(sink.borrow_mut(), "{report}");
         }
     });
     let run = || {
-        let ran = block_on(config, cancel_at(body(), at_await, None));
+        let ran = tester.block_on(cancel_at(body(), at_await, None));
         check();
         ran
     };
@@ -146,10 +146,11 @@ fn judge_run<F: Future>(
 }
 
 /// The tree of tasks at an await.
-fn draw_at<F: Future>(config: &Config, body: &impl Fn() -> F, at_await: usize) -> Drawing {
+fn draw_at<F: Future>(tester: &Tester, body: &impl Fn() -> F, at_await: usize) -> Drawing {
     let drawing = RefCell::new(Drawing::default());
     // The run has failed before and may do so again; only the drawing is wanted.
-    let _ = catch_unwind(AssertUnwindSafe(|| block_on(config, cancel_at(body(), at_await, Some(&drawing)))));
+    let _listening = inspect::listen(|_| ());
+    let _ = catch_unwind(AssertUnwindSafe(|| tester.block_on(cancel_at(body(), at_await, Some(&drawing)))));
     drawing.into_inner()
 }
 
