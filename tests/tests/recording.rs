@@ -579,6 +579,38 @@ fn a_sleep_of_a_thousand_years_is_cut_off_in_a_recording_and_harms_nothing() {
     assert!(sleeper.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{sleeper:?}");
 }
 
+/// Has more tasks than texts are kept, each with a name of its own.
+fn tasks_with_names(n_at_once: usize) {
+    run(async {
+        for first in (0..20_000).step_by(n_at_once) {
+            task_group!(|tg| {
+                for number in first..first + n_at_once {
+                    tg.spawn_named(format!("client {number}"), yield_now());
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_newest_names_are_kept_however_many_there_were() {
+    let recording = record(1000);
+    tasks_with_names(10);
+    let trace = Trace::parse(&recording.to_json());
+    assert_eq!(trace.life("client 19999")["args"]["file"], file!());
+    assert!(!recording.to_json().contains("more than are kept"));
+}
+
+#[test]
+fn where_there_are_too_many_names_at_once_the_places_are_kept() {
+    let recording = record(1_000_000);
+    tasks_with_names(20_000);
+    let trace = Trace::parse(&recording.to_json());
+    let tasks: Vec<&Value> = trace.events().iter().filter(|event| event["args"]["kind"] == "task").collect();
+    assert_eq!(tasks.len(), 20_000);
+    assert!(tasks.iter().all(|task| task["args"]["file"] == file!()));
+}
+
 #[test]
 fn recordings_may_end_in_any_order() {
     let (older, newer) = (record(1000), record(1000));

@@ -41,7 +41,7 @@ use tap::{noting, with_earlier, with_tap};
 /// How many events are kept where nobody says how many.
 pub(crate) const CAPACITY: usize = 1 << 17;
 
-/// More different texts than these are not kept.
+/// More different texts than these are not kept at once.
 const MAX_TEXTS: usize = 1 << 14;
 
 /// Texts are cut off behind so many characters.
@@ -236,6 +236,10 @@ struct Ring {
     /// When home was recorded last.
     ended_at: Option<Nanos>,
     texts: Vec<Text>,
+    /// The places of texts that nothing speaks of any more.
+    free_texts: Vec<u32>,
+    /// How many events were lost when such texts were looked for last.
+    n_lost_before: u64,
     text_keys: HashMap<TextKey, u32, BuildHasherDefault<Spread>>,
     /// The texts of tasks without a name, by the addresses of place and type.
     spots: HashMap<(usize, usize), u32, BuildHasherDefault<Spread>>,
@@ -463,6 +467,8 @@ impl Recorder {
             lane: 0,
             ended_at: None,
             texts: Vec::new(),
+            free_texts: Vec::new(),
+            n_lost_before: 0,
             text_keys: HashMap::default(),
             spots: HashMap::default(),
         };
@@ -625,14 +631,19 @@ impl Ring {
             return *index;
         }
         let cut = |text: &str| text.chars().take(MAX_CHARS).collect();
-        let index = self.text(Text {
+        let text = |name| Text {
             kind: node.kind().as_str(),
             what: cut(node.what()),
-            name: node.name().map(cut),
+            name,
             place: node.spawned_at(),
             type_name: node.type_name(),
-        });
-        spot.map(|spot| self.spots.insert(spot, index));
+        };
+        let index = match self.text(text(node.name().map(cut))) {
+            // There are more names than places.
+            NOT_KEPT if node.name().is_some() => self.text(text(None)),
+            index => index,
+        };
+        spot.filter(|_| index != NOT_KEPT).map(|spot| self.spots.insert(spot, index));
         index
     }
 
@@ -645,11 +656,40 @@ impl Ring {
         if let Some(index) = self.text_keys.get(&key) {
             return *index;
         }
-        let Some(index) = u32::try_from(self.texts.len()).ok().filter(|_| self.texts.len() < MAX_TEXTS) else {
-            return NOT_KEPT;
-        };
-        self.texts.push(text);
+        if self.texts.len() < MAX_TEXTS {
+            self.free_texts.push(self.texts.len() as u32);
+            self.texts.push(text.clone());
+        } else if self.free_texts.is_empty() {
+            self.free_unused_texts();
+        }
+        let Some(index) = self.free_texts.pop() else { return NOT_KEPT };
+        self.texts[index as usize] = text;
         self.text_keys.insert(key, index);
         index
+    }
+
+    /// Looks for texts that no event and nobody who lives speaks of: where enough events were lost since the last look to make that worth it.
+    #[cold]
+    fn free_unused_texts(&mut self) {
+        if self.n_lost - self.n_lost_before < self.capacity as u64 / 8 {
+            return;
+        }
+        self.n_lost_before = self.n_lost;
+        let of_event = |event: &Event| match event.happened {
+            Happened::CleanupBegan { text } | Happened::CleanupEnded { text } | Happened::Reported { text } => text,
+            _ => UNKNOWN,
+        };
+        let mut is_used = vec![false; self.texts.len()];
+        let mut keep = |text: u32| is_used[text as usize] = true;
+        [UNKNOWN, NOT_KEPT].into_iter().for_each(&mut keep);
+        self.events.iter().for_each(|event| [event.member.text, of_event(event)].into_iter().for_each(&mut keep));
+        self.lanes.iter().flatten().flat_map(|lane| &lane.open).for_each(|open| keep(open.member.text));
+        for life in self.live.values() {
+            keep(life.member.text);
+            life.cancelled.iter().for_each(|cancelled| keep(cancelled.by.text));
+        }
+        self.text_keys.retain(|_, text| is_used[*text as usize]);
+        self.spots.retain(|_, text| is_used[*text as usize]);
+        self.free_texts.extend((0..self.texts.len() as u32).filter(|text| !is_used[*text as usize]));
     }
 }
