@@ -1,6 +1,7 @@
 //! Spans and events of the feature `tracing`, as a subscriber gets them.
 
 use std::cell::RefCell;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 use xiio::{Canceller, Task, bracket, sleep, task_group, yield_now};
 use xiio_tests::assert_panics;
+use xiio_tests::os::rerun;
 
 /// Keeps each event with the names of the spans that it is in.
 #[derive(Clone, Default)]
@@ -163,4 +165,26 @@ fn a_subscriber_may_cancel_what_is_being_cancelled() {
     };
     let subscriber = tracing_subscriber::registry().with(CancelAll.with_filter(LevelFilter::DEBUG));
     tracing::subscriber::with_default(subscriber, || xiio::run(work));
+}
+
+#[test]
+fn a_report_of_a_worker_is_one_event_and_no_line_besides() {
+    let output = rerun("program_with_a_report_of_a_worker").stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !said.contains("xiio: "), "{said}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_a_report_of_a_worker() {
+    let keep = Keep::default();
+    // Not of one thread: the worker has to have it, too.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(keep.clone())).unwrap();
+    xiio::Builder::new().slow_poll(Duration::from_millis(1)).run(async {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async || std::thread::sleep(Duration::from_millis(20)));
+        });
+    });
+    let heard = keep.0.lock().unwrap();
+    assert_eq!(heard.iter().filter(|event| event.contains("without giving way")).count(), 1, "{heard:?}");
 }

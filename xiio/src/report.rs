@@ -26,6 +26,8 @@ use crate::recording;
 pub struct Report {
     kind: ReportKind,
     text: String,
+    /// A subscriber of `tracing` has got it, on the thread that it is of.
+    is_traced: bool,
 }
 
 /// What a [`Report`] is about.
@@ -133,21 +135,17 @@ fn trace(_: &Report) -> bool {
 ///
 /// A listener that panics is a report lost, not a runtime broken: it may run in the middle of an unwinding.
 pub(crate) fn report(kind: ReportKind, text: String) {
-    let report = Report { kind, text };
-    let is_traced = trace(&report);
+    let mut report = Report { kind, text, is_traced: false };
+    report.is_traced = trace(&report);
     recording::reported(|| format!("{kind:?}"), &report.text);
-    hand_on(&report, is_traced);
+    deliver(&report);
 }
 
-/// Hands on what another thread has reported, traced and recorded.
+/// Hands on a report, of this thread or another, that was traced and recorded where that was possible.
 pub(crate) fn deliver(report: &Report) {
-    hand_on(report, false);
-}
-
-fn hand_on(report: &Report, is_traced: bool) {
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(report))));
-    if matches!(told, Some(Ok(()))) || is_traced && told.is_none() {
+    if matches!(told, Some(Ok(()))) || report.is_traced && told.is_none() {
         return;
     }
     // Not `eprintln!`, which panics when nobody reads.
@@ -347,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_report_needs_standard_error_only_where_nobody_subscribes() {
-        let report = Report { kind: ReportKind::Refused, text: "a task was refused".into() };
+        let report = Report { kind: ReportKind::Refused, text: "a task was refused".into(), is_traced: false };
         assert!(!trace(&report));
         assert!(tracing::subscriber::with_default(Keep(Arc::default()), || trace(&report)));
     }
