@@ -117,7 +117,17 @@ fn what_was_accepted_runs_and_what_comes_later_is_refused() {
             let remote = tg.remote();
             tg.defer(async {
                 let remote = tg.remote();
-                assert!(remote.has_ended() && remote.spawn(|| async {}).is_err(), "the tasks have ended");
+                let elsewhere = remote.clone();
+                let refused = thread::spawn(move || elsewhere.spawn(|| async {})).join().unwrap();
+                assert!(refused.is_err(), "the tasks have ended");
+                let is_done = Promise::new();
+                let setter = is_done.clone();
+                let job = move || async move {
+                    note("from a deferred cleanup");
+                    setter.set(()).unwrap();
+                };
+                remote.spawn(job).unwrap();
+                is_done.wait().await;
             });
             let again = remote.clone();
             let hand_on = move || async move {
@@ -133,7 +143,7 @@ fn what_was_accepted_runs_and_what_comes_later_is_refused() {
         assert!(remote.spawn(move || async move { drop(held) }).is_err());
         assert_eq!(Arc::strong_count(&token), 1, "what was refused is dropped");
     });
-    assert_eq!(EVENTS.take(), ["first", "second"]);
+    assert_eq!(EVENTS.take(), ["first", "second", "from a deferred cleanup"]);
 }
 
 #[test]
@@ -342,6 +352,24 @@ fn a_job_that_was_accepted_is_cancelled_with_the_group_whoever_has_taken_it() {
             .unwrap_err();
         });
     }
+}
+
+#[test]
+fn a_thread_that_hands_in_jobs_without_end_does_not_keep_a_group_from_ending() {
+    let thread = run(async {
+        let (remotes, remote) = mpsc::channel::<Remote>();
+        let thread = thread::spawn(move || {
+            let remote = remote.recv().unwrap();
+            (0..).take_while(|_| remote.spawn(|| sleep(millis(1))).is_ok()).count()
+        });
+        let over = task_group!(timeout = millis(20), |tg| {
+            remotes.send(tg.remote()).unwrap();
+            sleep(LONG).await;
+        });
+        over.unwrap_err();
+        thread
+    });
+    assert!(thread.join().unwrap() > 0);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Error for Cancelled {}
 /// ```
 /// let remote = xiio::run(async { xiio::task_group!(|tg| { tg.remote() }) });
 /// let refused = remote.spawn(|| async {}).unwrap_err();
-/// assert_eq!(refused.to_string(), "the tasks of the group have ended; spawn while its body or one of them runs");
+/// assert_eq!(refused.to_string(), "the group has ended or is cancelled; spawn while its body or a task of it runs");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -83,7 +83,7 @@ pub struct GroupEnded;
 
 impl fmt::Display for GroupEnded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the tasks of the group have ended; spawn while its body or one of them runs")
+        f.write_str("the group has ended or is cancelled; spawn while its body or a task of it runs")
     }
 }
 

@@ -1,11 +1,13 @@
 //! Tasks that come from elsewhere: a handle of a group that any thread may keep.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Waker;
+use std::thread::{self, ThreadId};
 
 use crate::error::GroupEnded;
 use crate::report::report_if_err;
@@ -65,26 +67,48 @@ impl Job {
 
 struct Shared {
     inbox: Mutex<Inbox>,
+    /// That of the group.
+    home: ThreadId,
     /// Has the group look into the inbox.
     waker: Waker,
 }
 
 #[derive(Default)]
 struct Inbox {
-    jobs: Vec<Job>,
-    has_ended: bool,
+    jobs: VecDeque<Job>,
+    open_to: OpenTo,
+}
+
+/// From whom a group takes jobs.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OpenTo {
+    /// It has ended.
+    Nobody,
+    /// It only cleans up. What its own thread hands in belongs to that; from elsewhere more might come for ever.
+    Home,
+    #[default]
+    All,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether a job of this thread is refused.
+    fn refuses(&self, inbox: &Inbox) -> bool {
+        match inbox.open_to {
+            OpenTo::Nobody => true,
+            OpenTo::Home => thread::current().id() != self.home,
+            OpenTo::All => false,
+        }
+    }
 }
 
 impl Remote {
     /// `waker` must not be code of the user.
     pub(super) fn new(waker: Waker) -> Self {
-        Self { shared: Arc::new(Shared { inbox: Mutex::default(), waker }) }
+        Self { shared: Arc::new(Shared { inbox: Mutex::default(), home: thread::current().id(), waker }) }
     }
 
     /// Adds a task, which runs on the thread of the group. Does not wait.
@@ -93,14 +117,14 @@ impl Remote {
     /// other of the group: it is cancelled with the group and waited for, and a panic in it is the group's. Tasks that one
     /// thread has handed in begin in that order. The value of the future is dropped; an `Err` is reported.
     ///
-    /// Like any other task, one that comes while the group is cancelled belongs to the cleanup, and runs to its end. The deferred
-    /// cleanups of a group come after its tasks; what they need a task for they spawn by the group itself.
+    /// A task that the group's own thread hands in while the group cleans up belongs to that, as one that is spawned there does.
     ///
     /// If the group is dropped by foreign code, or leaked, a task that was handed in is dropped without a
     /// report.
     ///
     /// # Errors
-    /// [`GroupEnded`] when the body and the tasks of the group have ended. `make` is dropped then.
+    /// [`GroupEnded`] when the group has ended; on other threads than its own from the moment on that it is cancelled, or that its
+    /// body and its tasks have ended. `make` is dropped then.
     ///
     /// # Examples
     /// ```
@@ -127,38 +151,58 @@ impl Remote {
         let run = async move |make: M| report_if_err(&make().await, location);
         let job = Job { make: Box::new(move || -> AnyFuture { Box::pin(run(make)) }), location };
         let mut inbox = self.shared.lock();
-        if inbox.has_ended {
+        if self.shared.refuses(&inbox) {
             // `job` is code of the user, and dropped after the lock, in which order they were declared.
             return Err(GroupEnded);
         }
-        inbox.jobs.push(job);
+        inbox.jobs.push_back(job);
         drop(inbox);
         self.shared.waker.wake_by_ref();
         Ok(())
     }
 
-    /// Whether the tasks of the group have ended, so that it would refuse another one.
+    /// Whether the group has ended, so that it would refuse a task; see [`Remote::spawn`] for other threads than the group's own.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.shared.lock().has_ended
+        self.shared.refuses(&self.shared.lock())
     }
 
-    /// What has come in since the last call.
-    pub(super) fn take_jobs(&self) -> Vec<Job> {
-        mem::take(&mut self.shared.lock().jobs)
+    /// The jobs that have come in, `max` at most. `true` if more have.
+    pub(super) fn take_jobs(&self, max: usize) -> (Vec<Job>, bool) {
+        let jobs = &mut self.shared.lock().jobs;
+        let n_jobs = jobs.len().min(max);
+        (jobs.drain(..n_jobs).collect(), !jobs.is_empty())
     }
 
-    /// Refuses what comes from now on, unless something has come in.
+    /// Refuses what comes from other threads from now on.
+    pub(super) fn close_to_others(&self) {
+        let open_to = &mut self.shared.lock().open_to;
+        *open_to = OpenTo::Home.min(*open_to);
+    }
+
+    /// Refuses what comes from other threads from now on, unless something has come in; `true` if nothing has.
+    pub(super) fn close_to_others_if_empty(&self) -> bool {
+        self.close_if_empty(OpenTo::Home)
+    }
+
+    /// Refuses what comes from now on, unless something has come in; `true` if nothing has.
     pub(super) fn end_if_empty(&self) -> bool {
+        self.close_if_empty(OpenTo::Nobody)
+    }
+
+    fn close_if_empty(&self, open_to: OpenTo) -> bool {
         let mut inbox = self.shared.lock();
-        inbox.has_ended |= inbox.jobs.is_empty();
-        inbox.has_ended
+        let is_empty = inbox.jobs.is_empty();
+        if is_empty {
+            inbox.open_to = open_to.min(inbox.open_to);
+        }
+        is_empty
     }
 
     /// Refuses what comes from now on, and gives what has come in.
-    pub(super) fn end(&self) -> Vec<Job> {
+    pub(super) fn end(&self) -> VecDeque<Job> {
         let mut inbox = self.shared.lock();
-        inbox.has_ended = true;
+        inbox.open_to = OpenTo::Nobody;
         mem::take(&mut inbox.jobs)
     }
 }

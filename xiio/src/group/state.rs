@@ -6,6 +6,7 @@ mod run;
 pub(super) use run::{BodyEnd, Ending, Run};
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -54,6 +55,9 @@ impl Deferred<'_> {
 fn deferred_at(location: &Location<'_>) -> String {
     format!("deferred at {}:{}", location.file(), location.line())
 }
+
+/// Jobs from elsewhere that are begun before others have their turn.
+const MAX_JOBS: usize = 128;
 
 /// What a group is that is no combinator underneath.
 const GROUP: &str = "a group";
@@ -198,7 +202,7 @@ impl<'env> Group<'env> {
 
     /// Cancels the tasks of this thread, with those that were handed in before.
     fn doom_tasks(&self, place: Place) {
-        self.take_jobs();
+        self.take_jobs(usize::MAX);
         self.set.doom_all(place);
     }
 
@@ -278,15 +282,28 @@ impl<'env> Group<'env> {
             return ended;
         };
         self.is_special.set(true);
-        self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker)).clone()
+        let remote = self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker)).clone();
+        if self.is_past_tasks.get() || self.has_failed() {
+            remote.close_to_others();
+        }
+        remote
     }
 
-    /// Spawns what came from elsewhere.
-    fn take_jobs(&self) {
-        let Some(remote) = self.remote.borrow().clone() else { return };
-        for job in remote.take_jobs() {
+    /// Spawns what came from elsewhere, `max` tasks at most; `true` if there is more.
+    fn take_jobs(&self, max: usize) -> bool {
+        let Some(remote) = self.remote.borrow().clone() else { return false };
+        let (jobs, are_more) = remote.take_jobs(max);
+        for job in jobs {
             let location = job.location;
             self.spawn(job.into_future(), Some, location);
+        }
+        are_more
+    }
+
+    /// The same with as many as may be taken at once, and others later: a thread may hand in more than this one can run.
+    fn take_some_jobs(&self) {
+        if self.take_jobs(MAX_JOBS) {
+            self.set.wake_body();
         }
     }
 
@@ -296,14 +313,16 @@ impl<'env> Group<'env> {
     }
 
     /// Accepts no more tasks, from here or from elsewhere, and gives the jobs that wait.
-    fn refuse_more(&self) -> Vec<Job> {
+    fn refuse_more(&self) -> VecDeque<Job> {
         self.set.refuse_more();
         self.remote.borrow().as_ref().map(Remote::end).unwrap_or_default()
     }
 
-    /// Whether nothing can come from elsewhere any more, now that the body and the tasks have ended.
-    fn refuses_jobs(&self) -> bool {
-        self.remote.borrow().as_ref().is_none_or(Remote::end_if_empty)
+    /// Whether nothing can come from elsewhere any more but for deferred cleanups that are left, now that the tasks have ended.
+    fn has_all_jobs(&self) -> bool {
+        let is_last = self.deferred.borrow().is_empty();
+        let close = if is_last { Remote::end_if_empty } else { Remote::close_to_others_if_empty };
+        self.remote.borrow().as_ref().is_none_or(close)
     }
 
     /// Notes that there is a guard.
@@ -410,6 +429,7 @@ impl<'env> Group<'env> {
 
     /// Cancels the tasks of a group that has failed, here and on the workers. The body is cancelled by the course.
     fn cancel_rest(&self) {
+        self.remote.borrow().iter().for_each(Remote::close_to_others);
         self.doom_tasks(None);
         if let Some(workforce) = self.workforce() {
             workforce.crew().cancel_rest();
@@ -440,7 +460,7 @@ impl<'env> Group<'env> {
     #[inline]
     fn begin_body_poll(&self, is_cancelled: bool) -> bool {
         if self.is_special.get() {
-            self.take_jobs();
+            self.take_some_jobs();
         }
         // Once a member has failed the body is cancelled next; it might await the one that failed.
         is_cancelled || !self.has_failed()

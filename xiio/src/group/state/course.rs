@@ -202,8 +202,8 @@ impl<'a> Course<'a> {
             if self.cleanup.is_none() {
                 ready!(members);
                 if self.group.set.is_empty() && !self.group.awaits_workers() {
-                    if !self.group.refuses_jobs() {
-                        self.group.take_jobs();
+                    if !self.group.has_all_jobs() {
+                        self.group.take_some_jobs();
                     } else if !self.begin_cleanup() {
                         return Poll::Ready(());
                     }
