@@ -322,6 +322,8 @@ fn a_clone_does_not_block_when_the_other_is_given_to_std() {
             (std::os::unix::net::UnixStream::try_from(a).unwrap(), std::net::TcpStream::try_from(tcp).unwrap());
         let mut buf = [0; 8];
         assert!(timeout(SHORT, clone.read(&mut buf)).await.is_err());
+        // Each is the first that its clone tries: what is known to block is not tried.
+        assert!(timeout(SHORT, tcp_clone.try_clone().unwrap().peek(&mut buf)).await.is_err());
         assert!(timeout(SHORT, tcp_clone.read(&mut buf)).await.is_err());
         let much = vec![0; 1 << 24];
         assert!(timeout(SHORT, clone.write_all(&much)).await.is_err());

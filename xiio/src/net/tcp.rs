@@ -178,7 +178,7 @@ impl TcpStream {
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.read_with(|stream| stream.peek(buf)).await
+        self.io.operate(Direction::Read, |io| sys::peek(io.as_fd(), buf)).await
     }
 
     as_in_std! {

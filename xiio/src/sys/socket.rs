@@ -157,9 +157,18 @@ const AT_ONCE: libc::c_int = libc::MSG_DONTWAIT;
 
 /// `recv(2)`.
 pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    recv_with(fd, buf, AT_ONCE)
+}
+
+/// [`recv`] that takes nothing.
+pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    recv_with(fd, buf, AT_ONCE | libc::MSG_PEEK)
+}
+
+fn recv_with(fd: BorrowedFd<'_>, buf: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
     let len = portion(fd, buf.len());
     // SAFETY: the buffer is ours for its whole length.
-    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), len, AT_ONCE) }))
+    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), len, flags) }))
 }
 
 /// What [`recv_message`] has placed.
