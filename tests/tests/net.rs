@@ -12,12 +12,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use xiio::io::{BufRead, BufReader, Read, Write, copy};
 use xiio::net::{
     TcpListener, TcpStream, ToSocketAddrs, UdpSocket, UnixDatagram, UnixListener, UnixStream, lookup_host,
 };
 use xiio::{Promise, join, race, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::os::send_urgent;
+use xiio_tests::run;
 
 const SHORT: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_secs(60);
@@ -953,4 +955,48 @@ fn an_operation_that_has_to_wait_outside_of_a_runtime_panics_with_advice() {
     }));
     let text = *panicked.unwrap_err().downcast::<&str>().unwrap();
     assert!(text.contains("xiio::run"), "{text}");
+}
+
+/// Waits for what the other end does not make room for, and says how that has ended.
+async fn fill(socket: &UnixStream) -> ErrorKind {
+    let mut socket = socket;
+    socket.write_all(&vec![0; 1 << 24]).await.unwrap_err().kind()
+}
+
+#[test]
+fn who_writes_to_a_unix_socket_hears_that_its_own_end_has_ended_writing() {
+    type End = fn(&UnixStream);
+    let ways: [(&str, End); 3] = [
+        ("shutdown of writing", |a| a.shutdown(Shutdown::Write).unwrap()),
+        ("shutdown of both", |a| a.shutdown(Shutdown::Both).unwrap()),
+        ("close", |mut a| a.close().now_or_never().unwrap().unwrap()),
+    ];
+    for (way, end) in ways {
+        run(async {
+            let (a, _b) = UnixStream::pair().unwrap();
+            task_group!(|tg| {
+                let writer = tg.spawn(fill(&a));
+                yield_now().await;
+                assert!(!writer.is_finished(), "{way}");
+                end(&a);
+                assert_eq!(writer.await, ErrorKind::BrokenPipe, "{way}");
+            });
+        });
+    }
+    run(async {
+        let (a, _b) = UnixDatagram::pair().unwrap();
+        task_group!(|tg| {
+            let sender = tg.spawn(async {
+                loop {
+                    if let Err(error) = a.send(b"x").await {
+                        return error.kind();
+                    }
+                }
+            });
+            yield_now().await;
+            assert!(!sender.is_finished());
+            a.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(sender.await, ErrorKind::BrokenPipe);
+        });
+    });
 }

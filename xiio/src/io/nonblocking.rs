@@ -25,6 +25,7 @@ use std::task::{Context, Poll};
 use super::polled::Slots;
 use super::readiness::{describe, readable, writable};
 use crate::reactor::{Direction, Source, Wait};
+use crate::report::wake_all;
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
 
@@ -249,6 +250,12 @@ impl<T: AsFd> Async<T> {
         {
             source.clear_if_drained(direction);
         }
+    }
+
+    /// Has all who wait try, as no event will tell them of what has changed.
+    pub(crate) fn wake_waiting(&self) {
+        let waiting = self.source.borrow().as_ref().map(Source::assume_all_ready);
+        wake_all(waiting.into_iter().flatten());
     }
 
     /// An operation as a leaf, whose place in line the caller keeps between its polls and drops before the descriptor.

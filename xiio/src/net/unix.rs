@@ -185,10 +185,19 @@ impl UnixStream {
         fn peer_addr(&self) -> SocketAddr;
         /// The address of this end.
         fn local_addr(&self) -> SocketAddr;
-        /// Ends reading, writing or both; tasks that wait on this stream are woken.
-        fn shutdown(&self, how: Shutdown);
         /// Takes the error that is pending on the socket.
         fn take_error(&self) -> Option<io::Error>;
+    }
+
+    /// Ends reading, writing or both; tasks that wait on this stream are woken.
+    ///
+    /// Those that wait on a clone are not: the system tells the other end only. Of an end of reading that one hears at its next write, and not
+    /// while it waits for room.
+    ///
+    /// # Errors
+    /// What `shutdown(2)` reports.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        shutdown(&self.io, |stream| stream.shutdown(how))
     }
 }
 
@@ -416,9 +425,24 @@ impl UnixDatagram {
         fn peer_addr(&self) -> SocketAddr;
         /// The address of this end.
         fn local_addr(&self) -> SocketAddr;
-        /// Ends reading, writing or both; tasks that wait on this socket are woken.
-        fn shutdown(&self, how: Shutdown);
         /// Takes the error that is pending on the socket.
         fn take_error(&self) -> Option<io::Error>;
     }
+
+    /// Ends reading, writing or both; tasks that wait on this socket to send are woken.
+    ///
+    /// Who receives goes on waiting: the system says to those who do not stop their thread that there is nothing yet.
+    ///
+    /// # Errors
+    /// What `shutdown(2)` reports.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        shutdown(&self.io, |socket| socket.shutdown(how))
+    }
+}
+
+/// Ends a direction, which no event tells this end of.
+fn shutdown<S: AsFd>(io: &Async<S>, end: impl FnOnce(&S) -> io::Result<()>) -> io::Result<()> {
+    end(io.get_ref())?;
+    io.wake_waiting();
+    Ok(())
 }

@@ -160,6 +160,14 @@ impl Source {
         self.watched.side(direction).is_ready.set(true);
     }
 
+    /// Has all who wait try, in both directions. Their wakers are the caller's to wake.
+    #[must_use = "a waker must be woken outside of any borrow"]
+    pub(crate) fn assume_all_ready(&self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        self.watched.set_ready(Report::of_anything(self.watched.key()), &mut wakers);
+        wakers
+    }
+
     /// Whether `wait` stands in a line of this source.
     pub(crate) fn has(&self, wait: &Wait) -> bool {
         Rc::ptr_eq(&self.watched, &wait.source.watched)
