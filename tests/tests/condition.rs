@@ -73,6 +73,14 @@ fn a_deadline_fulfils_it_when_it_is_over() {
 }
 
 #[test]
+fn a_deadline_in_the_past_fulfils_it_at_the_first_poll() {
+    run(async {
+        let past = Condition::new().deadline(Instant::now());
+        assert!(futures::poll!(std::pin::pin!(past.wait())).is_ready());
+    });
+}
+
+#[test]
 fn a_timeout_beyond_the_clock_is_no_deadline() {
     assert!(!Condition::new().timeout(Duration::MAX).is_fulfilled().unwrap());
 }

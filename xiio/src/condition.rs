@@ -280,7 +280,7 @@ impl<'a> Condition<'a> {
         let mut descriptors: Vec<_> =
             asked.map(|(fd, direction)| (fd, direction, Readiness::new(fd, direction))).collect();
         let mut promises: Vec<_> = self.promises.iter().map(|promise| promise.wait_set()).collect();
-        let mut deadline = Deadline::at(self.deadline);
+        let mut deadline = Deadline::until(self.deadline);
         poll_fn(|cx| {
             let polled = poll_leaf(
                 cx,

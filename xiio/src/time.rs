@@ -54,6 +54,14 @@ impl Deadline {
         Self::at(Some(at))
     }
 
+    /// An instant that may be over: the first poll asks the clock's last look, which is this one.
+    pub(crate) fn until(at: Option<Instant>) -> Self {
+        if at.is_some() {
+            Runtime::look(Runtime::look_at_clock);
+        }
+        Self::at(at)
+    }
+
     /// `duration` from now. What lies beyond the clock's range is never.
     pub(crate) fn after(duration: Duration) -> Self {
         Self::at(now().checked_add(duration))
@@ -237,7 +245,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// assert!(Instant::now() >= deadline);
 /// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline: Deadline::at(Some(deadline)), reached: Reached::default() }
+    Sleep { deadline: Deadline::until(Some(deadline)), reached: Reached::default() }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -393,7 +401,7 @@ pub fn interval(period: Duration) -> Interval {
 /// });
 /// ```
 pub fn interval_at(first: Instant, period: Duration) -> Interval {
-    Interval::new(Deadline::at(Some(first)), period)
+    Interval::new(Deadline::until(Some(first)), period)
 }
 
 /// Ticks at a fixed rate, see [`interval`] and [`interval_at`].
