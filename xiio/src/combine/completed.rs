@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::report::{Held, wake_all};
 use crate::runtime::poll_leaf;
+use crate::task::is_of_ended_task;
 use crate::task_group;
 use crate::time::yield_now;
 
@@ -218,10 +219,19 @@ impl<T> Outputs<T> {
 
     fn wait(&self, cx: &mut Context<'_>) {
         let will_wake = |waker: &Held<Waker>| waker.get().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if !self.waiting.borrow().iter().any(will_wake) {
-            let waker = Held::new(cx.waker().clone());
-            self.waiting.borrow_mut().push(waker);
+        if self.waiting.borrow().iter().any(will_wake) {
+            return;
         }
+        let waker = Held::new(cx.waker().clone());
+        if self.waiting.borrow().len() == self.waiting.borrow().capacity() {
+            // Where nothing is given for long, all would be kept who have waited meanwhile.
+            let is_of_ended = |waker: &mut Held<Waker>| waker.get().is_none_or(is_of_ended_task);
+            let ended: Vec<_> = self.waiting.borrow_mut().extract_if(.., is_of_ended).collect();
+            drop(ended);
+            let n_left = self.waiting.borrow().len();
+            self.waiting.borrow_mut().reserve(n_left + 1);
+        }
+        self.waiting.borrow_mut().push(waker);
     }
 
     fn push(&self, output: T) {

@@ -53,6 +53,11 @@ pub(super) fn of_task(waker: &Waker) -> Option<TaskRef> {
     ptr::eq(waker.vtable(), &raw const TASK).then(|| task_of(waker.data()))
 }
 
+/// Whether `waker` is that of a task of this thread that has ended, and so wakes nobody.
+pub(crate) fn is_of_ended_task(waker: &Waker) -> bool {
+    of_task(waker).is_some_and(|task| task.header().is_at_home() && task.header().has(DONE))
+}
+
 #[inline]
 fn wake(task: TaskRef) {
     let header = task.header();
