@@ -334,6 +334,14 @@ pub fn send_urgent(stream: impl AsFd) {
     assert_eq!(n_sent, 1);
 }
 
+/// Takes the byte of urgent data that has arrived.
+pub fn fetch_urgent(stream: impl AsFd) {
+    let mut byte = 0_u8;
+    // SAFETY: the buffer is one byte long, and so is what is asked for.
+    let n_read = unsafe { libc::recv(stream.as_fd().as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_OOB) };
+    assert_eq!((n_read, byte), (1, b'!'));
+}
+
 /// Whether urgent data has arrived and was not read.
 pub fn has_urgent(stream: impl AsFd) -> bool {
     let mut ask = libc::pollfd { fd: stream.as_fd().as_raw_fd(), events: libc::POLLPRI, revents: 0 };

@@ -18,7 +18,7 @@ use xiio::net::{
     TcpListener, TcpStream, ToSocketAddrs, UdpSocket, UnixDatagram, UnixListener, UnixStream, lookup_host,
 };
 use xiio::{Promise, join, race, sleep, task_group, timeout, try_task_group, yield_now};
-use xiio_tests::os::send_urgent;
+use xiio_tests::os::{fetch_urgent, has_urgent, send_urgent, wait_until};
 use xiio_tests::run;
 
 const SHORT: Duration = Duration::from_millis(10);
@@ -398,6 +398,24 @@ async fn urgent_data_cuts_a_read_short_and_hides_nothing() {
     a.write_all(b"before").await.unwrap();
     send_urgent(&a);
     a.write_all(b"after").await.unwrap();
+    let mut received = [0; 11];
+    soon(b.read_exact(&mut received)).await.unwrap();
+    assert_eq!(&received, b"beforeafter");
+}
+
+#[xiio::test]
+async fn urgent_data_hides_nothing_when_it_was_fetched() {
+    let (mut a, mut b) = tcp_pair().await;
+    let mut buf = [0; 64];
+    assert!(poll_once(b.read(&mut buf)).await.is_none());
+    a.write_all(b"before").await.unwrap();
+    send_urgent(&a);
+    wait_until("urgent data", || has_urgent(&b));
+    // The loop looks at what has come.
+    sleep(SHORT).await;
+    fetch_urgent(&b);
+    a.write_all(b"after").await.unwrap();
+    sleep(SHORT).await;
     let mut received = [0; 11];
     soon(b.read_exact(&mut received)).await.unwrap();
     assert_eq!(&received, b"beforeafter");

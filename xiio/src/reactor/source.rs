@@ -45,8 +45,10 @@ struct Interest {
 struct Side {
     /// Set by an event, unset by whoever finds out that the operation would block.
     is_ready: Cell<bool>,
-    /// Set by an event that tells of nothing but data; what else comes later is another event.
-    is_plain_data: Cell<bool>,
+    /// Whether all events have told of nothing but data; what else comes later is another event. `None` before the first.
+    ///
+    /// Urgent data cuts reads short where it was, also when it was fetched since and no event tells of it any more.
+    is_plain_data: Cell<Option<bool>>,
     /// `None` for those that were woken and have not been polled since.
     waiters: RefCell<Slab<Option<Waker>>>,
 }
@@ -95,7 +97,7 @@ impl Watched {
         let sides = [(report.is_readable, &self.read), (report.is_writable, &self.write)];
         for (_, side) in sides.into_iter().filter(|(is_ready, _)| *is_ready) {
             side.is_ready.set(true);
-            side.is_plain_data.set(report.is_plain_data);
+            side.is_plain_data.set(Some(report.is_plain_data && side.is_plain_data.get() != Some(false)));
             wakers.extend(side.waiters.borrow_mut().iter_mut().filter_map(Option::take));
         }
     }
@@ -146,11 +148,11 @@ impl Source {
 
     /// A read or write on a stream has moved less than it was asked to: the next one would block.
     ///
-    /// Only where the last event told of nothing but data. Otherwise the end of the stream or an error may be left to
+    /// Only where the events have told of nothing but data. Otherwise the end of the stream or an error may be left to
     /// fetch, and no other event will tell of it.
     pub(crate) fn clear_if_drained(&self, direction: Direction) {
         let side = self.watched.side(direction);
-        if side.is_plain_data.get() {
+        if side.is_plain_data.get() == Some(true) {
             side.is_ready.set(false);
         }
     }
