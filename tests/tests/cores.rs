@@ -404,6 +404,33 @@ fn who_awaits_a_task_on_a_worker_that_fails_adds_nothing_to_all_errors() {
 }
 
 #[test]
+fn what_is_cancelled_in_a_last_round_is_cancelled_on_workers_as_well() {
+    let (started, go) = (Promise::new(), AtomicBool::new(false));
+    let failed = run(async {
+        try_task_group!(workers = 1, all_errors, error = &str, |tg| {
+            let (workers, go, is_started) = (tg.workers(), &go, started.clone());
+            workers.spawn(async move || {
+                started.set(()).unwrap();
+                while !go.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+                Err::<(), _>("expected")
+            });
+            is_started.wait().await;
+            let queued = workers.spawn(async || Ok(()));
+            tg.cancel();
+            workers.spawn(async || std::future::pending::<Result<(), &str>>().await);
+            // Something happens in this poll, so that the group looks at all that it has.
+            tg.defer(async {});
+            go.store(true, SeqCst);
+            thread::sleep(Duration::from_millis(20));
+            _ = queued.outcome().await;
+        })
+    });
+    assert!(failed.is_err());
+}
+
+#[test]
 fn a_worker_looks_at_its_orders_before_each_poll() {
     let (n_polls, n_after) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (is_cancelled, has_ended) = (AtomicBool::new(false), AtomicBool::new(false));

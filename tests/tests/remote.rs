@@ -11,10 +11,11 @@ use std::thread;
 
 use xiio::inspect::ReportKind;
 use xiio::{
-    Promise, Remote, bracket, in_thread, inspect, shield, sleep, task_group, timeout, try_task_group, yield_now,
+    GroupError, Promise, Remote, bracket, in_thread, inspect, shield, sleep, task_group, timeout, try_task_group,
+    yield_now,
 };
 use xiio_tests::poll::OnDrop;
-use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
+use xiio_tests::{DropBomb, LONG, Reports, millis, panic_text, run, run_virtually};
 
 thread_local! {
     static EVENTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -370,6 +371,73 @@ fn a_thread_that_hands_in_jobs_without_end_does_not_keep_a_group_from_ending() {
         thread
     });
     assert!(thread.join().unwrap() > 0);
+}
+
+#[test]
+fn a_group_that_is_cancelled_in_a_last_round_takes_no_more_from_other_threads() {
+    let thread = run(async {
+        let (remotes, remote) = mpsc::channel::<Remote>();
+        let thread = thread::spawn(move || {
+            let remote = remote.recv().unwrap();
+            (0..).take_while(|_| remote.spawn(|| sleep(millis(1))).is_ok()).count()
+        });
+        let failed: Result<(), GroupError<&str>> = try_task_group!(all_errors, error = &str, |tg| {
+            remotes.send(tg.remote()).unwrap();
+            tg.spawn(async { Err::<(), _>("expected") });
+            tg.spawn(async {
+                tg.cancel();
+                Ok(())
+            });
+            sleep(LONG).await;
+        });
+        failed.unwrap_err();
+        thread
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn jobs_that_panic_when_they_are_dropped_at_the_end_of_a_grace_are_reported() {
+    let reports = Reports::new();
+    run(async {
+        let over = task_group!(timeout = millis(5), grace = millis(10), |tg| {
+            let remote = tg.remote();
+            tg.defer(async move {
+                for text in ["one", "two"] {
+                    let bomb = DropBomb(text);
+                    remote.spawn(move || async move { drop(bomb) }).unwrap();
+                }
+                thread::sleep(millis(30));
+                sleep(LONG).await;
+            });
+            sleep(LONG).await;
+        });
+        over.unwrap_err();
+    });
+    let texts = reports.texts();
+    assert!(["one", "two"].iter().all(|word| texts.iter().any(|text| text.contains(word))), "{texts:?}");
+}
+
+#[test]
+fn what_waits_in_a_group_that_is_dropped_is_dropped_without_a_word() {
+    let reports = Reports::new();
+    run(async {
+        let remote = Cell::new(None);
+        let mut group = Box::pin(async {
+            task_group!(|tg| {
+                remote.set(Some(tg.remote()));
+                tg.spawn(async {
+                    let _cancels = OnDrop(|| tg.cancel());
+                    std::future::pending::<()>().await;
+                });
+                std::future::pending::<()>().await;
+            });
+        });
+        assert!(xiio_tests::poll_once(group.as_mut()).await.is_pending());
+        remote.take().unwrap().spawn(|| async {}).unwrap();
+        drop(group);
+    });
+    reports.assert_none();
 }
 
 #[test]

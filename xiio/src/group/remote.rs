@@ -167,11 +167,9 @@ impl Remote {
         self.shared.refuses(&self.shared.lock())
     }
 
-    /// The jobs that have come in, `max` at most. `true` if more have.
-    pub(super) fn take_jobs(&self, max: usize) -> (Vec<Job>, bool) {
-        let jobs = &mut self.shared.lock().jobs;
-        let n_jobs = jobs.len().min(max);
-        (jobs.drain(..n_jobs).collect(), !jobs.is_empty())
+    /// The job that has come in first.
+    pub(super) fn take_job(&self) -> Option<Job> {
+        self.shared.lock().jobs.pop_front()
     }
 
     /// Refuses what comes from other threads from now on.

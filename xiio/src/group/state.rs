@@ -6,7 +6,6 @@ mod run;
 pub(super) use run::{BodyEnd, Ending, Run};
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -17,7 +16,7 @@ use std::time::Instant;
 
 use super::crew::Workforce;
 use super::options::GroupOptions;
-use super::remote::{Job, Remote};
+use super::remote::Remote;
 use super::task::Task;
 use super::workers::Anchor;
 use crate::cores::{Failure, News, Notice};
@@ -77,6 +76,8 @@ pub(super) struct Group<'env> {
     /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned: no limit and no cancellation
     /// from outside cancels that.
     is_past_tasks: Cell<bool>,
+    /// What there was besides the body is cancelled for the group's failure.
+    is_rest_cancelled: Cell<bool>,
     /// What it is for whoever looks at the tree.
     what: Cell<&'static str>,
     options: RefCell<GroupOptions>,
@@ -163,6 +164,7 @@ impl<'env> Group<'env> {
             is_guarded: Cell::new(false),
             is_special: Cell::new(options.workers.is_some()),
             is_past_tasks: Cell::new(false),
+            is_rest_cancelled: Cell::new(false),
             what: Cell::new(GROUP),
             options: RefCell::new(options),
             remote: RefCell::new(None),
@@ -194,10 +196,10 @@ impl<'env> Group<'env> {
         if !self.has_failed() {
             self.set.note_cancelled(Why::AskedFor, place);
         }
-        self.doom_tasks(place);
         if let Some(workforce) = self.workforce() {
             workforce.crew().cancel();
         }
+        self.doom_tasks(place);
     }
 
     /// Cancels the tasks of this thread, with those that were handed in before.
@@ -283,7 +285,7 @@ impl<'env> Group<'env> {
         };
         self.is_special.set(true);
         let remote = self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker)).clone();
-        if self.is_past_tasks.get() || self.has_failed() {
+        if self.is_past_tasks.get() || self.is_rest_cancelled.get() {
             remote.close_to_others();
         }
         remote
@@ -292,12 +294,13 @@ impl<'env> Group<'env> {
     /// Spawns what came from elsewhere, `max` tasks at most; `true` if there is more.
     fn take_jobs(&self, max: usize) -> bool {
         let Some(remote) = self.remote.borrow().clone() else { return false };
-        let (jobs, are_more) = remote.take_jobs(max);
-        for job in jobs {
+        for _ in 0..max {
+            // One by one: should a waker panic, the others are still there.
+            let Some(job) = remote.take_job() else { return false };
             let location = job.location;
             self.spawn(job.into_future(), Some, location);
         }
-        are_more
+        true
     }
 
     /// The same with as many as may be taken at once, and others later: a thread may hand in more than this one can run.
@@ -312,10 +315,11 @@ impl<'env> Group<'env> {
         self.set.is_closed()
     }
 
-    /// Accepts no more tasks, from here or from elsewhere, and gives the jobs that wait.
-    fn refuse_more(&self) -> VecDeque<Job> {
+    /// Accepts no more tasks, from here or from elsewhere, and drops the jobs that wait.
+    fn refuse_more(&self) {
         self.set.refuse_more();
-        self.remote.borrow().as_ref().map(Remote::end).unwrap_or_default()
+        let jobs = self.remote.borrow().as_ref().map(Remote::end);
+        jobs.into_iter().flatten().for_each(drop_safely);
     }
 
     /// Whether nothing can come from elsewhere any more but for deferred cleanups that are left, now that the tasks have ended.
@@ -406,8 +410,7 @@ impl<'env> Group<'env> {
         is_first
     }
 
-    /// Notes a failure. The first one cancels the rest, once: what is spawned from then on belongs to the cleanup, and runs. What a
-    /// deferred cleanup has spawned ends with it whatever came before.
+    /// Notes a failure. The first one cancels the rest. What a deferred cleanup has spawned ends with it whatever came before.
     fn fail(&self, cause: Cause, member: Member) {
         let is_of_cleanup = matches!(member, Member::Deferred(_));
         if !self.note(cause, member) {
@@ -422,18 +425,21 @@ impl<'env> Group<'env> {
 
     /// The same where there is no last round to wait for.
     fn fail_at_once(&self, cause: Cause) {
-        if self.note(cause, Member::Outside) || self.set.is_in_last_round() {
-            self.cancel_rest();
-        }
+        let _ = self.note(cause, Member::Outside);
+        self.cancel_rest();
     }
 
-    /// Cancels the tasks of a group that has failed, here and on the workers. The body is cancelled by the course.
+    /// Cancels the tasks of a group that has failed, here and on the workers. Once: what is spawned from then on belongs to the cleanup,
+    /// and runs. The body is cancelled by the course.
     fn cancel_rest(&self) {
-        self.remote.borrow().iter().for_each(Remote::close_to_others);
-        self.doom_tasks(None);
+        if self.is_rest_cancelled.replace(true) {
+            return;
+        }
         if let Some(workforce) = self.workforce() {
             workforce.crew().cancel_rest();
         }
+        self.remote.borrow().iter().for_each(Remote::close_to_others);
+        self.doom_tasks(None);
     }
 
     /// Runs code of a member that is to end. A panic of it is a failure.
@@ -548,6 +554,9 @@ impl<'env> Group<'env> {
     /// Drops what is left, accepts nothing more, and frees all memory: nobody drops the group itself. Panics of
     /// destructors are reported.
     pub(super) fn close(&self) {
+        if self.is_special.get() {
+            self.refuse_more();
+        }
         if let Some(payload) = self.set.close() {
             self.report_destructor(payload);
         }
@@ -574,8 +583,7 @@ impl<'env> Group<'env> {
             self.note_news(workforce.close());
             self.tell_handles();
         }
-        let remote = self.remote.take();
-        remote.iter().flat_map(Remote::end).for_each(drop_safely);
+        drop(self.remote.take());
     }
 
     fn report_destructor(&self, payload: Payload) {

@@ -76,9 +76,10 @@ impl<'a> Course<'a> {
         self.group.set.poll(cx, body)
     }
 
-    /// Cancels the body of a group of which the tasks are cancelled.
+    /// Cancels the body, and with it what has not been cancelled before it.
     #[cold]
     fn cancel_body(&mut self, body: &mut dyn AnyBody) {
+        self.group.cancel_rest();
         self.begin_cancelling();
         self.group.catch(Member::Body, || body.cancel());
         // Its nodes may be where nobody hears a wake.
@@ -233,7 +234,7 @@ impl<'a> Course<'a> {
     #[cold]
     fn abandon(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         self.grace = None;
-        let refused = self.group.refuse_more();
+        self.group.refuse_more();
         let mut rest = unwind::inspect(|| {
             let _around = unwind::draw_around(|| self.node());
             self.draw_home(body, cx);
@@ -242,7 +243,7 @@ impl<'a> Course<'a> {
             self.group.catch(Member::Body, || body.drop_future());
             let cleanup = self.cleanup.take();
             [
-                catch_unwind(AssertUnwindSafe(|| drop((cleanup, refused)))).err(),
+                catch_unwind(AssertUnwindSafe(|| drop(cleanup))).err(),
                 self.group.set.abandon(),
                 self.group.drop_deferred(),
             ]
