@@ -1,6 +1,6 @@
 //! Connecting to the first of several addresses that answers. See RFC 8305.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,30 +22,36 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(super) async fn connect_any(addrs: Vec<SocketAddr>, place: &'static Location<'static>) -> io::Result<TcpStream> {
     match addrs[..] {
         [addr] => connect(addr).await,
-        _ => connect_staggered(interleave(addrs), place).await,
+        _ => connect_staggered(interleave(addrs), place, connect).await,
     }
 }
 
-async fn connect_staggered(addrs: Vec<SocketAddr>, place: &'static Location<'static>) -> io::Result<TcpStream> {
+async fn connect_staggered<S>(
+    addrs: Vec<SocketAddr>,
+    place: &'static Location<'static>,
+    connect: impl AsyncFn(SocketAddr) -> io::Result<S>,
+) -> io::Result<S> {
     let last_error = RefCell::new(None);
+    // What the next attempt waits for.
+    let has_failed = Cell::new(None::<Promise<()>>);
     // The first to connect ends the group like an error would: all others are cancelled before their next poll.
-    let connected = try_task_group!(error = TcpStream, |tg| {
+    let connected = try_task_group!(error = S, |tg| {
         tg.stand_for("connect");
         tg.expect_winner();
         for addr in addrs {
-            let last_error = &last_error;
-            let failed = Promise::new();
-            let has_failed = failed.wait();
+            let (connect, last_error, has_failed) = (&connect, &last_error, &has_failed);
             let attempt = async move {
                 match connect(addr).await {
                     Ok(stream) => return Err(stream),
                     Err(error) => drop(last_error.replace(Some(error))),
                 }
-                let _ = failed.set(());
+                let _ = has_failed.take().map(|failed| failed.set(()));
                 Ok(())
             };
             tg.spawn_at(attempt, place);
-            let _ = timeout(STAGGER, has_failed).await;
+            let failed = Promise::new();
+            has_failed.set(Some(failed.clone()));
+            let _ = timeout(STAGGER, failed.wait()).await;
         }
     });
     match (connected, last_error.into_inner()) {
@@ -86,6 +92,8 @@ fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Tester;
+    use crate::time::{now, sleep};
 
     fn turns(text: &str) -> String {
         let addrs = text.chars().enumerate().map(|(n, family)| {
@@ -94,6 +102,30 @@ mod tests {
         });
         let show = |addr: SocketAddr| format!("{}{}", if addr.is_ipv4() { 4 } else { 6 }, addr.port());
         interleave(addrs.collect()).into_iter().map(show).collect::<Vec<_>>().join(" ")
+    }
+
+    /// When the attempts began, in milliseconds. Each takes as many as its port is; all fail, up to the first whose port is even.
+    fn beginnings(ports: &[u16]) -> Vec<u128> {
+        let began = RefCell::new(Vec::new());
+        Tester::new().virtual_time().run(|| async {
+            let start = now();
+            let addrs = ports.iter().map(|&port| SocketAddr::new("::1".parse().unwrap(), port)).collect();
+            let connect = async |addr: SocketAddr| {
+                began.borrow_mut().push((now() - start).as_millis());
+                sleep(Duration::from_millis(addr.port().into())).await;
+                if addr.port().is_multiple_of(2) { Ok(()) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+            };
+            connect_staggered(addrs, Location::caller(), connect).await.unwrap();
+        });
+        began.into_inner()
+    }
+
+    #[test]
+    fn the_next_attempt_begins_when_any_has_failed_and_after_the_stagger() {
+        assert_eq!(beginnings(&[2000, 2000, 4]), [0, 250, 500]);
+        assert_eq!(beginnings(&[11, 13, 4]), [0, 11, 24]);
+        assert_eq!(beginnings(&[301, 2000, 4]), [0, 250, 301]);
+        assert_eq!(beginnings(&[301, 201, 2000, 4]), [0, 250, 301, 451]);
     }
 
     #[test]
