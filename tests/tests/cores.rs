@@ -403,6 +403,116 @@ fn who_awaits_a_task_on_a_worker_that_fails_adds_nothing_to_all_errors() {
     }
 }
 
+/// As [`xiio::Remote`], the other door by which a worker adds a task.
+#[test]
+fn what_a_cancelled_worker_hands_in_is_refused_whether_it_knows_or_not() {
+    let (has_failed, is_refused) = (AtomicBool::new(false), AtomicBool::new(false));
+    let failed: Result<(), &str> = run(async {
+        try_task_group!(workers = 1, error = &str, |tg| {
+            let (workers, remote, held) = (tg.workers(), tg.remote(), Promise::new());
+            let (is_held, has_failed, is_refused) = (held.clone(), &has_failed, &is_refused);
+            workers.spawn(async move || {
+                let work = async |(): &mut ()| {
+                    held.set(()).unwrap();
+                    std::future::pending::<()>().await;
+                };
+                let release = async |()| {
+                    is_refused.store(remote.spawn(|| async {}).is_err(), SeqCst);
+                    has_failed.store(true, SeqCst);
+                };
+                bracket((), work, release).await;
+                Ok(())
+            });
+            is_held.wait().await;
+            workers.spawn(async || Err::<(), _>("expected"));
+            // Home is in one poll, and does not know.
+            while !has_failed.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            std::future::pending::<()>().await;
+        })
+    });
+    assert_eq!(failed, Err("expected"));
+    assert!(is_refused.into_inner());
+
+    let is_cancelled = AtomicBool::new(false);
+    run(async {
+        task_group!(workers = 1, |tg| {
+            let (remote, begun, is_cancelled) = (tg.remote(), Promise::new(), &is_cancelled);
+            let has_begun = begun.clone();
+            tg.workers().spawn(async move || {
+                begun.set(()).unwrap();
+                while !is_cancelled.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+                remote.spawn(std::future::pending::<()>).unwrap_err();
+            });
+            has_begun.wait().await;
+            tg.cancel();
+            is_cancelled.store(true, SeqCst);
+        });
+    });
+}
+
+#[test]
+fn what_a_thread_of_a_cancelled_worker_spawns_is_cancelled() {
+    let is_cancelled = AtomicBool::new(false);
+    run(async {
+        task_group!(workers = 1, |tg| {
+            let (workers, begun, is_cancelled) = (tg.workers(), Promise::new(), &is_cancelled);
+            let has_begun = begun.clone();
+            workers.spawn(async move || {
+                begun.set(()).unwrap();
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        while !is_cancelled.load(SeqCst) {
+                            std::hint::spin_loop();
+                        }
+                        drop(workers.spawn(async || std::future::pending::<()>().await));
+                    });
+                });
+            });
+            has_begun.wait().await;
+            tg.cancel();
+            is_cancelled.store(true, SeqCst);
+        });
+    });
+}
+
+#[test]
+fn a_worker_of_a_group_further_in_spawns_for_the_one_whose_code_it_runs() {
+    let (has_begun, is_cancelled, n) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+    run(async {
+        task_group!(workers = 1, |outer| {
+            let begun = Promise::new();
+            let setter = begun.clone();
+            outer.workers().spawn(async move || {
+                setter.set(()).unwrap();
+                std::future::pending::<()>().await;
+            });
+            begun.wait().await;
+            let of_outer = outer.workers();
+            let (has_begun, is_cancelled, n) = (&has_begun, &is_cancelled, &n);
+            task_group!(workers = 1, |inner| {
+                inner.workers().spawn(async move || {
+                    has_begun.store(true, SeqCst);
+                    while !is_cancelled.load(SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                    n.store(of_outer.spawn(async || 7).await, SeqCst);
+                });
+                while !has_begun.load(SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                // The tasks of `outer`, and not its body, in which `inner` is.
+                outer.cancel();
+                is_cancelled.store(true, SeqCst);
+            });
+        });
+    });
+    assert_eq!(n.into_inner(), 7);
+}
+
 #[test]
 fn what_is_cancelled_in_a_last_round_is_cancelled_on_workers_as_well() {
     let (started, go) = (Promise::new(), AtomicBool::new(false));

@@ -58,7 +58,7 @@ struct Desk<J> {
 pub(super) enum Side {
     Home,
     Worker(usize),
-    /// A worker of another group, to which a task of this one has lent its handle.
+    /// Another thread, to which a task has lent a handle of the group.
     Stranger,
 }
 
@@ -342,6 +342,7 @@ impl<J> Board<J> {
     pub(super) fn leave(&mut self, worker: usize) -> Settled {
         let desk = &mut self.desks[worker];
         desk.has_left = true;
+        desk.is_cancelled = false;
         if matches!(desk.sight, Sight::Wanted | Sight::Told) {
             desk.sight = Sight::NotWanted;
         }

@@ -26,6 +26,11 @@ impl Bridge {
         Self { state: AtomicU8::new(0), home: Home::current(), outer: Mutex::new(None) }
     }
 
+    /// That of the group.
+    pub(super) fn home(&self) -> &'static Home {
+        self.home
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
         self.outer.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -171,7 +171,7 @@ fn group_that_is_dropped_has_its_workers_out() {
 #[test]
 fn what_is_borrowed_is_handed_over_by_the_permit_alone() {
     loom::model(|| {
-        let shared = Arc::new((Permit::new(), Borrowed(UnsafeCell::new(()))));
+        let shared = Arc::new((Permit::new(None), Borrowed(UnsafeCell::new(()))));
         let of_worker = Arc::clone(&shared);
         let worker = thread::spawn(move || {
             let (permit, borrowed) = &*of_worker;
@@ -193,7 +193,7 @@ fn what_is_borrowed_is_handed_over_by_the_permit_alone() {
 fn worker_that_is_refused_has_home_look_and_is_woken_when_it_lends() {
     loom::model(|| {
         let turns = Loop::new();
-        let permit = Arc::new(Permit::new());
+        let permit = Arc::new(Permit::new(None));
         let of_worker = Arc::clone(&permit);
         let worker = thread::spawn(move || {
             let turns = Loop::new();
@@ -213,7 +213,7 @@ fn worker_that_is_refused_has_home_look_and_is_woken_when_it_lends() {
 #[test]
 fn worker_that_sleeps_inside_comes_out_when_its_permit_is_recalled() {
     loom::model(|| {
-        let permit = Arc::new(Permit::new());
+        let permit = Arc::new(Permit::new(None));
         permit.grant();
         let of_worker = Arc::clone(&permit);
         let worker = thread::spawn(move || {

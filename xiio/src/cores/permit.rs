@@ -2,6 +2,7 @@
 
 use std::panic::Location;
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::vigil::LastSeen;
@@ -38,6 +39,8 @@ pub(crate) struct Permit {
     lender: &'static Home,
     /// and where it parks.
     lender_thread: Thread,
+    /// The permit of the lender, where that is a worker of another group.
+    of_lender: Option<Arc<Permit>>,
     /// The thread that enters, once it runs: a `&'static Home`.
     holder: AtomicPtr<Home>,
     /// Where the task was spawned that was polled last; for a report.
@@ -47,11 +50,12 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// A permit that this thread lends. It is not open.
-    pub(crate) fn new() -> Self {
+    /// A permit that this thread lends. It is not open. `of_lender` is that of this thread.
+    pub(super) fn new(of_lender: Option<Arc<Permit>>) -> Self {
         let (state, holder) = (AtomicU32::new(0), AtomicPtr::new(ptr::null_mut()));
         let place = AtomicPtr::new(ptr::null_mut());
-        Self { state, lender: Home::current(), lender_thread: current(), holder, place, holder_seen: LastSeen::new() }
+        let (lender, lender_thread, holder_seen) = (Home::current(), current(), LastSeen::new());
+        Self { state, lender, lender_thread, of_lender, holder, place, holder_seen }
     }
 
     /// This thread is the worker.
@@ -204,6 +208,21 @@ impl Permit {
     /// The worker has orders, until it [takes](Self::take_orders) them.
     pub(super) fn give_orders(&self) {
         self.nudge_if_lingering(self.state.fetch_or(ORDERED, Ordering::AcqRel));
+    }
+
+    /// Whether the worker has orders, or whoever is around its group.
+    pub(super) fn has_orders_around(&self) -> bool {
+        self.chain().any(|permit| permit.state.load(Ordering::Relaxed) & ORDERED != 0)
+    }
+
+    /// This permit, that of the worker which lends it, and so on.
+    pub(super) fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |permit| permit.of_lender.as_deref())
+    }
+
+    /// Whether it is `home` that lends.
+    pub(super) fn is_lent_by(&self, home: &Home) -> bool {
+        ptr::eq(self.lender, home)
     }
 
     pub(super) fn take_orders(&self) {

@@ -1,6 +1,7 @@
 //! What home and the workers of one group share.
 
 use std::cell::Cell;
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -26,8 +27,6 @@ pub(crate) struct Team<J> {
     board: Mutex<Board<J>>,
     /// One for each worker; none where everything runs at home.
     permits: Box<[Arc<Permit>]>,
-    /// That of home, where home is a worker of another group.
-    permit_of_home: Option<Arc<Permit>>,
     /// What home is to hear of.
     news: Mutex<News>,
     bridge: Arc<Bridge>,
@@ -71,8 +70,7 @@ impl<J> Team<J> {
         let limit = if n_workers == 0 { usize::MAX } else { limit };
         Self {
             board: Mutex::new(Board::new(n_workers.max(1), limit)),
-            permits: (0..n_workers).map(|_| Arc::new(Permit::new())).collect(),
-            permit_of_home: worker::current_permit(),
+            permits: (0..n_workers).map(|_| Arc::new(Permit::new(worker::current_permit()))).collect(),
             news: Mutex::default(),
             bridge: Arc::new(Bridge::new()),
             keeps_all: AtomicBool::new(false),
@@ -130,15 +128,30 @@ impl<J> Team<J> {
         self.board().is_ending()
     }
 
-    /// Who runs on this thread.
+    /// For whom this thread acts: it may be a worker of a group further in.
     fn side(&self) -> Side {
-        let current = worker::current_permit();
-        let is_current = |permit: &Arc<Permit>| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, permit));
-        match self.permits.iter().position(is_current) {
-            Some(worker) => Side::Worker(worker),
-            None if self.permit_of_home.as_ref().map_or(current.is_none(), is_current) => Side::Home,
-            None => Side::Stranger,
+        let home = self.bridge.home();
+        if home.is_current() {
+            return Side::Home;
         }
+        let current = worker::current_permit();
+        let side_of = |permit: &Permit| {
+            let worker = self.permits.iter().position(|own| ptr::eq(&raw const **own, permit)).map(Side::Worker);
+            worker.or_else(|| permit.is_lent_by(home).then_some(Side::Home))
+        };
+        current.iter().flat_map(|current| current.chain()).find_map(side_of).unwrap_or(Side::Stranger)
+    }
+
+    /// Has `hand_in` leave a task for home elsewhere, unless this thread acts for code that is cancelled, or only the cleanup of others
+    /// is left; `None` then. No code of the user may be in it.
+    pub(crate) fn unless_cancelled<R>(&self, hand_in: impl FnOnce() -> R) -> Option<R> {
+        let board = self.board();
+        let is_refused = match self.side() {
+            Side::Home => false,
+            side @ Side::Worker(_) => board.is_ending() || board.is_behind(side),
+            Side::Stranger => board.is_ending(),
+        };
+        (!is_refused).then(hand_in)
     }
 
     /// Adds a job, for one worker or for any; gives it back when the team has ended.

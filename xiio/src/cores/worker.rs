@@ -17,7 +17,8 @@ use crate::error::Payload;
 use crate::recording::Why;
 use crate::report::{Origin, report_panic};
 use crate::sync::thread_local;
-use crate::task::{Ended, Home, Members, TaskSet, budget};
+use crate::task::budget::{self, Interrupt};
+use crate::task::{Ended, Home, Members, TaskSet};
 use crate::unwind::{self, Dropper};
 
 thread_local! {
@@ -28,6 +29,11 @@ thread_local! {
 /// Whether the worker that runs on this thread should leave; `false` on any other thread.
 pub(crate) fn is_recalled() -> bool {
     CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.is_recalled()))
+}
+
+/// Whether what runs on this thread is cancelled and does not know yet, as it is on the board of a group around it.
+fn is_behind() -> bool {
+    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.has_orders_around()))
 }
 
 /// The permit of the worker that runs on this thread; none in the last destructors of any.
@@ -58,7 +64,7 @@ impl Worker {
         let permit = crew.permit(worker);
         permit.attach();
         CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(permit)));
-        budget::set_interrupt(Some(is_recalled));
+        budget::set_interrupt(Some(Interrupt { is_due: is_recalled, is_behind }));
         let notes = Rc::new(Notes::of_worker(Arc::clone(&crew), Arc::clone(permit)));
         Self { worker, tasks: ManuallyDrop::new(TaskSet::new(usize::MAX)), notes, errands: Vec::new(), draw, crew }
     }

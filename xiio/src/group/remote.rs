@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::thread::{self, ThreadId};
 
+use crate::cores::Crew;
 use crate::error::GroupEnded;
 use crate::report::report_if_err;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,6 +72,8 @@ struct Shared {
     home: ThreadId,
     /// Has the group look into the inbox.
     waker: Waker,
+    /// The workers of the group, who may be cancelled before home knows, and after.
+    crew: Option<Arc<Crew>>,
 }
 
 #[derive(Default)]
@@ -103,12 +106,25 @@ impl Shared {
             OpenTo::All => false,
         }
     }
+
+    /// Runs `hand_in` unless a job of this thread is refused. What cancels takes the same locks.
+    fn unless_refused<R>(&self, hand_in: impl FnOnce(&mut Inbox) -> R) -> Option<R> {
+        let hand_in = || {
+            let mut inbox = self.lock();
+            (!self.refuses(&inbox)).then(|| hand_in(&mut inbox))
+        };
+        match &self.crew {
+            Some(crew) => crew.unless_cancelled(hand_in).flatten(),
+            None => hand_in(),
+        }
+    }
 }
 
 impl Remote {
     /// `waker` must not be code of the user.
-    pub(super) fn new(waker: Waker) -> Self {
-        Self { shared: Arc::new(Shared { inbox: Mutex::default(), home: thread::current().id(), waker }) }
+    pub(super) fn new(waker: Waker, crew: Option<Arc<Crew>>) -> Self {
+        let home = thread::current().id();
+        Self { shared: Arc::new(Shared { inbox: Mutex::default(), home, waker, crew }) }
     }
 
     /// Adds a task, which runs on the thread of the group. Does not wait.
@@ -150,13 +166,9 @@ impl Remote {
         let location = Location::caller();
         let run = async move |make: M| report_if_err(&make().await, location);
         let job = Job { make: Box::new(move || -> AnyFuture { Box::pin(run(make)) }), location };
-        let mut inbox = self.shared.lock();
-        if self.shared.refuses(&inbox) {
-            // `job` is code of the user, and dropped after the lock, in which order they were declared.
-            return Err(GroupEnded);
-        }
-        inbox.jobs.push_back(job);
-        drop(inbox);
+        // Code of the user, so it is dropped here and not under a lock.
+        let mut job = Some(job);
+        self.shared.unless_refused(|inbox| inbox.jobs.extend(job.take())).ok_or(GroupEnded)?;
         self.shared.waker.wake_by_ref();
         Ok(())
     }
@@ -164,7 +176,7 @@ impl Remote {
     /// Whether the group has ended, so that it would refuse a task; see [`Remote::spawn`] for other threads than the group's own.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.shared.refuses(&self.shared.lock())
+        self.shared.unless_refused(|_| ()).is_none()
     }
 
     /// The job that has come in first.

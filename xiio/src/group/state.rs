@@ -279,12 +279,13 @@ impl<'env> Group<'env> {
 
     pub(super) fn remote(&self) -> Remote {
         let Some(waker) = self.set.body_waker() else {
-            let ended = Remote::new(Waker::noop().clone());
+            let ended = Remote::new(Waker::noop().clone(), None);
             ended.end();
             return ended;
         };
         self.is_special.set(true);
-        let remote = self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker)).clone();
+        let crew = self.anchor.crew();
+        let remote = self.remote.borrow_mut().get_or_insert_with(|| Remote::new(waker, crew)).clone();
         if self.is_past_tasks.get() || self.is_rest_cancelled.get() {
             remote.close_to_others();
         }

@@ -17,6 +17,15 @@ pub(crate) const READY_LEAVES_PER_POLL: u32 = 128;
 /// `block_on`), which polls until it has its value, and would for ever.
 const REFUSED_LEAVES_PER_POLL: u32 = 1 << 10;
 
+/// What is asked on a thread that others have something to tell.
+#[derive(Clone, Copy)]
+pub(crate) struct Interrupt {
+    /// Whether the turn is to end at once. Asked before each poll.
+    pub(crate) is_due: fn() -> bool,
+    /// Whether what runs is cancelled and does not know yet.
+    pub(crate) is_behind: fn() -> bool,
+}
+
 thread_local! {
     static POLLS_OF_TURN: Cell<u32> = const { Cell::new(POLLS_PER_TURN) };
     /// What is left of this step of the turn. No question is asked within a step.
@@ -25,8 +34,8 @@ thread_local! {
     static RESERVE: Cell<u32> = const { Cell::new(0) };
     /// Says whether the turn has taken too long, and has ended it.
     static LATE: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
-    /// Says whether the turn is to end at once. Where there is one, each step is one poll long.
-    static INTERRUPT: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
+    /// Where there is one, each step is one poll long.
+    static INTERRUPT: Cell<Option<Interrupt>> = const { Cell::new(None) };
     /// How many leaves were ready in this poll of a task, or refused afterwards.
     static LEAVES: Cell<u32> = const { Cell::new(0) };
 }
@@ -41,16 +50,20 @@ pub(crate) fn set_late(is_late: fn() -> bool) {
     LATE.set(Some(is_late));
 }
 
-/// Has `interrupt` asked before each poll on this thread whether the turn is to end.
-pub(crate) fn set_interrupt(interrupt: Option<fn() -> bool>) {
+/// Has `interrupt` asked on this thread from now on.
+pub(crate) fn set_interrupt(interrupt: Option<Interrupt>) {
     INTERRUPT.set(interrupt);
     // Of the turn that goes on as well.
     RESERVE.set(RESERVE.get() + POLLS.take());
 }
 
-/// Whether the turn is to end for that.
-pub(crate) fn is_interrupted() -> bool {
-    INTERRUPT.get().is_some_and(|is_interrupted| is_interrupted())
+fn is_interrupted() -> bool {
+    INTERRUPT.get().is_some_and(|interrupt| (interrupt.is_due)())
+}
+
+/// Whether what runs on this thread is cancelled and does not know yet.
+pub(crate) fn is_behind() -> bool {
+    INTERRUPT.get().is_some_and(|interrupt| (interrupt.is_behind)())
 }
 
 /// A new turn begins.

@@ -566,11 +566,11 @@ impl Drop for Way {
 }
 
 /// Whether whoever is being polled may be cancelled when this poll is over, for what it would be told now: a last round goes on, in
-/// which it is polled for failures of its own only, or this worker is to come out and may have orders.
+/// which it is polled for failures of its own only, or this worker has orders that it does not know yet.
 ///
 /// `false` as well if it is asked for again and again: by a foreign executor inside of a task (a `block_on`), which would go on for ever.
 pub(crate) fn may_be_cancelled_next() -> bool {
-    if LAST_ROUND.get() >= DEPTH.get() && !budget::is_interrupted() {
+    if LAST_ROUND.get() >= DEPTH.get() && !budget::is_behind() {
         return false;
     }
     N_ASKED.set(N_ASKED.get().saturating_add(1));
