@@ -8,6 +8,7 @@ use std::future::{pending, poll_fn};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Barrier;
 use std::task::Poll;
 use std::time::Duration;
@@ -727,7 +728,8 @@ fn left_by(test: &str) -> (Trace, String) {
     let said = String::from_utf8(output.stderr).unwrap();
     let path = said.lines().find_map(|line| line.strip_prefix("what the tasks of this test have done is in "));
     let path = PathBuf::from(path.unwrap_or_else(|| panic!("no path in {said}")));
-    assert!(path.ends_with(format!("xiio/recording.{test}.html")), "{}", path.display());
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with(&format!("recording.{test}")) && name.ends_with(".html"), "{name}");
     let page = fs::read_to_string(&path).unwrap();
     fs::remove_file(path).unwrap();
     let (_, trace) = page.split_once("<script id=\"trace\" type=\"application/json\">").unwrap();
@@ -758,6 +760,23 @@ fn a_test_that_fails_leaves_a_page_that_names_what_broke_it() {
     );
     let by_test = |event: &&Value| event["args"]["why"] == "the test cancels it here";
     assert_eq!(trace.events().iter().filter(by_test).count(), 1);
+}
+
+#[test]
+fn two_programs_of_one_name_leave_a_page_each() {
+    let directory = Directory::new("pages");
+    let deps = directory.0.join("debug/deps");
+    fs::create_dir_all(&deps).unwrap();
+    for hash in ["recording-0123456789abcdef", "recording-fedcba9876543210"] {
+        let program = deps.join(hash);
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let output = Command::new(program).args(["--exact", "hangs", "--ignored"]).output().unwrap();
+        assert!(!output.status.success());
+    }
+    let pages = fs::read_dir(directory.0.join("xiio")).unwrap();
+    let mut names: Vec<String> = pages.map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["recording.hangs-0123456789abcdef.html", "recording.hangs-fedcba9876543210.html"]);
 }
 
 #[test]

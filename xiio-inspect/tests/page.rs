@@ -294,7 +294,9 @@ fn the_page_of_a_failed_test_opens_where_it_broke() {
     let check = || assert_eq!(n_open.replace(0), 0, "a transaction is open still");
     assert!(catch_unwind(AssertUnwindSafe(|| cancel_everywhere_and(transfer, check))).is_err());
     let this = env::current_exe().unwrap();
-    let page = this.ancestors().nth(3).unwrap().join("xiio/page.the_page_of_a_failed_test_opens_where_it_broke.html");
+    let hash = this.file_name().unwrap().to_str().unwrap().rsplit_once('-').unwrap().1;
+    let page = format!("xiio/page.the_page_of_a_failed_test_opens_where_it_broke-{hash}.html");
+    let page = this.ancestors().nth(3).unwrap().join(page);
     browser.prefer("dark");
     browser.open_page(&page);
     let note = browser.text("note");

@@ -22,7 +22,7 @@ mod why;
 pub(crate) use how::{End, How};
 pub(crate) use page::page;
 pub(crate) use tap::{On, OtherLane, SpansOn, begin, begin_spans, current, is_on, other_lane, waited};
-pub(crate) use trace::program;
+pub(crate) use trace::{program, program_and_hash};
 pub(crate) use why::Why;
 
 use std::cell::Cell;

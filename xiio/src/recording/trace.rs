@@ -255,11 +255,16 @@ fn place_fields(place: &std::panic::Location<'_>) -> String {
     format!("\"file\":{},\"line\":{}", json_string(place.file()), place.line())
 }
 
-/// The name of this program; that of a test without what Cargo adds to it, as `-0123456789abcdef`.
+/// The name of this program; that of a test without what Cargo adds to it.
 pub(crate) fn program() -> String {
+    program_and_hash().0
+}
+
+/// The name, and what Cargo adds to it: `0123456789abcdef`, or nothing. Programs of one name differ in that.
+pub(crate) fn program_and_hash() -> (String, String) {
     let path = std::env::current_exe().unwrap_or_default();
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let is_hash = |end: &str| end.len() == 16 && end.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let name = file.rsplit_once('-').filter(|(_, end)| is_hash(end)).map_or(&*file, |(name, _)| name);
-    name.to_owned()
+    let (name, hash) = file.rsplit_once('-').filter(|(_, end)| is_hash(end)).unwrap_or((&file, ""));
+    (name.to_owned(), hash.to_owned())
 }

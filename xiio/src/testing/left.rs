@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 
 use crate::recording::{self, Recorder};
@@ -27,16 +28,20 @@ pub(super) fn recorded<T>(run: impl FnOnce() -> T) -> (T, Arc<Recorder>) {
 /// Writes the page of a try that has failed, and prints where. `body` is what the test runs, which tells its name; `fault` is on the page.
 pub(super) fn leave<F>(recorder: &Recorder, body: &F, fault: &str) {
     let page = recording::page(&recorder.trace(Some(fault)));
-    let file = target().join("xiio").join(name_of(type_name_of_val(body)) + ".html");
+    let name = name_of(type_name_of_val(body), &recording::program_and_hash().1);
+    let file = target().join("xiio").join(name + ".html");
     match write(&file, &page) {
         Ok(()) => eprintln!("what the tasks of this test have done is in {}", file.display()),
         Err(error) => eprintln!("cannot write what the tasks of this test have done to {}: {error}", file.display()),
     }
 }
 
+/// Whoever looks meanwhile finds a whole page.
 fn write(file: &Path, page: &str) -> io::Result<()> {
     file.parent().map_or(Ok(()), fs::create_dir_all)?;
-    fs::write(file, page)
+    let unfinished = file.with_extension(process::id().to_string());
+    fs::write(&unfinished, page)?;
+    fs::rename(unfinished, file)
 }
 
 /// The directory in which Cargo builds: it has this program in `PROFILE/deps`.
@@ -46,10 +51,12 @@ fn target() -> PathBuf {
     deps.and_then(|deps| deps.ancestors().nth(2)).map_or_else(|| "target".into(), Path::to_path_buf)
 }
 
-/// `crate::module::test::{{closure}}` to `crate.module.test`.
-fn name_of(body: &str) -> String {
+/// `crate::module::test::{{closure}}` to `crate.module.test`, with what tells the program from others of its name. Of a long path the end tells more.
+fn name_of(body: &str, hash: &str) -> String {
     let path = body.split("::{{closure}}").next().unwrap_or(body).replace("::", ".");
-    path.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(MAX_NAME).collect()
+    let n_more = path.chars().count().saturating_sub(MAX_NAME);
+    let kept = path.chars().skip(n_more).map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' });
+    kept.chain((!hash.is_empty()).then_some('-')).chain(hash.chars()).collect()
 }
 
 #[cfg(test)]
@@ -58,8 +65,10 @@ mod tests {
 
     #[test]
     fn a_name_is_that_of_the_function_and_leads_nowhere_else() {
-        assert_eq!(name_of("shop::tests::orders::{{closure}}::{{closure}}"), "shop.tests.orders");
-        assert_eq!(name_of("<shop::Body<'_> as core::Fn>::call"), "_shop.Body_____as_core.Fn_.call");
-        assert_eq!(name_of("../etc/passwd"), ".._etc_passwd");
+        assert_eq!(name_of("shop::tests::orders::{{closure}}::{{closure}}", ""), "shop.tests.orders");
+        assert_eq!(name_of("<shop::Body<'_> as core::Fn>::call", "1f"), "_shop.Body_____as_core.Fn_.call-1f");
+        assert_eq!(name_of("../etc/passwd", ""), ".._etc_passwd");
+        let deep = ["shop"; 100].join("::");
+        assert!(name_of(&format!("{deep}::orders"), "").ends_with(".orders"));
     }
 }
