@@ -613,6 +613,22 @@ fn where_there_are_too_many_names_at_once_the_places_are_kept() {
 }
 
 #[test]
+fn who_ends_while_another_recording_gets_the_events_has_ended_in_both() {
+    let outer = record(1000);
+    run(async {
+        task_group!(|tg| {
+            let early = tg.spawn_named("early", sleep(millis(1)));
+            yield_now().await;
+            let inner = record(10);
+            early.await;
+            drop(inner);
+            yield_now().await;
+        });
+    });
+    assert_eq!(Trace::parse(&outer.to_json()).life("early")["args"]["end"], "a value");
+}
+
+#[test]
 fn recordings_may_end_in_any_order() {
     let (older, newer) = (record(1000), record(1000));
     drop(older);

@@ -422,11 +422,14 @@ pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'stat
 /// A member has ended.
 pub(crate) fn ended(key: usize, how: End) {
     spans::ended(key);
-    noting(|ring, at| {
+    let end = |ring: &mut Ring, at| {
         if let Some(Life { member, .. }) = ring.live.remove(&key) {
             ring.push(at, member, Happened::Ended { how });
         }
-    });
+    };
+    noting(end);
+    // It would live for ever in those who get the events again later, and another one has its key by then.
+    with_earlier(|tap| tap.note(end));
 }
 
 /// Something was reported, in the poll of whoever is polled now.

@@ -37,6 +37,14 @@ impl Tap {
         self.with_ring(|ring| ring.end_lane(now));
     }
 
+    pub(super) fn note(&self, note: impl FnOnce(&mut Ring, Nanos)) {
+        let now = sys::now();
+        self.with_ring(|ring| {
+            let at = ring.time_of(now);
+            note(ring, at);
+        });
+    }
+
     fn is_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.recorder, &other.recorder) && self.lane == other.lane
     }
@@ -204,13 +212,7 @@ pub(super) fn with_tap(note: impl FnOnce(&Tap)) {
 /// Calls `note` with the ring of this thread and the time, if this thread is recorded.
 #[cold]
 pub(super) fn noting(note: impl FnOnce(&mut Ring, Nanos)) {
-    with_tap(|tap| {
-        let now = sys::now();
-        tap.with_ring(|ring| {
-            let at = ring.time_of(now);
-            note(ring, at);
-        });
-    });
+    with_tap(|tap| tap.note(note));
 }
 
 /// Calls `note` with each of those that get the events again later.
