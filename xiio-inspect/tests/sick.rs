@@ -204,6 +204,37 @@ fn awaits_its_limit() {
 }
 
 #[test]
+fn of_a_run_that_has_ended_meanwhile_an_answer_comes_at_once() {
+    let patient = Patient::of_test("has_short_runs");
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut stream = loop {
+        let sockets = fs::read_dir(patient.runtime_dir.join("xiio")).into_iter().flatten().flatten();
+        if let Some(stream) = sockets.into_iter().find_map(|socket| UnixStream::connect(socket.path()).ok()) {
+            break stream;
+        }
+        assert!(Instant::now() < end, "it has runs");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let asked = Instant::now();
+    let _ = stream.shutdown(Shutdown::Write);
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(4), "not when there has been time enough to draw");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn has_short_runs() {
+    for _ in 0..500 {
+        // What is asked for meanwhile is taken from the thread of the socket, and never drawn.
+        xiio::run(async {
+            let nap = xiio::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(300));
+            nap.await;
+        });
+    }
+}
+
+#[test]
 fn of_a_worker_that_holds_up_its_group_it_names_the_task() {
     let patient = Patient::of_test("has_a_worker_that_blocks");
     patient.assert_says(

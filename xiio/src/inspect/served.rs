@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -253,8 +253,10 @@ impl Answering {
         loop {
             match receiver.recv_timeout(PATIENCE) {
                 Ok(drawing) => return Some(drawing),
-                Err(_) if self.is_stuck() || sys::now() >= end => return None,
-                Err(_) => {}
+                // The run has ended.
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.is_stuck() || sys::now() >= end => return None,
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
