@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::text::harmless;
+use crate::complain;
 
 /// No answer is longer.
 const MAX_BYTES: usize = 256 << 20;
@@ -103,7 +103,7 @@ pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<String>, String>
     if answers.is_empty() {
         return Err(errors.join("; "));
     }
-    errors.iter().for_each(|error| eprintln!("xiio-inspect: {}", harmless(error)));
+    errors.iter().for_each(|error| complain(error));
     answers.into_iter().collect()
 }
 

@@ -98,25 +98,36 @@ impl Tree {
         })
     }
 
-    /// Prints the tree again and again, with the busiest and the stuck above.
+    /// Prints the tree again and again: for who reads it with the busiest and the stuck above, each in the place of the one before.
     fn watch(&self, pause: Duration) -> Result<(), String> {
         let (mut looks, mut looked_at) = (Vec::<Look>::new(), Instant::now());
+        let mut answers = ask::answers(self.pid, Request::Tree)?;
         loop {
-            let seconds = looked_at.elapsed().as_secs_f64();
-            looked_at = Instant::now();
-            // To the top left, and nothing below.
-            let mut text = String::from("\x1b[H\x1b[2J");
-            for (run, line) in ask::answers(self.pid, Request::Tree)?.iter().enumerate() {
-                let before = looks.get(run).cloned().unwrap_or_default();
-                let (marks, look) = text::marks(&Answer::parse(line)?, &before, seconds);
-                looks.resize_with(looks.len().max(run + 1), Look::new);
-                looks[run] = look;
-                text.push_str(&marks);
-                text.push_str(&self.form(line)?);
+            if self.json || self.dot {
+                print(&answers.iter().map(|line| self.form(line)).collect::<Result<String, _>>()?)?;
+            } else {
+                let seconds = looked_at.elapsed().as_secs_f64();
+                looked_at = Instant::now();
+                print(&self.marked(&answers, &mut looks, seconds)?)?;
             }
-            print(&text)?;
             thread::sleep(pause);
+            // It was there a moment ago, so how it must be started is known.
+            let has_ended = |_| format!("process {} has ended, or gives no answer any more", self.pid);
+            answers = ask::answers(self.pid, Request::Tree).map_err(has_ended)?;
         }
+    }
+
+    fn marked(&self, answers: &[String], looks: &mut Vec<Look>, seconds: f64) -> Result<String, String> {
+        // To the top left, and nothing below.
+        let mut text = String::from("\x1b[H\x1b[2J");
+        looks.resize_with(answers.len(), Look::new);
+        for (line, look) in answers.iter().zip(looks) {
+            let (marks, now) = text::marks(&Answer::parse(line)?, look, seconds);
+            *look = now;
+            text.push_str(&marks);
+            text.push_str(&self.form(line)?);
+        }
+        Ok(text)
     }
 }
 
@@ -127,10 +138,15 @@ fn main() -> ExitCode {
     match done.unwrap_or_else(|error| Err(format!("cannot start a thread: {error}"))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xiio-inspect: {}", text::harmless(&error));
+            complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Not `eprintln!`, which panics when nobody reads.
+fn complain(error: &str) {
+    let _ = writeln!(io::stderr(), "xiio-inspect: {}", text::harmless(error));
 }
 
 fn run(command: &Command) -> Result<(), String> {
@@ -146,7 +162,7 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Record { pid, file } => record(*pid, file),
         Command::View { file, out } => {
             let out = out.clone().unwrap_or_else(|| page_of(file));
-            write(&out, &view::page(file)?)
+            print(&write(&out, &view::page(file)?)?)
         }
         Command::Watch { tree, every } => {
             let pause = Duration::try_from_secs_f64(*every).map_err(|error| format!("--every {every}: {error}"))?;
@@ -157,14 +173,15 @@ fn run(command: &Command) -> Result<(), String> {
 
 /// A file for each run in a program.
 fn record(pid: u32, file: &Path) -> Result<(), String> {
+    let mut said = String::new();
     for (number, trace) in ask::answers(pid, Request::Recording)?.into_iter().enumerate() {
         let mut name = file.as_os_str().to_owned();
         if number > 0 {
             name.push(format!(".{number}"));
         }
-        write(Path::new(&name), &trace)?;
+        said.push_str(&write(Path::new(&name), &trace)?);
     }
-    Ok(())
+    print(&said)
 }
 
 /// Where the page of a recording goes: a name of its own for each, and none of theirs.
@@ -185,13 +202,13 @@ fn is_stdout(file: &Path) -> bool {
     fs::metadata(file).ok().zip(stdout.ok()).is_some_and(|(file, stdout)| of(file) == of(stdout))
 }
 
-/// Writes a file, and says so.
-fn write(file: &Path, text: &str) -> Result<(), String> {
+/// Writes a file, and gives what is to be said of it.
+fn write(file: &Path, text: &str) -> Result<String, String> {
     if is_stdout(file) {
-        return print(text);
+        return Ok(text.to_owned());
     }
     fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    print(&format!("{}\n", file.display()))
+    Ok(format!("{}\n", file.display()))
 }
 
 /// A line for each program, also for those that do not answer.

@@ -359,8 +359,9 @@ fn stops(node: &Node, around: Around<'_>) -> String {
 pub(crate) fn dot(answer: &Answer) -> String {
     let mut text = String::from("digraph tree {\n    node [shape=box, fontname=monospace];\n");
     let mut n_nodes = 0;
-    for root in answer.tree.iter().flatten() {
-        dot_node(root, None, &mut n_nodes, &mut text);
+    match &answer.tree {
+        Some(roots) => roots.iter().for_each(|root| dot_node(root, None, &mut n_nodes, &mut text)),
+        None => writeln!(text, "    n0 [label=\"{}\"];", dot_label(&busy(answer))).unwrap_or_default(),
     }
     text.push_str("}\n");
     text
@@ -369,12 +370,16 @@ pub(crate) fn dot(answer: &Answer) -> String {
 fn dot_node(node: &Node, parent: Option<usize>, n_nodes: &mut usize, text: &mut String) {
     let index = *n_nodes;
     *n_nodes += 1;
-    let label = line(node).replace('\\', "\\\\").replace('"', "\\\"");
-    let _ = writeln!(text, "    n{index} [label=\"{label}\"];");
+    let _ = writeln!(text, "    n{index} [label=\"{}\"];", dot_label(&line(node)));
     if let Some(parent) = parent {
         let _ = writeln!(text, "    n{parent} -> n{index};");
     }
     node.children.iter().for_each(|child| dot_node(child, Some(index), n_nodes, text));
+}
+
+/// Text between quotes, where entities as of HTML have a meaning.
+fn dot_label(text: &str) -> String {
+    text.replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 fn at(place: &Place) -> String {
@@ -510,5 +515,14 @@ mod tests {
         let raw = json("{\"version\":1,\"a\":\"\u{9b}\u{7f}\u{202e}é\"}\n");
         assert_eq!(raw, "{\"version\":1,\"a\":\"\\u009b\\u007f\\u202eé\"}\n");
         assert!(dot(&answer).contains("\\\""), "{}", dot(&answer));
+    }
+
+    #[test]
+    fn a_graph_has_the_text_as_it_is_also_of_a_loop_that_is_blocked() {
+        let shown = dot(&answer(r#"{"kind":"task","state":"running","what":"task","name":"a &lt; b"}"#));
+        assert!(shown.contains("[label=\"task `a &amp;lt; b`\"];"), "{shown}");
+        let blocked = r#"{"version":1,"pid":7,"program":"a","milliseconds_old":5,"busy":{"milliseconds":700}}"#;
+        let shown = dot(&Answer::parse(blocked).unwrap());
+        assert!(shown.contains("[label=\"The loop is blocked: the root "), "{shown}");
     }
 }

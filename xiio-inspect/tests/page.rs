@@ -335,6 +335,39 @@ fn an_hour_of_virtual_time_is_an_hour_of_the_page() {
     browser.assert_quiet();
 }
 
+#[test]
+fn keys_step_from_poll_to_poll_however_far_these_are_from_the_start() {
+    let Some(mut browser) = Browser::start() else { return };
+    let trace = RefCell::default();
+    let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+    Tester::new().virtual_time().run(|| async {
+        let recording = record(1000);
+        task_group!(|tg| {
+            tg.spawn_named("patient", async {
+                for _ in 0..3 {
+                    sleep(days(1000)).await;
+                }
+            });
+        });
+        trace.replace(recording.to_json());
+    });
+    browser.open(&trace.take());
+    browser.press("/");
+    browser.call("Input.insertText", &json!({ "text": "patient" }));
+    browser.press("Enter");
+    let mut step = |key: &str| {
+        let event = format!("new KeyboardEvent('keydown', {{ key: '{key}', shiftKey: true }})");
+        browser.evaluate(&format!("(document.dispatchEvent({event}), document.getElementById('status').textContent)"))
+    };
+    step("Home");
+    let there: Vec<String> = (0..4).map(|_| step("ArrowRight")).collect();
+    let mut back: Vec<String> = (0..3).map(|_| step("ArrowLeft")).collect();
+    back.reverse();
+    assert_eq!(there[..3], back, "{there:?}");
+    assert!(there.windows(2).all(|pair| pair[0] != pair[1]), "{there:?}");
+    browser.assert_quiet();
+}
+
 /// A cleanup around another one begins before it and ends after it.
 #[test]
 fn a_member_cleans_up_until_its_outermost_cleanup_is_over() {

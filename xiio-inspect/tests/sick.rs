@@ -152,6 +152,60 @@ fn who_watches_sees_the_busiest_and_the_stuck() {
 }
 
 #[test]
+fn who_watches_in_another_form_gets_that_form_alone_and_hears_of_the_end() {
+    let mut patient = Patient::new("hangs");
+    patient.assert_says(&["list"], &["hangs"]);
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+    watch.args(["watch", "--json", "--every", "0.1", &patient.child.id().to_string()]);
+    watch.env("XDG_RUNTIME_DIR", &patient.runtime_dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    for line in BufReader::new(watch.stdout.take().unwrap()).lines().take(3) {
+        let answer: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(answer["program"], "hangs");
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+    watch.args(["watch", "--every", "0.1", &patient.child.id().to_string()]);
+    watch.env("XDG_RUNTIME_DIR", &patient.runtime_dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("hangs")));
+    patient.child.kill().unwrap();
+    patient.child.wait().unwrap();
+    lines.for_each(drop);
+    let said = String::from_utf8(watch.wait_with_output().unwrap().stderr).unwrap();
+    assert!(said.contains("has ended, or gives no answer any more"), "{said}");
+}
+
+#[test]
+fn each_run_of_a_program_is_written_down_though_nobody_reads_their_names() {
+    let patient = Patient::of_test("has_two_runs");
+    let sockets = || fs::read_dir(patient.runtime_dir.join("xiio")).into_iter().flatten().count();
+    let end = Instant::now() + Duration::from_secs(60);
+    while sockets() < 2 {
+        assert!(Instant::now() < end, "it has two runs");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let (file, pid) = (patient.runtime_dir.join("run"), patient.child.id().to_string());
+    let mut record = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+    record.args(["record", &pid]).arg(&file).env("XDG_RUNTIME_DIR", &patient.runtime_dir).stdout(Stdio::piped());
+    let mut record = record.spawn().unwrap();
+    drop(record.stdout.take());
+    assert!(record.wait().unwrap().success());
+    assert!(file.exists() && file.with_extension("1").exists());
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn has_two_runs() {
+    let other = thread::spawn(|| xiio::run(xiio::sleep(Duration::from_secs(60))));
+    xiio::run(xiio::sleep(Duration::from_secs(60)));
+    other.join().unwrap();
+}
+
+#[test]
 fn of_a_program_that_leaks_tasks_it_names_their_place_and_their_group() {
     // The attribute has asked for the socket.
     let patient = Patient::start("leaks_tasks", |program| program.env_remove("XIIO_INSPECT"));

@@ -26,6 +26,7 @@ fn write_node(node: &Node, parent: Option<usize>, n_nodes: &mut usize, text: &mu
     }
 }
 
+/// Between quotes entities as of HTML have a meaning.
 fn escaped(label: &str) -> String {
-    label.chars().flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect()
+    label.replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"")
 }

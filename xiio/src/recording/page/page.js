@@ -635,9 +635,8 @@
   function stepPoll(direction) {
     const of = view.chosen >= 0 ? view.chosen : order.find((index) => polls.starts[index + 1] > polls.starts[index]);
     if (of === undefined) return;
-    const found = direction < 0 ? lastBefore(polls, of, view.cursor - 1e-4) : polls.list[firstAt(polls, of, view.cursor + 1e-4)];
-    const next = direction > 0 && found !== undefined && found.at <= view.cursor ? polls.list[firstAt(polls, of, found.to + 1e-4)] : found;
-    if (next !== undefined && next.of === of) moveTo(next.at);
+    const next = direction < 0 ? bisect(polls, of, ({ at }) => at < view.cursor) - 1 : bisect(polls, of, ({ at }) => at <= view.cursor);
+    if (next >= polls.starts[of] && next < polls.starts[of + 1]) moveTo(polls.list[next].at);
   }
 
   // ---- Search ----
