@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Condvar, Mutex, OnceLock, mpsc};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use xiio::{
 };
 use xiio_tests::os::is_running;
 use xiio_tests::poll::OnDrop;
-use xiio_tests::{LONG, Reports, panic_text, rounds};
+use xiio_tests::{LONG, Reports, panic_text, rounds, run_virtually};
 
 #[test]
 fn tasks_on_workers_borrow_and_have_ended_with_the_block() {
@@ -752,6 +752,100 @@ fn a_task_on_a_worker_that_is_cancelled_alone_has_the_grace_of_its_group() {
             });
             reports.assert_one(ReportKind::GraceOver, &[&format!("tests/cores.rs:{line}"), "shield"]);
         }
+    }
+}
+
+#[test]
+fn a_task_on_a_worker_that_is_cancelled_before_it_begins_ends_at_once() {
+    for workers in [0, 1, 2] {
+        let (is_first_over, n_dropped) = (Promise::<()>::new(), AtomicUsize::new(0));
+        run(async {
+            task_group!(workers = workers, limit = 1, |tg| {
+                let first = is_first_over.clone();
+                tg.workers().spawn(async move || first.wait().await);
+                let count = || _ = n_dropped.fetch_add(1, SeqCst);
+                let held = OnDrop(count);
+                let by_home = tg.workers().spawn(async move || drop(held));
+                let held = OnDrop(count);
+                let by_a_thread = tg.workers().spawn(async move || drop(held));
+                let last = tg.workers().spawn(async || 1);
+                assert_eq!(by_home.cancel().await, None, "{workers}");
+                in_thread(move || drop(by_a_thread.cancel())).await;
+                // Nothing of this group wakes it for that but the cancellation.
+                while n_dropped.load(SeqCst) < 2 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                is_first_over.set(()).unwrap();
+                assert_eq!(last.await, 1);
+            });
+        });
+    }
+}
+
+#[test]
+fn a_handle_that_outlives_its_group_keeps_nobodys_waker() {
+    struct Ignores;
+    impl Wake for Ignores {
+        fn wake(self: Arc<Self>) {}
+    }
+    for workers in [0, 1] {
+        let (ignores, handle) = (Arc::new(Ignores), Mutex::new(None));
+        run(async {
+            let mut group = Box::pin(async {
+                task_group!(workers = workers, |tg| {
+                    *handle.lock().unwrap() = Some(tg.workers().spawn(async || ()));
+                    std::future::pending::<()>().await;
+                });
+            });
+            let waker = Arc::clone(&ignores).into();
+            for _ in 0..2 {
+                assert!(group.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            }
+        });
+        assert_eq!((Arc::strong_count(&ignores), handle.lock().unwrap().is_some()), (1, true), "{workers}");
+    }
+}
+
+#[test]
+fn limit_holds_for_tasks_at_home_and_once_more_for_those_on_workers() {
+    let measured = async |workers| {
+        let (n_at_home, n_on_workers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let counted = async |n: &AtomicUsize| {
+            assert!(n.fetch_add(1, SeqCst) < 2);
+            sleep(Duration::from_millis(1)).await;
+            n.fetch_sub(1, SeqCst);
+        };
+        task_group!(workers = workers, limit = 2, |tg| {
+            let (workers, n_at_home, n_on_workers) = (tg.workers(), &n_at_home, &n_on_workers);
+            for _ in 0..5 {
+                tg.spawn(async move {
+                    workers.spawn(async move || counted(n_on_workers).await).await;
+                    counted(n_at_home).await;
+                });
+                workers.spawn(async move || counted(n_on_workers).await);
+            }
+        });
+    };
+    for workers in [0, 1, 2] {
+        run(measured(workers));
+        run_virtually(measured(workers));
+    }
+}
+
+#[test]
+fn what_is_deferred_may_spawn_on_workers() {
+    for workers in [0, 2] {
+        let n_run = AtomicUsize::new(0);
+        run(async {
+            task_group!(workers = workers, |tg| {
+                let (workers, n_run) = (tg.workers(), &n_run);
+                tg.defer(async move {
+                    workers.spawn(async move || n_run.fetch_add(1, SeqCst)).await;
+                    workers.spawn(async move || n_run.fetch_add(1, SeqCst)).await;
+                });
+            });
+        });
+        assert_eq!(n_run.into_inner(), 2, "{workers}");
     }
 }
 

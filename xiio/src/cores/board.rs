@@ -21,6 +21,8 @@ pub(super) struct Board<J> {
     queue: VecDeque<J>,
     /// Jobs that were cancelled before they began, to be dropped at home.
     doomed: Vec<J>,
+    /// One that has not begun was cancelled alone. It joins the doomed when home looks for them.
+    is_one_cancelled: bool,
     desks: Box<[Desk<J>]>,
     n_started: usize,
     /// How many jobs the workers may have at once.
@@ -118,6 +120,7 @@ impl<J> Board<J> {
         Self {
             queue: VecDeque::new(),
             doomed: Vec::new(),
+            is_one_cancelled: false,
             desks: (0..n_workers).map(desk).collect(),
             n_started: 0,
             limit,
@@ -275,8 +278,19 @@ impl<J> Board<J> {
         self.desks.iter().enumerate().filter(|(_, desk)| desk.is_cancelled).map(|(worker, _)| worker)
     }
 
-    /// Jobs that were cancelled before they began, to be dropped outside of the lock.
-    pub(super) fn take_doomed(&mut self) -> Vec<J> {
+    /// A job that has not begun was cancelled alone.
+    pub(super) fn note_cancelled(&mut self) {
+        self.is_one_cancelled = true;
+    }
+
+    /// Jobs that were cancelled before they began, to be dropped outside of the lock. `is_cancelled` says which were cancelled alone.
+    pub(super) fn take_doomed(&mut self, is_cancelled: impl Fn(&J) -> bool) -> Vec<J> {
+        if std::mem::take(&mut self.is_one_cancelled) {
+            // Nobody has a handle of a job for one worker.
+            let (doomed, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(is_cancelled);
+            self.doomed.extend(doomed);
+            self.queue = kept.into();
+        }
         self.n_open -= self.doomed.len();
         std::mem::take(&mut self.doomed)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use crate::report::waking;
+use crate::report::{Held, waking};
 use crate::sync::{AtomicU8, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::task::Home;
 
@@ -46,6 +46,12 @@ impl Bridge {
         // Ordering: one word for both, so either a wake sees that home is inside, or home sees the wake.
         self.state.fetch_or(INSIDE, Ordering::AcqRel);
         Inside { bridge: self }
+    }
+
+    /// The group has ended: nobody polls it any more.
+    pub(crate) fn forget_outer(&self) {
+        let outer = self.lock().take();
+        drop(outer.map(Held::new));
     }
 
     fn wake_outer(&self) {

@@ -17,6 +17,9 @@ pub(crate) trait Job: Send + Sync {
     where
         Self: 'set;
 
+    /// Whether it was cancelled alone.
+    fn is_cancelled(&self) -> bool;
+
     /// Drops what would have become the task.
     fn discard(self: Arc<Self>);
 }
@@ -70,6 +73,10 @@ impl Errand {
         // whose contract is that it has not ended.
         let job = unsafe { transmute::<Arc<dyn Job + 'env>, Arc<dyn Job>>(job) };
         Self { job: ManuallyDrop::new(job) }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.job.is_cancelled()
     }
 
     /// Makes a task of it.

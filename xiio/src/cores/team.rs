@@ -64,10 +64,9 @@ pub(crate) struct Failure {
 
 impl<J> Team<J> {
     /// A team of this thread. With no workers its jobs are for home.
-    /// `limit` is how many jobs the workers may have at once, `grace` how long a task may clean up that was cancelled alone.
+    /// `limit` is how many jobs there may be at once that are not for one worker, `grace` how long a task may clean up that was cancelled
+    /// alone.
     pub(crate) fn new(n_workers: usize, limit: usize, grace: Option<Duration>) -> Self {
-        // At home the set of the group sees to it.
-        let limit = if n_workers == 0 { usize::MAX } else { limit };
         Self {
             board: Mutex::new(Board::new(n_workers.max(1), limit)),
             permits: (0..n_workers).map(|_| Arc::new(Permit::new(worker::current_permit()))).collect(),
@@ -243,6 +242,12 @@ impl<J> Team<J> {
         self.give_orders(board);
     }
 
+    /// A job was cancelled alone, before it has begun. It is home's to drop; whoever has asked for that may be anywhere.
+    pub(crate) fn cancel_queued(&self) {
+        self.board().note_cancelled();
+        self.bridge.wake_by_ref();
+    }
+
     /// Tells the workers of a cancellation that is on the board, and home.
     fn give_orders(&self, board: MutexGuard<'_, Board<J>>) {
         board.behind().filter_map(|worker| self.permits.get(worker)).for_each(|permit| permit.give_orders());
@@ -275,9 +280,9 @@ impl<J> Team<J> {
         board.take_cancelled(worker)
     }
 
-    /// Jobs that were cancelled before they began.
-    pub(crate) fn take_doomed(&self) -> Vec<J> {
-        self.board().take_doomed()
+    /// Jobs that were cancelled before they began: `is_cancelled` says which were cancelled alone.
+    pub(crate) fn take_doomed(&self, is_cancelled: impl Fn(&J) -> bool) -> Vec<J> {
+        self.board().take_doomed(is_cancelled)
     }
 
     /// Whether any job is open, or has told home of its end and home has not heard of it. If so, the bridge is woken when there is

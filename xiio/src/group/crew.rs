@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cores::{Crew, Failure, News, Notes, Worker, threads};
+use crate::cores::{Crew, Errand, Failure, News, Notes, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
 use crate::foreign::Surroundings;
@@ -47,12 +47,12 @@ impl Workforce {
 
     /// Does what there is to do at home; gives what has happened on the workers.
     pub(super) fn tend(&self, set: &TaskSet<'_>) -> News {
+        self.discard_doomed();
         if self.crew.is_at_home() {
             self.start_at_home(set);
         } else {
             self.crew.start_workers().for_each(|worker| self.start(worker, set));
         }
-        self.discard_doomed();
         self.take_news()
     }
 
@@ -96,7 +96,7 @@ impl Workforce {
 
     /// Drops the jobs that were cancelled before they began.
     fn discard_doomed(&self) {
-        for errand in self.crew.take_doomed() {
+        for errand in self.crew.take_doomed(Errand::is_cancelled) {
             // SAFETY: this is the poll or the end of the errand's group.
             going_on("a destructor panicked", || unsafe { errand.discard() });
         }
@@ -141,6 +141,8 @@ impl Workforce {
             self.crew.close();
             self.discard_doomed();
         }
+        // A handle may keep the crew.
+        self.crew.bridge().forget_outer();
         // They have nothing left to do.
         threads::expect(&self.posts.take());
         self.take_news()

@@ -22,7 +22,7 @@ pub struct Lend<'a, 'b, B: Future, E: Ending<B::Output>> {
     lender: Option<Lender>,
 }
 
-/// What a group needs that has threads.
+/// What a group needs that may have threads.
 struct Lender {
     crew: Arc<Crew>,
     waker: Waker,
@@ -32,8 +32,7 @@ struct Lender {
 
 /// Runs a group that may have workers.
 pub fn lend<'a, 'b, B: Future, E: Ending<B::Output>>(run: Run<'a, 'b, B, E>) -> Lend<'a, 'b, B, E> {
-    let crew = run.crew().filter(|crew| !crew.is_at_home());
-    let lender = crew.map(|crew| Lender { waker: waker_of(&crew), crew, outside: Outside::default() });
+    let lender = run.crew().map(|crew| Lender { waker: waker_of(&crew), crew, outside: Outside::default() });
     Lend { run, lender }
 }
 
@@ -53,9 +52,13 @@ impl Lender {
     /// Polls the group by `poll`, and lets the workers in if it is their time.
     fn poll(&mut self, cx: &mut Context<'_>, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
         let Self { crew, waker, outside } = self;
-        let mut poll = || poll(&mut Context::from_waker(waker));
         let inside = crew.bridge().enter(cx.waker());
         inside.take_woken();
+        if crew.is_at_home() {
+            // Nobody is let in. Who wakes the bridge is heard when the group is polled next.
+            return poll(cx);
+        }
+        let mut poll = || poll(&mut Context::from_waker(waker));
         let polled = poll();
         if polled.is_ready() || !crew.has_open() {
             Runtime::with(|runtime| runtime.remove_lender(crew));

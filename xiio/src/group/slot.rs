@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::cores::Ends;
+use crate::cores::{Crew, Ends};
 use crate::error::Cancelled;
 use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
@@ -88,7 +88,7 @@ impl<T> Slot<T> {
         }
     }
 
-    fn cancel(&self) {
+    pub(super) fn cancel(&self) {
         let mut state = self.lock();
         state.is_cancelled = true;
         let runner = state.runner.take();
@@ -131,6 +131,12 @@ impl<T> Slot<T> {
 /// What has a slot, in one piece of memory with what is not the handle's.
 pub(super) trait HasSlot<T>: Ends {
     fn slot(&self) -> &Slot<T>;
+
+    /// Where the task was handed in.
+    fn crew(&self) -> Option<&Crew>;
+
+    /// Has the task end, at once if it has not begun.
+    fn cancel(&self);
 }
 
 /// A task on a worker, to be awaited for its output. Of [`Workers::spawn`](crate::Workers::spawn).
@@ -166,6 +172,10 @@ impl<T> WorkerTask<T> {
         Self { shared, _output: PhantomData }
     }
 
+    pub(super) fn crew(&self) -> Option<&Crew> {
+        self.shared.crew()
+    }
+
     fn slot(&self) -> &Slot<T> {
         self.shared.slot()
     }
@@ -186,7 +196,7 @@ impl<T> WorkerTask<T> {
     /// ```
     #[doc(alias("abort"))]
     pub fn cancel(self) -> CancelWorkerTask<T> {
-        self.slot().cancel();
+        self.shared.cancel();
         CancelWorkerTask { task: self }
     }
 

@@ -101,7 +101,7 @@ impl<'env> Workers<'env> {
     }
 
     /// Runs `function` once on each worker, with its number. The call spawns the tasks; the future gives their values, in
-    /// the order of the workers.
+    /// the order of the workers. They do not wait for a place of the group's `limit`.
     ///
     /// # Panics
     /// The future panics when one of them was cancelled or failed, as awaiting a [`WorkerTask`] does.
@@ -157,10 +157,11 @@ impl<'env> Workers<'env> {
         O: 'env,
     {
         let content = Content { function, judge, locals: local::sent(), _output: PhantomData };
-        let order = Arc::new(Order { slot: Slot::new(location), content: Mutex::new(Some(content)) });
+        let (slot, content) = (Slot::new(location), Mutex::new(Some(content)));
+        let order = Arc::new(Order { slot, crew: self.anchor.crew(), content });
         let task = WorkerTask::new(Arc::clone(&order).share());
         let errand = Errand::new(order);
-        let refused = match self.anchor.crew() {
+        let refused = match task.crew() {
             Some(crew) => crew.add(worker, errand).err(),
             None => Some(errand),
         };
@@ -286,6 +287,8 @@ const LABEL: &str = "task on a worker";
 /// A job, and what it shares with its handle: in one piece of memory, as another thread frees it.
 struct Order<F, O, J, T> {
     slot: Slot<T>,
+    /// `None` where the group has ended.
+    crew: Option<Arc<Crew>>,
     /// What borrows. Taken out when the job is started or discarded; an order that is neither is leaked with its errand.
     content: Mutex<Option<Content<F, O, J>>>,
 }
@@ -324,6 +327,18 @@ impl<F: Send, O, J: Send, T: Send> Ends for Order<F, O, J, T> {
 impl<F: Send, O, J: Send, T: Send> HasSlot<T> for Order<F, O, J, T> {
     fn slot(&self) -> &Slot<T> {
         &self.slot
+    }
+
+    fn crew(&self) -> Option<&Crew> {
+        self.crew.as_deref()
+    }
+
+    fn cancel(&self) {
+        self.slot.cancel();
+        let has_begun = self.content.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        if let Some(crew) = self.crew().filter(|_| !has_begun) {
+            crew.cancel_queued();
+        }
     }
 }
 
@@ -386,8 +401,12 @@ where
         };
         let finish = |is_success: bool| is_success.then_some(());
         let _entered = locals.as_ref().map(SentLocals::enter);
-        // The set of a worker is open while it starts errands, and so is that of a group which takes its own.
-        drop(set.insert(Pinned::new(async move { function().await }, state), finish, location));
+        // The set of a worker is open while it starts errands, and so is that of a group which takes its own. The limit is the board's.
+        drop(set.insert_beside(Pinned::new(async move { function().await }, state), finish, location));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.slot.is_cancelled()
     }
 
     fn discard(self: Arc<Self>) {

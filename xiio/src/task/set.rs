@@ -337,21 +337,21 @@ impl Core {
     }
 
     #[inline]
-    fn accept(&self, task: TaskRef) {
+    fn accept(&self, task: TaskRef, is_beside: bool) {
         if local::is_any() {
             self.keep_locals(task);
         }
         self.tasks.push_back(task);
-        if self.has_gate && !self.pass_gate(task) {
+        if self.has_gate && !self.pass_gate(task, is_beside) {
             return;
         }
         self.ready.push(task);
         self.wake_up();
     }
 
-    /// Whether a new task may run at once; if not, it waits for a place.
+    /// Whether a new task may run at once; if not, it waits for a place. One that is beside the others takes none.
     #[cold]
-    fn pass_gate(&self, task: TaskRef) -> bool {
+    fn pass_gate(&self, task: TaskRef, is_beside: bool) -> bool {
         if let Some(body) = self.body.get().filter(|_| self.is_recorded) {
             task.header().set(RECORDED);
             recording::spawned(task.key(), body.key(), || self.node_of(task));
@@ -360,10 +360,15 @@ impl Core {
             if crowd.add() {
                 self.is_unusual.set(true);
             }
+            if is_beside && self.limit != usize::MAX {
+                task.header().set(PLACED);
+                crowd.add_beside(task);
+                return true;
+            }
             // Without a limit as well: a task with the flag is counted out when it ends.
             return self.take_place(task);
         }
-        self.limit == usize::MAX || self.take_place(task)
+        is_beside || self.limit == usize::MAX || self.take_place(task)
     }
 
     fn take_place(&self, task: TaskRef) -> bool {
@@ -448,6 +453,35 @@ impl<'env> TaskSet<'env> {
         F: Future + 'env,
         M: Fn(F::Output) -> Option<T> + 'env,
     {
+        self.insert_as(false, future, finish, location)
+    }
+
+    /// Adds a task that takes none of the places that the limit leaves: whoever adds it sees to another limit.
+    pub(crate) fn insert_beside<F, M, T>(
+        &self,
+        future: F,
+        finish: M,
+        location: &'static Location<'static>,
+    ) -> Result<Handle<T>, F>
+    where
+        F: Future + 'env,
+        M: Fn(F::Output) -> Option<T> + 'env,
+    {
+        self.insert_as(true, future, finish, location)
+    }
+
+    #[inline]
+    fn insert_as<F, M, T>(
+        &self,
+        is_beside: bool,
+        future: F,
+        finish: M,
+        location: &'static Location<'static>,
+    ) -> Result<Handle<T>, F>
+    where
+        F: Future + 'env,
+        M: Fn(F::Output) -> Option<T> + 'env,
+    {
         if self.is_closed.get() {
             return Err(future);
         }
@@ -456,7 +490,7 @@ impl<'env> TaskSet<'env> {
         // SAFETY: `allocate` counted the handle and set its flag; `T` is the output of the future.
         let handle = unsafe { Handle::new(task) };
         // SAFETY: the set is not closed, so the core is alive. A waker that panics here drops the handle.
-        unsafe { core.as_ref() }.accept(task);
+        unsafe { core.as_ref() }.accept(task, is_beside);
         Ok(handle)
     }
 

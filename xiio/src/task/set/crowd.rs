@@ -1,13 +1,14 @@
 //! How many tasks a set holds, where somebody wants to know: that they are many is said once.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ptr::NonNull;
 
 use super::Core;
 use crate::drawing::Node;
 use crate::report::{ReportKind, report};
 use crate::task::limits;
-use crate::task::refs::TaskRef;
+use crate::task::refs::{Header, TaskRef};
 
 /// So many places are named where the tasks of a crowd were spawned.
 const PLACES: usize = 3;
@@ -17,6 +18,8 @@ pub(super) struct Crowd {
     limit: usize,
     n_tasks: Cell<usize>,
     is_reported: Cell<bool>,
+    /// Tasks that take no place in the set, though they have the flag `PLACED`.
+    beside: RefCell<BTreeSet<NonNull<Header>>>,
 }
 
 impl Crowd {
@@ -28,7 +31,7 @@ impl Crowd {
 
     #[cold]
     fn new(limit: usize) -> Box<Self> {
-        Box::new(Self { limit, n_tasks: Cell::new(0), is_reported: Cell::new(false) })
+        Box::new(Self { limit, n_tasks: Cell::new(0), is_reported: Cell::new(false), beside: RefCell::default() })
     }
 
     /// Counts a new task; `true` if it is one too many, for the first time.
@@ -37,8 +40,15 @@ impl Crowd {
         self.is_too_large() && !self.is_reported.get()
     }
 
-    pub(super) fn remove(&self) {
+    /// Counts a task that takes no place.
+    pub(super) fn add_beside(&self, task: TaskRef) {
+        self.beside.borrow_mut().insert(task.as_ptr());
+    }
+
+    /// Counts a task out; `true` if it took no place.
+    pub(super) fn remove(&self, task: TaskRef) -> bool {
         self.n_tasks.update(|n_tasks| n_tasks - 1);
+        self.beside.borrow_mut().remove(&task.as_ptr())
     }
 
     fn is_too_large(&self) -> bool {

@@ -163,11 +163,9 @@ impl Core {
         drop(std::mem::take(owner_of(task)));
         header.unset(JOINED);
         let joiner = header.joiner.take();
-        if header.has(PLACED) {
+        let was_beside = self.crowd.as_ref().is_some_and(|crowd| crowd.remove(task));
+        if header.has(PLACED) && !was_beside {
             self.n_running.set(self.n_running.get() - 1);
-        }
-        if let Some(crowd) = &self.crowd {
-            crowd.remove();
         }
         if !header.has(QUEUED) {
             task.drop_set_ref();
