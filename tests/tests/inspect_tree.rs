@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::{IntoFuture, pending};
 use std::os::fd::AsRawFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -502,4 +503,24 @@ fn a_drawing_comes_also_where_a_worker_is_long_in_a_poll() {
     });
     // With its task, if it has come to it in time.
     assert!(only(&tree, Kind::Worker).what().starts_with("worker 0"), "{tree}");
+}
+
+/// A look takes more of the stack than a poll does, and must not end a program that gets on.
+#[test]
+fn groups_that_are_too_far_in_are_not_drawn() {
+    type AnyFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
+    fn nested(depth: u32) -> AnyFuture<Tree> {
+        Box::pin(async move {
+            match depth {
+                0 => tree().await,
+                _ => task_group!(|tg| { tg.spawn(nested(depth - 1)).await }),
+            }
+        })
+    }
+
+    let tree = xiio::run(nested(500));
+    let n_cut_off = tree.nodes().filter(|(_, node)| node.what() == "more, too far in to be drawn").count();
+    let n_groups = tree.nodes().filter(|(_, node)| node.kind() == Kind::Group).count();
+    assert!(n_cut_off == 1 && (100..500).contains(&n_groups), "{tree}");
 }

@@ -303,9 +303,11 @@ pub(crate) fn why(answer: &Answer) -> String {
     text
 }
 
-/// Whether it ends without another task: by time, by what is outside of the program, or as it only gives way.
+/// Whether it ends without another task: by time, by what is outside of the program, or as it only gives way. Or perhaps, as nobody knows.
 fn is_hopeful(node: &Node) -> bool {
-    node.milliseconds_left.is_some() || FROM_OUTSIDE.contains(&&*node.kind) || node.what == "yield_now"
+    node.milliseconds_left.is_some()
+        || FROM_OUTSIDE.contains(&&*node.kind)
+        || ["yield_now", "more, too far in to be drawn"].contains(&&*node.what)
 }
 
 /// The innermost tasks and bodies, which wait for themselves and for no other.
@@ -472,6 +474,7 @@ mod tests {
             node("thread", "it", ""),
             node("signal", "SIGTERM", ""),
             node("wait", "yield_now", ""),
+            node("wait", "more, too far in to be drawn", ""),
             node("wait", "Condition", left),
             node("limit", "timeout", left),
             around("limit", left),

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// What a task that gives way waits for.
 pub(crate) const YIELD_NOW: &str = "yield_now";
 
+/// What stands for the members of a group that is too far in to be drawn.
+pub(crate) const TOO_DEEP: &str = "more, too far in to be drawn";
+
 /// Something in the tree of tasks: a group, a task, a combinator, or what is waited for.
 ///
 /// Its `Display` is one line, without its children.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::ending::{drop_if_present, owner_of};
 use super::{Core, Ended, LastRound, Members, Polled};
-use crate::drawing::{Kind, Node, State, YIELD_NOW};
+use crate::drawing::{Kind, Node, State, TOO_DEEP, YIELD_NOW};
 use crate::error::Payload;
 use crate::local;
 use crate::recording::{self, Cancellation, Vita};
@@ -19,6 +19,10 @@ use crate::task::polls::{self, Noted, Who};
 use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, RECORDED, STARTED, TaskRef};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
+
+/// How many groups are drawn one inside of the other. What a level takes of the stack is more than in a usual poll, which comes
+/// through a thousand of them.
+const MAX_DRAWN: u32 = 128;
 
 /// See [`may_be_cancelled_next`].
 const MAX_ASKED: u32 = 1 << 20;
@@ -456,6 +460,10 @@ impl Core {
     /// said to be out, it would be lost with all that stands behind it.
     #[cold]
     fn draw(&self, members: &mut dyn Members) -> Drained {
+        if DEPTH.get() >= MAX_DRAWN {
+            unwind::inspecting(|tree| tree.leaf(Node::new(Kind::Wait, TOO_DEEP)));
+            return Drained::Interrupted;
+        }
         let _depth = Descent::new(self);
         if let Some(body) = self.body.get().filter(|_| members.has_body()) {
             // Nothing begins in a drawing: code that does so may count on being polled as usual.
