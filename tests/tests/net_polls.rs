@@ -311,6 +311,25 @@ fn virtual_time_jumps_past_a_descriptor_that_was_waited_for() {
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
+/// The system does not tell of room there, so it is tried again and again. Virtual time does not run ahead of who makes the room.
+#[test]
+fn virtual_time_does_not_jump_while_a_unix_socket_is_tried_again() {
+    run_virtually(async {
+        let path = std::env::temp_dir().join(format!("xiio-full-{}", std::process::id()));
+        let (receiver, sender) =
+            (std::os::unix::net::UnixDatagram::bind(&path).unwrap(), UnixDatagram::unbound().unwrap());
+        while sender.try_send_to(b"x", &path).is_ok() {}
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            receiver.recv(&mut [0; 8]).unwrap();
+            receiver
+        });
+        assert_eq!(timeout(LONG, sender.send_to(b"x", &path)).await.unwrap().unwrap(), 1);
+        drop(thread.join().unwrap());
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
 /// It blocks then in the hands of `std`, and the clone must not.
 #[test]
 fn a_clone_does_not_block_when_the_other_is_given_to_std() {

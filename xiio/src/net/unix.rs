@@ -12,7 +12,7 @@ use super::tcp::{BACKLOG, send, send_vectored};
 use super::{Incoming, as_in_std, socket, stream, without_waiting};
 use crate::io::Async;
 use crate::reactor::{Direction, Wait};
-use crate::runtime::checkpoint;
+use crate::runtime::{Outside, checkpoint};
 use crate::sys::socket::setup;
 use crate::sys::{Call, call, socket as sys};
 use crate::time::sleep;
@@ -236,10 +236,15 @@ pub(super) async fn connect_by(make: impl FnOnce() -> io::Result<(OwnedFd, Socke
 /// Repeats what would block and what no event tells of.
 async fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let [mut pause, longest] = RETRY;
+    let mut outside = Outside::default();
     loop {
         checkpoint().await;
         match attempt() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(pause).await,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // Who makes room does it in the time outside.
+                outside.count_here();
+                sleep(pause).await;
+            }
             result => return result,
         }
         pause = (pause * 2).min(longest);
