@@ -11,12 +11,13 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::stream::{FuturesUnordered, StreamExt};
 use xiio::inspect::{ReportKind, tree};
-use xiio::{Promise, bracket, branch, interval, readable, shield, sleep, task_group, yield_now};
+use xiio::io::{Read, Write, duplex};
+use xiio::{Condition, Promise, bracket, branch, interval, net, readable, shield, sleep, task_group, yield_now};
 use xiio_tests::{Reports, millis, run, run_virtually};
 
 type Leaf = Pin<Box<dyn Future<Output = ()>>>;
 
-/// One of each kind of leaf, none of which is ready.
+/// One of each kind of leaf.
 fn leaves() -> Vec<Leaf> {
     let (a, b) = UnixStream::pair().unwrap();
     vec![
@@ -30,6 +31,26 @@ fn leaves() -> Vec<Leaf> {
         Box::pin(async move {
             let _ = readable(&a).await;
             drop(b);
+        }),
+        Box::pin(async {
+            let (mut a, _b) = net::UnixStream::pair().unwrap();
+            let _ = a.read(&mut [0]).await;
+        }),
+        Box::pin(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let listener = net::TcpListener::try_from(listener).unwrap();
+            let _ = listener.incoming().next().await;
+        }),
+        Box::pin(async {
+            let (mut a, _b) = duplex(1);
+            let _ = a.read(&mut [0]).await;
+        }),
+        Box::pin(async {
+            let _ = Condition::new().timeout(millis(1000)).wait().await;
+        }),
+        // It is ready, but for who is cancelled.
+        Box::pin(async {
+            let _ = Vec::new().write(&[0]).await;
         }),
     ]
 }

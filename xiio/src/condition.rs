@@ -15,6 +15,7 @@ use crate::reactor::Direction;
 use crate::runtime::poll_leaf;
 use crate::sys;
 use crate::time::{Deadline, left, now};
+use crate::unwind::Reached;
 
 /// Several things, any of which is enough: readable descriptors, writable descriptors, promises, a deadline.
 ///
@@ -281,7 +282,9 @@ impl<'a> Condition<'a> {
             asked.map(|(fd, direction)| (fd, direction, Readiness::new(fd, direction))).collect();
         let mut promises: Vec<_> = self.promises.iter().map(|promise| promise.wait_set()).collect();
         let mut deadline = Deadline::until(self.deadline);
+        let mut reached = Reached::default();
         poll_fn(|cx| {
+            reached.note("condition");
             let polled = poll_leaf(
                 cx,
                 || self.node(),

@@ -15,6 +15,7 @@ use super::{Read, Write};
 use crate::report::{Held, wake_all};
 use crate::runtime::{checkpoint, poll_leaf};
 use crate::slab::Slab;
+use crate::unwind::Reached;
 
 /// Two streams in memory that are connected with each other: what is written to one is read from the other.
 ///
@@ -152,7 +153,12 @@ impl Line {
     /// Waits in the line until `attempt` has something.
     async fn wait<T>(&self, what: &'static str, mut attempt: impl FnMut() -> Option<io::Result<T>>) -> io::Result<T> {
         let mut place = Place { line: self, key: None };
-        poll_fn(|cx| poll_leaf(cx, || what, |cx| attempt_or(&mut attempt, || place.register(cx)))).await
+        let mut reached = Reached::default();
+        poll_fn(|cx| {
+            reached.note(what);
+            poll_leaf(cx, || what, |cx| attempt_or(&mut attempt, || place.register(cx)))
+        })
+        .await
     }
 
     fn wake(&self) {

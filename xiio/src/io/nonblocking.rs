@@ -28,6 +28,7 @@ use crate::reactor::{Direction, Source, Wait};
 use crate::report::wake_all;
 use crate::runtime::{Runtime, poll_leaf};
 use crate::sys;
+use crate::unwind::Reached;
 
 /// A descriptor of any type, for operations that wait without stopping the thread.
 ///
@@ -234,7 +235,7 @@ impl<T: AsFd> Async<T> {
     where
         F: FnMut(&Self) -> io::Result<R>,
     {
-        Operation { io: self, direction, wait: None, operation }
+        Operation { io: self, direction, reached: Reached::default(), wait: None, operation }
     }
 
     /// A read from a stream has given `n_bytes` of at most `capacity`: if it was short, the stream is empty.
@@ -363,6 +364,7 @@ impl<T: fmt::Debug> fmt::Debug for Async<T> {
 pub(crate) struct Operation<'a, T, F> {
     io: &'a Async<T>,
     direction: Direction,
+    reached: Reached,
     wait: Option<Wait>,
     operation: F,
 }
@@ -379,7 +381,8 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
-        let Self { io, direction, wait, operation } = &mut *self;
+        let Self { io, direction, reached, wait, operation } = &mut *self;
+        reached.note("wait for a descriptor");
         io.poll_operate_at(*direction, wait, cx, operation)
     }
 }

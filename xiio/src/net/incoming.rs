@@ -11,6 +11,7 @@ use super::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::reactor::Wait;
 use crate::sys::socket;
 use crate::time::{Sleep, now, sleep_until};
+use crate::unwind::Reached;
 
 /// How long a listener rests when the system has no descriptor or no memory for a client.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -67,8 +68,12 @@ impl<'a, L> Incoming<'a, L> {
         &mut self,
         accept: impl Fn(&L, &mut Option<Wait>, &mut Context<'_>) -> Poll<io::Result<S>>,
     ) -> io::Result<S> {
-        let mut place = Place::default();
-        poll_fn(|cx| poll_by(self.listener, &mut self.not_before, &mut place, &accept, cx)).await
+        let (mut place, mut reached) = (Place::default(), Reached::default());
+        poll_fn(|cx| {
+            reached.note("wait for a client");
+            poll_by(self.listener, &mut self.not_before, &mut place, &accept, cx)
+        })
+        .await
     }
 }
 

@@ -6,7 +6,10 @@ use std::task::{Context, Poll};
 use super::share;
 use crate::drawing::Node;
 use crate::task::budget;
-use crate::unwind;
+use crate::unwind::{self, Reached};
+
+/// How a checkpoint is named.
+const NO_WAIT: &str = "something that does not wait";
 
 /// Polls a leaf: not at all where cancelled code must not go on, and not where its task has had its share.
 ///
@@ -25,12 +28,17 @@ pub(crate) fn poll_leaf<T, N: Into<Node>>(
 
 /// Awaited before what does not wait, by a future that is a leaf then as any other.
 pub(crate) async fn checkpoint() {
-    poll_fn(poll_checkpoint).await;
+    let mut reached = Reached::default();
+    poll_fn(|cx| {
+        reached.note(NO_WAIT);
+        poll_checkpoint(cx)
+    })
+    .await;
 }
 
 /// [`checkpoint`] for what has no future.
 pub(crate) fn poll_checkpoint(cx: &mut Context<'_>) -> Poll<()> {
-    poll_leaf(cx, || "what does not wait", |_| Poll::Ready(()))
+    poll_leaf(cx, || NO_WAIT, |_| Poll::Ready(()))
 }
 
 /// Polls what may be always ready: not where its task has had its share.
