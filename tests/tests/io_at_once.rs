@@ -218,3 +218,40 @@ fn a_loop_of_what_does_not_wait_gives_way() {
         assert!(limited.is_err(), "{name}");
     }
 }
+
+/// Of another crate: always ready, byte by byte or with all that is asked for.
+struct AlwaysReady {
+    max: usize,
+}
+
+impl Read for AlwaysReady {
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(buf.len().min(self.max))
+    }
+}
+
+impl Write for AlwaysReady {
+    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(buf.len().min(self.max))
+    }
+}
+
+#[test]
+fn what_goes_on_with_a_reader_or_writer_that_is_always_ready_gives_way() {
+    const ALL: usize = usize::MAX;
+    const MUCH: usize = 1 << 26;
+
+    fn ended<T>(work: impl Future<Output = T>) -> Result<(), Elapsed> {
+        run(timeout(millis(20), work)).map(drop)
+    }
+
+    for (name, ended) in [
+        ("copy", ended(copy(&mut AlwaysReady { max: ALL }, &mut AlwaysReady { max: ALL }))),
+        ("read_to_end", ended(AlwaysReady { max: 1 }.read_to_end(&mut Vec::new()))),
+        ("read_exact", ended(AlwaysReady { max: 1 }.read_exact(&mut vec![0; MUCH]))),
+        ("write_all", ended(AlwaysReady { max: 1 }.write_all(&vec![0; MUCH]))),
+        ("write_all_vectored", ended(AlwaysReady { max: 1 }.write_all_vectored(&mut [IoSlice::new(&vec![0; MUCH])]))),
+    ] {
+        assert!(ended.is_err(), "{name}");
+    }
+}

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::{Read, Write};
+use crate::runtime::checkpoint;
 use crate::unwind::{self, cancellable};
 
 /// What [`copy`] holds at most.
@@ -45,6 +46,8 @@ where
         }
         writer.write_all(&chunk[..n_read]).await?;
         n_copied += n_read as u64;
+        // Reader and writer of another crate may be always ready.
+        checkpoint().await;
     }
     writer.flush().await?;
     Ok(n_copied)

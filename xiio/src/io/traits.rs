@@ -138,6 +138,10 @@ pub trait Read {
                     0 => return Err(unexpected_end(buf.len())),
                     n_read => buf = &mut buf[n_read..],
                 }
+                if !buf.is_empty() {
+                    // A reader of another crate may be always ready. The same in the other loops.
+                    checkpoint().await;
+                }
             }
             Ok(())
         }
@@ -185,6 +189,7 @@ pub trait Read {
                     n_read if n_read == chunk => chunk = (chunk * 2).min(MAX_CHUNK),
                     _ => {}
                 }
+                checkpoint().await;
             }
         }
     }
@@ -407,6 +412,9 @@ pub trait Write {
                     0 => return Err(ErrorKind::WriteZero.into()),
                     n_written => buf = &buf[n_written..],
                 }
+                if !buf.is_empty() {
+                    checkpoint().await;
+                }
             }
             Ok(())
         }
@@ -441,6 +449,9 @@ pub trait Write {
                 match self.write_vectored(bufs).await? {
                     0 => return Err(ErrorKind::WriteZero.into()),
                     n_written => IoSlice::advance_slices(&mut bufs, n_written),
+                }
+                if !bufs.is_empty() {
+                    checkpoint().await;
                 }
             }
             Ok(())
