@@ -946,6 +946,20 @@ fn slow_cleanup_on_a_worker_is_reported_to_home_while_it_lasts() {
 }
 
 #[test]
+fn n_workers_says_how_many_do_the_tasks() {
+    for asked in [0, 1, 3] {
+        let count = async |expected: usize| {
+            task_group!(workers = asked, |tg| {
+                let each = tg.workers().each(async |n| n).await;
+                assert_eq!((tg.workers().n_workers(), each.len()), (expected, expected));
+            });
+        };
+        run(count(asked.max(1)));
+        run_virtually(count(1));
+    }
+}
+
+#[test]
 fn slow_poll_on_a_worker_is_reported_to_home() {
     let reports = Reports::new();
     let line = line!() + 3;

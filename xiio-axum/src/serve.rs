@@ -350,7 +350,9 @@ async fn serve_on_workers<L: Handover>(
 ) {
     let lines: Vec<Line<L::Sent>> = (0..workers.max(1)).map(|_| Line::new()).collect();
     task_group!(name = "server", workers = workers, |tg| {
-        let (lines, limits, router) = (&lines, &limits, &router);
+        // It may have got fewer than it has asked for.
+        let lines = &lines[..tg.workers().n_workers()];
+        let (limits, router) = (&limits, &router);
         let served = tg.workers().each(async move |worker| {
             let Some(mut clients) = lines[worker].take_receiver() else { return };
             let mut complain = complain();

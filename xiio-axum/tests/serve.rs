@@ -26,6 +26,7 @@ use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, on_tokio, with_tokio}
 use xiio::inspect::ReportKind;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
+use xiio::testing::Tester;
 use xiio::{Promise, bracket, sleep, task_group, timeout};
 use xiio_axum::{
     Jobs, Listener, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on,
@@ -539,38 +540,51 @@ fn holding_router(counts: &Counts) -> Router {
     Router::new().route("/hold", get(local(hold))).route("/job", get(local(start))).route("/thread", get(local(thread)))
 }
 
+/// Serves twelve clients, who stay, on so many workers, and asserts that each of so many threads with a router has as many of them.
+async fn deal_out(workers: usize, n_threads: usize) {
+    let (counts, n_routers) = (Counts::default(), AtomicUsize::new(0));
+    let router = || {
+        n_routers.fetch_add(1, SeqCst);
+        holding_router(&counts)
+    };
+    let talk = async |addr| {
+        let mut of_threads: BTreeMap<String, usize> = BTreeMap::new();
+        let mut clients = Vec::new();
+        for _ in 0..12 {
+            let mut client = TcpStream::connect(addr).await.unwrap();
+            client.write_all(b"GET /thread HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b")") {
+                let mut buf = [0; 512];
+                let n = client.read(&mut buf).await.unwrap();
+                assert!(n > 0, "hung up on");
+                answer.extend_from_slice(&buf[..n]);
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            *of_threads.entry(answer.rsplit("\r\n").next().unwrap().to_owned()).or_default() += 1;
+            // It stays, so the next one goes to somebody else.
+            clients.push(client);
+        }
+        assert_eq!(of_threads.len(), n_threads, "{of_threads:?}");
+        assert!(of_threads.values().all(|n| *n == 12 / n_threads), "{of_threads:?}");
+    };
+    timeout(millis(30_000), with_workers(workers, router, talk)).await.expect("all are served");
+    assert_eq!(n_routers.into_inner(), n_threads);
+}
+
 #[test]
 fn clients_are_dealt_out_to_workers_with_routers_of_their_own() {
     for workers in [0, 1, 2, 3] {
-        let (counts, n_routers) = (Counts::default(), AtomicUsize::new(0));
-        let router = || {
-            n_routers.fetch_add(1, SeqCst);
-            holding_router(&counts)
-        };
-        run(with_workers(workers, router, async |addr| {
-            let mut of_threads: BTreeMap<String, usize> = BTreeMap::new();
-            let mut clients = Vec::new();
-            for _ in 0..12 {
-                let mut client = TcpStream::connect(addr).await.unwrap();
-                client.write_all(b"GET /thread HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-                let mut answer = Vec::new();
-                while !answer.ends_with(b")") {
-                    let mut buf = [0; 512];
-                    let n = client.read(&mut buf).await.unwrap();
-                    assert!(n > 0, "hung up on");
-                    answer.extend_from_slice(&buf[..n]);
-                }
-                let answer = String::from_utf8(answer).unwrap();
-                *of_threads.entry(answer.rsplit("\r\n").next().unwrap().to_owned()).or_default() += 1;
-                // It stays, so the next one goes to somebody else.
-                clients.push(client);
-            }
-            let n_threads = workers.max(1);
-            assert_eq!(of_threads.len(), n_threads, "{of_threads:?}");
-            assert!(of_threads.values().all(|n| *n == 12 / n_threads), "{of_threads:?}");
-        }));
-        assert_eq!(n_routers.into_inner(), workers.max(1));
+        run(deal_out(workers, workers.max(1)));
     }
+}
+
+#[test]
+fn clients_are_all_served_here_where_a_group_gets_no_workers() {
+    run_virtually(deal_out(3, 1));
+    Tester::new().seeds(0..3).run(|| deal_out(3, 1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(on_tokio(deal_out(3, 1)));
 }
 
 #[test]

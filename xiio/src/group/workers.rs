@@ -69,6 +69,13 @@ impl<'env> Workers<'env> {
         Self { anchor, _env: PhantomData }
     }
 
+    /// How many workers do the tasks, that is how many tasks [`Workers::each`] spawns. It is one where the group has none: with
+    /// `workers = 0`, in a foreign loop, and in a test with virtual time or seeds. Zero when the group has ended.
+    #[must_use]
+    pub fn n_workers(&self) -> usize {
+        self.anchor.crew().map_or(0, |crew| crew.n_workers())
+    }
+
     /// Adds a task that runs on a worker. An idle worker takes it; once the task has begun it stays
     /// there.
     ///
@@ -133,12 +140,11 @@ impl<'env> Workers<'env> {
         O: 'env,
     {
         let function = Arc::new(function);
-        let n_workers = self.anchor.crew().map_or(0, |crew| crew.n_workers());
         let spawn = |worker| {
             let function = Arc::clone(&function);
             self.spawn_at(Some(worker), async move || function(worker).await, judge.clone(), location)
         };
-        (0..n_workers).map(spawn).collect()
+        (0..self.n_workers()).map(spawn).collect()
     }
 
     /// [`Workers::spawn`] in the name of somebody further up, and for one worker if it says so.
@@ -179,6 +185,12 @@ impl<'env> Workers<'env> {
 impl<'env, E: Send + 'env> TryWorkers<'env, E> {
     pub(super) fn new(anchor: &'env Anchor, errors: &'env SentErrors<E>) -> Self {
         Self { workers: Workers::new(anchor), errors }
+    }
+
+    /// How many workers do the tasks, see [`Workers::n_workers`].
+    #[must_use]
+    pub fn n_workers(&self) -> usize {
+        self.workers.n_workers()
     }
 
     /// Adds a task that runs on a worker, as [`Workers::spawn`] does. An `Err` from it is the group's.
