@@ -111,6 +111,12 @@ pub fn errno_after_raise(errno: i32, signal: i32) -> i32 {
     unsafe { place.read() }
 }
 
+/// An output that nobody reads: whoever writes to it fails.
+pub fn nobody_reads() -> Stdio {
+    let (_, writer) = std::io::pipe().unwrap();
+    writer.into()
+}
+
 /// How many descriptors this process has open.
 pub fn n_fds() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
 use axum::extract::FromRequestParts;
@@ -15,7 +17,12 @@ use xiio::{GroupEnded, Promise, Remote, catch_panic};
 pub(crate) struct Server {
     pub(crate) jobs: Jobs,
     pub(crate) stopping: Promise<()>,
+    /// Counts the client for its worker, as long as somebody has it.
+    pub(crate) count: Count,
 }
+
+/// What counts a client, if there are several who may serve it.
+pub(crate) type Count = Option<Arc<()>>;
 
 impl Server {
     pub(crate) fn of(parts: &Parts) -> Result<&Self, (StatusCode, &'static str)> {
@@ -74,9 +81,14 @@ impl Jobs {
              what the other thread does, with `in_thread` or a `Promise`"
         );
         let job = SendWrapper::new(job);
-        // The panic hook has told.
-        self.remote.spawn(move || async { drop(catch_panic(job.take()).await) })
+        self.remote.spawn(move || contained(job.take()))
     }
+}
+
+/// Runs a future whose panic is nobody else's, nor that of what it leaves. The panic hook has told.
+pub(crate) async fn contained(future: impl Future) {
+    let left = catch_panic(future).await;
+    drop(catch_unwind(AssertUnwindSafe(|| drop(left))));
 }
 
 impl<S: Sync> FromRequestParts<S> for Jobs {

@@ -22,9 +22,9 @@ use hyper_util::server::conn::auto;
 use tower_service::Service;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
-use xiio::{Promise, catch_panic, now, race, sleep, task_group};
+use xiio::{Promise, now, race, sleep, task_group};
 
-use crate::jobs::{Jobs, Server};
+use crate::jobs::{Count, Jobs, Server, contained};
 
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -165,14 +165,14 @@ impl Handover for UnixListener {
 pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
     Serve::new(listener, |source, limits| {
         Box::pin(async move {
-            let receive = async |take: &mut dyn FnMut(L::Stream, ())| {
+            let receive = async |take: &mut dyn FnMut(L::Stream, Count)| {
                 let take = |client| {
-                    take(client, ());
+                    take(client, None);
                     Ok(())
                 };
                 source.each(&limits.stopping, take).await;
             };
-            serve_clients::<L, _>(router, &limits, receive).await;
+            serve_clients::<L>(router, &limits, receive).await;
         })
     })
 }
@@ -290,23 +290,21 @@ struct Limits {
     patience: Duration,
 }
 
-/// Serves the clients that `clients` gives, on this thread, until it ends; and then until all of them have left. What comes with a
-/// client is dropped when it has left.
-async fn serve_clients<L, W>(router: Router, limits: &Limits, clients: impl AsyncFnOnce(&mut dyn FnMut(L::Stream, W)))
-where
-    L: Listener,
-    W: 'static,
-{
+/// Serves the clients that `clients` gives, on this thread, until it ends; and then until all of them have left.
+async fn serve_clients<L: Listener>(
+    router: Router,
+    limits: &Limits,
+    clients: impl AsyncFnOnce(&mut dyn FnMut(L::Stream, Count)),
+) {
     task_group!(name = "jobs", |jobs| {
-        let server = Server { jobs: Jobs::of(jobs.remote()), stopping: limits.stopping.clone() };
+        let jobs = Jobs::of(jobs.remote());
         task_group!(name = "connections", |connections| {
-            let mut take = |stream, with| {
-                let (router, server) = (router.clone(), server.clone());
+            let mut take = |stream, count| {
+                let server = Server { jobs: jobs.clone(), stopping: limits.stopping.clone(), count };
+                let router = router.clone();
                 connections.spawn(async move {
-                    let _with = with;
                     let peer = L::peer(&stream).ok();
-                    // The panic hook has told.
-                    drop(catch_panic(connection(stream, peer, router, server, limits.patience)).await);
+                    contained(connection(stream, peer, router, server, limits.patience)).await;
                 });
             };
             clients(&mut take).await;
@@ -356,15 +354,15 @@ async fn serve_on_workers<L: Handover>(
         let served = tg.workers().each(async move |worker| {
             let Some(mut clients) = lines[worker].take_receiver() else { return };
             let mut complain = complain();
-            let receive = async |take: &mut dyn FnMut(L::Stream, Arc<()>)| {
+            let receive = async |take: &mut dyn FnMut(L::Stream, Count)| {
                 while let Some((client, count)) = clients.next().await {
                     match L::take(client) {
-                        Ok(stream) => take(stream, count),
+                        Ok(stream) => take(stream, Some(count)),
                         Err(error) => complain(error),
                     }
                 }
             };
-            serve_clients::<L, _>(router(), limits, receive).await;
+            serve_clients::<L>(router(), limits, receive).await;
         });
         let hand_on = |client| {
             let shortest = lines.iter().min_by_key(|line| Arc::strong_count(&line.count));
@@ -407,8 +405,9 @@ impl<'a, L: Listener> Serve<'a, L> {
         self
     }
 
-    /// How long a client may take for its first request, for the head of each request, and between two; over HTTP/2 also
-    /// to answer whether it is still there. The default is 20 seconds. The server hangs up on a client that takes longer.
+    /// How long a client may take for its first request; over HTTP/1 for the head of each request, and between two; over HTTP/2 to
+    /// answer whether it is still there, and one that answers may stay. The default is 20 seconds. The server hangs up on a client
+    /// that takes longer.
     ///
     /// Bodies have no limit here: neither one that comes slowly, which [`TimeLimit`](crate::TimeLimit) bounds for a handler that reads it, nor an
     /// answer that is read slowly.
@@ -419,6 +418,8 @@ impl<'a, L: Listener> Serve<'a, L> {
 
     /// Calls `tell` with the error when clients cannot be taken: there are no descriptors, say. The server goes on,
     /// after a pause.
+    ///
+    /// What keeps a worker of [`serve_on`] from a client that was taken is printed on standard error all the same.
     pub fn on_error(mut self, tell: impl FnMut(io::Error) + 'a) -> Self {
         self.on_error = Box::new(tell);
         self
@@ -491,7 +492,7 @@ where
     let stopping = Promise::new();
     let served = async {
         task_group!(name = "jobs", |jobs| {
-            let server = Server { jobs: Jobs::of(jobs.remote()), stopping: stopping.clone() };
+            let server = Server { jobs: Jobs::of(jobs.remote()), stopping: stopping.clone(), count: None };
             connection(stream, None::<SocketAddr>, router, server, PATIENCE).await;
         });
     };

@@ -92,8 +92,10 @@ impl WebSocketUpgrade {
         if server.stopping.is_set() {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n");
         }
-        let stopping = server.stopping.clone();
+        let Server { jobs, stopping, count } = server;
         let serve = async move {
+            // The connection has ended for its task.
+            let _count = count;
             // Without it the client has left before it had the response.
             let Ok(upgraded) = upgrade.await else { return };
             let config = WebSocketConfig::default()
@@ -104,7 +106,7 @@ impl WebSocketUpgrade {
         };
         // It has no end of its own.
         let serve = async move { race!(() = serve => {}, () = stopping.wait() => {}) };
-        if server.jobs.spawn(serve).is_err() {
+        if jobs.spawn(serve).is_err() {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server has ended\n");
         }
         let mut response = Response::new(Body::empty());

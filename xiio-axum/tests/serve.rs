@@ -31,7 +31,7 @@ use xiio::{Promise, bracket, sleep, task_group, timeout};
 use xiio_axum::{
     Jobs, Listener, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on,
 };
-use xiio_tests::os::rerun;
+use xiio_tests::os::{nobody_reads, rerun};
 use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
 
 /// Serves `router` while `talk` runs, and ends in good order then.
@@ -412,9 +412,7 @@ impl Listener for Refusing {
 
 #[test]
 fn error_that_comes_again_and_again_is_said_once_and_need_not_be_read() {
-    let (reader, nobody_reads) = io::pipe().unwrap();
-    drop(reader);
-    assert!(rerun("program_that_cannot_take_clients").stderr(nobody_reads).status().unwrap().success());
+    assert!(rerun("program_that_cannot_take_clients").stderr(nobody_reads()).status().unwrap().success());
 
     let output = rerun("program_that_cannot_take_clients").stderr(Stdio::piped()).output().unwrap();
     assert!(output.status.success());
@@ -429,6 +427,31 @@ fn program_that_cannot_take_clients() {
         let listener = Refusing(TcpListener::bind("127.0.0.1:0").await.unwrap());
         serve(&listener, Router::new()).until(sleep(millis(1))).await;
     });
+}
+
+/// Its destructor panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb");
+    }
+}
+
+#[test]
+fn what_a_job_leaves_ends_nothing_else() {
+    let bombs = async |jobs: Jobs| {
+        jobs.spawn(async { Bomb }).unwrap();
+        jobs.spawn(async { std::panic::panic_any(Bomb) }).unwrap();
+        "spawned"
+    };
+    let bomb = async || -> &'static str { std::panic::panic_any(Bomb) };
+    run(with_server(Router::new().route("/", get(bombs)).route("/bomb", get(bomb)), async |addr| {
+        for _ in 0..2 {
+            assert_eq!(get_text(addr, "/").await, ok("spawned"));
+            assert_eq!(get_text(addr, "/bomb").await.0, 500);
+        }
+    }));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -20,7 +21,7 @@ use xiio::io::{Read, Write};
 use xiio::net::TcpListener;
 use xiio::{Promise, bracket, in_thread, now, task_group, timeout};
 use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
-use xiio_axum::{serve, serve_connection};
+use xiio_axum::{serve, serve_connection, serve_on};
 use xiio_tests::{millis, run, run_virtually};
 
 /// Serves `router`, and runs `talk` on a thread beside it.
@@ -108,6 +109,34 @@ fn end_of_the_server_says_goodbye_to_each() {
         }
     });
     assert_eq!(n_goodbyes.get(), 10);
+}
+
+#[test]
+fn sockets_that_stay_count_for_their_worker() {
+    let talk = async |mut socket: WebSocket| {
+        let thread = format!("{:?}", std::thread::current().id());
+        let _ = socket.send(Message::text(thread)).await;
+        while socket.recv().await.is_some() {}
+    };
+    let router = || Router::new().route("/", any(async move |upgrade: WebSocketUpgrade| upgrade.on_upgrade(talk)));
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stop = async {
+            let threads = in_thread(move || {
+                let mut clients = Vec::new();
+                let mut threads = BTreeMap::<String, usize>::new();
+                for _ in 0..8 {
+                    let mut client = open(addr, "/");
+                    *threads.entry(client.read().unwrap().to_string()).or_default() += 1;
+                    clients.push(client);
+                }
+                threads
+            });
+            assert_eq!(threads.await.into_values().collect::<Vec<_>>(), [4, 4]);
+        };
+        serve_on(2, &listener, router).until(stop).await;
+    });
 }
 
 #[test]
