@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 use std::cell::Cell;
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,8 @@ use async_lock::Semaphore;
 use xiio::io::{BufRead, BufReader, Read, Write, copy};
 use xiio::net::{TcpListener, TcpStream};
 use xiio::process::{Command, Stdio};
-use xiio::{catch_panic, gather, in_thread, join, race, sleep, task_group, timeout};
+use xiio::{bracket, catch_panic, gather, in_thread, join, race, sleep, task_group, timeout, yield_now};
+use xiio_tests::poll::OnDrop;
 use xiio_tests::{LONG, millis, rounds};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -57,6 +59,28 @@ async fn a_permit_before_each_client_bounds_how_many_are_held() {
     let visits = async { drop(gather((0..20).map(visit)).await) };
     timeout(LONG, async { race!(serve, visits) }).await.unwrap();
     assert_eq!(most.get(), 3);
+}
+
+#[xiio::test]
+async fn a_permit_before_there_is_something_to_clean_up_bounds_the_requests_that_clean_up() {
+    let permits = Semaphore::new(3);
+    let (n_held, most) = (Cell::new(0), Cell::new(0));
+    task_group!(|requests| {
+        for _ in 0..20 {
+            let request = requests.spawn(async {
+                n_held.set(n_held.get() + 1);
+                most.set(most.get().max(n_held.get()));
+                let _held = OnDrop(|| n_held.set(n_held.get() - 1));
+                let _permit = permits.acquire().await;
+                bracket((), async |()| pending::<()>().await, async |()| sleep(SHORT).await).await;
+            });
+            yield_now().await;
+            drop(request.cancel_on_drop());
+            yield_now().await;
+        }
+    });
+    // Those with a permit, and the newest one.
+    assert_eq!(most.get(), 4);
 }
 
 #[xiio::test]
