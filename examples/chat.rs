@@ -22,7 +22,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -80,7 +80,7 @@ async fn serve_tcp(room: &Room, address: &str) -> io::Result<()> {
         while let Some(client) = incoming.next().await {
             match client {
                 Ok(client) => drop(clients.spawn(async move { attend(room, &client).await })),
-                Err(error) => eprintln!("cannot take a client: {error}"),
+                Err(error) => complain(format_args!("cannot take a client: {error}")),
             }
         }
     });
@@ -100,13 +100,18 @@ async fn serve_unix(room: &Room, path: &Path) -> io::Result<()> {
             while let Some(client) = incoming.next().await {
                 match client {
                     Ok(client) => drop(clients.spawn(async move { attend(room, &client).await })),
-                    Err(error) => eprintln!("cannot take a client: {error}"),
+                    Err(error) => complain(format_args!("cannot take a client: {error}")),
                 }
             }
         });
     };
     bracket(listener, serve, async |_listener| drop(std::fs::remove_file(path))).await;
     Ok(())
+}
+
+/// Says what goes wrong. Not by `eprintln!`, which panics when nobody reads, and would end the server.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The members that are there.
@@ -202,6 +207,6 @@ where
     };
     // A bug that one client has met is not the others' affair; it is said goodbye to all the same.
     if let Err(panic) = catch_panic(bracket(None, talk, say_goodbye)).await {
-        eprintln!("a client: {panic}");
+        complain(format_args!("a client: {panic}"));
     }
 }

@@ -15,7 +15,8 @@
 //! have left. Ctrl-C ends it. With `xiio::net` in place of `std::net` the loop is shorter, and each client costs two system
 //! calls less a round: see `chat.rs`.
 
-use std::io::{self, ErrorKind};
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -56,20 +57,25 @@ async fn serve(address: &str) -> io::Result<std::convert::Infallible> {
                     clients.spawn(async move {
                         match catch_panic(echo(&stream)).await {
                             Ok(Ok(())) => {}
-                            Ok(Err(error)) => eprintln!("{address}: {error}"),
+                            Ok(Err(error)) => complain(format_args!("{address}: {error}")),
                             // A bug that one client has met is not the others' affair.
-                            Err(panic) => eprintln!("{address}: {panic}"),
+                            Err(panic) => complain(format_args!("{address}: {panic}")),
                         }
                     });
                 }
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
-                    eprintln!("cannot take a client: {error}");
+                    complain(format_args!("cannot take a client: {error}"));
                     sleep(PAUSE).await;
                 }
             }
         }
     })
+}
+
+/// Says what goes wrong. Not by `eprintln!`, which panics when nobody reads, and would end the server.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Whether the next client may be asked for at once.

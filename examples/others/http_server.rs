@@ -19,8 +19,9 @@
 //! ```
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write};
 use std::net;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -97,9 +98,9 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
                         Ok(stream) => {
                             workers.spawn(async move || serve_client(stream, arguments, stopping).await);
                         }
-                        Err(error) => eprintln!("cannot hand a client on: {error}"),
+                        Err(error) => complain(format_args!("cannot hand a client on: {error}")),
                     },
-                    Some(Err(error)) => eprintln!("cannot take a client: {error}"),
+                    Some(Err(error)) => complain(format_args!("cannot take a client: {error}")),
                     None => break,
                 },
                 _ = signals.recv() => break,
@@ -107,7 +108,7 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
         }
         // From a second on somebody who asks again ends the program at once.
         drop(signals);
-        eprintln!("stopping");
+        complain("stopping");
         let _ = stopping.set(());
     });
     Ok(())
@@ -117,7 +118,7 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
 async fn serve_client(stream: net::TcpStream, arguments: &Arguments, stopping: &Promise<()>) {
     let stream = match TcpStream::try_from(stream) {
         Ok(stream) => stream,
-        Err(error) => return eprintln!("a client: {error}"),
+        Err(error) => return complain(format_args!("a client: {error}")),
     };
     let is_http2 = race!(
         said = timeout(arguments.head_time, speaks_http2(&stream)) => match said {
@@ -147,8 +148,13 @@ async fn serve_client(stream: net::TcpStream, arguments: &Arguments, stopping: &
         served
     });
     if let Err(error) = served {
-        eprintln!("a client: {error}");
+        complain(format_args!("a client: {error}"));
     }
+}
+
+/// Says what goes wrong. Not by `eprintln!`, which panics when nobody reads, and would end the server.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Whether the client begins as one of HTTP/2 does. Takes nothing from the stream.

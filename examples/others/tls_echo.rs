@@ -15,8 +15,9 @@
 //! The certificate is for `localhost`, signed by itself, and gone with the program; its key never leaves the memory.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -73,15 +74,20 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
                 Ok(stream) => {
                     clients.spawn(async {
                         if let Err(error) = serve_client(&acceptor, stream, handshake_time).await {
-                            eprintln!("a client: {error}");
+                            complain(format_args!("a client: {error}"));
                         }
                     });
                 }
-                Err(error) => eprintln!("cannot take a client: {error}"),
+                Err(error) => complain(format_args!("cannot take a client: {error}")),
             }
         }
     });
     Ok(())
+}
+
+/// Says what goes wrong. Not by `eprintln!`, which panics when nobody reads, and would end the server.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// What accepts TLS, with a certificate of its own.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::os::with_usual_signals;
+use crate::os::{nobody_reads, with_usual_signals};
 
 /// More than an example takes to answer on a machine that is busy with something else.
 const LONG: Duration = Duration::from_secs(60);
@@ -42,14 +42,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the example `name`, which takes an address and says where it listens.
+    /// Starts the example `name`, which takes an address and says where it listens. Nobody reads its standard error.
     ///
     /// # Panics
     /// When it does not say so.
     #[must_use]
     pub fn start(name: &str, arguments: &[&str]) -> Self {
         let mut command = example(name);
-        let command = command.arg("127.0.0.1:0").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        let command = command.arg("127.0.0.1:0").args(arguments).stdout(Stdio::piped()).stderr(nobody_reads());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

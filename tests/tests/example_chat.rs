@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use xiio_tests::example::example;
+use xiio_tests::os::nobody_reads;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -30,7 +31,7 @@ impl Server {
             .args(["--tcp", "127.0.0.1:0", "--unix"])
             .arg(&unix)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(nobody_reads())
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());

@@ -29,6 +29,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -46,7 +47,7 @@ use futures::channel::mpsc;
 use futures::stream;
 use serde::{Deserialize, Serialize};
 use xiio::net::TcpListener;
-use xiio::{bracket, race, signal, sleep, task_group, timeout};
+use xiio::{Promise, bracket, race, signal, sleep, task_group, timeout};
 use xiio_axum::ws::{Message, WebSocket, WebSocketUpgrade};
 use xiio_axum::{Jobs, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve};
 
@@ -68,8 +69,14 @@ struct NewUser {
 #[derive(Default)]
 struct App {
     users: RefCell<Vec<User>>,
-    room: RefCell<BTreeMap<usize, mpsc::Sender<String>>>,
+    room: RefCell<BTreeMap<usize, Member>>,
     n_members: Cell<usize>,
+}
+
+/// What the others know of a member of the room.
+struct Member {
+    outbox: mpsc::Sender<String>,
+    is_sent_away: Promise<()>,
 }
 
 type Shared = SendWrapper<Rc<App>>;
@@ -86,14 +93,15 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn listen(address: &str) -> std::io::Result<()> {
+async fn listen(address: &str) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let address: SocketAddr = listener.local_addr()?;
     let mut signals = signal::subscribe(&[signal::SIGINT, signal::SIGTERM])?;
     println!("listening on {address}");
     let stop = async {
         let _ = signals.recv().await;
-        eprintln!("stopping");
+        // Not `eprintln!`, which panics when nobody reads.
+        let _ = writeln!(io::stderr(), "stopping");
     };
     serve(&listener, router()).until(stop).grace(Duration::from_secs(10)).await;
     Ok(())
@@ -203,26 +211,13 @@ impl App {
     /// One member of the room, from its coming to its goodbye.
     async fn attend(&self, socket: WebSocket, name: &str) {
         let id = self.n_members.replace(self.n_members.get() + 1);
-        let (outbox, mut inbox) = mpsc::channel(MAX_WAITING);
-        self.room.borrow_mut().insert(id, outbox);
+        let (outbox, inbox) = mpsc::channel(MAX_WAITING);
+        let is_sent_away = Promise::new();
+        self.room.borrow_mut().insert(id, Member { outbox, is_sent_away: is_sent_away.clone() });
         self.tell_others(id, &format!("* {name} has come"));
         let talk = async |socket: &mut WebSocket| {
-            loop {
-                race!(
-                    message = socket.recv() => match message {
-                        Some(Ok(Message::Text(text))) => self.tell_others(id, &format!("{name}: {text}")),
-                        Some(Ok(_)) => {}
-                        Some(Err(_)) | None => break,
-                    },
-                    text = inbox.next() => {
-                        // `None`: sent away, as it does not read.
-                        let Some(text) = text else { break };
-                        if socket.send(Message::text(text)).await.is_err() {
-                            break;
-                        }
-                    },
-                );
-            }
+            // Who does not read keeps `talk` from going on.
+            race!(() = self.talk(socket, id, name, inbox) => {}, () = is_sent_away.wait() => {});
         };
         let say_goodbye = async |mut socket: WebSocket| {
             self.room.borrow_mut().remove(&id);
@@ -237,9 +232,31 @@ impl App {
         bracket(socket, talk, say_goodbye).await;
     }
 
+    /// Passes texts on in both directions, until the member leaves.
+    async fn talk(&self, socket: &mut WebSocket, id: usize, name: &str, mut inbox: mpsc::Receiver<String>) {
+        loop {
+            race!(
+                message = socket.recv() => match message {
+                    Some(Ok(Message::Text(text))) => self.tell_others(id, &format!("{name}: {text}")),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return,
+                },
+                Some(text) = inbox.next() => {
+                    if socket.send(Message::text(text)).await.is_err() {
+                        return;
+                    }
+                },
+                else => return,
+            );
+        }
+    }
+
+    /// A member for whom too many texts wait is sent away.
     fn tell_others(&self, id: usize, text: &str) {
-        let is_told =
-            |other: &usize, outbox: &mut mpsc::Sender<String>| *other == id || outbox.try_send(text.to_owned()).is_ok();
-        self.room.borrow_mut().retain(is_told);
+        for (_, member) in self.room.borrow_mut().iter_mut().filter(|(other, _)| **other != id) {
+            if member.outbox.try_send(text.to_owned()).is_err() {
+                let _ = member.is_sent_away.set(());
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use xiio_tests::example::{example, has_program};
-use xiio_tests::os::send;
+use xiio_tests::os::{nobody_reads, send};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -21,7 +21,7 @@ struct Service {
 impl Service {
     fn start() -> Self {
         let mut command = example("service");
-        let mut child = command.arg("127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.arg("127.0.0.1:0").stdout(Stdio::piped()).stderr(nobody_reads()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut service = Self { child, stdout, address: String::new() };
         let line = service.line();
@@ -137,6 +137,24 @@ fn room_passes_texts_on_and_says_goodbye() {
     service.terminate();
     assert_eq!(ada.read().unwrap(), Message::text("* goodbye, Ada"));
     assert!(ada.read().unwrap().is_close());
+}
+
+#[test]
+fn member_that_does_not_read_is_sent_away() {
+    let service = Service::start();
+    let mut ada = service.enter_room("Ada");
+    let _mute = service.enter_room("Grace");
+    assert_eq!(ada.read().unwrap(), Message::text("* Grace has come"));
+    // More than the kernel keeps for somebody who does not read, and each is passed on before the next one comes.
+    for n in 0..20_000 {
+        ada.write(Message::text("x".repeat(1000))).unwrap();
+        ada.send(Message::Ping("".into())).unwrap();
+        if let Message::Text(text) = ada.read().unwrap() {
+            assert_eq!(text, "* Grace has left", "after {n} texts");
+            return;
+        }
+    }
+    assert_eq!(ada.read().unwrap(), Message::text("* Grace has left"));
 }
 
 #[test]

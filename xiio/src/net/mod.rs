@@ -54,6 +54,9 @@
 //!   place holds its client already.
 //! - the listener itself (`EBADF`, `EINVAL`, `ENOTSOCK`), which cannot happen with these types.
 //!
+//! `eprintln!`, as above, panics when nobody reads standard error any more. A server that has to survive that as well uses `writeln!`, and
+//! lets its error go.
+//!
 //! # Panics
 //! An operation that has to wait outside of a runtime panics.
 //!
