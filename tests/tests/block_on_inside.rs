@@ -1,6 +1,7 @@
 //! A foreign executor inside of a task, which waits on the thread of the runtime: a `block_on`. It hears of what other threads
 //! wake in it.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
@@ -9,6 +10,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use xiio::compat::Embed;
 use xiio::{Promise, in_thread, task_group, yield_now};
 use xiio_tests::{WakeBomb, WakeCount, run};
 
@@ -68,6 +70,28 @@ async fn group_that_waits_for(promise: &Promise<u32>) -> u32 {
 fn a_task_in_a_block_on_is_woken_by_another_thread() {
     let value = with_setter(async |promise, set| block_on(group_that_waits_for(promise), set));
     assert_eq!(value, 7);
+}
+
+/// A tree in a foreign loop, which goes on.
+fn resting_tree() -> Embed<impl Future<Output = ()>> {
+    let mut tree = Embed::new(pending::<()>()).unwrap();
+    assert!(tree.turn(&mut Context::from_waker(Waker::noop())).is_pending());
+    tree
+}
+
+#[test]
+fn a_task_in_a_block_on_beside_a_tree_that_rests_is_woken_by_another_thread() {
+    let _resting = resting_tree();
+    let value = with_setter(async |promise, set| block_on(group_that_waits_for(promise), set));
+    assert_eq!(value, 7);
+}
+
+#[test]
+fn a_task_in_a_block_on_where_a_tree_rested_on_the_thread_before_is_woken_by_another_thread() {
+    thread::spawn(|| std::mem::forget(resting_tree())).join().unwrap();
+    // This thread, or its like, has the home of the one that has ended.
+    let wait = || with_setter(async |promise, set| block_on(group_that_waits_for(promise), set));
+    assert_eq!(thread::spawn(wait).join().unwrap(), 7);
 }
 
 #[test]

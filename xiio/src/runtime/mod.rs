@@ -523,6 +523,8 @@ impl<'a> Entered<'a> {
             current.replace(Some(Rc::clone(runtime)));
         });
         let notifier = runtime.home.open(runtime.reactor.notifier());
+        // A tree may rest in a foreign loop of this thread, or of one that had its home before.
+        runtime.home.wake_up();
         config.apply();
         Self { runtime, notifier }
     }
