@@ -668,6 +668,21 @@ fn child_that_lives_on_is_spoken_of_once_and_an_error_of_stop() {
 }
 
 #[test]
+fn a_descendant_whose_name_is_no_text_has_the_grace_as_well() {
+    // The kernel cuts names after 15 bytes, maybe in the middle of a character.
+    let odd = r#"printf "odd\303" >/proc/$$/comm; trap "sleep 0.3; echo cleaned up; exit" TERM; echo ready"#;
+    let said = xiio::run(async {
+        let script = format!("sh -c '{odd}; while :; do sleep 0.05; done' & wait");
+        let mut child = shell(&script).grace(LONG).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = lines(&mut child);
+        let ready = lines.next().await.unwrap().unwrap();
+        child.stop().await.unwrap();
+        [Some(ready), lines.next().await.map(Result::unwrap)]
+    });
+    assert_eq!(said, [Some("ready".to_owned()), Some("cleaned up".to_owned())]);
+}
+
+#[test]
 fn rest_of_a_group_that_may_not_be_signalled_is_spoken_of() {
     refuse_to_signal_those_of_another_user();
     let left = Rc::new(RefCell::new(Vec::new()));

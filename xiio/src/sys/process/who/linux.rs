@@ -9,7 +9,7 @@ use crate::sys::{Call, call};
 /// `None` when it is gone, or somebody else's and hidden: by the option `hidepid` of `proc(5)`, or a sandbox.
 pub(crate) fn is(pid: u32) -> io::Result<Option<Entry>> {
     const NOBODY: &[libc::c_int] = &[libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM];
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+    match read(&format!("/proc/{pid}/stat")) {
         Ok(text) => Ok(parse(&text)),
         Err(error) if error.raw_os_error().is_some_and(|code| NOBODY.contains(&code)) => Ok(None),
         Err(error) => Err(error),
@@ -39,11 +39,16 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
 }
 
 pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
-    let ignored = fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|text| {
+    let ignored = read(&format!("/proc/{pid}/status")).ok().and_then(|text| {
         let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
         u64::from_str_radix(mask.trim(), 16).ok()
     });
     ignored.is_some_and(|mask| mask.checked_shr(signal.unsigned_abs() - 1).is_some_and(|mask| mask & 1 == 1))
+}
+
+/// The name of a process is in it, which may be anything: the kernel cuts it after 15 bytes.
+fn read(path: &str) -> io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// `pid (name) state parent group …`, where the name may hold anything, parentheses too.
