@@ -1,6 +1,6 @@
 //! The arms of `race!`: patterns, conditions, `else`, and what leaves through them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -23,6 +23,20 @@ async fn an_output_that_does_not_match_wins_nothing() {
         () = sleep(2 * SECOND) => 3,
     );
     assert_eq!((winner, xiio::now() - start), (2, SECOND));
+}
+
+#[xiio::test]
+#[allow(clippy::await_holding_refcell_ref, reason = "nobody else borrows it meanwhile")]
+async fn temporaries_of_the_futures_are_gone_when_an_arm_runs() {
+    let queue = RefCell::new(vec![1, 2]);
+    let next = race!(
+        Some(item) = ready(queue.borrow_mut().pop()) => {
+            queue.borrow_mut().push(item + 1);
+            item
+        },
+        () = pending() => 0,
+    );
+    assert_eq!((next, queue.into_inner()), (2, vec![1, 3]));
 }
 
 #[xiio::test]

@@ -23,13 +23,17 @@ use crate::names::hygienic;
 /// {
 ///     let __if0: bool = is_open;
 ///     let __if1: bool = true;
-///     match race_all((racer(next(), __if0, |__output| …), (racer(sleep(SECOND), __if1, |__output| …), ()))).await {
+///     let __won = race_all((racer(next(), __if0, |__output| …), (racer(sleep(SECOND), __if1, |__output| …), ()))).await;
+///     match __won {
 ///         Some(Either::Left(Some(n))) => n,
 ///         Some(Either::Right(Either::Left(()))) => return,
 ///         _ => 0,
 ///     }
 /// }
 /// ```
+///
+/// What the futures were made with is gone when an arm runs: `queue.borrow_mut().next()` must not keep the arm from borrowing the queue. So an
+/// output cannot borrow from a temporary.
 ///
 /// Conditions come first, as a future may borrow what another's condition looks at. The closures say whether an output
 /// matches: it is not moved into the pattern before the race is over.
@@ -163,7 +167,8 @@ impl Call {
         };
         quote_spanned! {site=> {
             #(#conditions)*
-            match __xiio_private::race_all(#racers).await {
+            let __won = __xiio_private::race_all(#racers).await;
+            match __won {
                 #(#arms)*
                 _ => #otherwise,
             }
