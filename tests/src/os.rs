@@ -246,6 +246,25 @@ pub fn rerun(test: &str) -> Command {
     command
 }
 
+/// [`rerun`] as the first process of a namespace of processes, in the session and group of this one. `None` where that is not allowed, or there is
+/// no `unshare`; this says so then.
+pub fn rerun_in_namespace(test: &str) -> Option<Command> {
+    let unshare = || {
+        let mut command = with_usual_signals(Command::new("unshare"));
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+        command
+    };
+    let is_allowed = unshare().arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !is_allowed {
+        let _ = writeln!(std::io::stderr(), "skipped: `{test}`, as there may be no namespace of processes here");
+        return None;
+    }
+    let mut command = unshare();
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--ignored", "--nocapture"]);
+    command.stdout(Stdio::piped());
+    Some(command)
+}
+
 /// Starts a command and reads its output up to a line that ends in `word`.
 pub fn start_until(command: &mut Command, word: &str) -> (Child, BufReader<ChildStdout>) {
     let mut child = command.spawn().unwrap();

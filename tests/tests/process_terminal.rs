@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use xiio::process::{Command, Stdio, run_process};
 use xiio::signal::SIGINT;
 use xiio::{inspect, timeout};
-use xiio_tests::os::{OnTerminal, group_of, is_running, processes_with, rerun, start_session, state_of, wait_until};
+use xiio_tests::example::has_program;
+use xiio_tests::os::{
+    OnTerminal, group_of, is_running, processes_with, rerun, rerun_in_namespace, start_session, state_of, wait_until,
+};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -36,7 +39,18 @@ fn child_with_piped_stdin_reads_the_keyboard() {
 }
 
 #[test]
-#[ignore = "a program for the test above"]
+fn child_reads_the_keyboard_also_where_our_group_has_no_number() {
+    // It is one of outside the namespace.
+    let Some(mut command) = rerun_in_namespace("program_with_a_pager") else { return };
+    let mut terminal = OnTerminal::start(&mut command);
+    terminal.read_until("any key");
+    terminal.type_in("k\n");
+    assert_eq!(terminal.read_until("pressed"), "k");
+    assert!(terminal.child.wait().unwrap().success());
+}
+
+#[test]
+#[ignore = "a program for the tests above"]
 fn program_with_a_pager() {
     let pager = "cat >/dev/null; echo any key; read key </dev/tty; echo pressed $key";
     xiio::run(run_process(shell(pager)).input("text\n").check(true)).unwrap();
@@ -82,6 +96,29 @@ fn keys_that_end_a_program_end_its_children() {
         assert_eq!(terminal.child.wait().unwrap().signal(), Some(signal));
         wait_until("the child ends", || !is_running(child));
     }
+}
+
+#[test]
+fn who_has_left_our_group_did_not_hear_the_key_and_is_not_waited_for() {
+    if !has_program("timeout") {
+        return;
+    }
+    let mut terminal = on_terminal("program_with_a_child_that_leaves");
+    terminal.read_until("it is there");
+    let start = Instant::now();
+    terminal.type_in("\x03");
+    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGINT));
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_a_child_that_leaves() {
+    // `timeout` makes itself a group.
+    let script = r#"trap "sleep 0.5; exit" INT; timeout 60 sh -c "echo it is there; exec sleep 50" & wait"#;
+    let mut command = shell(script);
+    command.grace(Duration::from_secs(20));
+    let _ = xiio::Builder::new().cancel_on(&[SIGINT]).run(run_process(command));
 }
 
 #[test]

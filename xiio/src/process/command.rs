@@ -416,7 +416,10 @@ impl Command {
     }
 
     fn start_in_group(&mut self, own: bool) -> io::Result<std::process::Child> {
-        self.inner.process_group(if own { 0 } else { own_group() });
+        // Ours is zero where it is one of outside our namespace, and as a number to `setpgid` that is a group of the child's own.
+        if own || own_group() != 0 {
+            self.inner.process_group(if own { 0 } else { own_group() });
+        }
         call(Call::Make, || self.inner.spawn())
     }
 

@@ -5,7 +5,7 @@
 //! another parent. One that was in the middle of starting somebody is found by a second look.
 
 use super::stopped::Process;
-use crate::sys::process::{PidFd, who};
+use crate::sys::process::{PidFd, own_group, who};
 
 /// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
 /// ever.
@@ -65,9 +65,13 @@ impl Family {
         self.members.iter().map(|member| &member.process)
     }
 
-    /// Those who do not ignore a signal.
+    /// Those in our own group who do not ignore a signal.
     pub(super) fn hearing(&self, signal: i32) -> impl Iterator<Item = &PidFd> {
-        self.members.iter().filter(move |member| !who::ignores(member.pid, signal)).map(|member| &member.process)
+        let own_group = own_group().unsigned_abs();
+        let is_beside_us =
+            move |pid| who::is(pid).is_ok_and(|found| found.is_some_and(|found| found.group == own_group));
+        let hears = move |member: &&Member| is_beside_us(member.pid) && !who::ignores(member.pid, signal);
+        self.members.iter().filter(hears).map(|member| &member.process)
     }
 
     fn look(&mut self, visit: impl Fn(&Member)) {
