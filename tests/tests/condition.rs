@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use xiio::signal::{self, SIGUSR1, SIGUSR2, Signals};
 use xiio::{Condition, Promise, Ready, task_group, timeout};
 use xiio_tests::os::closed_fd;
+use xiio_tests::os::send_self;
 use xiio_tests::{LONG, assert_cancels_cleanly, assert_panics, millis, rounds, run, takes};
 
 fn pair() -> (UnixStream, UnixStream) {
@@ -21,6 +23,19 @@ fn full_pair() -> (UnixStream, UnixStream) {
     a.set_nonblocking(true).unwrap();
     while a.write(&[0; 4096]).is_ok() {}
     (a, b)
+}
+
+#[test]
+fn signals_are_readable_as_long_as_one_waits() {
+    let mut signals = signal::subscribe(&[SIGUSR1, SIGUSR2]).unwrap();
+    send_self(SIGUSR1);
+    send_self(SIGUSR2);
+    let is_readable = |signals: &Signals| Condition::new().readable(signals).is_fulfilled().unwrap();
+    assert!(is_readable(&signals));
+    assert_eq!(signals.try_recv(), Some(SIGUSR1));
+    assert!(is_readable(&signals));
+    assert_eq!(signals.try_recv(), Some(SIGUSR2));
+    assert!(!is_readable(&signals));
 }
 
 #[test]

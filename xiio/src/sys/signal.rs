@@ -16,7 +16,7 @@
 //! What does not work: a lock in the handler, as the thread it interrupts may hold it; one socket for all listeners, as
 //! the first who reads takes the wake of the others.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
@@ -283,7 +283,7 @@ pub(crate) struct Subscription {
     listener: *mut Listener,
     reader: UnixStream,
     /// The listener writes to it.
-    _writer: UnixStream,
+    writer: UnixStream,
 }
 
 // SAFETY: the listener is shared with handlers on all threads already, and all that changes in it is atomic.
@@ -312,7 +312,7 @@ impl Subscription {
             socket: writer.as_raw_fd(),
             next: AtomicPtr::new(ptr::null_mut()),
         }));
-        let mut subscription = Self { signals: Vec::new(), listener, reader, _writer: writer };
+        let mut subscription = Self { signals: Vec::new(), listener, reader, writer };
         subscription.link();
         for &signal in signals {
             if !subscription.signals.contains(&signal) {
@@ -329,12 +329,17 @@ impl Subscription {
 
     /// Takes one delivery, the lowest number first.
     ///
-    /// The socket is emptied first: a delivery in between makes it readable again.
+    /// The socket is emptied first: a delivery in between makes it readable again, and so does what is left to be taken.
     pub(crate) fn take(&self) -> Option<c_int> {
         let mut bytes = [0; 64];
         while matches!((&self.reader).read(&mut bytes), Ok(n_read) if n_read == bytes.len()) {}
-        let taken = self.listener().counts.iter().position(|count| count.load(SeqCst) > 0)?;
-        self.listener().counts[taken].fetch_sub(1, SeqCst);
+        let counts = &self.listener().counts;
+        let waiting = || counts.iter().position(|count| count.load(SeqCst) > 0);
+        let taken = waiting()?;
+        counts[taken].fetch_sub(1, SeqCst);
+        if waiting().is_some() {
+            let _ = (&self.writer).write(b"!");
+        }
         c_int::try_from(taken).ok()
     }
 
