@@ -1,7 +1,7 @@
 //! Programs that are told to stop: each runs in a process of its own, and the parent looks how it ends.
 
 use std::cell::Cell;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use xiio::signal::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGWINCH};
 use xiio::{bracket, shield, sleep, task_group, yield_now};
-use xiio_tests::os::{Inherited, errno_after_raise, rerun, send, send_self, start_until, start_with};
+use xiio_tests::os::{
+    Inherited, children_of, errno_after_raise, is_running, rerun, rerun_in_namespace, send, send_self, start_until,
+    start_with, wait_until,
+};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -231,6 +234,22 @@ fn program_that_is_strict() {
 }
 
 #[test]
+fn impatience_ends_the_first_process_of_a_namespace() {
+    let Some(mut command) = rerun_in_namespace("program_that_is_stuck") else { return };
+    let (mut unshare, mut output) = start_until(&mut command, "ready");
+    let first = children_of(unshare.id())[0];
+    assert!(send(first, SIGINT));
+    let mut said = String::new();
+    while !said.ends_with("stuck\n") {
+        assert_ne!(output.read_line(&mut said).unwrap(), 0, "{said:?}");
+    }
+    assert!(send(first, SIGINT));
+    wait_until("it ends", || !is_running(first));
+    // The default action of no signal ends such a process.
+    assert_eq!(unshare.wait().unwrap().code(), Some(128 + SIGINT));
+}
+
+#[test]
 fn impatience_can_be_refused() {
     let end = run_program("program_without_impatience", &[("ready", SIGINT)]);
     assert_eq!((end.status.signal(), &*end.output), (Some(SIGINT), "cleaned up\n"), "{}", end.errors);
@@ -348,6 +367,25 @@ fn program_that_ends_with_its_signal() {
         errno_after_raise(0, SIGTERM);
     });
     unreachable!("a program that was told to stop does not go on after its root");
+}
+
+#[test]
+fn a_thread_that_holds_standard_output_keeps_no_program_from_its_signal() {
+    let end = run_program("program_whose_output_is_held", &[("ready", SIGTERM)]);
+    assert_eq!(end.status.signal(), Some(SIGTERM));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_whose_output_is_held() {
+    xiio::Builder::new().cancel_on(&[SIGTERM]).run(async {
+        std::thread::spawn(|| {
+            let mut held = io::stdout().lock();
+            writeln!(held, "ready").unwrap();
+            std::thread::sleep(LONG);
+        });
+        sleep(LONG).await;
+    });
 }
 
 #[test]

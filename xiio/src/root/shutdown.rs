@@ -12,11 +12,13 @@
 //! The first signal is an event like any other. Impatience must work however stuck the thread is, so it is the
 //! handler itself that lets it have its default action, see `sys::signal`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::mpsc;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::drawing::Drawing;
@@ -28,6 +30,9 @@ use crate::sys::fd::Direction;
 use crate::sys::signal::{ECHO, Impatience, Subscription, Unblocked, die_by, is_ignored, is_unwanted, name};
 use crate::time::{Deadline, now};
 use crate::unwind::{Cancel, Owner};
+
+/// How long what was printed may take to be written at the end.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// How long a cleanup may take before it is spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -59,9 +64,21 @@ pub(super) fn block_on_until(stop: &Stop, config: &Config, tree: Tree<'_>) {
     // One that came while the tree was polled last is still to be taken.
     let late = subscription.end();
     if let Some(signal) = ended.err().map(|Signalled(signal)| signal).or(late) {
-        // What was printed and not flushed would be lost.
-        let _ = std::io::stdout().flush();
+        flush_output();
         die_by(signal)
+    }
+}
+
+/// Flushes what was printed, which would be lost. Another thread may have the lock of standard output, and keep it: so a thread does it,
+/// for which nobody waits for long.
+fn flush_output() {
+    let (flushed, has_flushed) = mpsc::channel();
+    let flush = move || {
+        let _ = io::stdout().flush();
+        let _ = flushed.send(());
+    };
+    if thread::Builder::new().spawn(flush).is_ok() {
+        let _ = has_flushed.recv_timeout(FLUSH);
     }
 }
 

@@ -117,7 +117,7 @@ impl Previous {
     }
 }
 
-/// Runs in the middle of anything: atomics, `write` and `raise` only, and `errno` is put back.
+/// Runs in the middle of anything: atomics, `write`, `raise` and `_exit` only, and `errno` is put back.
 extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let errno = errno();
     // SAFETY: the address of this thread's `errno`, which lives as long as the thread.
@@ -125,17 +125,20 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     // SAFETY: with SA_SIGINFO the kernel hands over one that lives until the handler returns.
     let code = unsafe { (*info).si_code };
     note_key(signal, code);
-    let ends_process = match deliver(signal) {
-        Delivery::Heard => false,
-        Delivery::Ending => true,
-        Delivery::Unheard => is_left_behind(signal),
-    };
-    if ends_process {
+    let delivery = deliver(signal);
+    let is_ending = delivery == Delivery::Ending;
+    if is_ending || delivery == Delivery::Unheard && is_left_behind(signal) {
         // Blocked until this handler returns, and then it has its default action.
         let _ = set_default(signal);
         raise(signal);
     }
     call_previous(signal, info, context);
+    if is_ending {
+        drop(Unblocked::here(&[signal]));
+        // The default action of this signal is not death, or the kernel spares us, as the first process of a namespace.
+        // SAFETY: takes a number, and may be called in a handler.
+        unsafe { libc::_exit(128 + signal) };
+    }
     // SAFETY: as above.
     unsafe { errno.write(saved) };
 }
