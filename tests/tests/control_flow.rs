@@ -9,6 +9,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use xiio::{TaskGroup, TryTaskGroup, sleep, task_group, try_task_group, yield_now};
+use xiio_tests::poll::OnDrop;
 
 /// What happened, in order; and the gate that the tasks wait at, so that nothing depends on how
 /// many rounds anything takes.
@@ -679,6 +680,63 @@ async fn an_exit_that_is_configured_away_leaves_no_trace() {
         })
     }
     assert_eq!(leaving().await, Some(1));
+}
+
+#[xiio::test]
+async fn an_element_that_is_configured_away_leaves_no_trace() {
+    fn none() -> i32 {
+        0
+    }
+
+    async fn leaving() -> Result<usize, String> {
+        Ok(task_group!(|tg| {
+            tg.spawn(async {});
+            let array = [
+                #[cfg(any())]
+                there::is::no::such::function()?,
+                Ok::<_, String>(1)?,
+            ];
+            let mut list = vec![
+                #[cfg(any())]
+                there::is::no::such::function()?,
+                2,
+            ];
+            list.push(3);
+            let n = none(
+                #[cfg(any())]
+                there::is::no::such::function()?,
+            );
+            let (m,) = (
+                #[cfg(any())]
+                there::is::no::such::function()?,
+                n.abs(
+                    #[cfg(any())]
+                    there::is::no::such::function()?,
+                ),
+            );
+            array.len() + list.len() + usize::try_from(m).unwrap()
+        }))
+    }
+    assert_eq!(leaving().await, Ok(3));
+}
+
+#[xiio::test]
+async fn what_a_macro_puts_into_a_closure_keeps_its_words() {
+    /// As the crate `scopeguard` has it.
+    macro_rules! defer {
+        ($($code:tt)*) => {
+            let _deferred = OnDrop(|| { $($code)* });
+        };
+    }
+
+    let n_deferred = Cell::new(0);
+    task_group!(|tg| {
+        tg.spawn(async {});
+        defer! {
+            if n_deferred.replace(1) == 0 { return }
+        }
+    });
+    assert_eq!(n_deferred.get(), 1);
 }
 
 /// Spawns from a function; the group's region is that of what its tasks borrow.

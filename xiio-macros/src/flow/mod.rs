@@ -23,11 +23,12 @@ use std::mem;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote_spanned};
 use syn::parse::{ParseStream, Parser};
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Arm, Attribute, Block, Expr, ExprBlock, ExprBreak, ExprContinue, ExprParen, ExprReturn, ExprTry, FieldValue, Item,
-    Label, Lifetime, Macro, Stmt, Token, token,
+    Arm, Attribute, Block, Expr, ExprArray, ExprBlock, ExprBreak, ExprCall, ExprContinue, ExprMethodCall, ExprParen,
+    ExprReturn, ExprTry, ExprTuple, FieldValue, Item, Label, Lifetime, Macro, Stmt, Token, token,
 };
 
 use crate::args::Surface;
@@ -40,8 +41,19 @@ pub(crate) use self::exits::{Exit, Exits, Word};
 /// Expands a group in the body: which macro, its tokens, its names.
 pub(crate) type ExpandNested = fn(Surface, TokenStream, Names) -> TokenStream;
 
-/// Macros whose arguments are tokens to them, whatever they look like.
-const TOKEN_MACROS: &[&str] = &["stringify", "quote", "quote_spanned", "parse_quote"];
+/// Macros whose arguments are tokens to them, whatever they look like; and those that put them into a closure or generator, which has
+/// control flow of its own.
+const TOKEN_MACROS: &[&str] = &[
+    "stringify",
+    "quote",
+    "quote_spanned",
+    "parse_quote",
+    "stream",
+    "try_stream",
+    "defer",
+    "defer_on_success",
+    "defer_on_unwind",
+];
 
 /// Macros that are made of a `return Err(…)`, as those of `anyhow` are, and whether they always return.
 const BAILING_MACROS: &[(&str, bool)] = &[("bail", true), ("ensure", false)];
@@ -125,6 +137,24 @@ impl VisitMut for Rewriter {
         self.under_cfgs_of(cfgs_of(&field.attrs), |this| visit_mut::visit_field_value_mut(this, field));
     }
 
+    fn visit_expr_array_mut(&mut self, array: &mut ExprArray) {
+        self.visit_elements(&mut array.elems);
+    }
+
+    fn visit_expr_tuple_mut(&mut self, tuple: &mut ExprTuple) {
+        self.visit_elements(&mut tuple.elems);
+    }
+
+    fn visit_expr_call_mut(&mut self, call: &mut ExprCall) {
+        self.visit_expr_mut(&mut call.func);
+        self.visit_elements(&mut call.args);
+    }
+
+    fn visit_expr_method_call_mut(&mut self, call: &mut ExprMethodCall) {
+        self.visit_expr_mut(&mut call.receiver);
+        self.visit_elements(&mut call.args);
+    }
+
     fn visit_item_mut(&mut self, _: &mut Item) {}
 
     fn visit_macro_mut(&mut self, _: &mut Macro) {
@@ -156,6 +186,14 @@ impl Rewriter {
         self.cfgs.extend(cfgs);
         visit(self);
         self.cfgs.truncate(n_outside);
+    }
+
+    fn visit_elements(&mut self, elements: &mut Punctuated<Expr, Token![,]>) {
+        elements.iter_mut().for_each(|element| self.visit_element(element));
+    }
+
+    fn visit_element(&mut self, element: &mut Expr) {
+        self.under_cfgs_of(cfgs_before(element), |this| this.visit_expr_mut(element));
     }
 
     fn in_try_block(&mut self, block: &mut Block) {
@@ -363,7 +401,7 @@ impl Rewriter {
         };
         let n_exits = self.exits.places.len();
         for argument in arguments.expressions_mut() {
-            self.visit_expr_mut(argument);
+            self.visit_element(argument);
         }
         if self.exits.places.len() > n_exits {
             call.tokens = arguments.into_token_stream();
@@ -380,9 +418,9 @@ pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream
     }
 }
 
-/// The `#[cfg]`s in front of a statement, wherever `syn` has put them inside it.
-fn cfgs_before(stmt: &Stmt) -> Vec<Attribute> {
-    let tokens = stmt.to_token_stream();
+/// The `#[cfg]`s in front of a statement or an element, wherever `syn` has put them inside it.
+fn cfgs_before(code: &impl ToTokens) -> Vec<Attribute> {
+    let tokens = code.to_token_stream();
     let starts_with_attribute = tokens
         .clone()
         .into_iter()

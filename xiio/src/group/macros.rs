@@ -64,6 +64,8 @@
 ///   that look neither like expressions nor like arms; in what a macro itself expands to (but for
 ///   `bail!` and `ensure!`); in a group under another name for this macro. The compiler then
 ///   reports mismatched types.
+/// - A macro that puts its arguments into a closure or a generator has control flow of its own. This is known of `defer!`, `stream!` and
+///   `try_stream!`; let another one stand in a function of its own.
 /// - A `loop` at the end of the body is taken for endless where no `break` is seen in it. Behind one
 ///   that only the `break` of a macro ends, write `()`.
 ///
