@@ -391,7 +391,8 @@ impl<'a, L: Listener> Serve<'a, L> {
     ///
     /// No more clients are taken, and the running requests are answered. WebSockets are cancelled at once, with their
     /// cleanup: they have no end of their own. Jobs come to their end. For answers without an end there is
-    /// [`Stopping`](crate::Stopping).
+    /// [`Stopping`](crate::Stopping). A client that has begun a request and sends no more of it holds the end up for its
+    /// [`patience`](Self::patience); a [`grace`](Self::grace) bounds that.
     pub fn until(mut self, stop: impl Future<Output = ()> + 'a) -> Self {
         self.until = Box::pin(stop);
         self
