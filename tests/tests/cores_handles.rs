@@ -138,6 +138,10 @@ fn assert_played(seed: u64, world: &World, failures: &[usize]) {
     let failed = world.failed.lock().unwrap();
     assert!(failures.iter().all(|id| failed.contains(id)), "seed {seed}: {failures:?} of {failed:?}");
     assert_eq!(failures.is_empty(), failed.is_empty(), "seed {seed}: {failed:?} have failed");
+    assert_cleaned_up(seed, world);
+}
+
+fn assert_cleaned_up(seed: u64, world: &World) {
     assert_eq!(world.n_cleanups_ended.load(SeqCst), world.n_cleanups_begun.load(SeqCst), "seed {seed}");
 }
 
@@ -162,5 +166,11 @@ fn members_that_await_each_other_end_with_the_group_and_panic_for_nothing() {
             Failure::Panic(_) => panic!("seed {seed} panics: {failure}"),
         };
         assert_played(seed, &world, &failures.map(error).collect::<Vec<_>>());
+
+        // Cancelled from around, at any moment.
+        let world = World::default();
+        let limit = Duration::from_micros(seed % 97 * 10);
+        let _ = run(timeout(limit, play(&Draw::new(seed), &world)));
+        assert_cleaned_up(seed, &world);
     }
 }
