@@ -16,8 +16,8 @@ use xiio::process::{Child, ChildStdout, Command, ProcessError, RunProcess, Stdio
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call, refuse_to_signal_groups,
-    rerun, send, start_until, thread_time, trace, wait_until,
+    ends_in_a_fork, group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call,
+    refuse_to_signal_groups, rerun, send, start_until, thread_time, trace, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -891,6 +891,15 @@ fn child_dropped_outside_of_a_runtime_is_reaped() {
 }
 
 // The end of this process
+
+#[test]
+fn a_command_that_was_used_before_a_fork_is_used_after_it() {
+    let mut command = Command::new("true");
+    command.dies_with_us(true);
+    let mut use_it = || assert!(xiio::run(command.status()).unwrap().success());
+    use_it();
+    assert!(ends_in_a_fork(use_it));
+}
 
 #[test]
 fn child_that_dies_with_us_does_and_another_does_not() {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::process::{CommandExt, parent_id};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 
 use libc::c_int;
 
@@ -16,24 +16,32 @@ use crate::sys::check;
 /// when the process does.
 #[derive(Debug)]
 pub(crate) struct DeathSignal {
+    wanted: Arc<Wanted>,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
     /// 0 is none.
-    signal: Arc<AtomicI32>,
+    signal: AtomicI32,
+    /// Who starts the child: a command may be used in a process that was forked off.
+    parent: AtomicU32,
 }
 
 impl DeathSignal {
     /// For once in the life of a command: what is set up in its children cannot be taken back.
     pub(crate) fn of(command: &mut Command) -> Self {
-        let signal = Arc::new(AtomicI32::new(0));
-        let (wanted, parent) = (Arc::clone(&signal), std::process::id());
-        let set_up = move || ask_for(wanted.load(Relaxed), parent);
+        let wanted = Arc::<Wanted>::default();
+        let ours = Arc::clone(&wanted);
+        let set_up = move || ask_for(ours.signal.load(Relaxed), ours.parent.load(Relaxed));
         // SAFETY: it makes system calls which are safe between `fork` and `exec`, takes no lock and allocates nothing.
         unsafe { command.pre_exec(set_up) };
-        Self { signal }
+        Self { wanted }
     }
 
-    /// For the children that are started from now on.
+    /// For the children that this process starts from now on.
     pub(crate) fn set(&self, signal: c_int) {
-        self.signal.store(signal, Relaxed);
+        self.wanted.signal.store(signal, Relaxed);
+        self.wanted.parent.store(std::process::id(), Relaxed);
     }
 }
 
