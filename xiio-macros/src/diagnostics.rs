@@ -16,6 +16,10 @@ pub(crate) struct Diagnostics {
 }
 
 impl Diagnostics {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     /// Notes a mistake of ours at `span`.
     pub(crate) fn report(&mut self, span: Span, mistake: &Mistake<'_>) {
         self.errors.push(syn::Error::new(span, mistake));

@@ -54,7 +54,11 @@ impl GroupCall {
             parse_comma(input, diagnostics);
         }
         if input.is_empty() {
-            return diagnostics.report(site, &Mistake::BodyMissing { of });
+            // Behind another mistake it may be there, and was taken for a part of that.
+            if diagnostics.is_empty() {
+                diagnostics.report(site, &Mistake::BodyMissing { of });
+            }
+            return;
         }
         reject_closure_keywords(input, diagnostics);
         if let Some(parameter) = Parameter::parse(input, of, diagnostics) {
