@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xiio::{join, race, run, sleep, task_group, timeout, yield_now};
+use xiio::{Promise, join, race, run, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::n_sleeps;
 
 /// Fails with a text instead of hanging the test.
@@ -91,6 +91,31 @@ fn worker_that_blocks_for_another_ends_while_home_has_to_go_out_again_and_again(
             }
         };
         run(async { futures::join!(group, outside) });
+    });
+}
+
+#[test]
+fn home_that_blocks_for_jobs_is_served_by_the_worker_that_there_is() {
+    in_time(|| {
+        run(async {
+            let (sender, receiver) = mpsc::channel();
+            task_group!(workers = 2, |tg| {
+                let is_begun = Promise::new();
+                let begun = is_begun.clone();
+                let sleeping = tg.workers().spawn(async move || {
+                    begun.set(()).unwrap();
+                    pending::<()>().await;
+                });
+                is_begun.wait().await;
+                // More than the share of this worker, and the other one is started when home comes to it.
+                for n in 0..3 {
+                    let sender = sender.clone();
+                    tg.workers().spawn(async move || sender.send(n).unwrap());
+                }
+                (0..3).for_each(|n| assert_eq!(receiver.recv(), Ok(n)));
+                sleeping.cancel().await;
+            });
+        });
     });
 }
 

@@ -13,8 +13,8 @@ const BATCH: usize = 16;
 /// The board of a group with workers.
 ///
 /// # Invariants
-/// - While jobs are queued, the limit allows another one and a worker is there, one is called: it will look at the board, and
-///   calls the next if it leaves some.
+/// - While jobs are queued, the limit allows another one and a worker would take one, such a worker is called: it will look at the board,
+///   and calls the next if it leaves some. Who would take none is not called, so that nobody is called again and again.
 /// - `n_open` counts the jobs that are queued, doomed, or with a worker.
 pub(super) struct Board<J> {
     /// Jobs that have not begun, for any worker.
@@ -53,6 +53,13 @@ struct Desk<J> {
     is_cancelled: bool,
     has_left: bool,
     sight: Sight,
+}
+
+impl<J> Desk<J> {
+    /// How many more jobs it takes: up to its share, and one in any case if it has nothing ready.
+    fn n_wanted(&self, share: usize) -> usize {
+        share.saturating_sub(self.n_live).max(usize::from(self.is_idle))
+    }
 }
 
 /// Who does something to the board.
@@ -197,20 +204,28 @@ impl<J> Board<J> {
 
     /// Chooses the worker who is to look at the board: one that has nothing to do, or the one with the fewest jobs.
     fn call(&mut self) -> Option<usize> {
-        let started = self.desks[..self.n_started].iter().enumerate().filter(|(_, desk)| !desk.has_left);
-        self.called = started.min_by_key(|(_, desk)| (!desk.is_idle, desk.n_live)).map(|(worker, _)| worker);
+        let share = self.share();
+        let started = self.desks[..self.n_started].iter().enumerate();
+        let takers = started.filter(|(_, desk)| !desk.has_left && desk.n_wanted(share) > 0);
+        self.called = takers.min_by_key(|(_, desk)| (!desk.is_idle, desk.n_live)).map(|(worker, _)| worker);
         self.called
+    }
+
+    /// How many of the jobs a worker is to have that has something to do, so that the others have theirs. Those who have not been started
+    /// are about to be.
+    fn share(&self) -> usize {
+        let n_there = self.desks.iter().filter(|desk| !desk.has_left).count();
+        (self.n_live() + self.queue.len()).div_ceil(n_there.max(1))
     }
 
     /// What `worker` has to do; its jobs are put into `jobs`.
     pub(super) fn take(&mut self, worker: usize, jobs: &mut Vec<J>) -> Orders {
         let n_live = self.n_live();
-        let n_all = n_live + self.queue.len();
-        let share = n_all.div_ceil(self.desks.len());
+        let share = self.share();
         let desk = &mut self.desks[worker];
-        let was_idle = std::mem::replace(&mut desk.is_idle, false);
-        let n_fair = share.saturating_sub(desk.n_live).max(usize::from(was_idle));
-        let n_queued = n_fair.min(BATCH).min(self.queue.len()).min(self.limit.saturating_sub(n_live));
+        let n_wanted = desk.n_wanted(share);
+        desk.is_idle = false;
+        let n_queued = n_wanted.min(BATCH).min(self.queue.len()).min(self.limit.saturating_sub(n_live));
         desk.n_live += n_queued + desk.own.len();
         jobs.extend(desk.own.drain(..));
         jobs.extend(self.queue.drain(..n_queued));
@@ -383,5 +398,59 @@ impl<J> Board<J> {
 
     pub(super) fn n_started(&self) -> usize {
         self.n_started
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Has a worker look at the board; gives how many jobs it has taken, and who is called then.
+    fn look(board: &mut Board<()>, worker: usize) -> (usize, Option<usize>) {
+        let mut jobs = Vec::new();
+        let orders = board.take(worker, &mut jobs);
+        (jobs.len(), orders.next)
+    }
+
+    fn board(n_workers: usize) -> Board<()> {
+        Board::new(n_workers, usize::MAX)
+    }
+
+    #[test]
+    fn worker_that_has_its_share_is_not_called_again_and_takes_more_when_it_is_idle() {
+        let mut board = board(2);
+        board.add(()).unwrap();
+        assert_eq!(board.start_workers(), 0..1);
+        assert_eq!(look(&mut board, 0), (1, None));
+        board.settle(0, 0, true);
+        assert_eq!(board.add(()).unwrap(), Added { worker: Some(0), needs_more: true });
+        board.add(()).unwrap();
+        assert_eq!(look(&mut board, 0), (1, None));
+        assert_eq!(board.settle(0, 0, true), Settled { looks_again: true, is_end: false, next: Some(0) });
+        assert_eq!(look(&mut board, 0), (1, None));
+    }
+
+    #[test]
+    fn workers_that_have_their_shares_do_not_call_each_other() {
+        let mut board = board(3);
+        (0..2).for_each(|_| drop(board.add(())));
+        assert_eq!(board.start_workers(), 0..2);
+        assert_eq!((look(&mut board, 0), look(&mut board, 1)), ((1, Some(1)), (1, None)));
+        (0..4).for_each(|_| drop(board.add(())));
+        assert_eq!((look(&mut board, 0), look(&mut board, 1)), ((1, Some(1)), (1, None)));
+        assert_eq!(board.start_workers(), 2..3);
+        assert_eq!(look(&mut board, 2), (2, None));
+    }
+
+    #[test]
+    fn busy_worker_takes_the_share_of_one_that_has_left() {
+        let mut board = board(2);
+        (0..2).for_each(|_| drop(board.add(())));
+        assert_eq!(board.start_workers(), 0..2);
+        board.leave(1);
+        assert_eq!(look(&mut board, 0), (2, None));
+        board.settle(0, 0, false);
+        assert_eq!(board.add(()).unwrap().worker, Some(0));
+        assert_eq!(look(&mut board, 0), (1, None));
     }
 }
