@@ -592,7 +592,8 @@ pub(crate) fn is_awaited_above() -> bool {
         way.borrow().iter().any(|core| {
             // SAFETY: it is in the list while it is polled, by a poll further up the stack; so its future is not dropped.
             let core = unsafe { core.as_ref() };
-            core.ready.first().is_some() || core.is_unusual.get()
+            // Not `is_unusual`: where polls are noted it always is.
+            core.ready.first().is_some() || !core.doomed.is_empty() || core.last_round.get() == LastRound::Over
         })
     })
 }
