@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xiio::testing::{Tester, advance, pause};
 use xiio::{Promise, join, race, run, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::n_sleeps;
 
@@ -388,6 +389,71 @@ fn thousand_groups_after_one_that_was_leaked() {
                     tg.workers().spawn(async || ());
                 });
             }
+        });
+    });
+}
+
+/// Has the clock stand still while a group has a task on a worker, and then the rest run beside that.
+fn with_paused_time(rest: impl AsyncFnOnce() + Send + 'static) {
+    in_time(|| {
+        let rest = Cell::new(Some(rest));
+        Tester::new().run(|| async {
+            let (has_begun, is_over) = (Promise::new(), Promise::new());
+            task_group!(workers = 1, |tg| {
+                let (begun, over) = (has_begun.clone(), is_over.clone());
+                tg.workers().spawn(async move || {
+                    begun.set(()).unwrap();
+                    over.wait().await;
+                });
+                has_begun.wait().await;
+                pause();
+                rest.take().unwrap()().await;
+                is_over.set(()).unwrap();
+            });
+        });
+    });
+}
+
+#[test]
+fn time_that_is_paused_passes_beside_a_group_with_workers() {
+    with_paused_time(async || {
+        let start = xiio::now();
+        sleep(Duration::from_millis(20)).await;
+        assert!(xiio::now() - start >= Duration::from_millis(20));
+        advance(Duration::from_secs(36_000)).await;
+    });
+}
+
+#[test]
+fn loop_that_is_never_idle_lends_and_goes_on_where_time_is_paused() {
+    in_time(|| {
+        let (n_on_worker, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Tester::new().run(|| async {
+            let group = async {
+                task_group!(workers = 1, |tg| {
+                    tg.workers().spawn(async || {
+                        while !is_over.load(SeqCst) {
+                            n_on_worker.fetch_add(1, SeqCst);
+                            yield_now().await;
+                        }
+                    });
+                    // Its own loop has always something to do.
+                    while !is_over.load(SeqCst) {
+                        yield_now().await;
+                    }
+                });
+            };
+            let beside = async {
+                pause();
+                for _ in 0..3 {
+                    let n_before = n_on_worker.load(SeqCst);
+                    while n_on_worker.load(SeqCst) == n_before {
+                        yield_now().await;
+                    }
+                }
+                is_over.store(true, SeqCst);
+            };
+            join!(group, beside);
         });
     });
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::state::{Ending, Run};
 use crate::cores::{Crew, Errand, Inside, Window, current_permit, is_recalled, waker_of};
 use crate::runtime::{Leave, Outside, Runtime, TURN};
+use crate::sys;
 use crate::task::budget;
 use crate::unwind;
 
@@ -96,7 +97,7 @@ fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn F
     let _lingering = Lingering::begin();
     // SAFETY: this is called by the poll of the group, and the window is dropped before it returns or unwinds.
     let window = unsafe { crew.open() };
-    let stay = Stay { crew, leave, inside, window, started: Runtime::with(Runtime::now) };
+    let stay = Stay { crew, leave, inside, window, started: sys::now() };
     loop {
         if inside.take_woken() {
             budget::refill();
@@ -130,7 +131,7 @@ impl Stay<'_> {
     /// Waits until something happens, or only looks if the group has something to do; `false` if it is somebody else's affair.
     fn wait(&self, was_asked: bool) -> bool {
         Runtime::with(|runtime| {
-            let now = runtime.now();
+            let now = sys::now();
             let is_called_away = self.is_called_away(runtime);
             let until = self.until(runtime, now);
             if is_called_away || until <= now {
@@ -149,7 +150,7 @@ impl Stay<'_> {
             // of.
             has_waited
                 && (self.leave.is_slice
-                    || runtime.now() >= until
+                    || sys::now() >= until
                     || self.inside.is_woken()
                     || was_asked
                     || self.window.grant()

@@ -15,6 +15,7 @@ use std::{io, mem};
 use super::root::Root;
 use super::{Runtime, poll_root};
 use crate::cores::{self, Crew};
+use crate::recording;
 use crate::report::waking;
 use crate::sys;
 use crate::task::{budget, is_awaited_above};
@@ -62,7 +63,7 @@ struct Named {
     until: Option<Instant>,
 }
 
-/// The leave to linger.
+/// The leave to linger. It is about time in which threads run, and that is the system's.
 pub(crate) struct Leave {
     /// It is over then.
     pub(crate) until: Instant,
@@ -159,7 +160,7 @@ impl Runtime {
         let named = named?;
         drop(named.crew);
         let stay = self.lenders.patience.take().max(FIRST_STAY);
-        let until = named.until.unwrap_or_else(|| self.now() + stay);
+        let until = named.until.unwrap_or_else(|| sys::now() + stay);
         Some(Leave { until, is_slice: named.until.is_some(), stay })
     }
 
@@ -185,9 +186,7 @@ impl Runtime {
     /// Waits in place of the loop, until something happens or the time is over.
     pub(crate) fn linger(&self, limit: Duration) -> io::Result<()> {
         if self.home.fall_asleep() {
-            let next = self.timers.borrow().next_deadline();
-            let next = next.map(|next| next.saturating_duration_since(self.now()));
-            let waited = self.reactor.wait(Some(next.map_or(limit, |next| next.min(limit))));
+            let waited = self.wait_in_place(limit);
             self.home.wake_up();
             waited?;
         } else {
@@ -195,6 +194,23 @@ impl Runtime {
         }
         self.home.take_inbox();
         self.fire_timers();
+        Ok(())
+    }
+
+    /// The workers go by the clock of the system. So does virtual time beside them, unless somebody has it pass.
+    fn wait_in_place(&self, limit: Duration) -> io::Result<()> {
+        let next = self.timers.borrow().next_deadline();
+        let now = self.now();
+        let until = next.map_or(limit, |next| next.saturating_duration_since(now).min(limit));
+        if !self.has_virtual_time() {
+            return self.reactor.wait(Some(until));
+        }
+        let began = sys::now();
+        let jump = next.filter(|_| self.n_advancing.get() > 0 && !limit.is_zero());
+        self.reactor.wait(Some(if jump.is_some() { Duration::ZERO } else { until }))?;
+        let passed = now + sys::now().saturating_duration_since(began);
+        self.clock.advance_to(jump.filter(|_| !self.is_called()).unwrap_or(passed));
+        recording::waited(began, self.now().saturating_duration_since(now));
         Ok(())
     }
 
@@ -209,7 +225,7 @@ impl Runtime {
             self.lenders.asked_since.set(None);
             return None;
         }
-        let now = self.now();
+        let now = sys::now();
         let since = self.lenders.asked_since.get().unwrap_or(now);
         self.lenders.asked_since.set(Some(since));
         if now.saturating_duration_since(since) < BUSY_FOR {
