@@ -1176,6 +1176,45 @@ fn a_panic_in_a_cleanup_or_a_destructor_on_a_worker_is_the_groups() {
 }
 
 #[test]
+fn a_panic_in_the_destructor_of_what_is_cut_off_or_has_not_begun_is_the_groups() {
+    for workers in [0, 2] {
+        let text = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    let bomb = OnDrop(|| panic!("not begun"));
+                    tg.workers().spawn(async move || drop(bomb));
+                    tg.cancel();
+                });
+            });
+        });
+        assert_eq!(text, "not begun", "{workers}");
+        let text = panic_text(|| {
+            run(async {
+                let failed: Result<(), &str> =
+                    try_task_group!(workers = workers, grace = Duration::ZERO, error = &str, |tg| {
+                        let has_begun = Promise::new();
+                        let begun = has_begun.clone();
+                        let bomb = OnDrop(|| panic!("cut off"));
+                        tg.workers().spawn(async move || {
+                            let work = async |bomb: &mut _| {
+                                begun.set(()).unwrap();
+                                let _ = bomb;
+                                std::future::pending::<()>().await;
+                            };
+                            bracket(bomb, work, async |_bomb| std::future::pending::<()>().await).await;
+                            Ok(())
+                        });
+                        has_begun.wait().await;
+                        Err("expected")?;
+                    });
+                assert_eq!(failed, Err("expected"), "a panic goes first");
+            });
+        });
+        assert_eq!(text, "cut off", "{workers}");
+    }
+}
+
+#[test]
 fn errors_and_panics_of_groups_in_tasks_of_workers_travel_through_them() {
     for workers in [0, 2] {
         let failed: Result<(), String> = run(async {

@@ -230,6 +230,11 @@ impl<J> Team<J> {
         self.bridge.wake_by_ref();
     }
 
+    /// Tells home of a panic that is not that of a running task.
+    pub(crate) fn tell_panic(&self, panic: Payload) {
+        self.tell(|news| news.failures.push(Failure { panic: Some(panic), origin: None, notice: None }));
+    }
+
     /// What home has not heard of yet.
     pub(crate) fn take_news(&self) -> News {
         std::mem::take(&mut *self.news())

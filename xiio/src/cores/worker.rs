@@ -15,7 +15,7 @@ use super::team::Failure;
 use crate::drawing::{Kind, Node};
 use crate::error::Payload;
 use crate::recording::Why;
-use crate::report::{Origin, report_panic};
+use crate::report::Origin;
 use crate::sync::thread_local;
 use crate::task::budget::{self, Interrupt};
 use crate::task::{Ended, Home, Members, TaskSet};
@@ -120,7 +120,7 @@ impl Worker {
 
     fn end(&mut self) -> Poll<()> {
         if let Some(payload) = self.tasks.close() {
-            report_panic("a destructor panicked", payload);
+            self.crew.tell_panic(payload);
         }
         self.crew.settle(self.worker, self.notes.n_ended.take(), true);
         Poll::Ready(())

@@ -9,12 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cores::{Crew, Errand, Failure, News, Notes, Worker, threads};
+use crate::cores::{Crew, Errand, News, Notes, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
-use crate::error::Payload;
 use crate::foreign::Surroundings;
 use crate::recording::{self, OtherLane};
-use crate::report::{Listener, add_listener, deliver, going_on, remove_listener};
+use crate::report::{Listener, add_listener, deliver, remove_listener};
 use crate::runtime::{Config, Leftover, Runtime, block_on};
 use crate::task::TaskSet;
 use crate::task::limits::{self, Limits};
@@ -94,11 +93,14 @@ impl Workforce {
         self.notes.has_failed.take()
     }
 
-    /// Drops the jobs that were cancelled before they began.
+    /// Drops the jobs that were cancelled before they began. A panic of a destructor is a failure, as that of a task is.
     fn discard_doomed(&self) {
         for errand in self.crew.take_doomed(Errand::is_cancelled) {
             // SAFETY: this is the poll or the end of the errand's group.
-            going_on("a destructor panicked", || unsafe { errand.discard() });
+            let discarded = catch_unwind(AssertUnwindSafe(|| unsafe { errand.discard() }));
+            if let Err(payload) = discarded {
+                self.crew.tell_panic(payload);
+            }
         }
     }
 
@@ -155,17 +157,13 @@ impl Workforce {
     }
 }
 
-fn fail(crew: &Crew, panic: Payload) {
-    crew.tell(|news| news.failures.push(Failure { panic: Some(panic), origin: None, notice: None }));
-}
-
 /// There is no thread for a worker.
 fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
     let text = format!("cannot start the thread of a worker: {error}; let the group have fewer `workers`");
     // Panics here, so that the panic hook hears of it: to throw a payload on does not call the
     // hook.
     let Err(panic) = catch_unwind(|| -> Infallible { panic!("{text}") });
-    fail(crew, panic);
+    crew.tell_panic(panic);
     crew.leave(worker);
     false
 }
@@ -192,7 +190,7 @@ fn work(crew: &Arc<Crew>, worker: usize, limits: Limits, lane: Option<OtherLane>
     drop(recording);
     let is_fit = failure.is_none();
     if let Some(payload) = failure {
-        fail(crew, payload);
+        crew.tell_panic(payload);
     }
     crew.leave(worker);
     is_fit
