@@ -236,6 +236,16 @@ impl Write for AlwaysReady {
     }
 }
 
+async fn read_until(reader: AlwaysReady) -> io::Result<usize> {
+    BufReader::new(reader).max_line(usize::MAX).read_until(b'\n', &mut Vec::new()).await
+}
+
+async fn flush_much(writer: AlwaysReady) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 26, writer);
+    writer.write_all(&vec![0; (1 << 26) - 1]).await?;
+    writer.flush().await
+}
+
 #[test]
 fn what_goes_on_with_a_reader_or_writer_that_is_always_ready_gives_way() {
     const ALL: usize = usize::MAX;
@@ -247,6 +257,8 @@ fn what_goes_on_with_a_reader_or_writer_that_is_always_ready_gives_way() {
 
     for (name, ended) in [
         ("copy", ended(copy(&mut AlwaysReady { max: ALL }, &mut AlwaysReady { max: ALL }))),
+        ("read_until", ended(read_until(AlwaysReady { max: 1 }))),
+        ("flush", ended(flush_much(AlwaysReady { max: 1 }))),
         ("read_to_end", ended(AlwaysReady { max: 1 }.read_to_end(&mut Vec::new()))),
         ("read_exact", ended(AlwaysReady { max: 1 }.read_exact(&mut vec![0; MUCH]))),
         ("write_all", ended(AlwaysReady { max: 1 }.write_all(&vec![0; MUCH]))),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use xiio::io::{Read, Write};
 use xiio::net::{Interest, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use xiio::testing::Tester;
 use xiio::{join, race, sleep, task_group, timeout, yield_now};
 use xiio_tests::run_virtually;
 
@@ -328,6 +329,25 @@ fn virtual_time_does_not_jump_while_a_unix_socket_is_tried_again() {
         drop(thread.join().unwrap());
         std::fs::remove_file(&path).unwrap();
     });
+}
+
+#[test]
+fn virtual_time_jumps_while_a_unix_socket_is_tried_again_where_all_is_said_to_be_of_this_program() {
+    let began = Instant::now();
+    Tester::new().virtual_time().loopback().run(|| async {
+        let path = std::env::temp_dir().join(format!("xiio-full-loopback-{}", std::process::id()));
+        let (receiver, sender) = (UnixDatagram::bind(&path).unwrap(), UnixDatagram::unbound().unwrap());
+        while sender.try_send_to(b"x", &path).is_ok() {}
+        task_group!(|tg| {
+            tg.spawn(async {
+                sleep(LONG).await;
+                receiver.recv(&mut [0; 8]).await.unwrap();
+            });
+            sender.send_to(b"x", &path).await.unwrap();
+        });
+        std::fs::remove_file(&path).unwrap();
+    });
+    assert!(began.elapsed() < LONG);
 }
 
 /// It blocks then in the hands of `std`, and the clone must not.

@@ -785,7 +785,8 @@ fn two_programs_of_one_name_leave_a_page_each() {
     fs::create_dir_all(&deps).unwrap();
     for hash in ["recording-0123456789abcdef", "recording-fedcba9876543210"] {
         let program = deps.join(hash);
-        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        // A copy would still be open to write in a child that another test is just starting.
+        fs::hard_link(std::env::current_exe().unwrap(), &program).unwrap();
         let output = Command::new(program).args(["--exact", "hangs", "--ignored"]).output().unwrap();
         assert!(!output.status.success());
     }

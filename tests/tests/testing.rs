@@ -717,6 +717,14 @@ fn many_sleeps_for_ever_are_a_deadlock() {
 }
 
 #[test]
+fn a_sleep_for_ever_beside_the_limit_of_a_test_is_a_deadlock() {
+    let text = panic_of(|| {
+        Tester::new().patience(Duration::from_millis(20)).timeout(60 * MINUTE).run(|| sleep(Duration::MAX));
+    });
+    assert!(text.starts_with("deadlock"), "{text}");
+}
+
+#[test]
 fn test_over_its_limit_fails_with_the_tree() {
     let text = panic_of(|| {
         Tester::new().virtual_time().timeout(MINUTE).run(|| async {

@@ -180,11 +180,12 @@ fn program_with_a_report_of_a_worker() {
     let keep = Keep::default();
     // Not of one thread: the worker has to have it, too.
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(keep.clone())).unwrap();
-    xiio::Builder::new().slow_poll(Duration::from_millis(1)).run(async {
+    xiio::Builder::new().slow_poll(Duration::from_millis(100)).run(async {
         task_group!(workers = 1, |tg| {
-            tg.workers().spawn(async || std::thread::sleep(Duration::from_millis(20)));
+            tg.workers().spawn(async || std::thread::sleep(Duration::from_millis(200)));
         });
     });
     let heard = keep.0.lock().unwrap();
-    assert_eq!(heard.iter().filter(|event| event.contains("without giving way")).count(), 1, "{heard:?}");
+    let is_of_the_worker = |event: &&String| event.contains("without giving way") && event.contains("tracing.rs");
+    assert_eq!(heard.iter().filter(is_of_the_worker).count(), 1, "{heard:?}");
 }

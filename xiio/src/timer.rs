@@ -133,6 +133,11 @@ impl Timers {
         self.entries.len()
     }
 
+    /// How many come before the last tick.
+    pub(crate) fn n_before_last(&self) -> usize {
+        self.entries.iter().filter(|(_, entry)| entry.tick < LAST_TICK).count()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -94,6 +94,7 @@ impl<W: Write> BufWriter<W> {
                 0 => return Err(ErrorKind::WriteZero.into()),
                 n_written => self.n_passed_on += n_written,
             }
+            checkpoint().await;
         }
         self.buf.clear();
         self.n_passed_on = 0;

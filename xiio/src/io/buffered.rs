@@ -313,6 +313,7 @@ impl<R: Read> BufRead for BufReader<R> {
             if !self.read_more().await? {
                 return Ok(len);
             }
+            checkpoint().await;
         }
     }
 }

@@ -9,7 +9,6 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::Async;
 use crate::reactor::Direction;
-use crate::sys::fd::end_writing;
 
 impl<T: AsFd> AsyncRead for &Async<T>
 where
@@ -51,7 +50,7 @@ where
     /// Flushes, and ends the direction to write of a socket; the descriptor is closed when the `Async` is dropped.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        Poll::Ready(end_writing(self.get_ref().as_fd()))
+        Poll::Ready(self.end_writing())
     }
 }
 

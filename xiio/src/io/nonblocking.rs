@@ -253,6 +253,16 @@ impl<T: AsFd> Async<T> {
         }
     }
 
+    /// Ends the direction to write of a socket; of anything else nothing.
+    pub(crate) fn end_writing(&self) -> io::Result<()>
+    where
+        T: AsFd,
+    {
+        sys::fd::end_writing(self.get_ref().as_fd())?;
+        self.wake_waiting();
+        Ok(())
+    }
+
     /// Has all who wait try, as no event will tell them of what has changed.
     pub(crate) fn wake_waiting(&self) {
         let waiting = self.source.borrow().as_ref().map(Source::assume_all_ready);

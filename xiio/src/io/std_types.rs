@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use super::{Async, Read, Write};
 use crate::reactor::Direction;
 use crate::runtime::checkpoint;
-use crate::sys::fd::end_writing;
 
 impl<T: AsFd> Read for &Async<T>
 where
@@ -39,7 +38,7 @@ where
 
     async fn close(&mut self) -> io::Result<()> {
         self.flush().await?;
-        end_writing(self.get_ref().as_fd())
+        self.end_writing()
     }
 }
 

@@ -12,7 +12,7 @@ use super::tcp::{BACKLOG, send, send_vectored};
 use super::{Incoming, as_in_std, socket, stream, without_waiting};
 use crate::io::Async;
 use crate::reactor::{Direction, Wait};
-use crate::runtime::{Outside, checkpoint};
+use crate::runtime::{Outside, Runtime, checkpoint};
 use crate::sys::socket::setup;
 use crate::sys::{Call, call, socket as sys};
 use crate::time::sleep;
@@ -189,7 +189,7 @@ impl UnixStream {
         fn take_error(&self) -> Option<io::Error>;
     }
 
-    /// Ends reading, writing or both; tasks that wait on this stream are woken.
+    /// Ends reading, writing or both; tasks that read or write this stream are woken.
     ///
     /// Those that wait on a clone are not: the system tells the other end only. Of an end of reading that one hears at its next write, and not
     /// while it waits for room.
@@ -241,8 +241,10 @@ async fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         checkpoint().await;
         match attempt() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // Who makes room does it in the time outside.
-                outside.count_here();
+                // Who makes room does it in the time outside; unless it is said to be a task of this program.
+                if !Runtime::with(Runtime::is_loopback) {
+                    outside.count_here();
+                }
                 sleep(pause).await;
             }
             result => return result,

@@ -360,8 +360,13 @@ impl Runtime {
         self.deadlock_after.filter(|_| !self.expects_events())
     }
 
+    /// Whether virtual time jumps also while sockets of this machine are waited for.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.is_loopback
+    }
+
     fn has_only_watchers(&self) -> bool {
-        self.timers.borrow().len() == self.n_watching.get() + usize::from(self.cleanups.has_timer())
+        self.timers.borrow().n_before_last() == self.n_watching.get() + usize::from(self.cleanups.has_timer())
     }
 
     /// Jumps to the next deadline, unless something outside may come before: then time passes as it does outside.

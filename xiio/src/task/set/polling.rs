@@ -39,6 +39,8 @@ enum Drained {
 thread_local! {
     /// How many sets are being polled on this thread, one inside the other.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// How many of them are being drawn.
+    static N_DRAWN: Cell<u32> = const { Cell::new(0) };
     /// The depth of the outermost of them whose members are polled once more before they are cancelled.
     static LAST_ROUND: Cell<u32> = const { Cell::new(u32::MAX) };
     /// How often it was asked for since.
@@ -460,10 +462,11 @@ impl Core {
     /// said to be out, it would be lost with all that stands behind it.
     #[cold]
     fn draw(&self, members: &mut dyn Members) -> Drained {
-        if DEPTH.get() >= MAX_DRAWN {
+        if N_DRAWN.get() >= MAX_DRAWN {
             unwind::inspecting(|tree| tree.leaf(Node::new(Kind::Wait, TOO_DEEP)));
             return Drained::Interrupted;
         }
+        let _drawn = Drawn::new();
         let _depth = Descent::new(self);
         if let Some(body) = self.body.get().filter(|_| members.has_body()) {
             // Nothing begins in a drawing: code that does so may count on being polled as usual.
@@ -554,6 +557,22 @@ impl Descent {
 impl Drop for Descent {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// A set that is being drawn, until this is dropped.
+struct Drawn;
+
+impl Drawn {
+    fn new() -> Self {
+        N_DRAWN.set(N_DRAWN.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        N_DRAWN.set(N_DRAWN.get() - 1);
     }
 }
 
