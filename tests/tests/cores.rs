@@ -403,9 +403,9 @@ fn who_awaits_a_task_on_a_worker_that_fails_adds_nothing_to_all_errors() {
     }
 }
 
-/// As [`xiio::Remote`], the other door by which a worker adds a task.
+/// [`xiio::Remote`] is the other door by which a worker adds a task.
 #[test]
-fn what_a_cancelled_worker_hands_in_is_refused_whether_it_knows_or_not() {
+fn what_a_cancelled_worker_hands_in_is_refused_or_cancelled() {
     let (has_failed, is_refused) = (AtomicBool::new(false), AtomicBool::new(false));
     let failed: Result<(), &str> = run(async {
         try_task_group!(workers = 1, error = &str, |tg| {
@@ -445,13 +445,90 @@ fn what_a_cancelled_worker_hands_in_is_refused_whether_it_knows_or_not() {
                 while !is_cancelled.load(SeqCst) {
                     std::hint::spin_loop();
                 }
-                remote.spawn(std::future::pending::<()>).unwrap_err();
+                remote.spawn(std::future::pending::<()>).unwrap();
             });
             has_begun.wait().await;
             tg.cancel();
             is_cancelled.store(true, SeqCst);
         });
     });
+}
+
+#[test]
+fn what_home_cancels_while_it_does_not_know_of_a_failure_is_no_helper_of_a_cleanup() {
+    let (is_held, is_helped, has_helped) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+    let failed: Result<(), &str> = run(async {
+        try_task_group!(workers = 2, error = &str, |tg| {
+            let (workers, is_held, is_helped, has_helped) = (tg.workers(), &is_held, &is_helped, &has_helped);
+            workers.spawn(async move || {
+                let work = async |(): &mut ()| {
+                    is_held.store(true, SeqCst);
+                    std::future::pending::<()>().await;
+                };
+                let helper = async move || {
+                    is_helped.store(true, SeqCst);
+                    sleep(Duration::from_millis(20)).await;
+                    has_helped.store(true, SeqCst);
+                    Ok(())
+                };
+                bracket((), work, async |()| workers.spawn(helper).await).await;
+                Ok(())
+            });
+            while !is_held.load(SeqCst) {
+                sleep(Duration::from_millis(1)).await;
+            }
+            workers.spawn(async || Err::<(), _>("expected"));
+            // Home is in one poll, and does not know.
+            while !is_helped.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            tg.cancel();
+            std::future::pending::<()>().await;
+        })
+    });
+    assert_eq!(failed, Err("expected"));
+    assert!(has_helped.into_inner());
+}
+
+#[test]
+fn what_a_destructor_of_a_cancelled_job_spawns_runs() {
+    let has_run = AtomicBool::new(false);
+    let failed: Result<(), &str> = run(async {
+        try_task_group!(workers = 1, limit = 1, error = &str, |tg| {
+            let (workers, has_run) = (tg.workers(), &has_run);
+            workers.spawn(async || {
+                yield_now().await;
+                Err::<(), _>("expected")
+            });
+            let spawns = OnDrop(move || {
+                drop(workers.spawn(async move || {
+                    has_run.store(true, SeqCst);
+                    Ok(())
+                }));
+            });
+            workers.spawn(async move || {
+                drop(spawns);
+                Ok(())
+            });
+            std::future::pending::<()>().await;
+        })
+    });
+    assert_eq!(failed, Err("expected"));
+    assert!(has_run.into_inner());
+}
+
+#[test]
+fn a_thread_spawns_for_home_where_there_are_no_workers() {
+    let value = run(async {
+        task_group!(workers = 0, |tg| {
+            let workers = tg.workers();
+            workers.spawn(async || std::future::pending::<()>().await);
+            sleep(Duration::from_millis(1)).await;
+            tg.cancel();
+            thread::scope(|scope| scope.spawn(|| workers.spawn(async || 7)).join().unwrap()).await
+        })
+    });
+    assert_eq!(value, 7);
 }
 
 #[test]

@@ -374,6 +374,26 @@ fn a_thread_that_hands_in_jobs_without_end_does_not_keep_a_group_from_ending() {
 }
 
 #[test]
+fn a_cancellation_ends_however_many_jobs_come_in_meanwhile() {
+    let threads = run(async {
+        let threads = Cell::new(Vec::new());
+        let over = task_group!(timeout = millis(50), |tg| {
+            let hand_in = |_| {
+                let remote = tg.remote();
+                thread::spawn(move || while remote.spawn(|| async {}).is_ok() {})
+            };
+            threads.set((0..4).map(hand_in).collect());
+            sleep(millis(5)).await;
+            tg.cancel();
+            sleep(LONG).await;
+        });
+        over.unwrap_err();
+        threads.take()
+    });
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
 fn a_group_that_is_cancelled_in_a_last_round_takes_no_more_from_other_threads() {
     let thread = run(async {
         let (remotes, remote) = mpsc::channel::<Remote>();

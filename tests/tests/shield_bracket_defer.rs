@@ -1050,6 +1050,33 @@ fn what_a_release_spawns_is_not_cancelled_by_the_failure_that_it_cleans_up_after
 }
 
 #[test]
+fn a_cancellation_in_a_last_round_is_the_only_one() {
+    let trace = Trace::new();
+    let failed = run(async {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.spawn(async {
+                let helper = async {
+                    sleep(millis(5)).await;
+                    trace.note("helped");
+                    Ok(())
+                };
+                bracket((), async |()| pending::<()>().await, async |()| tg.spawn(helper).await).await;
+                Ok(())
+            });
+            yield_now().await;
+            tg.spawn(async { Err::<(), _>("expected") });
+            tg.spawn(async {
+                tg.cancel();
+                Ok(())
+            });
+            pending::<()>().await;
+        })
+    });
+    trace.assert(&["helped"]);
+    assert!(failed.is_err_and(|error| error.others().is_empty()));
+}
+
+#[test]
 fn a_grace_that_ends_where_code_has_just_cancelled_itself_does_not_let_it_run_on() {
     for grace in [Duration::ZERO, millis(5)] {
         let (trace, canceller) = (Trace::new(), OnceCell::<Canceller>::new());

@@ -255,9 +255,10 @@ impl<J> Board<J> {
     /// Cancels what is there now. All workers are to be woken.
     pub(super) fn cancel(&mut self) {
         self.called = None;
-        self.doomed.extend(self.queue.drain(..));
+        // With their memory: a handle may keep the board.
+        self.doomed.extend(std::mem::take(&mut self.queue));
         for desk in &mut self.desks {
-            self.doomed.extend(desk.own.drain(..));
+            self.doomed.extend(std::mem::take(&mut desk.own));
             desk.is_cancelled = desk.n_live > 0;
         }
     }

@@ -47,6 +47,15 @@ pub(crate) struct News {
     pub(crate) reports: Vec<Report>,
 }
 
+/// What comes of a task that is left for home.
+pub(crate) enum HandIn<R> {
+    Done(R),
+    /// Whoever hands it in is cancelled and does not know yet: so is the task.
+    Cancelled,
+    /// The group only cleans up, and this is no part of home's cleanup.
+    Refused,
+}
+
 impl News {
     fn has_ends(&self) -> bool {
         !self.failures.is_empty() || !self.cancelled.is_empty()
@@ -138,19 +147,20 @@ impl<J> Team<J> {
             let worker = self.permits.iter().position(|own| ptr::eq(&raw const **own, permit)).map(Side::Worker);
             worker.or_else(|| permit.is_lent_by(home).then_some(Side::Home))
         };
-        current.iter().flat_map(|current| current.chain()).find_map(side_of).unwrap_or(Side::Stranger)
+        // Without workers nobody has anything that home does not know.
+        let otherwise = if self.is_at_home() { Side::Home } else { Side::Stranger };
+        current.iter().flat_map(|current| current.chain()).find_map(side_of).unwrap_or(otherwise)
     }
 
-    /// Has `hand_in` leave a task for home elsewhere, unless this thread acts for code that is cancelled, or only the cleanup of others
-    /// is left; `None` then. No code of the user may be in it.
-    pub(crate) fn unless_cancelled<R>(&self, hand_in: impl FnOnce() -> R) -> Option<R> {
+    /// Has `hand_in` leave a task for home elsewhere, if that is for this thread to do. No code of the user may be in it.
+    pub(crate) fn hand_in<R>(&self, hand_in: impl FnOnce() -> R) -> HandIn<R> {
         let board = self.board();
-        let is_refused = match self.side() {
-            Side::Home => false,
-            side @ Side::Worker(_) => board.is_ending() || board.is_behind(side),
-            Side::Stranger => board.is_ending(),
-        };
-        (!is_refused).then(hand_in)
+        match self.side() {
+            Side::Home => HandIn::Done(hand_in()),
+            _ if board.is_ending() => HandIn::Refused,
+            side @ Side::Worker(_) if board.is_behind(side) => HandIn::Cancelled,
+            _ => HandIn::Done(hand_in()),
+        }
     }
 
     /// Adds a job, for one worker or for any; gives it back when the team has ended.
@@ -240,11 +250,16 @@ impl<J> Team<J> {
         std::mem::take(&mut *self.news())
     }
 
-    /// Cancels the jobs that are there now. Those that have not begun are home's to drop.
-    pub(crate) fn cancel(&self) {
+    /// Cancels the jobs that are there now, and does `also` in the same moment. Those that have not begun are home's to drop.
+    pub(crate) fn cancel<R>(&self, also: impl FnOnce() -> R) -> R {
         let mut board = self.board();
-        board.cancel();
-        self.give_orders(board);
+        let result = also();
+        // Where home does not know yet of a failure, that has cancelled what home knows of; what has come since is a cleanup's.
+        if !board.is_behind(Side::Home) {
+            board.cancel();
+            self.give_orders(board);
+        }
+        result
     }
 
     /// A job was cancelled alone, before it has begun. It is home's to drop; whoever has asked for that may be anywhere.
@@ -263,15 +278,17 @@ impl<J> Team<J> {
 
     /// The group has failed, or is cancelled as a whole, as home knows: so are the jobs that are there now, unless they have been for
     /// that.
-    pub(crate) fn cancel_rest(&self) {
-        self.cancel_rest_by(Side::Home);
+    pub(crate) fn cancel_rest<R>(&self, also: impl FnOnce() -> R) -> R {
+        self.cancel_rest_by(Side::Home, also)
     }
 
-    fn cancel_rest_by(&self, side: Side) {
+    fn cancel_rest_by<R>(&self, side: Side, also: impl FnOnce() -> R) -> R {
         let mut board = self.board();
+        let result = also();
         if board.cancel_rest(side) {
             self.give_orders(board);
         }
+        result
     }
 
     /// A job of `worker` has failed, and has told so. Whether the worker is to cancel what it has, before it polls any of that.
@@ -279,7 +296,7 @@ impl<J> Team<J> {
         if self.keeps_all() {
             return false;
         }
-        self.cancel_rest_by(Side::Worker(worker));
+        self.cancel_rest_by(Side::Worker(worker), || ());
         let mut board = self.board();
         self.permits[worker].take_orders();
         board.take_cancelled(worker)

@@ -44,15 +44,14 @@ impl Workforce {
         &self.crew
     }
 
-    /// Does what there is to do at home; gives what has happened on the workers.
-    pub(super) fn tend(&self, set: &TaskSet<'_>) -> News {
+    /// Does what there is to do at home.
+    pub(super) fn tend(&self, set: &TaskSet<'_>) {
         self.discard_doomed();
         if self.crew.is_at_home() {
             self.start_at_home(set);
         } else {
             self.crew.start_workers().for_each(|worker| self.start(worker, set));
         }
-        self.take_news()
     }
 
     /// Has a thread serve as a worker. If the system gives no thread, the group fails.
@@ -150,7 +149,8 @@ impl Workforce {
         self.take_news()
     }
 
-    fn take_news(&self) -> News {
+    /// What has happened on the workers.
+    pub(super) fn take_news(&self) -> News {
         let mut news = self.crew.take_news();
         std::mem::take(&mut news.reports).iter().for_each(deliver);
         news

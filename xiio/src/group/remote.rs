@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::thread::{self, ThreadId};
 
-use crate::cores::Crew;
+use crate::cores::{Crew, HandIn};
 use crate::error::GroupEnded;
 use crate::report::report_if_err;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -107,15 +107,25 @@ impl Shared {
         }
     }
 
-    /// Runs `hand_in` unless a job of this thread is refused. What cancels takes the same locks.
-    fn unless_refused<R>(&self, hand_in: impl FnOnce(&mut Inbox) -> R) -> Option<R> {
+    /// Runs `hand_in` unless a job of this thread is refused, or cancelled at once; `false` if it is refused. What cancels takes the same
+    /// locks.
+    fn hand_in(&self, hand_in: impl FnOnce(&mut Inbox)) -> bool {
         let hand_in = || {
             let mut inbox = self.lock();
-            (!self.refuses(&inbox)).then(|| hand_in(&mut inbox))
+            let is_accepted = !self.refuses(&inbox);
+            if is_accepted {
+                hand_in(&mut inbox);
+            }
+            is_accepted
         };
-        match &self.crew {
-            Some(crew) => crew.unless_cancelled(hand_in).flatten(),
-            None => hand_in(),
+        let handed_in = match &self.crew {
+            Some(crew) => crew.hand_in(hand_in),
+            None => HandIn::Done(hand_in()),
+        };
+        match handed_in {
+            HandIn::Done(is_accepted) => is_accepted,
+            HandIn::Cancelled => true,
+            HandIn::Refused => false,
         }
     }
 }
@@ -168,7 +178,9 @@ impl Remote {
         let job = Job { make: Box::new(move || -> AnyFuture { Box::pin(run(make)) }), location };
         // Code of the user, so it is dropped here and not under a lock.
         let mut job = Some(job);
-        self.shared.unless_refused(|inbox| inbox.jobs.extend(job.take())).ok_or(GroupEnded)?;
+        if !self.shared.hand_in(|inbox| inbox.jobs.extend(job.take())) {
+            return Err(GroupEnded);
+        }
         self.shared.waker.wake_by_ref();
         Ok(())
     }
@@ -176,7 +188,7 @@ impl Remote {
     /// Whether the group has ended, so that it would refuse a task; see [`Remote::spawn`] for other threads than the group's own.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.shared.unless_refused(|_| ()).is_none()
+        !self.shared.hand_in(|_| ())
     }
 
     /// The job that has come in first.
@@ -184,10 +196,16 @@ impl Remote {
         self.shared.lock().jobs.pop_front()
     }
 
-    /// Refuses what comes from other threads from now on.
-    pub(super) fn close_to_others(&self) {
-        let open_to = &mut self.shared.lock().open_to;
-        *open_to = OpenTo::Home.min(*open_to);
+    /// How many jobs have come in.
+    pub(super) fn n_jobs(&self) -> usize {
+        self.shared.lock().jobs.len()
+    }
+
+    /// Refuses what comes from other threads from now on. Gives how many jobs have come in.
+    pub(super) fn close_to_others(&self) -> usize {
+        let mut inbox = self.shared.lock();
+        inbox.open_to = OpenTo::Home.min(inbox.open_to);
+        inbox.jobs.len()
     }
 
     /// Refuses what comes from other threads from now on, unless something has come in; `true` if nothing has.

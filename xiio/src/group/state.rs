@@ -196,15 +196,21 @@ impl<'env> Group<'env> {
         if !self.has_failed() {
             self.set.note_cancelled(Why::AskedFor, place);
         }
-        if let Some(workforce) = self.workforce() {
-            workforce.crew().cancel();
+        if self.set.is_in_last_round() {
+            // It ends by that, and would be followed by this.
+            return self.cancel_rest();
         }
-        self.doom_tasks(place);
+        let n_jobs = || self.remote.borrow().as_ref().map_or(0, Remote::n_jobs);
+        let n_jobs = match self.workforce() {
+            Some(workforce) => workforce.crew().cancel(n_jobs),
+            None => n_jobs(),
+        };
+        self.doom_tasks(n_jobs, place);
     }
 
-    /// Cancels the tasks of this thread, with those that were handed in before.
-    fn doom_tasks(&self, place: Place) {
-        self.take_jobs(usize::MAX);
+    /// Cancels the tasks of this thread, with those that were handed in when it was cancelled on the workers: others go on handing in.
+    fn doom_tasks(&self, n_jobs: usize, place: Place) {
+        let _ = self.take_jobs(n_jobs);
         self.set.doom_all(place);
     }
 
@@ -230,7 +236,9 @@ impl<'env> Group<'env> {
     /// Does what there is to do for the workers, and notes what has happened there.
     fn tend_workers(&self) {
         let Some(workforce) = self.workforce() else { return };
-        self.note_news(workforce.tend(&self.set));
+        // Before destructors run at home, which may spawn.
+        self.note_news(workforce.take_news());
+        workforce.tend(&self.set);
     }
 
     fn note_news(&self, news: News) {
@@ -436,11 +444,12 @@ impl<'env> Group<'env> {
         if self.is_rest_cancelled.replace(true) {
             return;
         }
-        if let Some(workforce) = self.workforce() {
-            workforce.crew().cancel_rest();
-        }
-        self.remote.borrow().iter().for_each(Remote::close_to_others);
-        self.doom_tasks(None);
+        let close = || self.remote.borrow().as_ref().map_or(0, Remote::close_to_others);
+        let n_jobs = match self.workforce() {
+            Some(workforce) => workforce.crew().cancel_rest(close),
+            None => close(),
+        };
+        self.doom_tasks(n_jobs, None);
     }
 
     /// Runs code of a member that is to end. A panic of it is a failure.
