@@ -319,6 +319,11 @@ impl<J> Team<J> {
         self.board().n_open() > 0
     }
 
+    /// Whether any job is open, or has told home of its end and home has not heard of it.
+    pub(crate) fn has_unheard(&self) -> bool {
+        self.has_open() || self.news().has_ends()
+    }
+
     fn n_started(&self) -> usize {
         self.board().n_started()
     }

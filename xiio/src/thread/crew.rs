@@ -114,12 +114,14 @@ impl<J, W: Clone> Crew<J, W> {
         }
     }
 
-    /// Forgets the workers if they are threads of another process: this one was forked off it, and has none of them.
+    /// Forgets workers and jobs if they are those of another process: this one was forked off it, and has none of its threads. Its jobs
+    /// run there, and what they hold is not to be dropped twice.
     pub(super) fn be_in(&mut self, process: u32) {
         if mem::replace(&mut self.process, process) == process {
             return;
         }
         self.first_id = self.next_id;
+        mem::forget(mem::take(&mut self.queue));
         self.idle.clear();
         (self.called, self.watching) = (None, None);
         (self.n_workers, self.n_busy, self.n_left) = (0, 0, 0);
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_of_another_process_are_not_counted_on() {
+    fn workers_and_jobs_of_another_process_are_left_to_it() {
         let mut crew = Numbers::new(2);
         crew.be_in(6);
         let _ = (crew.push(1), crew.push(2));
@@ -406,6 +408,7 @@ mod tests {
         assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Nobody));
         assert_eq!(next(&mut crew, 1), Next::Rest(KEEP));
         crew.be_in(6);
+        let _ = crew.push(9);
         crew.be_in(7);
         assert_eq!(crew.push(3), Help::Start(Id(2)));
         assert_eq!(next(&mut crew, 0), Next::End, "the thread that has forked");

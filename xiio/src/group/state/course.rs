@@ -305,7 +305,7 @@ impl<'a> Course<'a> {
         self.group.is_past_tasks.get()
             || self.cleanup.is_some()
             || !self.group.deferred.borrow().is_empty()
-            || self.group.workforce().is_some_and(|workforce| workforce.crew().has_open())
+            || self.group.workforce().is_some_and(|workforce| workforce.crew().has_unheard())
     }
 
     /// The workers of the group, if it is to have any.
