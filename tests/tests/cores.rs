@@ -491,6 +491,32 @@ fn what_home_cancels_while_it_does_not_know_of_a_failure_is_no_helper_of_a_clean
 }
 
 #[test]
+fn who_awaits_a_job_that_a_failure_has_cancelled_is_cancelled_however_late_home_hears_of_it() {
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_failing);
+    // At home, between what it hears of the worker and the look at the jobs.
+    let _listening = listen(move |_| {
+        while !seen.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+        thread::sleep(Duration::from_millis(30));
+    });
+    let failed: Result<(), &str> = run(async {
+        try_task_group!(workers = 1, limit = 1, error = &str, |tg| {
+            let (workers, is_failing) = (tg.workers(), &is_failing);
+            workers.spawn(async move || {
+                task_group!(|inner| drop(inner.spawn(async { Err::<(), _>("reported") })));
+                thread::sleep(Duration::from_millis(20));
+                is_failing.store(true, SeqCst);
+                Err::<(), _>("expected")
+            });
+            workers.spawn(async || Ok(())).await;
+        })
+    });
+    assert_eq!(failed, Err("expected"));
+}
+
+#[test]
 fn what_a_destructor_of_a_cancelled_job_spawns_runs() {
     let has_run = AtomicBool::new(false);
     let failed: Result<(), &str> = run(async {

@@ -44,9 +44,8 @@ impl Workforce {
         &self.crew
     }
 
-    /// Does what there is to do at home.
-    pub(super) fn tend(&self, set: &TaskSet<'_>) {
-        self.discard_doomed();
+    /// Begins jobs at home, or has threads serve as the workers for whom there are some.
+    pub(super) fn start_jobs(&self, set: &TaskSet<'_>) {
         if self.crew.is_at_home() {
             self.start_at_home(set);
         } else {
@@ -92,9 +91,14 @@ impl Workforce {
         self.notes.has_failed.take()
     }
 
-    /// Drops the jobs that were cancelled before they began. A panic of a destructor is a failure, as that of a task is.
-    fn discard_doomed(&self) {
-        for errand in self.crew.take_doomed(Errand::is_cancelled) {
+    /// The jobs that were cancelled before they began.
+    pub(super) fn take_doomed(&self) -> Vec<Errand> {
+        self.crew.take_doomed(Errand::is_cancelled)
+    }
+
+    /// Drops such jobs. A panic of a destructor is a failure, as that of a task is.
+    pub(super) fn discard(&self, doomed: Vec<Errand>) {
+        for errand in doomed {
             // SAFETY: this is the poll or the end of the errand's group.
             let discarded = catch_unwind(AssertUnwindSafe(|| unsafe { errand.discard() }));
             if let Err(payload) = discarded {
@@ -124,7 +128,7 @@ impl Workforce {
         // SAFETY: this is the poll or the end of the group.
         unsafe { self.crew.abort(dropper) };
         self.settle_at_home();
-        self.discard_doomed();
+        self.discard(self.take_doomed());
     }
 
     /// What has ended at home is gone: the set is not being polled.
@@ -140,7 +144,7 @@ impl Workforce {
             self.abandon(unwind::dropper());
         } else {
             self.crew.close();
-            self.discard_doomed();
+            self.discard(self.take_doomed());
         }
         // A handle may keep the crew.
         self.crew.bridge().forget_outer();

@@ -236,9 +236,12 @@ impl<'env> Group<'env> {
     /// Does what there is to do for the workers, and notes what has happened there.
     fn tend_workers(&self) {
         let Some(workforce) = self.workforce() else { return };
-        // Before destructors run at home, which may spawn.
+        // A worker tells its failure before that cancels jobs. In the other order here, so that the failure is noted for which one is
+        // dropped: its destructor may spawn, and its handle may be awaited.
+        let doomed = workforce.take_doomed();
         self.note_news(workforce.take_news());
-        workforce.tend(&self.set);
+        workforce.discard(doomed);
+        workforce.start_jobs(&self.set);
     }
 
     fn note_news(&self, news: News) {
