@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{FuturesUnordered, StreamExt};
 use xiio::compat::Embed;
 use xiio::{Promise, in_thread, task_group, yield_now};
+use xiio_tests::poll::leak;
 use xiio_tests::{WakeBomb, WakeCount, run};
 
 /// For a wake from another thread, on a machine that is busy.
@@ -88,7 +89,7 @@ fn a_task_in_a_block_on_beside_a_tree_that_rests_is_woken_by_another_thread() {
 
 #[test]
 fn a_task_in_a_block_on_where_a_tree_rested_on_the_thread_before_is_woken_by_another_thread() {
-    thread::spawn(|| std::mem::forget(resting_tree())).join().unwrap();
+    thread::spawn(|| _ = leak(resting_tree())).join().unwrap();
     // This thread, or its like, has the home of the one that has ended.
     let wait = || with_setter(async |promise, set| block_on(group_that_waits_for(promise), set));
     assert_eq!(thread::spawn(wait).join().unwrap(), 7);

@@ -699,7 +699,10 @@ async fn an_element_that_is_configured_away_leaves_no_trace() {
             let mut list = vec![
                 #[cfg(any())]
                 there::is::no::such::function()?,
-                2,
+                #[cfg(any())]
+                task_group!(|inner| { there::is::no::such::function()? }),
+                #[cfg(all())]
+                task_group!(|_inner| { Ok::<_, String>(2)? }),
             ];
             list.push(3);
             let n = none(

@@ -389,6 +389,24 @@ fn program_whose_output_is_held() {
 }
 
 #[test]
+fn a_program_that_holds_standard_output_itself_loses_nothing_of_it() {
+    let end = run_program("program_that_holds_its_output", &[("ready", SIGTERM)]);
+    assert_eq!(end.status.signal(), Some(SIGTERM));
+    assert!(end.output.contains("half a line"), "{}", end.output);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_holds_its_output() {
+    let mut held = io::stdout().lock();
+    xiio::Builder::new().cancel_on(&[SIGTERM]).run(async {
+        writeln!(held, "ready").unwrap();
+        write!(held, "half a line").unwrap();
+        sleep(LONG).await;
+    });
+}
+
+#[test]
 fn program_without_a_signal_returns_its_value() {
     #[xiio::main(cancel_on(SIGWINCH))]
     async fn main() -> Result<i32, std::io::Error> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
@@ -22,7 +23,18 @@ pub(crate) struct Server {
 }
 
 /// What counts a client, if there are several who may serve it.
-pub(crate) type Count = Option<Arc<()>>;
+pub(crate) type Count = Option<Arc<Counted>>;
+
+/// One client among those of a worker. Its requests share it.
+pub(crate) struct Counted {
+    _among: Arc<()>,
+}
+
+impl Counted {
+    pub(crate) fn among(clients: &Arc<()>) -> Arc<Self> {
+        Arc::new(Self { _among: Arc::clone(clients) })
+    }
+}
 
 impl Server {
     pub(crate) fn of(parts: &Parts) -> Result<&Self, (StatusCode, &'static str)> {
@@ -88,7 +100,10 @@ impl Jobs {
 /// Runs a future whose panic is nobody else's, nor that of what it leaves. The panic hook has told.
 pub(crate) async fn contained(future: impl Future) {
     let left = catch_panic(future).await;
-    drop(catch_unwind(AssertUnwindSafe(|| drop(left))));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(left))) {
+        // Whatever its destructor does.
+        mem::forget(payload);
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Jobs {

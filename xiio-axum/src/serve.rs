@@ -24,7 +24,7 @@ use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, now, race, sleep, task_group};
 
-use crate::jobs::{Count, Jobs, Server, contained};
+use crate::jobs::{Count, Counted, Jobs, Server, contained};
 
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -313,7 +313,7 @@ async fn serve_clients<L: Listener>(
 }
 
 /// A client, and what counts it.
-type Sent<T> = (T, Arc<()>);
+type Sent<T> = (T, Arc<Counted>);
 
 /// The way of clients to one worker.
 struct Line<T> {
@@ -331,7 +331,7 @@ impl<T> Line<T> {
     }
 
     fn send(&self, client: T) -> io::Result<()> {
-        let sent = self.sender.unbounded_send((client, Arc::clone(&self.count)));
+        let sent = self.sender.unbounded_send((client, Counted::among(&self.count)));
         sent.map_err(|_| io::Error::other("the worker has ended that was to serve it"))
     }
 

@@ -209,10 +209,11 @@ impl Rewriter {
             Expr::Return(inner) => self.rewrite_return(inner),
             Expr::Break(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_break(inner),
             Expr::Continue(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_continue(inner),
-            Expr::Macro(inner) => match self.rewrite_macro(&mut inner.attrs, &mut inner.mac) {
+            Expr::Macro(inner) => match self.rewrite_macro(&mut Vec::new(), &mut inner.mac) {
                 Some(group) => {
                     let site = hygienic(group.span());
-                    parenthesized(Vec::new(), site, group.into_token_stream())
+                    // Outside of the parentheses: what is configured away goes with them.
+                    parenthesized(mem::take(&mut inner.attrs), site, group.into_token_stream())
                 }
                 None => return,
             },

@@ -155,7 +155,8 @@ impl<O> Drop for Winner<O> {
 ///
 /// Either all have one output type (`race!(a, b)` gives it), or each has an arm, `pattern = future => expression`, all of
 /// one type. The losers are cancelled and have cleaned up when the arm runs, which is code of the surrounding function:
-/// `return`, `?`, `break` and `continue` in it mean what they mean there.
+/// `return`, `?`, `break` and `continue` in it mean what they mean there. What the futures borrow from a temporary is gone by then,
+/// so no output may borrow from one: give it a `let` of its own before.
 ///
 /// An output that its pattern does not match wins nothing; the others race on. `pattern = future, if condition => …` takes
 /// part only if the condition is true. All conditions are evaluated before the futures, and the future of one that is

@@ -5,7 +5,7 @@
 //! another parent. One that was in the middle of starting somebody is found by a second look.
 
 use super::stopped::Process;
-use crate::sys::process::{PidFd, own_group, who};
+use crate::sys::process::{PidFd, is_in_own_group, who};
 
 /// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
 /// ever.
@@ -67,10 +67,7 @@ impl Family {
 
     /// Those in our own group who do not ignore a signal.
     pub(super) fn hearing(&self, signal: i32) -> impl Iterator<Item = &PidFd> {
-        let own_group = own_group().unsigned_abs();
-        let is_beside_us =
-            move |pid| who::is(pid).is_ok_and(|found| found.is_some_and(|found| found.group == own_group));
-        let hears = move |member: &&Member| is_beside_us(member.pid) && !who::ignores(member.pid, signal);
+        let hears = move |member: &&Member| is_in_own_group(member.pid) && !who::ignores(member.pid, signal);
         self.members.iter().filter(hears).map(|member| &member.process)
     }
 

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,22 +64,24 @@ pub(super) fn block_on_until(stop: &Stop, config: &Config, tree: Tree<'_>) {
     // One that came while the tree was polled last is still to be taken.
     let late = subscription.end();
     if let Some(signal) = ended.err().map(|Signalled(signal)| signal).or(late) {
-        flush_output();
+        flush_output(signal);
         die_by(signal)
     }
 }
 
-/// Flushes what was printed, which would be lost. Another thread may have the lock of standard output, and keep it: so a thread does it,
-/// for which nobody waits for long.
-fn flush_output() {
-    let (flushed, has_flushed) = mpsc::channel();
-    let flush = move || {
-        let _ = io::stdout().flush();
-        let _ = flushed.send(());
+/// Flushes what was printed, which would be lost. Another thread may have the lock of standard output, and keep it: so a thread watches
+/// over the time, and the process dies by that one then. This thread flushes, as it may have the lock itself.
+fn flush_output(signal: i32) {
+    let (flushed, has_flushed) = mpsc::channel::<()>();
+    let watch = move || {
+        if has_flushed.recv_timeout(FLUSH) == Err(RecvTimeoutError::Timeout) {
+            die_by(signal);
+        }
     };
-    if thread::Builder::new().spawn(flush).is_ok() {
-        let _ = has_flushed.recv_timeout(FLUSH);
-    }
+    let watching = thread::Builder::new().spawn(watch);
+    let _ = io::stdout().flush();
+    // Ends the watch. Without a thread for it nobody watches.
+    drop((flushed, watching));
 }
 
 type Shutdown<'s, 't> = Pinned<Tree<'t>, Watch<'s>>;

@@ -49,6 +49,12 @@ pub(crate) fn leads_group(pid: u32) -> bool {
     to_pid(pid).is_ok_and(|pid| unsafe { libc::getpgid(pid) } == pid)
 }
 
+/// Whether a process is in the group of this one. By the system and not by `/proc`, which may be another namespace's, or not there.
+pub(crate) fn is_in_own_group(pid: u32) -> bool {
+    // SAFETY: has no contract.
+    to_pid(pid).is_ok_and(|pid| unsafe { libc::getpgid(pid) } == own_group())
+}
+
 /// The process group of this process.
 pub(crate) fn own_group() -> pid_t {
     // SAFETY: has no contract and cannot fail.

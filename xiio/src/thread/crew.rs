@@ -121,7 +121,7 @@ impl<J, W: Clone> Crew<J, W> {
             return;
         }
         self.first_id = self.next_id;
-        mem::forget(mem::take(&mut self.queue));
+        self.queue.drain(..).for_each(mem::forget);
         self.idle.clear();
         (self.called, self.watching) = (None, None);
         (self.n_workers, self.n_busy, self.n_left) = (0, 0, 0);
