@@ -25,8 +25,8 @@ const DEFAULT: Duration = Duration::from_secs(3);
 const MAX_FILES: libc::rlim_t = 256;
 
 /// What the least memory of the later looks may have beyond that of the earlier ones. From one look to the next it goes up and down by
-/// several times as much, with the heaps of the threads that there are.
-const MAX_GROWTH_KIB: usize = 4 * 1024;
+/// several times as much, with the heaps of the threads that there are; 4 MiB come or go at once, and stay for seconds.
+const MAX_GROWTH_KIB: usize = 8 * 1024;
 
 /// On a machine that is busy with other things.
 const MAX_LATENCY: Duration = Duration::from_secs(10);
