@@ -177,7 +177,7 @@ impl<'env> Group<'env> {
         F: Future + 'env,
         M: Fn(F::Output) -> Option<T> + 'env,
     {
-        match self.set.insert(future, finish, location) {
+        match self.set.insert(future, finish, location, false) {
             Ok(handle) => Task::new(Some(handle)),
             Err(future) => {
                 drop(future);

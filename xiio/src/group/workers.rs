@@ -414,7 +414,7 @@ where
         let finish = |is_success: bool| is_success.then_some(());
         let _entered = locals.as_ref().map(SentLocals::enter);
         // The set of a worker is open while it starts errands, and so is that of a group which takes its own. The limit is the board's.
-        drop(set.insert_beside(Pinned::new(async move { function().await }, state), finish, location));
+        drop(set.insert(Pinned::new(async move { function().await }, state), finish, location, true));
     }
 
     fn is_cancelled(&self) -> bool {

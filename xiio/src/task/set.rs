@@ -441,42 +441,15 @@ impl<'env> TaskSet<'env> {
 
     /// Adds a task; `Err` gives the future back when the set is closed.
     ///
-    /// `finish` makes the task's value of the future's output; `None` is a failure.
+    /// `finish` makes the task's value of the future's output; `None` is a failure. One that `is_beside` the others takes none of the
+    /// places that the limit leaves: whoever adds it sees to another limit.
     #[inline]
     pub(crate) fn insert<F, M, T>(
         &self,
         future: F,
         finish: M,
         location: &'static Location<'static>,
-    ) -> Result<Handle<T>, F>
-    where
-        F: Future + 'env,
-        M: Fn(F::Output) -> Option<T> + 'env,
-    {
-        self.insert_as(false, future, finish, location)
-    }
-
-    /// Adds a task that takes none of the places that the limit leaves: whoever adds it sees to another limit.
-    pub(crate) fn insert_beside<F, M, T>(
-        &self,
-        future: F,
-        finish: M,
-        location: &'static Location<'static>,
-    ) -> Result<Handle<T>, F>
-    where
-        F: Future + 'env,
-        M: Fn(F::Output) -> Option<T> + 'env,
-    {
-        self.insert_as(true, future, finish, location)
-    }
-
-    #[inline]
-    fn insert_as<F, M, T>(
-        &self,
         is_beside: bool,
-        future: F,
-        finish: M,
-        location: &'static Location<'static>,
     ) -> Result<Handle<T>, F>
     where
         F: Future + 'env,

@@ -36,7 +36,7 @@ impl<'env> Root<'env> {
     }
 
     fn spawn<F: Future + 'env>(&self, future: F) -> Handle<F::Output> {
-        let inserted = self.set.insert(future, Some, Location::caller());
+        let inserted = self.set.insert(future, Some, Location::caller(), false);
         inserted.unwrap_or_else(|_| unreachable!("the set is open"))
     }
 
