@@ -25,8 +25,8 @@ const DEFAULT: Duration = Duration::from_secs(3);
 const MAX_FILES: libc::rlim_t = 256;
 
 /// What the least memory of the later looks may have beyond that of the earlier ones. From one look to the next it goes up and down by
-/// several times as much, with the heaps of the threads that there are; 4 MiB come or go at once, and stay for seconds.
-const MAX_GROWTH_KIB: usize = 8 * 1024;
+/// several times as much, with the heaps of the threads that there are.
+const MAX_GROWTH_KIB: usize = 4 * 1024;
 
 /// On a machine that is busy with other things.
 const MAX_LATENCY: Duration = Duration::from_secs(10);
@@ -54,6 +54,8 @@ struct Soak {
     counts: RefCell<BTreeMap<&'static str, usize>>,
     latency: Cell<Duration>,
     lateness: Cell<Duration>,
+    /// More than buffers hold. One for all, as each of its own would come and go in the memory that is looked at.
+    much: Vec<u8>,
     /// One look after the other.
     memory_kib: RefCell<Vec<usize>>,
 }
@@ -66,6 +68,7 @@ impl Soak {
             counts: RefCell::default(),
             latency: Cell::default(),
             lateness: Cell::default(),
+            much: vec![b'x'; 4 << 20],
             memory_kib: RefCell::default(),
         }
     }
@@ -142,7 +145,7 @@ impl Soak {
                 }
                 // Sends more than buffers hold, and hardly reads.
                 2 => {
-                    let _ = timeout(millis(50), stream.write_all(&vec![b'x'; 4 << 20])).await;
+                    let _ = timeout(millis(50), stream.write_all(&self.much)).await;
                     for _ in 0..4 {
                         stream.read_exact(&mut [0; 1000]).await?;
                         sleep(millis(5)).await;
