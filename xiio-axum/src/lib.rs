@@ -2,7 +2,8 @@
 //!
 //! axum is written for tokio, where a handler is dropped when its client leaves, and has to be `Send` as it may move between
 //! threads. Here a request is a task. When its client leaves, the task is cancelled, its brackets release, and the server waits
-//! for that. One that has closed its half of the connection has left as well, as in hyper. All of the task is on the thread of its connection, so a handler may hold what is not `Send`: a group, a bracket,
+//! for that. One that has closed its half of the connection has left as well, as in hyper. All of the task is on the thread of
+//! its connection, so a handler may hold what is not `Send`: a group, a bracket,
 //! a child process.
 //!
 //! ```

@@ -231,7 +231,8 @@ impl Builder {
 
     /// Reports each cleanup that takes longer than `limit`, with the tree of what cleans up. `None` is no limit, and the default.
     ///
-    /// What a group has deferred is a cleanup, however the group ends. The report comes while the cleanup goes on. Without a limit no clock is read for it.
+    /// What a group has deferred is a cleanup, however the group ends. The report comes while the cleanup goes on.
+    /// Without a limit no clock is read for it.
     ///
     /// # Examples
     /// ```

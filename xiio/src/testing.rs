@@ -112,8 +112,8 @@ const MANY_TASKS: usize = 10_000;
 /// a watched descriptor behind fails as well. Where no other test runs beside it, so does one that leaves an open file or
 /// a child process; see [`Resources`].
 ///
-/// What the tasks do is recorded. A test that fails leaves the recording as a page, `xiio/NAME-PROGRAM.html` in the target directory of Cargo, and prints
-/// the path. The page names the seed, or the await at which the test was cancelled.
+/// What the tasks do is recorded. A test that fails leaves the recording as a page, `xiio/NAME-PROGRAM.html` in the target directory of
+/// Cargo, and prints the path. The page names the seed, or the await at which the test was cancelled.
 ///
 /// # Examples
 /// ```
