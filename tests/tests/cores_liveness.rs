@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::hint::spin_loop;
 use std::mem::forget;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -68,6 +69,34 @@ fn worker_that_blocks_in_a_poll_does_not_keep_the_other_out() {
                 tg.workers().spawn(async || barrier.wait().is_leader());
             });
         });
+    });
+}
+
+#[test]
+fn home_that_is_never_idle_and_takes_its_time_lends_all_the_same() {
+    async fn take_time(is_over: &Cell<bool>) {
+        while !is_over.get() {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(1) {
+                spin_loop();
+            }
+            yield_now().await;
+        }
+    }
+    async fn use_a_worker(is_over: &Cell<bool>, is_busy_inside: bool) {
+        task_group!(workers = 1, |tg| {
+            if is_busy_inside {
+                tg.spawn(take_time(is_over));
+            }
+            tg.workers().spawn(async || yield_now().await).await;
+            is_over.set(true);
+        });
+    }
+    in_time(|| {
+        let is_over = Cell::new(false);
+        run(use_a_worker(&is_over, true));
+        is_over.set(false);
+        run(async { join!(take_time(&is_over), use_a_worker(&is_over, false)) });
     });
 }
 

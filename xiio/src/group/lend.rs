@@ -99,6 +99,9 @@ fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn F
     let window = unsafe { crew.open() };
     let stay = Stay { crew, leave, inside, window, started: sys::now() };
     loop {
+        // Before the poll, which may take all of a slice. A worker that has asked has nudged this loop as well, which ends its
+        // next wait.
+        let was_asked = stay.window.grant();
         if inside.take_woken() {
             budget::refill();
             let polled = poll();
@@ -106,8 +109,6 @@ fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn F
                 return polled;
             }
         }
-        // A worker that has asked has nudged this loop as well, which ends its next wait.
-        let was_asked = stay.window.grant();
         if !stay.wait(was_asked) {
             if stay.window.try_close() {
                 return Poll::Pending;

@@ -48,7 +48,7 @@ struct Lender {
 pub(super) struct Lenders {
     /// The next one first.
     list: RefCell<VecDeque<Lender>>,
-    /// Who is to linger in this poll, and until when if the loop has more to do.
+    /// Who is to linger in this poll.
     named: RefCell<Option<Named>>,
     /// Since when workers ask in vain.
     asked_since: Cell<Option<Instant>>,
@@ -60,7 +60,8 @@ pub(super) struct Lenders {
 
 struct Named {
     crew: Arc<Crew>,
-    until: Option<Instant>,
+    /// The loop has more to do.
+    is_slice: bool,
 }
 
 /// The leave to linger. It is about time in which threads run, and that is the system's.
@@ -157,11 +158,10 @@ impl Runtime {
         let mut named = self.lenders.named.borrow_mut();
         let is_meant = named.as_ref().is_some_and(|named| Arc::ptr_eq(&named.crew, crew));
         let named = if is_meant { named.take() } else { None };
-        let named = named?;
-        drop(named.crew);
-        let stay = self.lenders.patience.take().max(FIRST_STAY);
-        let until = named.until.unwrap_or_else(|| sys::now() + stay);
-        Some(Leave { until, is_slice: named.until.is_some(), stay })
+        let Named { is_slice, .. } = named?;
+        let stay = if is_slice { SLICE } else { self.lenders.patience.take().max(FIRST_STAY) };
+        // From now on: what was polled on the way to the group has taken its time.
+        Some(Leave { until: sys::now() + stay, is_slice, stay })
     }
 
     /// A group has lingered, and nothing has happened: the next time it may be longer.
@@ -214,12 +214,12 @@ impl Runtime {
         Ok(())
     }
 
-    /// Whether to lend now, and until when if there is more to do.
-    fn is_lending_due(&self) -> Option<Option<Instant>> {
+    /// Whether to lend now, and if so, whether only for a slice.
+    fn is_lending_due(&self) -> Option<bool> {
         let is_idle = !self.home.is_root_woken() && !self.is_drawing_due();
         if is_idle {
             self.lenders.asked_since.set(None);
-            return Some(None);
+            return Some(false);
         }
         if !self.lenders.is_asked() {
             self.lenders.asked_since.set(None);
@@ -232,13 +232,13 @@ impl Runtime {
             return None;
         }
         self.lenders.asked_since.set(None);
-        Some(Some(now + SLICE))
+        Some(true)
     }
 
     /// Names a lender and polls the root, which is to reach it.
-    fn try_to_lend(&self, until: Option<Instant>, poll: impl FnOnce() -> Poll<()>) -> (Poll<()>, Reached) {
+    fn try_to_lend(&self, is_slice: bool, poll: impl FnOnce() -> Poll<()>) -> (Poll<()>, Reached) {
         let Some((crew, waker)) = self.lenders.choose() else { return (Poll::Pending, Reached::Nobody) };
-        let named = Named { crew: Arc::clone(&crew), until };
+        let named = Named { crew: Arc::clone(&crew), is_slice };
         drop(self.lenders.named.borrow_mut().replace(named));
         waking(|| waker.wake());
         cores::take_refusal();
@@ -271,8 +271,8 @@ pub(super) enum Lent {
 #[cold]
 pub(super) fn lend(runtime: &Runtime, root: &mut dyn Root) -> Lent {
     while !runtime.lenders.is_empty() {
-        let Some(until) = runtime.is_lending_due() else { break };
-        let (polled, reached) = runtime.try_to_lend(until, || poll_root(runtime, root));
+        let Some(is_slice) = runtime.is_lending_due() else { break };
+        let (polled, reached) = runtime.try_to_lend(is_slice, || poll_root(runtime, root));
         if polled.is_ready() {
             return Lent::Ended;
         }
