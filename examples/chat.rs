@@ -1,8 +1,8 @@
 //! A chat room, entered over TCP or a Unix socket.
 //!
-//! Shows: two listeners and any number of clients in one group; a `bracket` for each client, whose release says goodbye and
-//! runs also when the program is told to end; lines with a bound on their length; a client that does not read is sent away
-//! instead of filling the memory.
+//! Shows: two listeners side by side, each with a group of its clients; a `bracket` for each client, whose release says
+//! goodbye and runs also when the program is told to end; lines with a bound on their length; a client that does not read is
+//! sent away instead of filling the memory.
 //!
 //! ```text
 //! $ cargo run --release --example chat -- --unix /tmp/chat.sock &

@@ -9,8 +9,8 @@
 //! two
 //! ==> sleep 1; echo one
 //! one
-//! ok          1.0 s  sleep 1; echo one
-//! exit 3      0.0 s  echo two; exit 3
+//! ok             1.0 s  sleep 1; echo one
+//! exit 3         0.0 s  echo two; exit 3
 //! ```
 //!
 //! Each line is a command for `sh`; empty lines do not count. What a command wrote appears when it has ended, stdout and

@@ -2,7 +2,8 @@
 //!
 //! Shows: a group in which the first to succeed ends all others. Attempts begin one after the other, each when the one before
 //! has failed or has not answered for 250 ms (RFC 8305); what has not won is cancelled, and its destructors run.
-//! `xiio::net::TcpStream::connect` does the same by itself for the addresses of a name.
+//! `xiio::net::TcpStream::connect` does this by itself for the addresses of a name. There the next attempt begins also when an
+//! earlier one fails, and the two families take turns.
 //!
 //! ```text
 //! $ cargo run --release --example happy_eyeballs 127.0.0.1:9 192.0.2.1:80 example.org:80

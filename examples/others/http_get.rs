@@ -1,10 +1,10 @@
 //! Fetches the URLs on standard input, a few at a time, and says what became of each.
 //!
-//! Shows: a bounded number of fetches at once with `as_completed`, each with a time limit; errors that may pass are tried again,
-//! after a pause that doubles; progress on standard error when that is a terminal; Ctrl-C stops all of it.
+//! Shows: a bounded number of fetches at once with `as_completed`, each with a time limit; a fetch that fails is tried
+//! again, also at a status from 502 to 504, after a pause that doubles; progress on standard error when that is a terminal; Ctrl-C stops all of it.
 //!
 //! ```text
-//! $ printf '%s\n' http://localhost:8080/ http://localhost:8080/nothing | cargo run --release --example http_get
+//! $ printf '%s\n' http://localhost:8080/ http://localhost:8080/nothing | cargo run --release --package xiio-examples-others --example http_get
 //! 200       6  http://localhost:8080/
 //! 404      22  http://localhost:8080/nothing
 //! ```

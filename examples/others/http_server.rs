@@ -6,7 +6,7 @@
 //! requests are still answered. With `--workers 2` the clients are served by two threads, and still borrow what `main` has.
 //!
 //! ```text
-//! $ cargo run --release --example http_server &
+//! $ cargo run --release --package xiio-examples-others --example http_server &
 //! listening on 127.0.0.1:8080
 //! $ curl localhost:8080/
 //! hello

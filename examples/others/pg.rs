@@ -6,9 +6,9 @@
 //! sockets, without a runtime of tokio's.
 //!
 //! ```text
-//! $ cargo run --release --example pg -- 'host=localhost user=postgres password=…' Ada Grace 25
+//! $ cargo run --release --package xiio-examples-others --example pg -- 'host=localhost user=postgres password=…' Ada Grace 25
 //! Ada has 75, Grace has 125
-//! $ cargo run --release --example pg -- 'host=localhost user=postgres password=…' Ada Grace 25 --pause 60
+//! $ cargo run --release --package xiio-examples-others --example pg -- 'host=localhost user=postgres password=…' Ada Grace 25 --pause 60
 //! ^C
 //! rolled back
 //! ```

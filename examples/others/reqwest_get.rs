@@ -4,7 +4,7 @@
 //! one client, a limit of time stands around all of them, the first that fails cancels the others, and so does Ctrl-C.
 //!
 //! ```text
-//! $ cargo run --release --example reqwest_get http://localhost:8080/ http://localhost:8080/nothing
+//! $ cargo run --release --package xiio-examples-others --example reqwest_get http://localhost:8080/ http://localhost:8080/nothing
 //! 200 OK: 6 bytes from http://localhost:8080/
 //! 404 Not Found: 22 bytes from http://localhost:8080/nothing
 //! ```

@@ -6,7 +6,7 @@
 //! which a client takes the end for an attack.
 //!
 //! ```text
-//! $ cargo run --release --example tls_echo -- --certificate cert.pem &
+//! $ cargo run --release --package xiio-examples-others --example tls_echo -- --certificate cert.pem &
 //! listening on 127.0.0.1:7443
 //! $ (echo hello; sleep 1) | openssl s_client -quiet -no_ign_eof -connect localhost:7443 -CAfile cert.pem -verify_return_error
 //! hello
