@@ -725,6 +725,38 @@ fn a_sleep_for_ever_beside_the_limit_of_a_test_is_a_deadlock() {
 }
 
 #[test]
+fn a_test_for_ever_does_not_make_a_deadlock_of_a_sleep() {
+    for limit in [Duration::MAX, Duration::from_secs(1 << 40)] {
+        Tester::new().patience(Duration::from_millis(20)).timeout(limit).run(|| sleep(Duration::from_millis(100)));
+    }
+}
+
+#[test]
+fn virtual_time_does_not_jump_to_the_limit_of_a_test_that_may_wait_for_a_thread() {
+    let text = panic_of(|| {
+        let tester = Tester::new().patience(Duration::from_millis(20));
+        tester.virtual_time().timeout(60 * MINUTE).run(std::future::pending::<()>);
+    });
+    assert!(text.starts_with("deadlock"), "{text}");
+
+    // Longer than a limit: the time of the limit passes as it does outside.
+    for patience in [Duration::from_millis(20), 60 * MINUTE] {
+        Tester::new().patience(patience).virtual_time().timeout(MINUTE).run(|| async {
+            let began = xiio::now();
+            let promise = Promise::new();
+            let given = promise.clone();
+            let thread = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                given.set(())
+            });
+            promise.wait().await;
+            assert!(xiio::now() - began < MINUTE);
+            thread.join().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
 fn test_over_its_limit_fails_with_the_tree() {
     let text = panic_of(|| {
         Tester::new().virtual_time().timeout(MINUTE).run(|| async {
@@ -751,7 +783,7 @@ fn grace_bounds_the_cleanup_after_the_limit_for_every_seed() {
                     if n_runs.get() == seeds.end {
                         bracket(
                             (),
-                            async |()| std::future::pending::<()>().await,
+                            async |()| sleep(1_000 * MINUTE).await,
                             async |()| {
                                 sleep(60 * MINUTE).await;
                                 n_released.set(1);

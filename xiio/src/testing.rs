@@ -23,6 +23,7 @@ pub use everywhere::{cancel_everywhere, cancel_everywhere_and};
 pub use resources::Resources;
 
 use std::borrow::Cow;
+use std::future::pending;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -36,7 +37,7 @@ use crate::recording::Recorder;
 use crate::report::is_err;
 use crate::runtime::{Config, Leftover, Runtime, block_on};
 use crate::task::limits::Limits;
-use crate::{inspect, sleep, sleep_until};
+use crate::{inspect, now, sleep, sleep_until};
 
 /// Makes time virtual in the middle of a test, see [`Tester::virtual_time`].
 ///
@@ -421,11 +422,13 @@ async fn limited<T>(options: GroupOptions, limit: Option<Limit>, body: impl Futu
     let guard = Guard::new(&group);
     if let Some(limit) = limit {
         group.spawn_named("the limit of the test", async move {
-            let watching = Runtime::with(Runtime::watching);
-            match limit {
-                Limit::At(instant) => sleep_until(instant).await,
-                Limit::After(duration) => sleep(duration).await,
-            }
+            let end = match limit {
+                Limit::At(instant) => Some(instant),
+                Limit::After(duration) => now().checked_add(duration),
+            };
+            let Some(end) = end else { return pending().await };
+            let watching = Runtime::with(|runtime| runtime.watching(end));
+            sleep_until(end).await;
             drop(watching);
             let tree = inspect::tree().await;
             panic!("the test is over its time limit\n{tree}");

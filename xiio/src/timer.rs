@@ -133,9 +133,14 @@ impl Timers {
         self.entries.len()
     }
 
-    /// How many come before the last tick.
-    pub(crate) fn n_before_last(&self) -> usize {
-        self.entries.iter().filter(|(_, entry)| entry.tick < LAST_TICK).count()
+    /// Whether it is so far away that it is never due.
+    pub(crate) fn is_never(&self, deadline: Instant) -> bool {
+        self.tick_at_or_after(deadline) == LAST_TICK
+    }
+
+    /// Whether more than `n` are due at some time.
+    pub(crate) fn has_more_than(&self, n: usize) -> bool {
+        self.entries.iter().filter(|(_, entry)| entry.tick < LAST_TICK).nth(n).is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

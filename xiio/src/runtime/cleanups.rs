@@ -66,7 +66,7 @@ impl Cleanups {
     fn keep_timer(&self, runtime: &Runtime) {
         let first = self.live.borrow().first_key_value().map(|(_, began)| *began);
         let end = first.zip(self.limit.get()).and_then(|(began, limit)| began.checked_add(limit));
-        if let Some(end) = end
+        if let Some(end) = end.filter(|end| !runtime.is_never(*end))
             && self.timer.get().is_none()
         {
             self.timer.set(Some(runtime.insert_timer(end, Waker::from(Arc::new(Late)))));

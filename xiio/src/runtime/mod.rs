@@ -1,7 +1,7 @@
 //! The loop, and the only place where tasks, timers and reactor meet.
 //!
-//! One turn: poll the root until nothing is ready or the turn's budget is used up; take what other threads have posted;
-//! look at the reactor (without waiting while work is left); fire timers.
+//! One turn: poll the root until nothing is ready or the turn's budget is used up; look at the reactor (without waiting
+//! while work is left); take what other threads have posted; fire timers.
 
 mod cleanups;
 mod config;
@@ -210,9 +210,15 @@ impl Runtime {
         OneMore::of(&self.n_advancing)
     }
 
-    /// The timer of who calls it keeps no deadlock from being one, until the result is dropped.
-    pub(crate) fn watching(&self) -> OneMore {
-        OneMore::of(&self.n_watching)
+    /// The timer of who calls it, which is due at `end`, keeps no deadlock from being one, until the result is dropped. One that is
+    /// never due does not anyhow.
+    pub(crate) fn watching(&self, end: Instant) -> Option<OneMore> {
+        (!self.is_never(end)).then(|| OneMore::of(&self.n_watching))
+    }
+
+    /// Whether a timer at `end` would never be due.
+    fn is_never(&self, end: Instant) -> bool {
+        self.timers.borrow().is_never(end)
     }
 
     /// The clock when it was last looked at. What was due then is due.
@@ -339,19 +345,12 @@ impl Runtime {
 
     fn wait(&self) -> io::Result<Turn> {
         let next = self.timers.borrow().next_deadline();
-        match next {
-            Some(next) if self.clock.is_virtual() => self.wait_virtually(next),
-            Some(next) => {
-                let left = next.saturating_duration_since(self.now());
-                match self.patience().filter(|patience| *patience < left && self.has_only_watchers()) {
-                    Some(patience) => self.wait_for_others(patience),
-                    None => self.reactor.wait(Some(left)).map(|()| Turn::GoOn),
-                }
-            }
-            None => match self.patience() {
-                Some(patience) => self.wait_for_others(patience),
-                None => self.reactor.wait(None).map(|()| Turn::GoOn),
-            },
+        let left = next.map(|next| next.saturating_duration_since(self.now()));
+        let is_in_vain = |patience: &Duration| left.is_none_or(|left| *patience < left && self.has_only_watchers());
+        match (self.patience().filter(is_in_vain), next) {
+            (Some(patience), _) => self.wait_for_others(patience),
+            (None, Some(next)) if self.clock.is_virtual() => self.wait_virtually(next),
+            (None, _) => self.reactor.wait(left).map(|()| Turn::GoOn),
         }
     }
 
@@ -366,7 +365,8 @@ impl Runtime {
     }
 
     fn has_only_watchers(&self) -> bool {
-        self.timers.borrow().n_before_last() == self.n_watching.get() + usize::from(self.cleanups.has_timer())
+        let n_watching = self.n_watching.get() + usize::from(self.cleanups.has_timer());
+        !self.timers.borrow().has_more_than(n_watching)
     }
 
     /// Jumps to the next deadline, unless something outside may come before: then time passes as it does outside.
@@ -378,14 +378,17 @@ impl Runtime {
     }
 
     fn wait_or_jump(&self, before: Instant, next: Instant) -> io::Result<()> {
-        if !self.expects_events() || self.n_advancing.get() > 0 {
+        // A thread that nobody knows of may be waited for as well.
+        let has_only_watchers = self.has_only_watchers();
+        if !(self.expects_events() || has_only_watchers) || self.n_advancing.get() > 0 {
             if self.waits_in_vain(Duration::ZERO)? {
                 self.clock.advance_to(next);
             }
             return Ok(());
         }
         let to_next = next.saturating_duration_since(before);
-        let is_closed = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
+        let is_all_of_this_program = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
+        let is_closed = is_all_of_this_program && !has_only_watchers;
         let limit = if is_closed { to_next.min(DELIVERY) } else { to_next };
         let waited = self.wait_on(limit)?;
         let jumps = is_closed && !self.is_called();
@@ -394,7 +397,10 @@ impl Runtime {
     }
 
     fn wait_for_others(&self, patience: Duration) -> io::Result<Turn> {
-        Ok(if self.waits_in_vain(patience)? { Turn::Deadlock } else { Turn::GoOn })
+        let (before, began) = (self.now(), sys::now());
+        let is_in_vain = self.waits_in_vain(patience)?;
+        self.clock.advance_to(before + sys::now().saturating_duration_since(began));
+        Ok(if is_in_vain { Turn::Deadlock } else { Turn::GoOn })
     }
 
     /// Waits for what nothing announces; whether that has taken as long as it was to.
