@@ -1,7 +1,8 @@
 //! What an outsider can push, and what a program does about it: the rows of `SECURITY.md` that are not bounded by default.
 //!
 //! The others: `net_emfile` (accept loops without descriptors), `io_async` (endless lines), `process` (a child that
-//! ignores `SIGTERM`), `signal_storm`.
+//! ignores `SIGTERM`), `signal_storm`; the tests of `xiio/src/net/addr.rs` (names that are looked up) and of `xiio-axum/tests`
+//! (its clients).
 #![allow(missing_docs)]
 
 use std::cell::Cell;

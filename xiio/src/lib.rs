@@ -139,13 +139,14 @@
 //! **Threads.** [`run`] uses the thread it is called on, and by itself starts none. The whole tree of tasks runs there. So
 //! tasks need not be `Send`, and a task that computes or blocks holds up all others. Threads are started for the workers of
 //! a group; by [`run_in_thread`], [`in_thread`], [`thread::ThreadPool`] and what is built on these ([`fs`], the names of
-//! hosts in [`net`]); by `compat::with_tokio`; for a child process that was dropped while it ran; and, to show the tree, by
-//! `XIIO_INSPECT=1`, [`Builder::inspect`] and [`Builder::tree_on`]. A [`Waker`](std::task::Waker) and a
-//! [`Promise`] may go to any thread.
+//! hosts in [`net`]); by `compat::with_tokio`; for a child process that was dropped while it ran; for a second at most,
+//! before the process dies by a signal of `cancel_on`; and, to show the tree, by `XIIO_INSPECT=1`, [`Builder::inspect`]
+//! and [`Builder::tree_on`]. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
 //!
 //! **Memory.** A task is one block of memory, and so is the body of a group. The group itself is a local of the function
-//! around it. In a release build blocks come from a pool of the thread. Awaiting a handle allocates, and so does the first
-//! task of a `try_task_group!`. Wakes on the thread of the task use no atomic instruction and allocate nothing.
+//! around it. In a release build blocks of up to 512 bytes come from a pool of the thread. Awaiting a handle allocates,
+//! and so does the first task of a `try_task_group!`. Wakes on the thread of the task use no atomic instruction and
+//! allocate nothing.
 //!
 //! **System calls.** A turn of the loop costs one `epoll_wait` (or `epoll_pwait2`) on Linux. Timers cost none: they sit
 //! in a wheel with ticks of a millisecond, so a timer fires up to a millisecond late, and never early.

@@ -194,9 +194,10 @@ impl Builder {
     /// Gives a run up when nothing can wake any of its tasks for `patience`, with a panic that shows the tree of
     /// tasks.
     ///
-    /// Timers, descriptors, processes and the jobs of thread pools are known to wake tasks. Other threads are not: `patience`
-    /// is the time that they have. A thread that has ended a tree or a job which is awaited here as well has a tenth of a second at
-    /// least. While the whole process is stopped, a quarter of the time passes at most.
+    /// Timers, descriptors, processes and the jobs of thread pools are known to wake tasks. So are workers, trees of
+    /// `run_in_thread`, and a promise of which others than its waiters have a clone. Other threads are not: `patience`
+    /// is the time that they have. A thread that has ended a tree or a job which is awaited here as well has a tenth of
+    /// a second at least. While the whole process is stopped, a quarter of the time passes at most.
     pub fn detect_deadlock(mut self, patience: Duration) -> Self {
         self.config.deadlock_after = Some(patience);
         self

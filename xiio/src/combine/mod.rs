@@ -1,6 +1,6 @@
 //! Combinators: futures made of futures, each of which can be cancelled on its own and cleans up.
 //!
-//! `timeout`, `deadline`, `branch`, `shield`, `bracket` and `catch_panic` hold their future in place; `gather`, `race`, `join`,
+//! `timeout`, `deadline`, `branch`, `shield` and `bracket` hold their future in place, `catch_panic` in a box; `gather`, `race`, `join`,
 //! `as_completed` and `parallel_map` are groups underneath.
 
 mod bracket;

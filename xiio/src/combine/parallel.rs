@@ -100,9 +100,9 @@ async fn map_chunks<'a, I, T, P: Future, E>(
 /// Calls `function` for each item, on a number of workers, and gives the outputs in the order of the
 /// items.
 ///
-/// An idle worker takes the next few items, and handles one after the other. With no workers, and in a
-/// [`test`](macro@crate::test) with virtual time or seeds, all run on this thread. Use it for functions that compute; for those
-/// that mostly wait, use [`gather`](crate::gather()).
+/// An idle worker takes the next few items, and handles one after the other. With no workers, in a tree inside a
+/// foreign loop, and in a [`test`](macro@crate::test) with virtual time or seeds, all run on this thread. Use it for
+/// functions that compute; for those that mostly wait, use [`gather`](crate::gather()).
 ///
 /// # Panics
 /// With the first panic of `function`; the others are cancelled before.

@@ -24,7 +24,7 @@
 //!  3 `Permit::leave`    by the worker (`Pass` is dropped)
 //! ```
 //!
-//! What else the two sides have to tell each other stands on the [`Board`](board::Board), under one lock. Who wakes whom:
+//! Orders and jobs stand on the [`Board`](board::Board), under one lock; news of the tasks has a lock of its own. Who wakes whom:
 //!
 //! | from | to | by |
 //! |---|---|---|

@@ -72,7 +72,7 @@ impl Reactor {
         }
     }
 
-    /// Keeps it for the next run on this thread: to make one, and to close it, takes a dozen system calls.
+    /// Keeps it for the next run on this thread: to make one, and to close it, takes about a dozen system calls.
     pub(crate) fn keep(self: &Rc<Self>) {
         drop(KEPT.replace(Some(Rc::clone(self))));
     }
