@@ -169,6 +169,15 @@ pub fn group_of(pid: u32) -> Option<u32> {
     stat(pid).map(|(.., group)| group)
 }
 
+pub fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid).map(|(_, parent, _)| parent)
+}
+
+/// Chooses the number of the next process in this namespace, if the system allows that to this user. Somebody else may be faster.
+pub fn choose_next_number(pid: u32) -> std::io::Result<()> {
+    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
+}
+
 /// Moves this process into the process group of its parent.
 pub fn join_group_of_parent() {
     let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();

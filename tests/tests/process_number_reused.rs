@@ -8,14 +8,14 @@ use std::process::Child;
 use xiio::process::{Command, Stdio};
 use xiio::signal::{SIGCHLD, SIGTERM, SIGUSR1};
 use xiio_tests::LONG;
-use xiio_tests::os::{send, set_handler};
+use xiio_tests::os::{choose_next_number, send, set_handler};
 
 /// Starts a process under a number that was used before, if the system allows that to this user. It waits for a child of its own.
 fn start_under(pid: u32) -> Option<Child> {
     let script = "sleep 60 & echo $!; wait $!";
     // Somebody else may be faster.
     (0..100).find_map(|_| {
-        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+        choose_next_number(pid).ok()?;
         let mut command = std::process::Command::new("sh");
         let mut started =
             command.args(["-c", script]).process_group(0).stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -77,7 +77,8 @@
 //!
 //! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
 //! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and a stop then reaches only the
-//! child and its group. Whether a child is stopped is asked once a second while it or a pipe is waited for (Linux 5.4); the traits of
+//! child and its group. A `/proc` of another namespace of processes counts for none. Then nobody can wait for the others of a group, and a stop kills
+//! them once their leader has ended. Whether a child is stopped is asked once a second while it or a pipe is waited for (Linux 5.4); the traits of
 //! `futures-io` do not ask. Linux 5.3 or later is needed; on an older kernel nothing is started.
 //!
 //! # Other systems

@@ -1,10 +1,19 @@
 //! As `/proc` tells. See `proc_pid_stat(5)`, `proc_pid_status(5)`, `proc_pid_task(5)`.
+//!
+//! It may be that of another namespace of processes, in which the same numbers are others'. Then it tells nothing, as where there is none.
 
 use std::fs;
 use std::io;
+use std::path::Path;
+use std::process;
 
 use super::Entry;
 use crate::sys::{Call, call};
+
+/// Whether the numbers there are those of our namespace. To be asked before any of them is taken for one of ours.
+fn is_ours() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&process::id().to_string()))
+}
 
 /// `None` when it is gone, or somebody else's and hidden: by the option `hidepid` of `proc(5)`, or a sandbox.
 pub(crate) fn is(pid: u32) -> io::Result<Option<Entry>> {
@@ -19,8 +28,11 @@ pub(crate) fn is(pid: u32) -> io::Result<Option<Entry>> {
 /// The processes of a group that run.
 ///
 /// # Errors
-/// When it cannot be found out: there are no descriptors left, say, or no `/proc`.
+/// When it cannot be found out: there are no descriptors left, say, or no `/proc` of ours.
 pub(crate) fn in_group(group: u32) -> io::Result<Vec<u32>> {
+    if !is_ours() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     let mut members = Vec::new();
     for entry in call(Call::Make, || fs::read_dir("/proc"))? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -33,13 +45,14 @@ pub(crate) fn in_group(group: u32) -> io::Result<Vec<u32>> {
 
 /// The children of all threads of a process. Nobody where the kernel does not tell.
 pub(crate) fn children_of(pid: u32) -> Vec<u32> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let Some(Ok(threads)) = is_ours().then(|| fs::read_dir(format!("/proc/{pid}/task"))) else { return Vec::new() };
     let lists = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
     lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect()
 }
 
 pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
-    let ignored = read(&format!("/proc/{pid}/status")).ok().and_then(|text| {
+    let status = is_ours().then(|| read(&format!("/proc/{pid}/status")).ok()).flatten();
+    let ignored = status.and_then(|text| {
         let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
         u64::from_str_radix(mask.trim(), 16).ok()
     });
