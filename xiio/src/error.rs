@@ -67,7 +67,7 @@ impl fmt::Display for Cancelled {
 
 impl Error for Cancelled {}
 
-/// A group has ended, and takes no more tasks.
+/// A group has ended, or is cancelled and takes no more tasks from other threads.
 ///
 /// What [`Remote::spawn`](crate::Remote::spawn) gives.
 ///

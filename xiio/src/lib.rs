@@ -62,7 +62,8 @@
 //! 4. Later failures are not lost: `all_errors` keeps them; otherwise they are reported ([`inspect::listen`], or
 //!    standard error without a listener).
 //! 5. Finished tasks are freed at once; a group that runs for a year does not grow.
-//! 6. Tasks may be added at any time before the block has its value, even after a cancellation.
+//! 6. Tasks may be added at any time before the block has its value, even after a cancellation. Only
+//!    [`remote`](TaskGroup::remote) refuses then what other threads hand in.
 //! 7. A task that is woken is polled, whatever the body or a sibling waits for.
 //! 8. No task starves: a task that is always ready gives way after a bounded number of polls and awaits. Futures of
 //!    other crates count where [`cooperative`] wraps them; nothing interrupts a computation.
@@ -124,7 +125,7 @@
 //! |---|---|
 //! | `async-io` | `compat::on_async_io`: a tree inside a loop that drives `async-io` |
 //! | `futures-core` | `Stream` for `Incoming`, `Lines`, `Split`, `Interval`, `Signals`, `Completed` and `&Outputs` |
-//! | `futures-io` | the traits of the crate `futures-io` for `io::Async`, the streams of `net`, their halves, and the pipes to children; `compat::FuturesIo` for the way back |
+//! | `futures-io` | the traits of the crate `futures-io` for `io::Async`, `io::DuplexStream`, the streams of `net`, their halves, and the pipes to children; `compat::FuturesIo` for the way back |
 //! | `hyper` | `compat::HyperStream`, `HyperTimer`, `GroupExecutor`, `RequestTasks`, `Local`: hyper over the streams, the clock and the groups |
 //! | `hyper-util` | the client of `hyper-util`, which keeps connections in a pool, over `compat::Local` and `tg.remote()` |
 //! | `tokio` | `compat::on_tokio`: a tree inside a tokio runtime; `compat::with_tokio`: tokio's libraries inside a tree |
@@ -156,7 +157,7 @@
 //! of time around has run out. The loop looks at its timers and descriptors after 256 polls of tasks, and after 8 or 64
 //! where those have taken a millisecond. Groups nest as deep as the stack allows, since each group is polled from inside
 //! the one around it: on a stack of 2 MiB about 5 000 levels in a release build and 1 000 in a debug build
-//! (`tests/tests/many_tasks.rs`). Only Linux is tested; other systems compile.
+//! (`tests/tests/many_tasks.rs`). Only Linux is tested. Android, FreeBSD and macOS compile; Windows does not.
 
 // On docs.rs each item says which feature brings it.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -63,11 +63,12 @@ pub enum ReportKind {
     CleanupSkipped,
     /// Code that had been cancelled reached another await, through a foreign combinator.
     RanOn,
-    /// A task was spawned into a group that had ended.
+    /// A task or a deferred cleanup was refused: its group had ended, or had no worker left. Or a task of hyper's was, as its group was
+    /// cancelled.
     Refused,
     /// Something to clean up could not be reached: it was started, and nobody polled it any more.
     Unreachable,
-    /// The whole tree is still cleaning up a second after its cancellation.
+    /// A signal of `cancel_on` has cancelled the tree, and a second later, or at a further signal, the tree is still cleaning up.
     StillStopping,
     /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
     ChildStopped,

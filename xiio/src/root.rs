@@ -101,8 +101,8 @@ impl Builder {
     /// Cancels the whole when one of `signals` comes; the process then dies by that signal, as its parent expects.
     ///
     /// The first signal is an ordinary cancellation: everything cleans up, with `await`, for as long as the grace allows. If
-    /// that takes longer than a second, a report on standard error says what is still being cleaned up. `run` does not
-    /// return after a signal, even if the future came to a value.
+    /// that takes longer than a second, a report says what is still being cleaned up. `run` does not return after a
+    /// signal, even if the future came to a value.
     ///
     /// A signal within a second of the first belongs to the same request: terminals, wrappers and service managers often deliver
     /// one twice. After that second a `SIGINT` or `SIGQUIT` is somebody's impatience. It ends the process at once, even while its

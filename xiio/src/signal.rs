@@ -100,8 +100,8 @@ pub fn real_time(n: u32) -> Option<i32> {
 
 /// A subscription, see [`subscribe`].
 ///
-/// When it is dropped, it forgets what it has not given yet. Signals within a second of the last one that it received are
-/// forgotten too; only after that they have their earlier action again.
+/// When it is dropped, it forgets what it has not given yet. An earlier handler comes back at once. The default action comes
+/// back a second after the last signal that was received; signals until then are forgotten too.
 ///
 /// # Examples
 /// ```

@@ -137,7 +137,9 @@ impl<'env> TaskGroup<'env> {
         self.group.cancel(Some(Location::caller()));
     }
 
-    /// Registers a cleanup that runs when all tasks have ended, whatever happened, and that is cut off only by a `grace`.
+    /// Registers a cleanup that runs when all tasks have ended, whatever happened.
+    ///
+    /// A `grace`, a panic around the group, the end of the run, or other code that drops the group cuts it off. A report says so.
     ///
     /// Cleanups run one after the other, the one registered last first. The tasks that a cleanup has spawned belong to it: they end
     /// before the next cleanup begins, and neither a limit of the group nor a cancellation from outside cancels them. A cleanup that

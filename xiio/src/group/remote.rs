@@ -145,8 +145,8 @@ impl Remote {
     ///
     /// A task that the group's own thread hands in while the group cleans up belongs to that, as one that is spawned there does.
     ///
-    /// If the group is dropped by foreign code, or leaked, a task that was handed in is dropped without a
-    /// report.
+    /// If other code drops the group, a task that was handed in is dropped without a report. In a leaked group it never begins,
+    /// and is never dropped.
     ///
     /// # Errors
     /// [`GroupEnded`] when the group has ended; on other threads than its own from the moment on that it is cancelled, or that its

@@ -7,12 +7,13 @@
 //!   [`BufReader`], [`BufWriter`] and [`Take`] on top.
 //!
 //! # The traits
-//! They are the traits of `std::io` with `async` methods, one required method each, and code written for `std` needs no
-//! more than `.await`. Elsewhere such traits have `poll_read` and `poll_write`, for two reasons: a future of `async fn` in a trait
-//! cannot be told to be `Send`, and a trait with `async fn` cannot be made into `dyn`. The first is of no concern here, as a task
-//! never leaves its thread. And a future of its own gives each reader its own place in the line: with `poll_read` the last of several
-//! tasks that read from one socket is woken, and the others are forgotten. The price is the second: there is no `Box<dyn Read>`.
-//! [`DynRead`], [`DynWrite`] and [`DynReadWrite`] are what there is in its place, at the price of an allocation for each call.
+//! They are the traits of `std::io` with `async` methods, and code written for `std` needs no more than `.await`. `Read` and
+//! `Write` have one required method each, `BufRead` has three. Elsewhere such traits have `poll_read` and `poll_write`, for two
+//! reasons: a future of `async fn` in a trait cannot be told to be `Send`, and a trait with `async fn` cannot be made into `dyn`.
+//! The first is of no concern here, as a task never leaves its thread. And a future of its own gives each reader its own place in
+//! the line: with `poll_read` the last of several tasks that read from one socket is woken, and the others are forgotten. The
+//! price is the second: there is no `Box<dyn Read>`. [`DynRead`], [`DynWrite`] and [`DynReadWrite`] are what there is in its
+//! place, at the price of an allocation for each call.
 //!
 //! As in `std`, what can be read through a shared reference has the traits for the reference too: `&TcpStream` is
 //! `Read + Write`, so two tasks may share one socket without splitting it.
@@ -23,8 +24,8 @@
 //! # Features
 //! `futures-core`: [`Lines`] and [`Split`] are streams.
 //!
-//! `futures-io`: `Async`, the streams of [`net`](crate::net) and their halves have the traits of the `futures-io` crate. There the
-//! last task that polled a direction is woken.
+//! `futures-io`: `Async`, `DuplexStream`, the streams of [`net`](crate::net), their halves and the pipes to children have the
+//! traits of the `futures-io` crate. There the last task that polled a direction is woken.
 //!
 //! # Implementation
 //! A read that waits is a `recv(2)` that would block the first time, then none: registered edge-triggered, a stream is known to be

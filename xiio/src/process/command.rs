@@ -23,8 +23,9 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// A command to be run, as `std::process::Command`.
 ///
-/// The methods have the names and meanings of `std`; those that run it are `async`. Other methods set how a child
-/// [is stopped](Command::grace) when its task is cancelled. A command can be run any number of times.
+/// The methods have the names and meanings of `std`. `spawn` starts it; `status`, `output` and `scope` give a future.
+/// Other methods set how a child [is stopped](Command::grace) when its task is cancelled. A command can be run any
+/// number of times.
 ///
 /// # Examples
 /// ```
