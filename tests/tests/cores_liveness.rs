@@ -11,6 +11,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xiio::io::{Read, Write};
+use xiio::net::UnixStream;
 use xiio::testing::{Tester, advance, pause};
 use xiio::{Promise, join, race, run, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::n_sleeps;
@@ -97,6 +99,33 @@ fn home_that_is_never_idle_and_takes_its_time_lends_all_the_same() {
         run(use_a_worker(&is_over, true));
         is_over.set(false);
         run(async { join!(take_time(&is_over), use_a_worker(&is_over, false)) });
+    });
+}
+
+/// Ready again at once, until `is_over`.
+async fn be_ready_until(is_over: &Cell<bool>) {
+    while !is_over.get() {
+        yield_now().await;
+    }
+}
+
+#[test]
+fn group_is_lent_to_that_stands_behind_more_ready_tasks_than_one_poll_takes() {
+    in_time(|| {
+        let is_over = Cell::new(false);
+        run(async {
+            task_group!(|tg| {
+                for _ in 0..1000 {
+                    tg.spawn(be_ready_until(&is_over));
+                }
+                tg.spawn(async {
+                    task_group!(workers = 1, |tg| {
+                        tg.workers().spawn(async || yield_now().await);
+                    });
+                    is_over.set(true);
+                });
+            });
+        });
     });
 }
 
@@ -450,6 +479,24 @@ fn time_that_is_paused_passes_beside_a_group_with_workers() {
         sleep(Duration::from_millis(20)).await;
         assert!(xiio::now() - start >= Duration::from_millis(20));
         advance(Duration::from_secs(36_000)).await;
+    });
+}
+
+#[test]
+fn time_that_is_paused_does_not_pass_by_what_has_woken_a_task_beside_workers() {
+    with_paused_time(async || {
+        let (start, hour) = (xiio::now(), Duration::from_secs(3600));
+        let (mut writer, mut reader) = UnixStream::pair().unwrap();
+        let write = async {
+            sleep(hour).await;
+            writer.write_all(b"x").await.unwrap();
+        };
+        let read = async {
+            reader.read_exact(&mut [0]).await.unwrap();
+            xiio::now() - start
+        };
+        let ((), read_after, ()) = join!(write, read, advance(10 * hour));
+        assert!((hour..2 * hour).contains(&read_after), "{read_after:?}");
     });
 }
 

@@ -196,10 +196,16 @@ impl<J> Board<J> {
         from..self.n_started
     }
 
-    /// Calls a worker if there is something to take and none is called.
+    /// Calls a worker if there is something to take and none is called, or only one that is busy while another is idle: it may be
+    /// in a long poll.
     fn call_if_needed(&mut self) -> Option<usize> {
-        let is_needed = self.called.is_none() && !self.queue.is_empty() && self.n_live() < self.limit;
+        let may_take = !self.queue.is_empty() && self.n_live() < self.limit;
+        let is_needed = may_take && self.called.is_none_or(|called| !self.desks[called].is_idle && self.is_any_idle());
         if is_needed { self.call() } else { None }
+    }
+
+    fn is_any_idle(&self) -> bool {
+        self.desks[..self.n_started].iter().any(|desk| desk.is_idle && !desk.has_left)
     }
 
     /// Chooses the worker who is to look at the board: one that has nothing to do, or the one with the fewest jobs.
@@ -441,6 +447,21 @@ mod tests {
         assert_eq!((look(&mut board, 0), look(&mut board, 1)), ((1, Some(1)), (1, None)));
         assert_eq!(board.start_workers(), 2..3);
         assert_eq!(look(&mut board, 2), (2, None));
+    }
+
+    #[test]
+    fn call_that_a_busy_worker_does_not_come_to_keeps_no_idle_one_asleep() {
+        let mut board = board(2);
+        (0..2).for_each(|_| drop(board.add(())));
+        assert_eq!(board.start_workers(), 0..2);
+        assert_eq!((look(&mut board, 0), look(&mut board, 1)), ((1, Some(1)), (1, None)));
+        // Each is in its poll. The first one is called, and does not come out.
+        assert_eq!(board.add(()).unwrap().worker, Some(0));
+        assert_eq!(board.settle(1, 1, true), Settled { looks_again: true, is_end: false, next: Some(1) });
+        assert_eq!(look(&mut board, 1), (1, None));
+        assert_eq!(board.settle(1, 1, true), Settled { looks_again: false, is_end: false, next: None });
+        assert_eq!(board.add(()).unwrap().worker, Some(1));
+        assert_eq!(board.add(()).unwrap().worker, None);
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn F
                 return Poll::Pending;
             }
             // A worker blocks, maybe for what another one has to do, or home inside of the group.
-            let _ = Runtime::with(|runtime| runtime.linger(BREATH));
+            let _ = Runtime::with(|runtime| runtime.linger(BREATH, &|| inside.is_woken()));
         }
     }
 }
@@ -146,7 +146,7 @@ impl Stay<'_> {
                 self.crew.look_out_for_workers();
             }
             // The loop finds out for itself what is wrong with the reactor.
-            let has_waited = runtime.linger(limit).is_ok();
+            let has_waited = runtime.linger(limit, &|| self.inside.is_woken()).is_ok();
             // Any other event that has ended the wait may be meant for code that nobody here knows
             // of.
             has_waited

@@ -3,7 +3,8 @@
 //! A group with workers puts itself into the list at each poll. When the loop would sleep, it names the first one, wakes it
 //! and polls the root. The group that finds itself named *lingers*: it lets its workers in and waits, in the loop's place,
 //! until something else is to be done. A lender that is not reached (it was leaked, or nobody polls it) leaves the list, and
-//! the next one is tried before the loop sleeps. A loop that is never idle lends now and then to those who ask, for a slice.
+//! the next one is tried before the loop sleeps. In a loop that is never idle those whose workers ask get a slice now and then:
+//! each lingers so long when it is polled next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,14 +17,14 @@ use super::root::Root;
 use super::{Runtime, poll_root};
 use crate::cores::{self, Crew};
 use crate::recording;
-use crate::report::waking;
+use crate::report::wake_all;
 use crate::sys;
 use crate::task::{budget, is_awaited_above};
 use crate::unwind;
 
 /// How long workers wait for a loop that is never idle,
 const BUSY_FOR: Duration = Duration::from_millis(1);
-/// and for how long it lends to them then.
+/// and for how long each group lends to them then.
 const SLICE: Duration = Duration::from_micros(200);
 /// How long one group keeps the loop when the workers of another ask.
 pub(crate) const TURN: Duration = Duration::from_millis(1);
@@ -39,8 +40,10 @@ const SITTING: Duration = Duration::from_millis(200);
 /// A group with workers that is polled on this thread.
 struct Lender {
     crew: Arc<Crew>,
-    /// Who polls the group.
-    waker: Waker,
+    /// Who polls the group, if it was polled since it was woken last.
+    waker: Option<Waker>,
+    /// It may linger for a slice when it is polled next.
+    has_slice: bool,
 }
 
 /// The groups with workers on this thread.
@@ -48,20 +51,14 @@ struct Lender {
 pub(super) struct Lenders {
     /// The next one first.
     list: RefCell<VecDeque<Lender>>,
-    /// Who is to linger in this poll.
-    named: RefCell<Option<Named>>,
+    /// Who is to linger in this poll, as the loop is idle.
+    named: RefCell<Option<Arc<Crew>>>,
     /// Since when workers ask in vain.
     asked_since: Cell<Option<Instant>>,
     /// How long the next one lingers at most, beyond the first stay.
     patience: Cell<Duration>,
     /// Since when the workers are to draw their tasks.
     drawn_since: Cell<Option<Instant>>,
-}
-
-struct Named {
-    crew: Arc<Crew>,
-    /// The loop has more to do.
-    is_slice: bool,
 }
 
 /// The leave to linger. It is about time in which threads run, and that is the system's.
@@ -86,8 +83,36 @@ impl Lenders {
         self.list.borrow().is_empty()
     }
 
+    /// Whether workers ask whose group has no slice.
     fn is_asked(&self) -> bool {
-        self.list.borrow().iter().any(|lender| lender.crew.is_wanted())
+        self.list.borrow().iter().any(|lender| !lender.has_slice && lender.crew.is_wanted())
+    }
+
+    /// Gives a slice to those whose workers ask, and has them polled.
+    fn give_slices(&self) {
+        let mut wakers = Vec::new();
+        for lender in self.list.borrow_mut().iter_mut().filter(|lender| lender.crew.is_wanted()) {
+            lender.has_slice = true;
+            wakers.extend(lender.waker.take());
+        }
+        wake_all(wakers);
+    }
+
+    /// Whether `crew` has a slice, which it takes.
+    fn take_slice(&self, crew: &Arc<Crew>) -> bool {
+        let mut list = self.list.borrow_mut();
+        let lender = list.iter_mut().find(|lender| Arc::ptr_eq(&lender.crew, crew));
+        lender.is_some_and(|lender| mem::take(&mut lender.has_slice))
+    }
+
+    /// Whether `crew` is named, which it takes.
+    fn take_name(&self, crew: &Arc<Crew>) -> bool {
+        let mut named = self.named.borrow_mut();
+        let is_meant = named.as_ref().is_some_and(|named| Arc::ptr_eq(named, crew));
+        if is_meant {
+            *named = None;
+        }
+        is_meant
     }
 
     /// Whether the workers have drawn their tasks for a drawing of the tree, or have had the time to. The first call asks them to.
@@ -107,11 +132,11 @@ impl Lenders {
     }
 
     /// The next one whose workers ask, or else the next one. It goes to the end of the list.
-    fn choose(&self) -> Option<(Arc<Crew>, Waker)> {
+    fn choose(&self) -> Option<(Arc<Crew>, Option<Waker>)> {
         let mut list = self.list.borrow_mut();
         let asked = list.iter().position(|lender| lender.crew.is_wanted()).unwrap_or(0);
-        let lender = list.remove(asked)?;
-        let chosen = (Arc::clone(&lender.crew), lender.waker.clone());
+        let mut lender = list.remove(asked)?;
+        let chosen = (Arc::clone(&lender.crew), lender.waker.take());
         list.push_back(lender);
         Some(chosen)
     }
@@ -130,15 +155,16 @@ impl Runtime {
     /// A group with workers is polled, with `waker`; it may lend from now on.
     pub(crate) fn add_lender(&self, crew: &Arc<Crew>, waker: &Waker) {
         let known = |lender: &Lender| Arc::ptr_eq(&lender.crew, crew);
-        if self.lenders.list.borrow().iter().any(|lender| known(lender) && lender.waker.will_wake(waker)) {
+        let has_waker = |lender: &Lender| lender.waker.as_ref().is_some_and(|own| own.will_wake(waker));
+        if self.lenders.list.borrow().iter().any(|lender| known(lender) && has_waker(lender)) {
             return;
         }
         let waker = waker.clone();
         let mut list = self.lenders.list.borrow_mut();
         let before = match list.iter_mut().find(|lender| known(lender)) {
-            Some(lender) => Some(mem::replace(&mut lender.waker, waker)),
+            Some(lender) => lender.waker.replace(waker),
             None => {
-                list.push_back(Lender { crew: Arc::clone(crew), waker });
+                list.push_back(Lender { crew: Arc::clone(crew), waker: Some(waker), has_slice: false });
                 None
             }
         };
@@ -155,11 +181,13 @@ impl Runtime {
 
     /// Whether a group is to linger in this poll.
     pub(crate) fn take_leave_to_linger(&self, crew: &Arc<Crew>) -> Option<Leave> {
-        let mut named = self.lenders.named.borrow_mut();
-        let is_meant = named.as_ref().is_some_and(|named| Arc::ptr_eq(&named.crew, crew));
-        let named = if is_meant { named.take() } else { None };
-        let Named { is_slice, .. } = named?;
-        let stay = if is_slice { SLICE } else { self.lenders.patience.take().max(FIRST_STAY) };
+        // Who is drawn is polled by somebody who is in a hurry.
+        let has_slice = !unwind::is_inspecting() && self.lenders.take_slice(crew);
+        let (is_slice, stay) = match self.lenders.take_name(crew) {
+            true => (false, self.lenders.patience.take().max(FIRST_STAY)),
+            false if has_slice => (true, SLICE),
+            false => return None,
+        };
         // From now on: what was polled on the way to the group has taken its time.
         Some(Leave { until: sys::now() + stay, is_slice, stay })
     }
@@ -183,10 +211,10 @@ impl Runtime {
             || self.is_drawing_due()
     }
 
-    /// Waits in place of the loop, until something happens or the time is over.
-    pub(crate) fn linger(&self, limit: Duration) -> io::Result<()> {
+    /// Waits in place of the loop, until something happens or the time is over. `is_woken` says whether the group has something to do.
+    pub(crate) fn linger(&self, limit: Duration, is_woken: &dyn Fn() -> bool) -> io::Result<()> {
         if self.home.fall_asleep() {
-            let waited = self.wait_in_place(limit);
+            let waited = self.wait_in_place(limit, is_woken);
             self.home.wake_up();
             waited?;
         } else {
@@ -198,7 +226,7 @@ impl Runtime {
     }
 
     /// The workers go by the clock of the system. So does virtual time beside them, unless somebody has it pass.
-    fn wait_in_place(&self, limit: Duration) -> io::Result<()> {
+    fn wait_in_place(&self, limit: Duration, is_woken: &dyn Fn() -> bool) -> io::Result<()> {
         let next = self.timers.borrow().next_deadline();
         let now = self.now();
         let until = next.map_or(limit, |next| next.saturating_duration_since(now).min(limit));
@@ -209,38 +237,37 @@ impl Runtime {
         let jump = next.filter(|_| self.n_advancing.get() > 0 && !limit.is_zero());
         self.reactor.wait(Some(if jump.is_some() { Duration::ZERO } else { until }))?;
         let passed = now + sys::now().saturating_duration_since(began);
-        self.clock.advance_to(jump.filter(|_| !self.is_called()).unwrap_or(passed));
+        self.clock.advance_to(jump.filter(|_| !self.is_called() && !is_woken()).unwrap_or(passed));
         recording::waited(began, self.now().saturating_duration_since(now));
         Ok(())
     }
 
-    /// Whether to lend now, and if so, whether only for a slice.
-    fn is_lending_due(&self) -> Option<bool> {
-        let is_idle = !self.home.is_root_woken() && !self.is_drawing_due();
-        if is_idle {
-            self.lenders.asked_since.set(None);
-            return Some(false);
-        }
-        if !self.lenders.is_asked() {
-            self.lenders.asked_since.set(None);
-            return None;
+    /// Whether the loop has nothing to do but to lend.
+    fn is_idle(&self) -> bool {
+        !self.home.is_root_woken() && !self.is_drawing_due()
+    }
+
+    /// Gives a slice to those whose workers have asked in vain for long enough.
+    fn lend_slices(&self) {
+        let lenders = &self.lenders;
+        if !lenders.is_asked() {
+            lenders.asked_since.set(None);
+            return;
         }
         let now = sys::now();
-        let since = self.lenders.asked_since.get().unwrap_or(now);
-        self.lenders.asked_since.set(Some(since));
-        if now.saturating_duration_since(since) < BUSY_FOR {
-            return None;
+        let since = lenders.asked_since.get().unwrap_or(now);
+        let is_due = now.saturating_duration_since(since) >= BUSY_FOR;
+        lenders.asked_since.set((!is_due).then_some(since));
+        if is_due {
+            lenders.give_slices();
         }
-        self.lenders.asked_since.set(None);
-        Some(true)
     }
 
     /// Names a lender and polls the root, which is to reach it.
-    fn try_to_lend(&self, is_slice: bool, poll: impl FnOnce() -> Poll<()>) -> (Poll<()>, Reached) {
+    fn try_to_lend(&self, poll: impl FnOnce() -> Poll<()>) -> (Poll<()>, Reached) {
         let Some((crew, waker)) = self.lenders.choose() else { return (Poll::Pending, Reached::Nobody) };
-        let named = Named { crew: Arc::clone(&crew), is_slice };
-        drop(self.lenders.named.borrow_mut().replace(named));
-        waking(|| waker.wake());
+        drop(self.lenders.named.borrow_mut().replace(Arc::clone(&crew)));
+        wake_all(waker);
         cores::take_refusal();
         budget::refill();
         let polled = unwind::lending(poll);
@@ -267,17 +294,23 @@ pub(super) enum Lent {
     Nobody,
 }
 
-/// Lends to workers if there are any, and the loop has nothing else to do or they have waited for long.
+/// Lends to workers if there are any, and the loop has nothing else to do; else those who have waited for long get a slice.
 #[cold]
 pub(super) fn lend(runtime: &Runtime, root: &mut dyn Root) -> Lent {
     while !runtime.lenders.is_empty() {
-        let Some(is_slice) = runtime.is_lending_due() else { break };
-        let (polled, reached) = runtime.try_to_lend(is_slice, || poll_root(runtime, root));
+        if !runtime.is_idle() {
+            runtime.lend_slices();
+            break;
+        }
+        let (polled, reached) = runtime.try_to_lend(|| poll_root(runtime, root));
         if polled.is_ready() {
             return Lent::Ended;
         }
         match reached {
-            Reached::Lender => return Lent::Lingered,
+            Reached::Lender => {
+                runtime.lenders.asked_since.set(None);
+                return Lent::Lingered;
+            }
             Reached::Refused => break,
             Reached::Nobody => {}
         }
