@@ -75,6 +75,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// All that are in it, in a queue of their own.
+    pub(super) fn take(&self) -> Self {
+        Self { first: Cell::new(self.first.take()), last: Cell::new(self.last.take()) }
+    }
+
     pub(super) fn last(&self) -> Option<TaskRef> {
         self.last.get()
     }

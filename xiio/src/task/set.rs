@@ -106,6 +106,8 @@ pub(super) struct Core {
     pub(super) ready: Queue,
     /// Not started because of the limit.
     waiting: Queue,
+    /// So many of `waiting` may end before those who have are let go of.
+    n_may_end: Cell<usize>,
     tasks: List,
     /// To be cancelled at the next poll.
     doomed: List,
@@ -170,6 +172,7 @@ impl Core {
         Self {
             ready: Queue::default(),
             waiting: Queue::default(),
+            n_may_end: Cell::new(0),
             tasks: List::default(),
             doomed: List::default(),
             limit,

@@ -134,6 +134,17 @@ impl<J, W: Clone> Crew<J, W> {
         self.call_help()
     }
 
+    /// Takes out the jobs that nobody wants any more, before the queue grows: behind jobs that last they would be kept.
+    pub(super) fn take_unwanted(&mut self, is_wanted: impl Fn(&J) -> bool) -> VecDeque<J> {
+        if self.queue.len() < self.queue.capacity() {
+            return VecDeque::new();
+        }
+        let (mut wanted, unwanted): (VecDeque<J>, _) = mem::take(&mut self.queue).into_iter().partition(is_wanted);
+        wanted.reserve(wanted.len() + 1);
+        self.queue = wanted;
+        unwanted
+    }
+
     fn n_taken(&self) -> u64 {
         self.n_queued - self.queue.len() as u64
     }
@@ -413,6 +424,21 @@ mod tests {
         assert_eq!(crew.push(3), Help::Start(Id(2)));
         assert_eq!(next(&mut crew, 0), Next::End, "the thread that has forked");
         assert_eq!(next(&mut crew, 2), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn a_queue_that_would_grow_lets_go_of_what_nobody_wants() {
+        let mut crew = Numbers::new(1);
+        let _ = (crew.push(0), next(&mut crew, 0));
+        let _ = crew.push(1);
+        for job in 2..1000 {
+            // All but the first, and their drops are left to the caller.
+            let unwanted = crew.take_unwanted(|job| *job == 1);
+            assert!(unwanted.iter().all(|job| *job > 1));
+            let _ = crew.push(job);
+        }
+        assert!(crew.queue.capacity() < 20, "{}", crew.queue.capacity());
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Nobody));
     }
 
     #[test]

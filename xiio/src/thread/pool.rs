@@ -13,6 +13,7 @@ use std::thread;
 use super::crew::{Crew, Help, Id, Next, WITHOUT_BOUND};
 use super::future::InThread;
 use super::job::Work;
+use crate::report::drop_safely;
 use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, StaticMutex, Thread, current, park, thread_local};
 use crate::sys::{self, fork};
 
@@ -96,9 +97,11 @@ impl ThreadPool {
     pub(super) fn push(&self, job: AnyJob) {
         let mut crew = lock(&self.pool.workers);
         crew.be_in(process::id());
+        let unwanted = crew.take_unwanted(|job| !job.is_cancelled());
         let help = crew.push(job);
         drop(crew);
         call(&self.pool.workers, help);
+        unwanted.into_iter().for_each(drop_safely);
     }
 
     /// A job of this pool that runs was left behind.

@@ -169,8 +169,30 @@ impl Core {
         }
         if !header.has(QUEUED) {
             task.drop_set_ref();
+        } else if self.limit != usize::MAX {
+            self.note_end_in_queue();
         }
         joiner
+    }
+
+    /// Lets go of all who have ended while they waited for a place, when these may be more than the others: behind one
+    /// that waits for long they would be kept.
+    fn note_end_in_queue(&self) {
+        let n_may_end = self.n_may_end.get();
+        if n_may_end > 0 {
+            return self.n_may_end.set(n_may_end - 1);
+        }
+        let all = self.waiting.take();
+        let mut n_left = 0;
+        while let Some(task) = all.pop() {
+            if task.header().has(DONE) {
+                let_go_of_queued(task);
+            } else {
+                self.waiting.push(task);
+                n_left += 1;
+            }
+        }
+        self.n_may_end.set(n_left);
     }
 
     pub(super) fn begin_last_round(&self) -> bool {
@@ -196,8 +218,7 @@ impl Core {
             }
             self.waiting.pop_first(task);
             if has_ended {
-                task.header().unset(QUEUED);
-                task.drop_set_ref();
+                let_go_of_queued(task);
             } else {
                 self.give_place_to(task);
                 self.ready.push(task);
@@ -242,6 +263,12 @@ pub(super) fn owner_of<'a>(task: TaskRef) -> &'a mut Owner {
     // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time. Each of the callers is
     // done with the reference before it runs anything else.
     unsafe { &mut *task.header().owner.get() }
+}
+
+/// A task that has ended is in no queue any more.
+fn let_go_of_queued(task: TaskRef) {
+    task.header().unset(QUEUED);
+    task.drop_set_ref();
 }
 
 /// Whether a task has not ended; lets go of one that has.
