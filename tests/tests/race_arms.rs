@@ -43,6 +43,7 @@ async fn temporaries_of_the_futures_are_gone_when_an_arm_runs() {
 async fn patterns_bind_as_in_a_match() {
     assert_eq!(race!((a, mut b) = ready((1, 2)) => { b += a; b }, n = pending::<i32>() => n), 3);
     assert_eq!(race!(ref text = ready(String::from("abc")) => text.len(), n = pending() => n), 3);
+    assert_eq!(race!(ref mut n = ready(1) => { *n += 1; *n }, n = pending::<i32>() => n), 2);
     assert_eq!(race!(&n = ready(&4) => n, n = pending() => n), 4);
     assert_eq!(race!(Some(&n) = ready(Some(&5)) => n, n = pending() => n), 5);
     assert_eq!(race!(Ok(n) | Err(n) = ready(Err(6)) => n, n = pending() => n), 6);

@@ -167,8 +167,8 @@ impl Call {
         };
         quote_spanned! {site=> {
             #(#conditions)*
-            let __won = __xiio_private::race_all(#racers).await;
-            match __won {
+            // A value, which the arms may borrow to change. What the futures were made with ends with the block.
+            match { let __won = __xiio_private::race_all(#racers).await; __won } {
                 #(#arms)*
                 _ => #otherwise,
             }

@@ -7,13 +7,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::recording::{self, Recorder};
 
 /// So many events of a test are kept.
 const CAPACITY: usize = 1 << 15;
 
-/// The name of a file is no longer.
+/// The name of a file has no more bytes, but for the hash and the ending.
 const MAX_NAME: usize = 120;
 
 /// Runs one try of a test, which is recorded.
@@ -36,10 +37,12 @@ pub(super) fn leave<F>(recorder: &Recorder, body: &F, fault: &str) {
     }
 }
 
-/// Whoever looks meanwhile finds a whole page.
+/// Whoever looks meanwhile finds a whole page, also where two tests of this process have one name.
 fn write(file: &Path, page: &str) -> io::Result<()> {
+    static N_WRITTEN: AtomicUsize = AtomicUsize::new(0);
     file.parent().map_or(Ok(()), fs::create_dir_all)?;
-    let unfinished = file.with_extension(process::id().to_string());
+    let number = N_WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let unfinished = file.with_extension(format!("{}-{number}", process::id()));
     fs::write(&unfinished, page)?;
     fs::rename(unfinished, file)
 }
@@ -54,8 +57,8 @@ fn target() -> PathBuf {
 /// `crate::module::test::{{closure}}` to `crate.module.test`, with what tells the program from others of its name. Of a long path the end tells more.
 fn name_of(body: &str, hash: &str) -> String {
     let path = body.split("::{{closure}}").next().unwrap_or(body).replace("::", ".");
-    let n_more = path.chars().count().saturating_sub(MAX_NAME);
-    let kept = path.chars().skip(n_more).map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' });
+    let end = path.char_indices().skip_while(|(at, _)| path.len() - at > MAX_NAME);
+    let kept = end.map(|(_, c)| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' });
     kept.chain((!hash.is_empty()).then_some('-')).chain(hash.chars()).collect()
 }
 
@@ -70,5 +73,7 @@ mod tests {
         assert_eq!(name_of("../etc/passwd", ""), ".._etc_passwd");
         let deep = ["shop"; 100].join("::");
         assert!(name_of(&format!("{deep}::orders"), "").ends_with(".orders"));
+        let wide = "ラ".repeat(100);
+        assert!((MAX_NAME - 2..=MAX_NAME).contains(&name_of(&format!("{wide}::orders"), "").len()));
     }
 }
