@@ -342,6 +342,8 @@ impl<J> Board<J> {
     pub(super) fn abort(&mut self, dropper: Dropper) {
         self.close();
         self.aborted = Some(dropper);
+        // What was drawn before may have ended since.
+        self.desks.iter_mut().for_each(|desk| desk.sight = Sight::NotWanted);
     }
 
     /// Has the workers draw their tasks. All are to be woken.
@@ -462,6 +464,18 @@ mod tests {
         assert_eq!(board.settle(1, 1, true), Settled { looks_again: false, is_end: false, next: None });
         assert_eq!(board.add(()).unwrap().worker, Some(1));
         assert_eq!(board.add(()).unwrap().worker, None);
+    }
+
+    #[test]
+    fn what_is_dropped_is_drawn_anew() {
+        let mut board = board(1);
+        board.add(()).unwrap();
+        assert_eq!(board.start_workers(), 0..1);
+        assert_eq!(look(&mut board, 0), (1, None));
+        board.want_drawings();
+        assert!(board.put_drawing(0, Drawing::default()));
+        board.abort(Dropper::Grace);
+        assert!(board.take_drawings()[0].is_err());
     }
 
     #[test]
