@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net;
 use std::os::unix::net::SocketAddr as UnixAddr;
+use std::thread;
 
 use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::LocalBoxFuture;
 use xiio::io::{Async, BufRead, BufReader, BufWriter, Lines, Read, Unchanged, Write, copy, duplex};
 use xiio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixSocket, UnixStream, lookup_host};
+use xiio::process::{Child, Command};
 use xiio::{Elapsed, task_group, timeout};
 use xiio_tests::{millis, run};
 
@@ -118,6 +120,23 @@ fn ends() -> Rounds {
     }
 }
 
+/// It has been waited for.
+fn ended() -> Child {
+    let mut child = Command::new("true").spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        thread::yield_now();
+    }
+    child
+}
+
+fn processes() -> Rounds {
+    rounds! {
+        "wait for who has been waited for": ended(), |it| it.wait();
+        "wait_exited for who has been waited for": ended(), |it| it.wait_exited();
+        "stop of who has been waited for": ended(), |it| it.stop();
+    }
+}
+
 fn buffers() -> Rounds {
     rounds! {
         "next line": buffered().lines(), |it| it.next();
@@ -170,7 +189,7 @@ fn nothing() -> Rounds {
     }
 }
 
-/// The traits of `futures-io`.
+/// The traits of `futures-io`, and streams.
 fn polled() -> Rounds {
     #[cfg(not(feature = "futures"))]
     return Vec::new();
@@ -181,11 +200,22 @@ fn polled() -> Rounds {
         "poll_close of a half": unix().into_split(), |it| futures::AsyncWriteExt::close(&mut it.1);
         "poll_close of Async": Async::new(io::pipe().unwrap().1).unwrap(), |it| futures::AsyncWriteExt::close(&mut it);
         "poll_close of a duplex stream": duplex(8), |it| futures::AsyncWriteExt::close(&mut it.0);
+        "poll_flush of a TcpStream": tcp(), |it| futures::AsyncWriteExt::flush(&mut it);
+        "poll_flush of a UnixStream": unix(), |it| futures::AsyncWriteExt::flush(&mut it);
+        "poll_flush of a half": unix().into_split(), |it| futures::AsyncWriteExt::flush(&mut it.1);
+        "poll_flush of Async": Async::new(io::pipe().unwrap().1).unwrap(), |it| futures::AsyncWriteExt::flush(&mut it);
+        "poll_flush of a duplex stream": duplex(8), |it| futures::AsyncWriteExt::flush(&mut it.0);
+        "poll_read of nothing": unix(), |it| futures::AsyncReadExt::read(&mut it, &mut []);
+        "poll_read of nothing from a half": unix().into_split(), |it| futures::AsyncReadExt::read(&mut it.0, &mut []);
+        "poll_read of nothing from a duplex stream": duplex(8), |it| futures::AsyncReadExt::read(&mut it.0, &mut []);
+        "poll_read_vectored of nothing": unix(), |it| futures::AsyncReadExt::read_vectored(&mut it, &mut []);
+        "poll_next of lines": buffered().lines(), |it| futures::StreamExt::next(&mut it);
+        "poll_next of lines after an error": failed(), |it| futures::StreamExt::next(&mut it);
     }
 }
 
 fn all() -> impl Iterator<Item = Rounds> {
-    [sockets(), ends(), buffers(), memory(), nothing(), polled()].into_iter()
+    [sockets(), ends(), processes(), buffers(), memory(), nothing(), polled()].into_iter()
 }
 
 #[test]

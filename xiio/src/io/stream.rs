@@ -22,6 +22,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use super::buffered::{BufRead, Lines, Piece, Split, read_piece, to_line};
+use crate::runtime::poll_checkpoint;
 
 /// A reader that is in the future of a read.
 pub(super) struct Lent<R> {
@@ -75,7 +76,7 @@ impl<R> Split<R> {
 impl<R: BufRead + 'static> Split<R> {
     fn poll_next_with_end(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         if self.has_failed {
-            return Poll::Ready(None);
+            return poll_checkpoint(cx).map(|()| None);
         }
         if self.lent.is_none() {
             self.lent = self.reader.take().map(|reader| Lent::new(reader, self.end));

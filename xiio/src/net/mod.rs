@@ -436,7 +436,7 @@ macro_rules! stream {
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 if buf.is_empty() {
-                    return std::task::Poll::Ready(Ok(0));
+                    return crate::runtime::poll_checkpoint(cx).map(|()| Ok(0));
                 }
                 self.io.poll_operate(crate::reactor::Direction::Read, cx, |io| $recv(io, buf))
             }
@@ -447,7 +447,7 @@ macro_rules! stream {
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 if bufs.iter().all(|buf| buf.is_empty()) {
-                    return std::task::Poll::Ready(Ok(0));
+                    return crate::runtime::poll_checkpoint(cx).map(|()| Ok(0));
                 }
                 self.io.poll_operate(crate::reactor::Direction::Read, cx, |io| $recv_vectored(io, bufs))
             }
@@ -474,9 +474,9 @@ macro_rules! stream {
 
             fn poll_flush(
                 self: std::pin::Pin<&mut Self>,
-                _cx: &mut std::task::Context<'_>,
+                cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(Ok(()))
+                crate::runtime::poll_checkpoint(cx).map(Ok)
             }
 
             fn poll_close(

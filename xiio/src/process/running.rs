@@ -16,7 +16,7 @@ use crate::combine::timeout;
 use crate::drawing::{Kind, Node};
 use crate::io::Readiness;
 use crate::report::{ReportKind, report};
-use crate::runtime::poll_leaf;
+use crate::runtime::{checkpoint, poll_leaf};
 use crate::sys::fd::Direction;
 use crate::sys::process::{PidFd, leads_group, signal_group};
 use crate::sys::signal::last_key;
@@ -106,6 +106,7 @@ impl Running {
     /// Waits until the child has ended. It is not reaped.
     pub(super) async fn ended(&self) -> io::Result<()> {
         if self.status.is_some() {
+            checkpoint().await;
             return Ok(());
         }
         let describe = || self.node("process");
@@ -145,6 +146,7 @@ impl Running {
         let mut pause = FIRST_PAUSE;
         loop {
             if let Some(status) = self.reap()? {
+                checkpoint().await;
                 return Ok(status);
             }
             self.ended().await?;
