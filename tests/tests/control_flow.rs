@@ -683,6 +683,74 @@ async fn an_exit_that_is_configured_away_leaves_no_trace() {
 }
 
 #[xiio::test]
+async fn where_no_exit_leads_to_that_is_not_configured_away_is_nowhere() {
+    let mut n_rounds = 0;
+    for _ in 0..2 {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            #[cfg(any())]
+            break "a loop without a value";
+        });
+        n_rounds += 1;
+    }
+    task_group!(|tg| {
+        tg.spawn(async {});
+        #[cfg(any())]
+        break "no loop";
+        task_group!(|inner| {
+            inner.spawn(async {});
+            #[cfg(all())]
+            #[cfg(any())]
+            break "no loop here either";
+        });
+    });
+    let found = 'search: {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            #[cfg(any())]
+            break 'search "not of this type";
+            #[cfg(all())]
+            #[cfg(not(any()))]
+            break 'search n_rounds;
+        })
+    };
+    assert_eq!(found, 2);
+}
+
+#[xiio::test]
+async fn an_attribute_that_configures_attributes_takes_an_exit_away_as_well() {
+    async fn leaving() -> Option<i32> {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            #[cfg_attr(all(), allow(unreachable_code), cfg(any()))]
+            return "no such type";
+            #[cfg_attr(all(), cfg_attr(not(any()), cfg(any(),)))]
+            there::is::no::such::function()?;
+            #[cfg_attr(any(), cfg(any()))]
+            return Some(1);
+        })
+    }
+    assert_eq!(leaving().await, Some(1));
+}
+
+#[xiio::test]
+async fn a_group_that_is_configured_away_may_be_of_a_new_syntax() {
+    let n = task_group!(|tg| {
+        tg.spawn(async {});
+        #[cfg(any())]
+        task_group!(|inner| { inner spawns new syntax });
+        let mut list = vec![
+            #[cfg(any())]
+            task_group!(|inner| { inner spawns new syntax }),
+            1,
+        ];
+        list.push(2);
+        list.len()
+    });
+    assert_eq!(n, 2);
+}
+
+#[xiio::test]
 async fn an_element_that_is_configured_away_leaves_no_trace() {
     fn none() -> i32 {
         0
@@ -781,7 +849,8 @@ async fn bail_and_ensure_cancel_the_tasks_and_leave_the_function() {
                 has_waited.set(true);
             });
             let Some(n) = n else { bail!("none") };
-            ensure!(n > 1, "small");
+            ensure! { n > 1, "small" }
+            (0..n).for_each(drop);
             task_group!(|inner| {
                 inner.spawn(async {});
                 ensure!(n != 2, "two");

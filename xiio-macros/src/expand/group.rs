@@ -142,12 +142,12 @@ impl Expansion {
         let name = self.names.exit_enum();
         let parameters = self.places().filter(|exit| exit.has_value).map(|exit| {
             let (cfgs, parameter) = (&exit.cfgs, parameter_of(exit));
-            quote!(#(#cfgs)* #parameter)
+            quote!(#(#[cfg(#cfgs)])* #parameter)
         });
         let variants = self.places().map(|exit| {
             let (cfgs, variant) = (&exit.cfgs, &exit.variant);
             let parameter = exit.has_value.then(|| parameter_of(exit)).into_iter();
-            quote!(#(#cfgs)* #variant #((#parameter))*)
+            quote!(#(#[cfg(#cfgs)])* #variant #((#parameter))*)
         });
         quote_spanned! {self.names.site()=>
             #[allow(dead_code, clippy::all, clippy::pedantic)]
@@ -205,8 +205,11 @@ impl Expansion {
             let hint = self.names.hint(index);
             let value = quote_spanned!(site=> #hint.absurd());
             let leave = destination.leaving_with(site, Some(&value));
+            let cfg = self.body.exits.cfg_of(destination);
             quote_spanned! {site=>
+                #cfg
                 let #hint = __xiio_private::Hint::new();
+                #cfg
                 if false { #leave; }
             }
         });
@@ -263,7 +266,7 @@ impl Expansion {
             let pattern = self.finished(quote_spanned!(site=> #exit_enum::#variant #payload));
             let leave = word.leaving_with(*span, value.as_ref());
             quote_spanned! {site=>
-                #(#cfgs)*
+                #(#[cfg(#cfgs)])*
                 #[allow(clippy::needless_continue)]
                 #pattern => #leave,
             }

@@ -1,8 +1,8 @@
 //! The ways out of a body, as the rewriting finds them and the expansion replays them.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote_spanned;
-use syn::{Attribute, Lifetime, Token};
+use quote::{quote, quote_spanned};
+use syn::{Lifetime, Token};
 
 /// The ways out of a body.
 #[derive(Default)]
@@ -20,8 +20,21 @@ pub(crate) struct Exit {
     /// The user's keyword, with the hygiene of generated code.
     pub(crate) span: Span,
     pub(crate) has_value: bool,
-    /// The `#[cfg]`s around the place: where they take it away, its variant must go, too.
-    pub(crate) cfgs: Vec<Attribute>,
+    /// What the `#[cfg]`s around the place ask for: where they take it away, its variant must go, too.
+    pub(crate) cfgs: Vec<TokenStream>,
+}
+
+impl Exits {
+    /// The `#[cfg]` of what a destination needs, which takes it away where no place is left that leads there.
+    pub(crate) fn cfg_of(&self, destination: &Word) -> Option<TokenStream> {
+        let places = self.places.iter().filter(|place| place.has_value && place.word.is_same(destination));
+        let cfgs: Vec<_> = places.map(|place| &place.cfgs).collect();
+        let may_go = cfgs.iter().all(|cfgs| !cfgs.is_empty());
+        may_go.then(|| {
+            let cfgs = cfgs.iter().map(|cfgs| quote!(all(#(#cfgs),*)));
+            quote!(#[cfg(any(#(#cfgs),*))])
+        })
+    }
 }
 
 /// The word that leaves.

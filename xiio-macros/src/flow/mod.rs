@@ -21,14 +21,14 @@ mod exits;
 use std::mem;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
     Arm, Attribute, Block, Expr, ExprArray, ExprBlock, ExprBreak, ExprCall, ExprContinue, ExprMethodCall, ExprParen,
-    ExprReturn, ExprTry, ExprTuple, FieldValue, Item, Label, Lifetime, Macro, Stmt, Token, token,
+    ExprReturn, ExprTry, ExprTuple, FieldValue, Item, Label, Lifetime, Macro, Meta, Stmt, Token, token,
 };
 
 use crate::args::Surface;
@@ -82,8 +82,8 @@ struct Rewriter {
     exits: Exits,
     /// The labels declared in the body around the current place.
     labels: Vec<Lifetime>,
-    /// The `#[cfg]`s around the current place.
-    cfgs: Vec<Attribute>,
+    /// What the `#[cfg]`s around the current place ask for.
+    cfgs: Vec<TokenStream>,
     /// How many loops of the body are around the current place.
     n_loops: usize,
     /// How many `try` blocks are; their `?` is their own.
@@ -121,8 +121,9 @@ impl VisitMut for Rewriter {
     fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
         self.under_cfgs_of(cfgs_before(stmt), |this| match stmt {
             Stmt::Macro(inner) => {
-                if let Some(group) = this.rewrite_macro(&mut inner.attrs, &mut inner.mac) {
-                    *stmt = Stmt::Expr(group, inner.semi_token);
+                if let Some(mut block) = this.rewrite_macro(&mut inner.mac) {
+                    block.attrs = mem::take(&mut inner.attrs);
+                    *stmt = Stmt::Expr(Expr::Block(block), inner.semi_token);
                 }
             }
             _ => visit_mut::visit_stmt_mut(this, stmt),
@@ -181,7 +182,7 @@ impl Rewriter {
         self.labels.truncate(n_outside);
     }
 
-    fn under_cfgs_of(&mut self, cfgs: Vec<Attribute>, visit: impl FnOnce(&mut Self)) {
+    fn under_cfgs_of(&mut self, cfgs: Vec<TokenStream>, visit: impl FnOnce(&mut Self)) {
         let n_outside = self.cfgs.len();
         self.cfgs.extend(cfgs);
         visit(self);
@@ -209,11 +210,11 @@ impl Rewriter {
             Expr::Return(inner) => self.rewrite_return(inner),
             Expr::Break(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_break(inner),
             Expr::Continue(inner) if self.leaves_body(inner.label.as_ref()) => self.rewrite_continue(inner),
-            Expr::Macro(inner) => match self.rewrite_macro(&mut Vec::new(), &mut inner.mac) {
-                Some(group) => {
-                    let site = hygienic(group.span());
+            Expr::Macro(inner) => match self.rewrite_macro(&mut inner.mac) {
+                Some(block) => {
+                    let site = hygienic(block.span());
                     // Outside of the parentheses: what is configured away goes with them.
-                    parenthesized(mem::take(&mut inner.attrs), site, group.into_token_stream())
+                    parenthesized(mem::take(&mut inner.attrs), site, block.into_token_stream())
                 }
                 None => return,
             },
@@ -327,9 +328,10 @@ impl Rewriter {
         self.names.hint(index)
     }
 
-    /// A group becomes its expansion, a `bail!` a way out; any other macro keeps its name.
-    fn rewrite_macro(&mut self, attrs: &mut Vec<Attribute>, call: &mut Macro) -> Option<Expr> {
-        let rewritten = self.expand_group(attrs, call).or_else(|| self.rewrite_bailing(attrs, call));
+    /// A group becomes its expansion, a `bail!` a way out; any other macro keeps its name. A block, as one in braces is a statement
+    /// that needs no `;`.
+    fn rewrite_macro(&mut self, call: &mut Macro) -> Option<ExprBlock> {
+        let rewritten = self.expand_group(call).or_else(|| self.rewrite_bailing(call));
         if rewritten.is_none() {
             self.rewrite_arguments(call);
         }
@@ -338,8 +340,8 @@ impl Rewriter {
 
     /// Input: `bail!(…)`, whose `return` is out of sight. In a try group it means the group already.
     ///
-    /// Output: `(match (async { bail!(…); Ok(()) }.await?) { () => unreachable!() })`, with the `?` rewritten
-    fn rewrite_bailing(&mut self, attrs: &mut Vec<Attribute>, call: &Macro) -> Option<Expr> {
+    /// Output: `{ match (async { bail!(…); Ok(()) }.await?) { () => unreachable!() } }`, with the `?` rewritten
+    fn rewrite_bailing(&mut self, call: &Macro) -> Option<ExprBlock> {
         let name = &call.path.segments.last()?.ident;
         let (_, always_returns) = BAILING_MACROS.iter().find(|(bailing, _)| name == bailing)?;
         if self.of != Surface::TaskGroup {
@@ -362,11 +364,11 @@ impl Rewriter {
         let left = self.rewrite_question(&mut question);
         let stayed =
             if *always_returns { quote_spanned!(site=> ::core::unreachable!()) } else { quote_spanned!(site=> {}) };
-        Some(parenthesized(mem::take(attrs), site, quote_spanned!(site=> match #left { () => #stayed })))
+        Some(braced(site, quote_spanned!(site=> match #left { () => #stayed })))
     }
 
     /// The expansion of a group macro, with the exits of its own body replayed as exits of ours.
-    fn expand_group(&mut self, attrs: &mut Vec<Attribute>, call: &Macro) -> Option<Expr> {
+    fn expand_group(&mut self, call: &Macro) -> Option<ExprBlock> {
         let name = &call.path.segments.last()?.ident;
         let of = Surface::of_group(name)?;
         let names = self.names.nested_at(name.span());
@@ -378,12 +380,11 @@ impl Rewriter {
             #expansion
         });
         let Ok(mut group) = syn::parse2::<ExprBlock>(expansion.clone()) else {
-            // Its body is one that `syn` cannot read.
-            return Some(Expr::Verbatim(expansion));
+            // There is something in it that `syn` cannot read.
+            return Some(braced(names.site(), expansion));
         };
-        group.attrs = mem::take(attrs);
         self.visit_block_mut(&mut group.block);
-        Some(Expr::Block(group))
+        Some(group)
     }
 
     /// Rewrites the arguments of `println!` and its kind, where they parse as expressions. They
@@ -419,8 +420,8 @@ pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream
     }
 }
 
-/// The `#[cfg]`s in front of a statement or an element, wherever `syn` has put them inside it.
-fn cfgs_before(code: &impl ToTokens) -> Vec<Attribute> {
+/// What the `#[cfg]`s in front of a statement or an element ask for, wherever `syn` has put them inside it.
+fn cfgs_before(code: &impl ToTokens) -> Vec<TokenStream> {
     let tokens = code.to_token_stream();
     let starts_with_attribute = tokens
         .clone()
@@ -437,11 +438,37 @@ fn cfgs_before(code: &impl ToTokens) -> Vec<Attribute> {
     cfgs_of(&parser.parse2(tokens).unwrap_or_default())
 }
 
-fn cfgs_of(attrs: &[Attribute]) -> Vec<Attribute> {
-    attrs.iter().filter(|attr| attr.path().is_ident("cfg")).cloned().collect()
+fn cfgs_of(attrs: &[Attribute]) -> Vec<TokenStream> {
+    attrs.iter().flat_map(|attr| cfgs_in(&attr.meta)).collect()
+}
+
+/// Those of `cfg(…)`, and of `cfg_attr(condition, cfg(…))`.
+fn cfgs_in(attr: &Meta) -> Vec<TokenStream> {
+    let Meta::List(attr) = attr else { return Vec::new() };
+    if attr.path.is_ident("cfg") {
+        let condition = &attr.tokens;
+        // It may end with a comma.
+        return vec![quote!(all(#condition))];
+    }
+    let parser = |input: ParseStream<'_>| {
+        let mut condition = TokenStream::new();
+        while !input.peek(Token![,]) {
+            condition.extend([input.parse::<TokenTree>()?]);
+        }
+        input.parse::<Token![,]>()?;
+        let attrs = Punctuated::<Meta, Token![,]>::parse_terminated(input)?;
+        let cfgs = attrs.iter().flat_map(cfgs_in).map(|cfg| quote!(any(not(#condition), #cfg)));
+        Ok(cfgs.collect())
+    };
+    if attr.path.is_ident("cfg_attr") { parser.parse2(attr.tokens.clone()).unwrap_or_default() } else { Vec::new() }
 }
 
 /// Parentheses keep an expression whole wherever the user put it.
 fn parenthesized(attrs: Vec<Attribute>, site: Span, tokens: TokenStream) -> Expr {
     Expr::Paren(ExprParen { attrs, paren_token: token::Paren(site), expr: Box::new(Expr::Verbatim(tokens)) })
+}
+
+fn braced(site: Span, tokens: TokenStream) -> ExprBlock {
+    let block = Block { brace_token: token::Brace(site), stmts: vec![Stmt::Expr(Expr::Verbatim(tokens), None)] };
+    ExprBlock { attrs: Vec::new(), label: None, block }
 }
