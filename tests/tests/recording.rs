@@ -17,7 +17,7 @@ use serde_json::Value;
 use xiio::inspect::{self, listen, record};
 use xiio::signal::SIGQUIT;
 use xiio::testing::{Tester, pause};
-use xiio::{Promise, bracket, readable, shield, sleep, task_group, timeout, yield_now};
+use xiio::{Promise, bracket, catch_panic, readable, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::{end_fork, fork, has_ended_well, rerun};
 use xiio_tests::{assert_panics, millis, run};
 
@@ -137,6 +137,31 @@ fn a_cleanup_that_is_cut_off_ends_with_whose_it_is() {
     let over = life["ts"].as_f64().unwrap() + life["dur"].as_f64().unwrap();
     // As far as a float goes.
     assert!((ended["ts"].as_f64().unwrap() - over).abs() < 1.0, "{ended} and {life}");
+}
+
+#[test]
+fn a_deferred_cleanup_that_is_cut_off_is_marked_and_one_that_panics_is_not() {
+    let recorded = RefCell::new(String::new());
+    Tester::new().virtual_time().run(|| async {
+        let (recording, _listening) = (record(1000), listen(|_| {}));
+        let group = async {
+            task_group!(timeout = millis(10), grace = millis(20), |tg| {
+                tg.defer(pending());
+                tg.defer(async { panic!("it has an end") });
+                tg.defer(sleep(millis(1)));
+                sleep(millis(1000)).await;
+            })
+        };
+        assert!(catch_panic(group).await.is_err());
+        sleep(millis(5000)).await;
+        recorded.replace(recording.to_json());
+    });
+    let trace = Trace::parse(&recorded.take());
+    let ends = trace.events().iter().filter(|event| event["ph"] == "e" && event["cat"] == "cleanup");
+    let ends: Vec<_> = ends.map(|event| (event["args"]["cut_off"] == true, event["ts"].as_f64().unwrap())).collect();
+    let [(false, _), (false, _), (true, at)] = ends[..] else { panic!("{ends:?}") };
+    // The group has ended long before its recording.
+    assert!(at < 4_000_000.0, "{at} microseconds");
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod tap;
 mod trace;
 mod why;
 
-pub(crate) use how::{End, How};
+pub(crate) use how::{Cleanup, End, How};
 pub(crate) use page::page;
 pub(crate) use tap::{On, OtherLane, SpansOn, begin, begin_spans, current, is_on, other_lane, waited};
 pub(crate) use trace::{program, program_and_hash};
@@ -118,6 +118,7 @@ enum Happened {
     },
     CleanupEnded {
         text: u32,
+        is_cut_off: bool,
     },
     Ended {
         how: End,
@@ -408,12 +409,16 @@ pub(crate) fn cancelled(key: Option<usize>, why: Why, place: Place) {
 
 /// A cleanup of whoever is polled now has begun, or has ended.
 #[inline]
-pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'static>>, has_ended: bool) {
+pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'static>>, stage: Cleanup) {
     if is_on() {
         noting(|ring, at| {
             let member = ring.polled();
             let text = ring.text(Text { kind: "cleanup", what: label.into(), name: None, place, type_name: None });
-            let happened = if has_ended { Happened::CleanupEnded { text } } else { Happened::CleanupBegan { text } };
+            let happened = match stage {
+                Cleanup::Begun => Happened::CleanupBegan { text },
+                Cleanup::Ended => Happened::CleanupEnded { text, is_cut_off: false },
+                Cleanup::CutOff => Happened::CleanupEnded { text, is_cut_off: true },
+            };
             ring.push(at, member, happened);
         });
     }
@@ -679,7 +684,7 @@ impl Ring {
         }
         self.n_lost_before = self.n_lost;
         let of_event = |event: &Event| match event.happened {
-            Happened::CleanupBegan { text } | Happened::CleanupEnded { text } | Happened::Reported { text } => text,
+            Happened::CleanupBegan { text } | Happened::CleanupEnded { text, .. } | Happened::Reported { text } => text,
             _ => UNKNOWN,
         };
         let mut is_used = vec![false; self.texts.len()];

@@ -138,7 +138,7 @@ impl Kept {
                     cleanups.entry(track).or_default().push((text, id));
                     self.write_cleanup(trace, "b", event, text, id);
                 }
-                Happened::CleanupEnded { text } => {
+                Happened::CleanupEnded { text, .. } => {
                     let open = cleanups.entry(track).or_default();
                     if let Some(place) = open.iter().rposition(|(of, _)| *of == text) {
                         let (text, id) = open.remove(place);
@@ -165,7 +165,9 @@ impl Kept {
         let Text { what, place, .. } = &self.texts[text as usize];
         let mut fields = vec![];
         fields.extend(place.map(place_fields));
-        fields.extend(matches!(event.happened, Happened::Ended { .. }).then(|| "\"cut_off\":true".into()));
+        let is_cut_off =
+            matches!(event.happened, Happened::Ended { .. } | Happened::CleanupEnded { is_cut_off: true, .. });
+        fields.extend(is_cut_off.then(|| "\"cut_off\":true".into()));
         let args = format_args!(",\"id\":{id},\"args\":{{{}}}", fields.join(","));
         trace.event(phase, event.member.number, "cleanup", what, event.at, args);
     }

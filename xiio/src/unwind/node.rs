@@ -8,7 +8,7 @@ use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usua
 use super::scope::{Left, Progress, Scope};
 use super::skipped::report_skipped;
 use crate::error::Payload;
-use crate::recording;
+use crate::recording::{self, Cleanup};
 use crate::report::{drop_safely, waking};
 
 /// The label of what makes an owner of a branch of a foreign combinator, and does nothing else.
@@ -154,7 +154,7 @@ impl Node {
             return Duty::Wait;
         }
         self.stage = Stage::Unwinding;
-        recording::cleanup(self.label, self.place, false);
+        recording::cleanup(self.label, self.place, Cleanup::Begun);
         self.join(cx.waker());
         Duty::Unwind
     }
@@ -218,7 +218,7 @@ impl Node {
     /// The cleanup has ended.
     pub(crate) fn finish(&mut self) {
         self.stage = Stage::Finished;
-        recording::cleanup(self.label, self.place, true);
+        recording::cleanup(self.label, self.place, Cleanup::Ended);
         self.is_due = false;
         self.advance(Progress::Finished);
     }
