@@ -3,7 +3,9 @@
 
 use xiio::process::{Child, Command, Stdio};
 use xiio_tests::LONG;
-use xiio_tests::os::{choose_next_number, parent_of, processes_with, rerun_in_namespace, wait_until};
+use xiio_tests::os::{
+    choose_next_number, group_of, parent_of, processes_with, rerun_in_namespace, start_session, wait_until,
+};
 
 #[test]
 fn a_child_whose_number_is_that_of_a_parent_elsewhere_has_no_children() {
@@ -65,4 +67,37 @@ fn program_that_stops_a_child_with_a_stubborn_one() {
         child.stop().await.unwrap();
     });
     wait_until("it is killed", || processes_with(&seconds).is_empty());
+}
+
+#[test]
+fn a_command_starts_children_in_either_group_where_our_own_has_no_number() {
+    let Some(mut command) = rerun_in_namespace("program_with_children_in_either_group") else { return };
+    assert!(command.status().unwrap().success());
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_children_in_either_group() {
+    let ours = group_of(us_elsewhere());
+    let mut command = Command::new("cut");
+    command.args(["--delimiter= ", "--fields=5", "/proc/self/stat"]);
+    let mut stays = |own_group| {
+        let output = xiio::run(command.own_group(own_group).output()).unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().ok() == ours
+    };
+    assert_eq!([false, true, false, true].map(&mut stays), [true, false, true, false]);
+
+    // The leader of a group cannot begin a session, and that of a session no group.
+    for is_set_first in [false, true] {
+        let mut command = Command::new("true");
+        if is_set_first {
+            start_session(command.as_std_mut());
+        }
+        command.own_group(true);
+        assert!(xiio::run(command.status()).unwrap().success());
+        if !is_set_first {
+            start_session(command.as_std_mut());
+        }
+        assert!(xiio::run(command.status()).unwrap().success());
+    }
 }

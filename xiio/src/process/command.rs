@@ -13,6 +13,7 @@ use super::running::{Running, StopPlan};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
 use crate::combine::bracket_of;
 use crate::error::explain;
+use crate::sys::process::leader::Leader;
 use crate::sys::process::parent::DeathSignal;
 use crate::sys::process::{PidFd, own_group};
 use crate::sys::terminal::has_terminal;
@@ -47,6 +48,8 @@ pub struct Command {
     /// The command of `std` may have streams that are not known here.
     may_have_streams: bool,
     own_group: Option<bool>,
+    /// There from the first child on that leads a group where our own has no number.
+    leader: Option<Leader>,
     stop_signal: i32,
     grace: Duration,
     dies_with_us: bool,
@@ -418,8 +421,14 @@ impl Command {
 
     fn start_in_group(&mut self, own: bool) -> io::Result<std::process::Child> {
         // Ours is zero where it is one of outside our namespace, and as a number to `setpgid` that is a group of the child's own.
-        if own || own_group() != 0 {
+        let has_number = own_group() != 0;
+        if has_number {
             self.inner.process_group(if own { 0 } else { own_group() });
+        } else if own && self.leader.is_none() {
+            self.leader = Some(Leader::of(&mut self.inner));
+        }
+        if let Some(leader) = &self.leader {
+            leader.set(own && !has_number);
         }
         call(Call::Make, || self.inner.spawn())
     }
@@ -487,6 +496,7 @@ impl From<std::process::Command> for Command {
             has_stderr: false,
             may_have_streams: true,
             own_group: None,
+            leader: None,
             stop_signal: libc::SIGTERM,
             grace: DEFAULT_GRACE,
             dies_with_us: false,

@@ -10,6 +10,7 @@
 
 #[cfg(any(target_os = "freebsd", target_os = "macos"))]
 mod kqueue;
+pub(crate) mod leader;
 pub(crate) mod parent;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pidfd;
