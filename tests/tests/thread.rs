@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use xiio::thread::{ThreadPool, is_cancelled};
 use xiio::{Promise, gather, in_thread, sleep, task_group, try_task_group, yield_now};
+use xiio_tests::os::{ends_in_a_fork, rerun};
 use xiio_tests::poll::{self, OnWake};
-use xiio_tests::{cancel_when, run};
+use xiio_tests::{cancel_when, panic_text, run};
 
 /// More than any test here should take.
 const LONG: Duration = Duration::from_secs(30);
@@ -549,4 +550,37 @@ fn destructor_of_a_thread_local_may_ask_whether_it_is_cancelled() {
     });
     assert!(!thread.join().unwrap());
     assert!(!answers.recv().unwrap());
+}
+
+#[test]
+fn jobs_of_a_process_are_left_to_it_by_one_that_is_forked_off() {
+    let output = rerun("program_that_forks_beside_its_jobs").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks_beside_its_jobs() {
+    let pool = ThreadPool::new(1);
+    let (begun, has_begun) = mpsc::channel();
+    let (end, has_ended) = mpsc::channel::<()>();
+    let wait = move || {
+        begun.send(()).unwrap();
+        has_ended.recv().unwrap_err();
+    };
+    let mut running = Box::pin(pool.run(wait).abandon_on_cancel());
+    let mut queued = Box::pin(pool.run(std::process::id));
+    xiio::run(async {
+        assert!(poll::once(running.as_mut()).await.is_none());
+        assert!(poll::once(queued.as_mut()).await.is_none());
+    });
+    has_begun.recv().unwrap();
+    assert!(ends_in_a_fork(|| {
+        drop(running);
+        assert_eq!(std::fs::read_dir("/proc/self/task").unwrap().count(), 1);
+        let text = panic_text(|| _ = xiio::run(queued));
+        assert!(text.contains("this process was forked off that of the job"), "{text}");
+        assert_eq!(xiio::run(pool.run(std::process::id)), std::process::id());
+    }));
+    drop(end);
 }

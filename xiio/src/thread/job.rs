@@ -6,6 +6,7 @@
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::process;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::Payload;
@@ -35,6 +36,8 @@ pub(super) struct Job<F, T> {
     stop: Option<Promise<()>>,
     /// Set before it is left behind: its thread does not count for its pool any more.
     is_left: AtomicBool,
+    /// Where its thread is. One that is forked off has the job, and no thread for it.
+    process: u32,
     origin: Origin,
 }
 
@@ -84,7 +87,7 @@ impl<F, T> Job<F, T> {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
         let (is_cancelled, is_left) = (AtomicBool::new(false), AtomicBool::new(false));
         let (locals, surroundings) = (local::sent(), Surroundings::here());
-        Self { state, locals, surroundings, is_cancelled, stop, is_left, origin }
+        Self { state, locals, surroundings, is_cancelled, stop, is_left, process: process::id(), origin }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -100,10 +103,18 @@ impl<F, T> Job<F, T> {
             drop(state);
             return Poll::Ready(outcome);
         }
+        if !self.is_of_this_process() {
+            let error = io::Error::other("this process was forked off that of the job");
+            return Poll::Ready(Err(Failure::NoThread(error)));
+        }
         let before = state.waiter.replace(waker);
         drop(state);
         drop(before);
         Poll::Pending
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.process == process::id()
     }
 
     /// Asks the job to stop. `true` if it has not begun, and never will: there is nothing to wait for.
@@ -135,7 +146,7 @@ impl<F, T> Job<F, T> {
     }
 
     /// Nobody waits any more: a job that has not begun never will, and the result of one that runs is dropped there, or
-    /// reported if it is a panic. `true` if it runs.
+    /// reported if it is a panic. `true` if it runs in this process.
     pub(super) fn abandon(&self, is_left: bool) -> bool {
         self.is_cancelled.store(true, Ordering::Relaxed);
         self.is_left.store(is_left, Ordering::Relaxed);
@@ -152,7 +163,7 @@ impl<F, T> Job<F, T> {
             Stage::Finished(Err(Failure::Panicked(payload))) => self.origin.report_unheard(payload),
             stage => drop(Held::new(stage)),
         }
-        runs
+        runs && self.is_of_this_process()
     }
 
     fn finish(&self, outcome: Result<T, Payload>) -> bool {
