@@ -26,6 +26,7 @@
 mod stream;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
@@ -35,6 +36,7 @@ use crate::io::poll_ready;
 use crate::reactor::{Direction, Wait};
 use crate::runtime::poll_leaf;
 use crate::sys::signal::{Impatience, Subscription, name};
+use crate::unwind::Reached;
 
 pub use libc::{
     SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGPROF, SIGQUIT, SIGSTOP, SIGSYS,
@@ -140,8 +142,12 @@ impl Signals {
     /// # Cancellation
     /// No signal is lost.
     pub async fn recv(&mut self) -> io::Result<i32> {
-        let mut place = None;
-        std::future::poll_fn(|cx| poll_take(&self.subscription, &mut place, cx)).await
+        let (mut place, mut reached) = (None, Reached::default());
+        poll_fn(|cx| {
+            reached.note("wait for a signal");
+            poll_take(&self.subscription, &mut place, cx)
+        })
+        .await
     }
 
     /// A signal that has come already, if there is one.

@@ -14,6 +14,7 @@ use crate::runtime::poll_leaf;
 use crate::task::is_of_ended_task;
 use crate::task_group;
 use crate::time::yield_now;
+use crate::unwind::Reached;
 
 /// Runs futures side by side and hands their outputs to a consumer in the order of completion.
 ///
@@ -192,7 +193,12 @@ impl<T> Outputs<T> {
     /// # Cancellation
     /// An output that was not given is given next time.
     pub async fn next(&self) -> Option<T> {
-        poll_fn(|cx| self.poll_next(cx)).await
+        let mut reached = Reached::default();
+        poll_fn(|cx| {
+            reached.note("wait for an output");
+            self.poll_next(cx)
+        })
+        .await
     }
 
     /// [`Outputs::next`] for hand-written futures.

@@ -11,6 +11,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::io::{Read, Write};
 use crate::runtime::poll_leaf;
+use crate::unwind::Reached;
 
 /// Anything with the traits of `futures-io`, such as a stream of TLS, with [`Read`] and [`Write`].
 ///
@@ -62,6 +63,18 @@ impl<S> FuturesIo<S> {
 
 impl<S: Unpin> FuturesIo<S> {
     /// One of the stream's functions as a leaf.
+    async fn wait<T>(
+        &self,
+        mut poll: impl FnMut(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> io::Result<T> {
+        let mut reached = Reached::default();
+        poll_fn(|cx| {
+            reached.note("foreign stream");
+            self.poll(cx, &mut poll)
+        })
+        .await
+    }
+
     fn poll<T>(
         &self,
         cx: &mut Context<'_>,
@@ -83,29 +96,29 @@ impl<S: Unpin> FuturesIo<S> {
 
 impl<S: AsyncRead + Unpin> Read for &FuturesIo<S> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll(cx, |stream, cx| stream.poll_read(cx, buf))).await
+        self.wait(|stream, cx| stream.poll_read(cx, buf)).await
     }
 
     async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll(cx, |stream, cx| stream.poll_read_vectored(cx, bufs))).await
+        self.wait(|stream, cx| stream.poll_read_vectored(cx, bufs)).await
     }
 }
 
 impl<S: AsyncWrite + Unpin> Write for &FuturesIo<S> {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll(cx, |stream, cx| stream.poll_write(cx, buf))).await
+        self.wait(|stream, cx| stream.poll_write(cx, buf)).await
     }
 
     async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))).await
+        self.wait(|stream, cx| stream.poll_write_vectored(cx, bufs)).await
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll(cx, AsyncWrite::poll_flush)).await
+        self.wait(AsyncWrite::poll_flush).await
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll(cx, AsyncWrite::poll_close)).await
+        self.wait(AsyncWrite::poll_close).await
     }
 }
 

@@ -13,6 +13,7 @@ use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task::may_be_cancelled_next;
+use crate::unwind::Reached;
 
 /// What a task on a worker and its handle share. Wakers and outputs are code of the user: none is woken or dropped while it
 /// is locked.
@@ -163,13 +164,14 @@ pub(super) trait HasSlot<T>: Ends {
 /// ```
 pub struct WorkerTask<T> {
     shared: Arc<dyn HasSlot<T>>,
+    reached: Reached,
     /// What threads that have it can do to an output.
     _output: PhantomData<Arc<Mutex<T>>>,
 }
 
 impl<T> WorkerTask<T> {
     pub(super) fn new(shared: Arc<dyn HasSlot<T>>) -> Self {
-        Self { shared, _output: PhantomData }
+        Self { shared, reached: Reached::default(), _output: PhantomData }
     }
 
     pub(super) fn crew(&self) -> Option<&Crew> {
@@ -244,7 +246,8 @@ impl<T> WorkerTask<T> {
         Origin::at(self.slot().location)
     }
 
-    fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.reached.note("task on a worker");
         poll_leaf(cx, || format!("the task on a worker {}", self.origin()), |cx| self.slot().poll_join(cx))
     }
 }
@@ -262,7 +265,7 @@ impl<T> Drop for WorkerTask<T> {
 impl<T> Future for WorkerTask<T> {
     type Output = T;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         if let Some(output) = ready!(self.poll_output(cx)) {
             return Poll::Ready(output);
         }
@@ -301,7 +304,7 @@ pub struct CancelWorkerTask<T> {
 impl<T> Future for CancelWorkerTask<T> {
     type Output = Option<T>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.task.poll_output(cx)
     }
 }
@@ -316,7 +319,7 @@ pub struct WorkerOutcome<T> {
 impl<T> Future for WorkerOutcome<T> {
     type Output = Result<T, Cancelled>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Cancelled>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Cancelled>> {
         self.task.poll_output(cx).map(|output| output.ok_or(Cancelled))
     }
 }

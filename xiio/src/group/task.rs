@@ -173,7 +173,7 @@ impl<T> Task<T> {
     pub(crate) async fn ended(&mut self) {
         poll_fn(|cx| {
             let Some(handle) = &self.handle else { return Poll::Ready(()) };
-            poll_leaf(cx, || describe(handle), |cx| handle.poll_done(cx))
+            poll_end(handle, cx, || describe(handle))
         })
         .await;
     }
@@ -188,7 +188,7 @@ impl<T> Task<T> {
 
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let Some(handle) = &self.handle else { return Poll::Ready(None) };
-        poll_leaf(cx, || describe(handle), |cx| handle.poll_done(cx)).map(|()| self.take())
+        poll_end(handle, cx, || describe(handle)).map(|()| self.take())
     }
 
     #[cold]
@@ -211,6 +211,21 @@ impl<T> Task<T> {
 
 fn describe<T>(handle: &Handle<T>) -> String {
     format!("the task {}", handle.origin())
+}
+
+/// Waits for the task's end as a leaf. Whether it was reached before is looked at only when it is refused, which costs nothing
+/// otherwise.
+#[inline]
+fn poll_end<T>(handle: &Handle<T>, cx: &mut Context<'_>, describe: impl FnOnce() -> String) -> Poll<()> {
+    let mut is_let_in = false;
+    let polled = poll_leaf(cx, describe, |cx| {
+        is_let_in = true;
+        handle.poll_done(cx)
+    });
+    if !is_let_in {
+        handle.note_refused();
+    }
+    polled
 }
 
 // The output is in the task's block, not in here.
@@ -287,7 +302,7 @@ impl<T> Future for CancelTask<T> {
         let task = &mut self.task;
         let Some(handle) = &task.handle else { return Poll::Ready(None) };
         let describe = || format!("the cleanup of {}", describe(handle));
-        poll_leaf(cx, describe, |cx| handle.poll_done(cx)).map(|()| task.take())
+        poll_end(handle, cx, describe).map(|()| task.take())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::sys::fd::Direction;
 use crate::sys::process::{PidFd, leads_group, signal_group};
 use crate::sys::signal::last_key;
 use crate::time::Deadline;
+use crate::unwind::Reached;
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
 /// that cannot be killed itself.
@@ -297,5 +298,10 @@ impl Drop for Running {
 }
 
 async fn poll_with<T>(describe: &impl Fn() -> Node, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
-    poll_fn(|cx| poll_leaf(cx, describe, &mut poll)).await
+    let mut reached = Reached::default();
+    poll_fn(|cx| {
+        reached.note("wait for a process");
+        poll_leaf(cx, describe, &mut poll)
+    })
+    .await
 }

@@ -74,6 +74,15 @@ impl<T> Handle<T> {
         Poll::Pending
     }
 
+    /// Whoever awaits it was refused, and did not come to [`Handle::poll_done`].
+    #[cold]
+    pub(crate) fn note_refused(&self) {
+        let header = self.task.header();
+        if !header.has(JOINED) && unwind::reach("task") {
+            header.set(JOINED);
+        }
+    }
+
     /// The output, if it is there and was not taken before.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<T> {

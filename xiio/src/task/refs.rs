@@ -38,7 +38,7 @@ pub(super) const DOOMED: u16 = 1 << 6;
 pub(super) const MERGED: u16 = 1 << 7;
 /// Counted as running, in a set where only so many may run at once, or that is watched for many tasks.
 pub(super) const PLACED: u16 = 1 << 8;
-/// Somebody awaits the handle: there is a `joiner`.
+/// Whoever awaits the handle has reached that: there is a `joiner`, unless they were refused. Stays when the task ends.
 pub(super) const JOINED: u16 = 1 << 9;
 /// Stands for the body of the set's group: the set's core is where a task has its future, and it is in no list.
 pub(super) const BODY: u16 = 1 << 10;

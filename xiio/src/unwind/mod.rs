@@ -46,7 +46,7 @@ pub(crate) use deferred::as_cleanup;
 pub(crate) use node::{BRANCH, Duty, Node};
 pub(crate) use owner::{Cancel, Owner};
 pub(crate) use parked::Parked;
-pub(crate) use reached::Reached;
+pub(crate) use reached::{Reached, reach};
 pub(crate) use scope::on_begin;
 pub(crate) use skipped::{Dropper, dropper, dropping, report_skipped};
 pub(crate) use whole::Whole;

@@ -23,11 +23,7 @@ impl Reached {
 
     #[inline]
     fn note_first(&mut self, what: &str) {
-        if is_unwinding() {
-            report_if_ran_on(what);
-        } else {
-            self.is_reached = true;
-        }
+        self.is_reached = reach(what);
     }
 
     /// The leaf has given what it waited for: it is to be reached again.
@@ -35,4 +31,14 @@ impl Reached {
     pub(crate) fn reset(&mut self) {
         self.is_reached = false;
     }
+}
+
+/// Called for a leaf that was not reached before; whether it is now. Cancelled code reaches none, and is reported.
+#[inline]
+pub(crate) fn reach(what: &str) -> bool {
+    let has_run_on = is_unwinding();
+    if has_run_on {
+        report_if_ran_on(what);
+    }
+    !has_run_on
 }

@@ -161,7 +161,6 @@ impl Core {
             self.set_holding(task, false);
         }
         drop(std::mem::take(owner_of(task)));
-        header.unset(JOINED);
         let joiner = header.joiner.take();
         let was_beside = self.crowd.as_ref().is_some_and(|crowd| crowd.remove(task));
         if header.has(PLACED) && !was_beside {
