@@ -92,17 +92,31 @@ impl Jobs {
             "a job was spawned on another thread than that of its server; spawn it in the handler, and let it wait for \
              what the other thread does, with `in_thread` or a `Promise`"
         );
-        let job = SendWrapper::new(job);
-        self.remote.spawn(move || contained(job.take()))
+        let job = SendWrapper::new(contained(job));
+        self.remote.spawn(move || job.take())
     }
 }
 
-/// Runs a future whose panic is nobody else's, nor that of what it leaves. The panic hook has told.
-pub(crate) async fn contained(future: impl Future) {
-    let left = catch_panic(future).await;
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(left))) {
-        // Whatever its destructor does.
-        mem::forget(payload);
+/// Runs a future whose panic is nobody else's, nor that of what it leaves, also if it never begins. The panic hook has told.
+pub(crate) fn contained(future: impl Future) -> impl Future<Output = ()> {
+    let mut left = Left(Some(future));
+    async move {
+        if let Some(future) = left.0.take() {
+            drop(Left(Some(catch_panic(future).await)));
+        }
+    }
+}
+
+/// What is to be dropped, whatever its destructor does.
+struct Left<T>(Option<T>);
+
+impl<T> Drop for Left<T> {
+    fn drop(&mut self) {
+        let left = self.0.take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(left))) {
+            // It may have a destructor as well.
+            mem::forget(payload);
+        }
     }
 }
 

@@ -302,10 +302,10 @@ async fn serve_clients<L: Listener>(
             let mut take = |stream, count| {
                 let server = Server { jobs: jobs.clone(), stopping: limits.stopping.clone(), count };
                 let router = router.clone();
-                connections.spawn(async move {
+                connections.spawn(contained(async move {
                     let peer = L::peer(&stream).ok();
-                    contained(connection(stream, peer, router, server, limits.patience)).await;
-                });
+                    connection(stream, peer, router, server, limits.patience).await;
+                }));
             };
             clients(&mut take).await;
         });

@@ -27,7 +27,7 @@ use xiio::inspect::ReportKind;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::testing::Tester;
-use xiio::{Promise, bracket, sleep, task_group, timeout};
+use xiio::{Promise, bracket, race, sleep, task_group, timeout};
 use xiio_axum::{
     Jobs, Listener, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on,
 };
@@ -452,6 +452,37 @@ fn what_a_job_leaves_ends_nothing_else() {
             assert_eq!(get_text(addr, "/bomb").await.0, 500);
         }
     }));
+}
+
+#[test]
+fn what_a_job_holds_that_never_begins_ends_nothing_else() {
+    const N_JOBS: usize = 300;
+    let stop = Promise::new();
+    let stopping = stop.clone();
+    let n_begun = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&n_begun);
+    let spawning = async move |jobs: Jobs| {
+        stopping.set(()).unwrap();
+        // With something to clean up the server is not dropped at once.
+        jobs.spawn(bracket((), async |()| pending::<()>().await, async |()| sleep(millis(1)).await)).unwrap();
+        // More than begin before the server looks at anything else.
+        for _ in 0..N_JOBS {
+            let (bomb, counted) = (Bomb, Rc::clone(&counted));
+            let job = async move {
+                counted.set(counted.get() + 1);
+                std::mem::forget(bomb);
+            };
+            jobs.spawn(job).unwrap();
+        }
+        pending::<&str>().await
+    };
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = ask(listener.local_addr().unwrap(), "GET", "/", "").await;
+        let router = Router::new().route("/", get(local(spawning)));
+        race!(() = stop.wait() => {}, () = serve(&listener, router) => {});
+    });
+    assert!(n_begun.get() < N_JOBS);
 }
 
 #[test]
