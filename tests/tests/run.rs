@@ -202,6 +202,16 @@ fn a_sleep_of_zero_or_into_the_past_ends_at_its_first_poll() {
         assert!(futures::poll!(past.as_mut()).is_ready());
         let mut ticks = interval_at(Instant::now(), LONG);
         assert!(futures::poll!(std::pin::pin!(ticks.tick())).is_ready());
+        ticks.reset_at(Instant::now());
+        assert!(futures::poll!(std::pin::pin!(ticks.tick())).is_ready());
+        for is_polled in [false, true] {
+            let mut reset = sleep(LONG);
+            if is_polled {
+                assert!(futures::poll!(&mut reset).is_pending());
+            }
+            reset.reset(Instant::now());
+            assert!(futures::poll!(&mut reset).is_ready(), "polled before: {is_polled}");
+        }
     });
 }
 

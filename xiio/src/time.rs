@@ -56,10 +56,9 @@ impl Deadline {
 
     /// An instant that may be over: the first poll asks the clock's last look, which is this one.
     pub(crate) fn until(at: Option<Instant>) -> Self {
-        if at.is_some() {
-            Runtime::look(Runtime::look_at_clock);
-        }
-        Self::at(at)
+        let mut deadline = Self::at(None);
+        deadline.reset_until(at);
+        deadline
     }
 
     /// `duration` from now. What lies beyond the clock's range is never.
@@ -121,6 +120,14 @@ impl Deadline {
             Runtime::move_timer(key, self.at, at.unwrap_or_else(never));
         }
         self.at = at;
+    }
+
+    /// The same for an instant that may be over: the next poll asks the clock's last look, which is this one.
+    pub(crate) fn reset_until(&mut self, at: Option<Instant>) {
+        if at.is_some() {
+            Runtime::look(Runtime::look_at_clock);
+        }
+        self.reset(at);
     }
 
     // It is part of a timer's price.
@@ -285,7 +292,7 @@ impl Sleep {
     /// });
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
-        self.deadline.reset(Some(deadline));
+        self.deadline.reset_until(Some(deadline));
     }
 }
 
@@ -489,7 +496,7 @@ impl Interval {
     /// The next tick comes at `next`, and another one period after that. A task that waits already
     /// is woken then.
     pub fn reset_at(&mut self, next: Instant) {
-        self.deadline.reset(Some(next));
+        self.deadline.reset_until(Some(next));
     }
 
     /// Waits for the next tick; gives the instant it was due.
