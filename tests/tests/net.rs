@@ -981,6 +981,45 @@ async fn fill(socket: &UnixStream) -> ErrorKind {
     socket.write_all(&vec![0; 1 << 24]).await.unwrap_err().kind()
 }
 
+/// The poller of `poll(2)` does not tell what there is besides data.
+#[cfg(not(polling_test_poll_backend))]
+#[test]
+fn who_has_ended_writing_knows_after_a_short_read_that_there_is_no_more() {
+    run(async {
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        for is_closed in [false, true] {
+            if is_closed {
+                a.close().await.unwrap();
+            }
+            let (read, ()) = join!(async { a.read(&mut [0; 8]).await.unwrap() }, async {
+                yield_now().await;
+                b.write_all(b"x").await.unwrap();
+            });
+            assert_eq!(read, 1);
+            // It is there, and no event has told of it yet.
+            b.write_all(b"x").await.unwrap();
+            assert!(futures::poll!(pin!(a.read(&mut [0; 8]))).is_pending(), "closed: {is_closed}");
+            assert_eq!(a.read(&mut [0; 8]).await.unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn who_has_ended_reading_reads_what_is_there_and_then_the_end() {
+    run(async {
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        let (read, ()) = join!(async { a.read(&mut [0; 8]).await.unwrap() }, async {
+            yield_now().await;
+            b.write_all(b"x").await.unwrap();
+        });
+        assert_eq!(read, 1);
+        b.write_all(b"xx").await.unwrap();
+        a.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(a.read(&mut [0; 8]).await.unwrap(), 2);
+        assert_eq!(soon(a.read(&mut [0; 8])).await.unwrap(), 0);
+    });
+}
+
 #[test]
 fn who_writes_to_a_unix_socket_hears_that_its_own_end_has_ended_writing() {
     type End = fn(&UnixStream);

@@ -259,13 +259,13 @@ impl<T: AsFd> Async<T> {
         T: AsFd,
     {
         sys::fd::end_writing(self.get_ref().as_fd())?;
-        self.wake_waiting();
+        self.note_own_end(&[Direction::Write]);
         Ok(())
     }
 
-    /// Has all who wait try, as no event will tell them of what has changed.
-    pub(crate) fn wake_waiting(&self) {
-        let waiting = self.source.borrow().as_ref().map(Source::assume_all_ready);
+    /// Has all who wait for these directions try: this end has ended them, which no event tells.
+    pub(crate) fn note_own_end(&self, directions: &[Direction]) {
+        let waiting = self.source.borrow().as_ref().map(|source| source.note_own_end(directions));
         wake_all(waiting.into_iter().flatten());
     }
 

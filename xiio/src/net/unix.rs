@@ -197,7 +197,7 @@ impl UnixStream {
     /// # Errors
     /// What `shutdown(2)` reports.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        shutdown(&self.io, |stream| stream.shutdown(how))
+        shutdown(&self.io, how, net::UnixStream::shutdown)
     }
 }
 
@@ -443,13 +443,17 @@ impl UnixDatagram {
     /// # Errors
     /// What `shutdown(2)` reports.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        shutdown(&self.io, |socket| socket.shutdown(how))
+        shutdown(&self.io, how, net::UnixDatagram::shutdown)
     }
 }
 
-/// Ends a direction, which no event tells this end of.
-fn shutdown<S: AsFd>(io: &Async<S>, end: impl FnOnce(&S) -> io::Result<()>) -> io::Result<()> {
-    end(io.get_ref())?;
-    io.wake_waiting();
+/// Ends one direction or both, which no event tells this end of.
+fn shutdown<S: AsFd>(io: &Async<S>, how: Shutdown, end: impl FnOnce(&S, Shutdown) -> io::Result<()>) -> io::Result<()> {
+    end(io.get_ref(), how)?;
+    io.note_own_end(match how {
+        Shutdown::Read => &[Direction::Read],
+        Shutdown::Write => &[Direction::Write],
+        Shutdown::Both => &[Direction::Read, Direction::Write],
+    });
     Ok(())
 }

@@ -162,11 +162,15 @@ impl Source {
         self.watched.side(direction).is_ready.set(true);
     }
 
-    /// Has all who wait try, in both directions. Their wakers are the caller's to wake.
+    /// This end has ended these directions: all who wait there are to try. Their wakers are the caller's to wake.
+    ///
+    /// Of such a direction nobody knows any more that there is nothing but data, and the other one is what it was.
     #[must_use = "a waker must be woken outside of any borrow"]
-    pub(crate) fn assume_all_ready(&self) -> Vec<Waker> {
+    pub(crate) fn note_own_end(&self, directions: &[Direction]) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        self.watched.set_ready(Report::of_anything(self.watched.key()), &mut wakers);
+        let [is_readable, is_writable] = [Direction::Read, Direction::Write].map(|it| directions.contains(&it));
+        self.watched
+            .set_ready(Report { is_readable, is_writable, ..Report::of_anything(self.watched.key()) }, &mut wakers);
         wakers
     }
 
