@@ -482,22 +482,54 @@ fn time_that_is_paused_passes_beside_a_group_with_workers() {
     });
 }
 
+/// When somebody has read what another one wrote after an hour, while ten hours pass.
+async fn read_after_an_hour() -> Duration {
+    let (start, hour) = (xiio::now(), Duration::from_secs(3600));
+    let (mut writer, mut reader) = UnixStream::pair().unwrap();
+    let write = async {
+        sleep(hour).await;
+        writer.write_all(b"x").await.unwrap();
+    };
+    let read = async {
+        reader.read_exact(&mut [0]).await.unwrap();
+        xiio::now() - start
+    };
+    join!(write, read, advance(10 * hour)).1
+}
+
 #[test]
 fn time_that_is_paused_does_not_pass_by_what_has_woken_a_task_beside_workers() {
-    with_paused_time(async || {
-        let (start, hour) = (xiio::now(), Duration::from_secs(3600));
-        let (mut writer, mut reader) = UnixStream::pair().unwrap();
-        let write = async {
-            sleep(hour).await;
-            writer.write_all(b"x").await.unwrap();
-        };
-        let read = async {
-            reader.read_exact(&mut [0]).await.unwrap();
-            xiio::now() - start
-        };
-        let ((), read_after, ()) = join!(write, read, advance(10 * hour));
-        assert!((hour..2 * hour).contains(&read_after), "{read_after:?}");
+    let just_an_hour = Duration::from_secs(3600)..Duration::from_secs(7200);
+    let is_right = just_an_hour.clone();
+    with_paused_time(async move || {
+        let read_after = read_after_an_hour().await;
+        assert!(is_right.contains(&read_after), "{read_after:?}");
     });
+    // Outside of the group.
+    let read_after = in_time(|| {
+        let read_after = Cell::new(Duration::ZERO);
+        Tester::new().run(|| async {
+            let (has_begun, is_over) = (Promise::new(), Promise::new());
+            let group = async {
+                task_group!(workers = 1, |tg| {
+                    let (begun, over) = (has_begun.clone(), is_over.clone());
+                    tg.workers().spawn(async move || {
+                        begun.set(()).unwrap();
+                        over.wait().await;
+                    });
+                });
+            };
+            let beside = async {
+                has_begun.wait().await;
+                pause();
+                read_after.set(read_after_an_hour().await);
+                is_over.set(()).unwrap();
+            };
+            join!(group, beside);
+        });
+        read_after.get()
+    });
+    assert!(just_an_hour.contains(&read_after), "{read_after:?}");
 }
 
 #[test]

@@ -757,6 +757,18 @@ fn virtual_time_does_not_jump_to_the_limit_of_a_test_that_may_wait_for_a_thread(
 }
 
 #[test]
+fn test_that_waits_for_a_socket_of_its_own_in_vain_does_not_take_its_limit_of_real_time() {
+    let text = panic_of(|| {
+        let tester = Tester::new().patience(Duration::from_millis(20)).virtual_time().loopback();
+        tester.timeout(60 * MINUTE).run(|| async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.accept().await.unwrap();
+        });
+    });
+    assert!(text.starts_with("the test is over its time limit"), "{text}");
+}
+
+#[test]
 fn test_over_its_limit_fails_with_the_tree() {
     let text = panic_of(|| {
         Tester::new().virtual_time().timeout(MINUTE).run(|| async {

@@ -13,9 +13,12 @@
 //!          │  ▲ ▲                  │  ▲                          │        │ 4 recall
 //!  5 enter │  │ └──── 4 recall ────┘  └──────── 3 leave ─────────┘        ▼
 //!   (nudge)▼  │ 3 leave                                         closed, inside
-//!     closed, wanted                                             │  ▲  │ 6 wait
-//!          │ 1 grant (wakes the worker)       3 leave            │  │  ▼
-//!          └────────▶ open                closed ◀───────────────┘ awaited (home parks)
+//!     closed, wanted ◀─────────────┐                             │  ▲  │ 6 wait
+//!          │ 1 grant (wakes the    │ 4 recall     3 leave        │  │  ▼
+//!          ▼   worker)             │         closed ◀────────────┘ awaited (home parks)
+//!     open, wanted ────────────────┘
+//!          │ 2 enter
+//!          └───────▶ open, inside
 //!
 //!  1 `Permit::grant`    by home, in the poll of the group      4 `Permit::recall`  by home, before the poll returns;
 //!  2 `Permit::enter`    by the worker, for each poll of its      nudges a worker that lingers
@@ -59,23 +62,7 @@ pub(crate) use bridge::Inside;
 pub(crate) use errand::{Ends, Errand, Job, Notes, Notice};
 pub(crate) use places::{Part, Places};
 pub(crate) use team::{Failure, HandIn, News, Team, Window, waker_of};
-pub(crate) use worker::{Worker, current_permit, is_recalled};
-
-use std::cell::Cell;
+pub(crate) use worker::{Worker, current_permit, is_recalled, is_refused};
 
 /// The team of a group of tasks.
 pub(crate) type Crew = Team<Errand>;
-
-thread_local! {
-    static IS_REFUSED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The worker on this thread was refused its permit, so a poll of its root has reached nothing.
-fn refuse_lending() {
-    IS_REFUSED.set(true);
-}
-
-/// Whether a worker on this thread was refused its permit since the last call.
-pub(crate) fn take_refusal() -> bool {
-    IS_REFUSED.take()
-}

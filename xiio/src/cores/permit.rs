@@ -13,7 +13,7 @@ use crate::task::Home;
 const OPEN: u32 = 1;
 /// The worker is in its poll.
 const INSIDE: u32 = 1 << 1;
-/// The worker was refused, and has nudged the lender.
+/// The worker was refused, and has not come in since. It has nudged the lender.
 const WANTS: u32 = 1 << 2;
 /// The lender waits until the worker has left.
 const AWAITED: u32 = 1 << 3;
@@ -143,13 +143,12 @@ impl Permit {
         }
     }
 
-    /// Opens the permit; `true` if the worker had asked for it. On the lender's thread.
+    /// Opens the permit; `true` if the worker has asked for it, and may come now. On the lender's thread.
     pub(crate) fn grant(&self) -> bool {
         // Ordering: `Release`, for the worker that enters; `Acquire`, so that the worker is found that has asked.
         let before = self.state.fetch_or(OPEN, Ordering::AcqRel);
-        let was_wanted = before & WANTS != 0;
+        let was_wanted = before & (WANTS | OPEN) == WANTS;
         if was_wanted {
-            self.state.fetch_and(!WANTS, Ordering::Relaxed);
             self.wake_holder();
         }
         was_wanted
@@ -190,7 +189,7 @@ impl Permit {
         true
     }
 
-    /// Whether the worker has asked for it in vain.
+    /// Whether the worker has asked for it, and has not come in since: in vain, or it is on its way.
     pub(crate) fn is_wanted(&self) -> bool {
         self.state.load(Ordering::Acquire) & WANTS != 0
     }

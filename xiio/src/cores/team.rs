@@ -404,14 +404,14 @@ impl<J> Team<J> {
         board.is_closed() && board.n_open() == 0
     }
 
-    /// Whether a worker asks for its permit.
+    /// Whether a worker asks for its permit, and has not come in since.
     pub(crate) fn is_wanted(&self) -> bool {
         self.permits.iter().any(|permit| permit.is_wanted())
     }
 
-    /// Whether a worker is in its poll.
+    /// Whether a worker is in its poll, or on its way.
     pub(crate) fn is_busy(&self) -> bool {
-        self.permits.iter().any(|permit| permit.is_inside())
+        self.permits.iter().any(|permit| permit.is_inside() || permit.is_wanted())
     }
 
     /// Workers may be let in, until the result is dropped; that waits until they are out.

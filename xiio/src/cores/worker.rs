@@ -31,6 +31,11 @@ pub(crate) fn is_recalled() -> bool {
     CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.is_recalled()))
 }
 
+/// Whether the worker that runs on this thread was refused its permit, and has not come in since: a poll of its root reaches nothing.
+pub(crate) fn is_refused() -> bool {
+    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.is_wanted()))
+}
+
 /// Whether what runs on this thread is cancelled and does not know yet, as it is on the board of a group around it.
 fn is_behind() -> bool {
     CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.has_orders_around()))
@@ -132,10 +137,7 @@ impl Future for Worker {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let permit = Arc::clone(self.crew.permit(self.worker));
-        let Some(pass) = permit.enter() else {
-            super::refuse_lending();
-            return Poll::Pending;
-        };
+        let Some(pass) = permit.enter() else { return Poll::Pending };
         permit.note_processor();
         let polled = self.work(cx);
         let waits_for_jobs = polled.is_pending() && self.tasks.is_empty();

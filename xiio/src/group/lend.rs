@@ -110,11 +110,12 @@ fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn F
             }
         }
         if !stay.wait(was_asked) {
+            Runtime::with(|runtime| runtime.note_lent(crew));
             if stay.window.try_close() {
                 return Poll::Pending;
             }
             // A worker blocks, maybe for what another one has to do, or home inside of the group.
-            let _ = Runtime::with(|runtime| runtime.linger(BREATH, &|| inside.is_woken()));
+            let _ = Runtime::with(|runtime| runtime.linger(BREATH, &|| true));
         }
     }
 }
@@ -146,7 +147,8 @@ impl Stay<'_> {
                 self.crew.look_out_for_workers();
             }
             // The loop finds out for itself what is wrong with the reactor.
-            let has_waited = runtime.linger(limit, &|| self.inside.is_woken()).is_ok();
+            let is_ready = || self.leave.is_slice || self.inside.is_woken() || runtime.is_needed_elsewhere();
+            let has_waited = runtime.linger(limit, &is_ready).is_ok();
             // Any other event that has ended the wait may be meant for code that nobody here knows
             // of.
             has_waited
@@ -166,12 +168,17 @@ impl Stay<'_> {
         }
     }
 
-    /// Until when the group may linger: if the workers of another one ask, for a turn at most.
+    /// Until when the group may linger: for a turn at most if the workers of another one ask. A slice is longer where a worker is still
+    /// on its way.
     fn until(&self, runtime: &Runtime, now: Instant) -> Instant {
-        if self.leave.is_slice || !runtime.is_asked_by_others(self.crew) {
+        let turn = self.started + TURN;
+        if self.leave.is_slice {
+            return if self.crew.is_wanted() { turn } else { self.leave.until };
+        }
+        if !runtime.is_asked_by_others(self.crew) {
             return self.leave.until;
         }
-        self.leave.until.min(if self.crew.is_busy() { self.started + TURN } else { now })
+        self.leave.until.min(if self.crew.is_busy() { turn } else { now })
     }
 }
 

@@ -42,8 +42,22 @@ struct Lender {
     crew: Arc<Crew>,
     /// Who polls the group, if it was polled since it was woken last.
     waker: Option<Waker>,
+    /// Since when its workers ask in vain, as seen at the looks since.
+    asked_since: Option<Instant>,
     /// It may linger for a slice when it is polled next.
     has_slice: bool,
+}
+
+impl Lender {
+    /// Looks whether its workers ask; whether they have for so long that it is to have a slice.
+    fn is_due(&mut self, now: Instant) -> bool {
+        if !self.crew.is_wanted() {
+            self.asked_since = None;
+            return false;
+        }
+        let since = *self.asked_since.get_or_insert(now);
+        !self.has_slice && now.saturating_duration_since(since) >= BUSY_FOR
+    }
 }
 
 /// The groups with workers on this thread.
@@ -53,8 +67,8 @@ pub(super) struct Lenders {
     list: RefCell<VecDeque<Lender>>,
     /// Who is to linger in this poll, as the loop is idle.
     named: RefCell<Option<Arc<Crew>>>,
-    /// Since when workers ask in vain.
-    asked_since: Cell<Option<Instant>>,
+    /// When the last slice was given.
+    given_at: Cell<Option<Instant>>,
     /// How long the next one lingers at most, beyond the first stay.
     patience: Cell<Duration>,
     /// Since when the workers are to draw their tasks.
@@ -83,19 +97,30 @@ impl Lenders {
         self.list.borrow().is_empty()
     }
 
-    /// Whether workers ask whose group has no slice.
-    fn is_asked(&self) -> bool {
-        self.list.borrow().iter().any(|lender| !lender.has_slice && lender.crew.is_wanted())
+    /// Gives a slice to the next one that is due, at most one for each millisecond of waiting. The caller has it polled.
+    fn give_slice(&self, now: Instant) -> Option<Waker> {
+        let mut list = self.list.borrow_mut();
+        // All of them, so that each knows since when it is asked.
+        let all_due = list.iter_mut().enumerate().filter_map(|(at, lender)| lender.is_due(now).then_some(at));
+        let due = all_due.reduce(|first, _| first);
+        let is_early = |given_at| now.saturating_duration_since(given_at) < BUSY_FOR;
+        if self.given_at.get().is_some_and(is_early) {
+            return None;
+        }
+        let mut lender = list.remove(due?)?;
+        self.given_at.set(Some(now));
+        lender.has_slice = true;
+        let waker = lender.waker.take();
+        list.push_back(lender);
+        waker
     }
 
-    /// Gives a slice to those whose workers ask, and has them polled.
-    fn give_slices(&self) {
-        let mut wakers = Vec::new();
-        for lender in self.list.borrow_mut().iter_mut().filter(|lender| lender.crew.is_wanted()) {
-            lender.has_slice = true;
-            wakers.extend(lender.waker.take());
+    /// A group is about to send its workers out again.
+    fn note_lent(&self, crew: &Arc<Crew>) {
+        let mut list = self.list.borrow_mut();
+        if let Some(lender) = list.iter_mut().find(|lender| Arc::ptr_eq(&lender.crew, crew) && !crew.is_wanted()) {
+            lender.asked_since = None;
         }
-        wake_all(wakers);
     }
 
     /// Whether `crew` has a slice, which it takes.
@@ -164,7 +189,12 @@ impl Runtime {
         let before = match list.iter_mut().find(|lender| known(lender)) {
             Some(lender) => lender.waker.replace(waker),
             None => {
-                list.push_back(Lender { crew: Arc::clone(crew), waker: Some(waker), has_slice: false });
+                list.push_back(Lender {
+                    crew: Arc::clone(crew),
+                    waker: Some(waker),
+                    asked_since: None,
+                    has_slice: false,
+                });
                 None
             }
         };
@@ -183,13 +213,13 @@ impl Runtime {
     pub(crate) fn take_leave_to_linger(&self, crew: &Arc<Crew>) -> Option<Leave> {
         // Who is drawn is polled by somebody who is in a hurry.
         let has_slice = !unwind::is_inspecting() && self.lenders.take_slice(crew);
-        let (is_slice, stay) = match self.lenders.take_name(crew) {
-            true => (false, self.lenders.patience.take().max(FIRST_STAY)),
-            false if has_slice => (true, SLICE),
+        let stay = match self.lenders.take_name(crew) {
+            _ if has_slice => SLICE,
+            true => self.lenders.patience.take().max(FIRST_STAY),
             false => return None,
         };
         // From now on: what was polled on the way to the group has taken its time.
-        Some(Leave { until: sys::now() + stay, is_slice, stay })
+        Some(Leave { until: sys::now() + stay, is_slice: has_slice, stay })
     }
 
     /// A group has lingered, and nothing has happened: the next time it may be longer.
@@ -211,10 +241,11 @@ impl Runtime {
             || self.is_drawing_due()
     }
 
-    /// Waits in place of the loop, until something happens or the time is over. `is_woken` says whether the group has something to do.
-    pub(crate) fn linger(&self, limit: Duration, is_woken: &dyn Fn() -> bool) -> io::Result<()> {
+    /// Waits in place of the loop, until something happens or the time is over. `is_ready` says whether anything is to be done before virtual
+    /// time may jump.
+    pub(crate) fn linger(&self, limit: Duration, is_ready: &dyn Fn() -> bool) -> io::Result<()> {
         if self.home.fall_asleep() {
-            let waited = self.wait_in_place(limit, is_woken);
+            let waited = self.wait_in_place(limit, is_ready);
             self.home.wake_up();
             waited?;
         } else {
@@ -226,7 +257,7 @@ impl Runtime {
     }
 
     /// The workers go by the clock of the system. So does virtual time beside them, unless somebody has it pass.
-    fn wait_in_place(&self, limit: Duration, is_woken: &dyn Fn() -> bool) -> io::Result<()> {
+    fn wait_in_place(&self, limit: Duration, is_ready: &dyn Fn() -> bool) -> io::Result<()> {
         let next = self.timers.borrow().next_deadline();
         let now = self.now();
         let until = next.map_or(limit, |next| next.saturating_duration_since(now).min(limit));
@@ -234,10 +265,10 @@ impl Runtime {
             return self.reactor.wait(Some(until));
         }
         let began = sys::now();
-        let jump = next.filter(|_| self.n_advancing.get() > 0 && !limit.is_zero());
+        let jump = next.filter(|_| self.n_advancing.get() > 0 && !limit.is_zero() && !is_ready());
         self.reactor.wait(Some(if jump.is_some() { Duration::ZERO } else { until }))?;
         let passed = now + sys::now().saturating_duration_since(began);
-        self.clock.advance_to(jump.filter(|_| !self.is_called() && !is_woken()).unwrap_or(passed));
+        self.clock.advance_to(jump.filter(|_| !self.is_called() && !is_ready()).unwrap_or(passed));
         recording::waited(began, self.now().saturating_duration_since(now));
         Ok(())
     }
@@ -247,20 +278,17 @@ impl Runtime {
         !self.home.is_root_woken() && !self.is_drawing_due()
     }
 
-    /// Gives a slice to those whose workers have asked in vain for long enough.
-    fn lend_slices(&self) {
-        let lenders = &self.lenders;
-        if !lenders.is_asked() {
-            lenders.asked_since.set(None);
-            return;
+    /// Gives a slice where workers have asked in vain for long enough. A loop that looks idle may not be: what comes the moment that a
+    /// group lingers calls it away before its workers have come in.
+    fn lend_slice(&self) {
+        if !self.lenders.is_empty() {
+            wake_all(self.lenders.give_slice(sys::now()));
         }
-        let now = sys::now();
-        let since = lenders.asked_since.get().unwrap_or(now);
-        let is_due = now.saturating_duration_since(since) >= BUSY_FOR;
-        lenders.asked_since.set((!is_due).then_some(since));
-        if is_due {
-            lenders.give_slices();
-        }
+    }
+
+    /// A group is about to send its workers out again.
+    pub(crate) fn note_lent(&self, crew: &Arc<Crew>) {
+        self.lenders.note_lent(crew);
     }
 
     /// Names a lender and polls the root, which is to reach it.
@@ -268,13 +296,12 @@ impl Runtime {
         let Some((crew, waker)) = self.lenders.choose() else { return (Poll::Pending, Reached::Nobody) };
         drop(self.lenders.named.borrow_mut().replace(Arc::clone(&crew)));
         wake_all(waker);
-        cores::take_refusal();
         budget::refill();
         let polled = unwind::lending(poll);
         let missed = self.lenders.named.borrow_mut().take();
         let reached = match missed {
             None => Reached::Lender,
-            Some(_) if cores::take_refusal() => Reached::Refused,
+            Some(_) if cores::is_refused() => Reached::Refused,
             Some(_) => {
                 self.lenders.remove(&crew);
                 Reached::Nobody
@@ -297,20 +324,14 @@ pub(super) enum Lent {
 /// Lends to workers if there are any, and the loop has nothing else to do; else those who have waited for long get a slice.
 #[cold]
 pub(super) fn lend(runtime: &Runtime, root: &mut dyn Root) -> Lent {
-    while !runtime.lenders.is_empty() {
-        if !runtime.is_idle() {
-            runtime.lend_slices();
-            break;
-        }
+    runtime.lend_slice();
+    while runtime.is_idle() && !runtime.lenders.is_empty() && !cores::is_refused() {
         let (polled, reached) = runtime.try_to_lend(|| poll_root(runtime, root));
         if polled.is_ready() {
             return Lent::Ended;
         }
         match reached {
-            Reached::Lender => {
-                runtime.lenders.asked_since.set(None);
-                return Lent::Lingered;
-            }
+            Reached::Lender => return Lent::Lingered,
             Reached::Refused => break,
             Reached::Nobody => {}
         }

@@ -306,10 +306,9 @@ impl Runtime {
         if !self.is_drawing_due() {
             return Poll::Pending;
         }
-        cores::take_refusal();
         let mut polled = Poll::Pending;
         let drawing = inspect_root(|| polled = poll_root());
-        if polled.is_pending() && cores::take_refusal() {
+        if polled.is_pending() && cores::is_refused() {
             // A worker without its permit has seen nothing.
             return Poll::Pending;
         }
@@ -366,7 +365,7 @@ impl Runtime {
 
     fn has_only_watchers(&self) -> bool {
         let n_watching = self.n_watching.get() + usize::from(self.cleanups.has_timer());
-        !self.timers.borrow().has_more_than(n_watching)
+        n_watching > 0 && !self.timers.borrow().has_more_than(n_watching)
     }
 
     /// Jumps to the next deadline, unless something outside may come before: then time passes as it does outside.
@@ -387,9 +386,12 @@ impl Runtime {
             return Ok(());
         }
         let to_next = next.saturating_duration_since(before);
-        let is_all_of_this_program = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
-        let is_closed = is_all_of_this_program && !has_only_watchers;
-        let limit = if is_closed { to_next.min(DELIVERY) } else { to_next };
+        let is_closed = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
+        let limit = match is_closed {
+            true if has_only_watchers => to_next.min(self.deadlock_after.unwrap_or(DELIVERY)),
+            true => to_next.min(DELIVERY),
+            false => to_next,
+        };
         let waited = self.wait_on(limit)?;
         let jumps = is_closed && !self.is_called();
         self.clock.advance_to(if jumps { next } else { before + waited });
