@@ -233,6 +233,7 @@ impl Builder {
     /// Reports each cleanup that takes longer than `limit`, with the tree of what cleans up. `None` is no limit, and the default.
     ///
     /// What a group has deferred is a cleanup, however the group ends. The report comes while the cleanup goes on.
+    /// A deferred cleanup counts for as long as its future: tasks that it spawns have no limit, unless it awaits them.
     /// Without a limit no clock is read for it.
     ///
     /// # Examples
