@@ -23,7 +23,9 @@ impl Reached {
 
     #[inline]
     fn note_first(&mut self, what: &str) {
-        self.is_reached = reach(what);
+        if reach(what) {
+            self.is_reached = true;
+        }
     }
 
     /// The leaf has given what it waited for: it is to be reached again.
@@ -36,9 +38,9 @@ impl Reached {
 /// Called for a leaf that was not reached before; whether it is now. Cancelled code reaches none, and is reported.
 #[inline]
 pub(crate) fn reach(what: &str) -> bool {
-    let has_run_on = is_unwinding();
-    if has_run_on {
+    if is_unwinding() {
         report_if_ran_on(what);
+        return false;
     }
-    !has_run_on
+    true
 }
