@@ -15,7 +15,7 @@ mod share;
 
 pub(crate) use config::{Config, Save, Serve};
 pub(crate) use embedded::Embedded;
-#[cfg(feature = "futures-io")]
+#[cfg(any(feature = "futures-core", feature = "futures-io"))]
 pub(crate) use leaf::poll_checkpoint;
 pub(crate) use leaf::{checkpoint, poll_budgeted, poll_leaf};
 pub(crate) use lending::{Leave, TURN};
