@@ -41,7 +41,7 @@ pub(super) const WITHOUT_BOUND: usize = usize::MAX;
 pub(super) struct Crew<J, W> {
     max_workers: usize,
     queue: VecDeque<J>,
-    /// Jobs that were ever queued.
+    /// Jobs that were ever queued, but for those that nobody has wanted.
     n_queued: u64,
     /// The one that was idle last is called first.
     idle: Vec<(Id, W)>,
@@ -139,7 +139,21 @@ impl<J, W: Clone> Crew<J, W> {
         if self.queue.len() < self.queue.capacity() {
             return VecDeque::new();
         }
-        let (mut wanted, unwanted): (VecDeque<J>, _) = mem::take(&mut self.queue).into_iter().partition(is_wanted);
+        // They count as never queued, also for who has seen them: the queue moves only by what workers take.
+        let (n_taken, jobs) = (self.n_taken(), mem::take(&mut self.queue));
+        let n_seen = self.watching.as_ref().map_or(0, |watcher| watcher.2.n_queued.saturating_sub(n_taken));
+        let (mut wanted, mut unwanted) = (VecDeque::new(), VecDeque::new());
+        for (job, place) in jobs.into_iter().zip(0..) {
+            if is_wanted(&job) {
+                wanted.push_back(job);
+                continue;
+            }
+            unwanted.push_back(job);
+            self.n_queued -= 1;
+            if let Some((_, _, look)) = self.watching.as_mut().filter(|_| place < n_seen) {
+                look.n_queued -= 1;
+            }
+        }
         wanted.reserve(wanted.len() + 1);
         self.queue = wanted;
         unwanted
@@ -439,6 +453,51 @@ mod tests {
         }
         assert!(crew.queue.capacity() < 20, "{}", crew.queue.capacity());
         assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Nobody));
+    }
+
+    #[test]
+    fn a_queue_that_only_lets_go_of_jobs_does_not_move() {
+        let mut crew = Numbers::new(2);
+        let _ = (crew.push(0), next(&mut crew, 0));
+        assert_eq!(crew.push(1), Help::Start(Id(1)));
+        let mut n_unwanted = 0;
+        for job in 10..30 {
+            n_unwanted += crew.take_unwanted(|job| *job == 1).len();
+            assert_eq!(crew.push(job), Help::Nobody, "one is called already");
+        }
+        assert!(n_unwanted > 0);
+        assert_eq!(next(&mut crew, 1), Next::Work(1, Help::Nobody), "nobody has taken a job since the call");
+    }
+
+    #[test]
+    fn a_watcher_helps_where_jobs_are_let_go_of_and_none_is_taken() {
+        let mut crew = Numbers::new(2);
+        let _ = (crew.push(0), crew.push(2), next(&mut crew, 0), next(&mut crew, 0));
+        assert_eq!(crew.push(1), Help::Nobody, "one is called already");
+        assert_eq!(next(&mut crew, 1), Next::Rest(WATCH), "a job was taken since the call");
+        let mut n_unwanted = 0;
+        for job in 10..30 {
+            n_unwanted += crew.take_unwanted(|job| *job == 1).len();
+            assert_eq!(crew.push(job), Help::Nobody, "one is watching");
+        }
+        assert!(n_unwanted > 0);
+        assert_eq!(after_rest(&mut crew, 1), Next::Work(1, Help::Nobody), "it has seen this one before");
+    }
+
+    #[test]
+    fn who_watches_does_not_miss_the_jobs_that_are_let_go_of() {
+        let mut crew = Numbers::new(2);
+        let _ = (crew.push(0), crew.push(2), next(&mut crew, 0), next(&mut crew, 0));
+        let _ = crew.push(10);
+        assert_eq!(next(&mut crew, 1), Next::Rest(WATCH), "a job was taken since the call");
+        let mut n_pushed = 0;
+        while crew.take_unwanted(|job| *job == 1).is_empty() {
+            assert_eq!(crew.push(1), Help::Nobody, "one is watching");
+            n_pushed += 1;
+        }
+        assert!(n_pushed > 0);
+        assert_eq!(after_rest(&mut crew, 1), Next::Rest(WATCH), "all that it had seen are gone");
+        assert_eq!(after_rest(&mut crew, 1), Next::Work(1, Help::Nobody), "these it has seen before");
     }
 
     #[test]
