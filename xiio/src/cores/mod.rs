@@ -13,12 +13,9 @@
 //!          │  ▲ ▲                  │  ▲                          │        │ 4 recall
 //!  5 enter │  │ └──── 4 recall ────┘  └──────── 3 leave ─────────┘        ▼
 //!   (nudge)▼  │ 3 leave                                         closed, inside
-//!     closed, wanted ◀─────────────┐                             │  ▲  │ 6 wait
-//!          │ 1 grant (wakes the    │ 4 recall     3 leave        │  │  ▼
-//!          ▼   worker)             │         closed ◀────────────┘ awaited (home parks)
-//!     open, wanted ────────────────┘
-//!          │ 2 enter
-//!          └───────▶ open, inside
+//!     closed, wanted                                             │  ▲  │ 6 wait
+//!          │ 1 grant (wakes the worker)       3 leave            │  │  ▼
+//!          └────────▶ open                closed ◀───────────────┘ awaited (home parks)
 //!
 //!  1 `Permit::grant`    by home, in the poll of the group      4 `Permit::recall`  by home, before the poll returns;
 //!  2 `Permit::enter`    by the worker, for each poll of its      nudges a worker that lingers

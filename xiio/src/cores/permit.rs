@@ -13,7 +13,7 @@ use crate::task::Home;
 const OPEN: u32 = 1;
 /// The worker is in its poll.
 const INSIDE: u32 = 1 << 1;
-/// The worker was refused, and has not come in since. It has nudged the lender.
+/// The worker was refused, and has nudged the lender.
 const WANTS: u32 = 1 << 2;
 /// The lender waits until the worker has left.
 const AWAITED: u32 = 1 << 3;
@@ -22,6 +22,8 @@ const AWAITED: u32 = 1 << 3;
 const LINGERS: u32 = 1 << 4;
 /// What the worker has is cancelled, and it does not know yet: it is on the board.
 const ORDERED: u32 = 1 << 5;
+/// The worker has got what it asked for, and has not come in since: it is on its way, or was too late.
+const COMES: u32 = 1 << 6;
 
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.
 const N_LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 2000 };
@@ -127,7 +129,7 @@ impl Permit {
                 state = before | WANTS;
             }
             // Ordering: `Acquire`, from the lender's `Release`: what home has written before it lent is seen inside.
-            let entered = (state | INSIDE) & !WANTS;
+            let entered = (state | INSIDE) & !(WANTS | COMES);
             match self.state.compare_exchange_weak(state, entered, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Some(Pass { permit: self }),
                 Err(now) => state = now,
@@ -143,11 +145,17 @@ impl Permit {
         }
     }
 
-    /// Opens the permit; `true` if the worker has asked for it, and may come now. On the lender's thread.
+    /// Opens the permit; `true` if the worker had asked for it. On the lender's thread.
     pub(crate) fn grant(&self) -> bool {
+        let granted = |state| if state & WANTS == 0 { state | OPEN } else { (state | OPEN | COMES) & !WANTS };
         // Ordering: `Release`, for the worker that enters; `Acquire`, so that the worker is found that has asked.
-        let before = self.state.fetch_or(OPEN, Ordering::AcqRel);
-        let was_wanted = before & (WANTS | OPEN) == WANTS;
+        let mut before = self.state.load(Ordering::Relaxed);
+        while let Err(now) =
+            self.state.compare_exchange_weak(before, granted(before), Ordering::AcqRel, Ordering::Relaxed)
+        {
+            before = now;
+        }
+        let was_wanted = before & WANTS != 0;
         if was_wanted {
             self.wake_holder();
         }
@@ -189,9 +197,14 @@ impl Permit {
         true
     }
 
-    /// Whether the worker has asked for it, and has not come in since: in vain, or it is on its way.
+    /// Whether the worker has asked for it, and has not come in since.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.state.load(Ordering::Acquire) & WANTS != 0
+        self.state.load(Ordering::Acquire) & (WANTS | COMES) != 0
+    }
+
+    /// The worker has ended: it does not come.
+    pub(super) fn forget_holder(&self) {
+        self.state.fetch_and(!(WANTS | COMES), Ordering::Relaxed);
     }
 
     /// Whether the worker is in its poll.

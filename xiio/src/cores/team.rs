@@ -230,6 +230,7 @@ impl<J> Team<J> {
         self.wake(settled.next);
         self.bridge.wake_by_ref();
         if let Some(permit) = self.permits.get(worker) {
+            permit.forget_holder();
             permit.unpark_lender();
         }
     }
@@ -409,9 +410,9 @@ impl<J> Team<J> {
         self.permits.iter().any(|permit| permit.is_wanted())
     }
 
-    /// Whether a worker is in its poll, or on its way.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.permits.iter().any(|permit| permit.is_inside() || permit.is_wanted())
+    /// Whether a worker is in its poll.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.permits.iter().any(|permit| permit.is_inside())
     }
 
     /// Workers may be let in, until the result is dropped; that waits until they are out.

@@ -168,17 +168,13 @@ impl Stay<'_> {
         }
     }
 
-    /// Until when the group may linger: for a turn at most if the workers of another one ask. A slice is longer where a worker is still
-    /// on its way.
+    /// Until when the group may linger: if the workers of another one ask, for a turn at most, where its own are in or on their way.
     fn until(&self, runtime: &Runtime, now: Instant) -> Instant {
-        let turn = self.started + TURN;
-        if self.leave.is_slice {
-            return if self.crew.is_wanted() { turn } else { self.leave.until };
-        }
-        if !runtime.is_asked_by_others(self.crew) {
+        if self.leave.is_slice || !runtime.is_asked_by_others(self.crew) {
             return self.leave.until;
         }
-        self.leave.until.min(if self.crew.is_busy() { turn } else { now })
+        let is_of_use = self.crew.is_inside() || self.crew.is_wanted();
+        self.leave.until.min(if is_of_use { self.started + TURN } else { now })
     }
 }
 

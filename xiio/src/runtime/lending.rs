@@ -42,21 +42,31 @@ struct Lender {
     crew: Arc<Crew>,
     /// Who polls the group, if it was polled since it was woken last.
     waker: Option<Waker>,
-    /// Since when its workers ask in vain, as seen at the looks since.
+    /// Since when its workers ask in vain: none has come in since.
     asked_since: Option<Instant>,
     /// It may linger for a slice when it is polled next.
     has_slice: bool,
 }
 
 impl Lender {
-    /// Looks whether its workers ask; whether they have for so long that it is to have a slice.
-    fn is_due(&mut self, now: Instant) -> bool {
+    /// Looks whether its workers ask; whether they have for so long that it is to have a slice. An idle loop has not kept them waiting.
+    fn is_due(&mut self, now: Instant, is_idle: bool) -> bool {
         if !self.crew.is_wanted() {
             self.asked_since = None;
-            return false;
+        } else if !is_idle {
+            self.asked_since.get_or_insert(now);
         }
-        let since = *self.asked_since.get_or_insert(now);
-        !self.has_slice && now.saturating_duration_since(since) >= BUSY_FOR
+        let has_waited = |since| now.saturating_duration_since(since) >= BUSY_FOR;
+        !self.has_slice && self.asked_since.is_some_and(has_waited)
+    }
+
+    /// It is about to send its workers out again. An idle loop that was called away before any was in has kept them waiting.
+    fn note_lent(&mut self) {
+        if self.crew.is_wanted() && !self.crew.is_inside() {
+            self.asked_since.get_or_insert_with(sys::now);
+        } else {
+            self.asked_since = None;
+        }
     }
 }
 
@@ -98,10 +108,10 @@ impl Lenders {
     }
 
     /// Gives a slice to the next one that is due, at most one for each millisecond of waiting. The caller has it polled.
-    fn give_slice(&self, now: Instant) -> Option<Waker> {
+    fn give_slice(&self, now: Instant, is_idle: bool) -> Option<Waker> {
         let mut list = self.list.borrow_mut();
-        // All of them, so that each knows since when it is asked.
-        let all_due = list.iter_mut().enumerate().filter_map(|(at, lender)| lender.is_due(now).then_some(at));
+        let all_due = list.iter_mut().enumerate().filter_map(|(at, lender)| lender.is_due(now, is_idle).then_some(at));
+        // All are asked, so that each knows since when.
         let due = all_due.reduce(|first, _| first);
         let is_early = |given_at| now.saturating_duration_since(given_at) < BUSY_FOR;
         if self.given_at.get().is_some_and(is_early) {
@@ -113,14 +123,6 @@ impl Lenders {
         let waker = lender.waker.take();
         list.push_back(lender);
         waker
-    }
-
-    /// A group is about to send its workers out again.
-    fn note_lent(&self, crew: &Arc<Crew>) {
-        let mut list = self.list.borrow_mut();
-        if let Some(lender) = list.iter_mut().find(|lender| Arc::ptr_eq(&lender.crew, crew) && !crew.is_wanted()) {
-            lender.asked_since = None;
-        }
     }
 
     /// Whether `crew` has a slice, which it takes.
@@ -212,7 +214,10 @@ impl Runtime {
     /// Whether a group is to linger in this poll.
     pub(crate) fn take_leave_to_linger(&self, crew: &Arc<Crew>) -> Option<Leave> {
         // Who is drawn is polled by somebody who is in a hurry.
-        let has_slice = !unwind::is_inspecting() && self.lenders.take_slice(crew);
+        if unwind::is_inspecting() {
+            return None;
+        }
+        let has_slice = self.lenders.take_slice(crew);
         let stay = match self.lenders.take_name(crew) {
             _ if has_slice => SLICE,
             true => self.lenders.patience.take().max(FIRST_STAY),
@@ -278,17 +283,16 @@ impl Runtime {
         !self.home.is_root_woken() && !self.is_drawing_due()
     }
 
-    /// Gives a slice where workers have asked in vain for long enough. A loop that looks idle may not be: what comes the moment that a
-    /// group lingers calls it away before its workers have come in.
+    /// Gives a slice where workers have asked in vain for long enough.
     fn lend_slice(&self) {
-        if !self.lenders.is_empty() {
-            wake_all(self.lenders.give_slice(sys::now()));
-        }
+        wake_all(self.lenders.give_slice(sys::now(), self.is_idle()));
     }
 
     /// A group is about to send its workers out again.
     pub(crate) fn note_lent(&self, crew: &Arc<Crew>) {
-        self.lenders.note_lent(crew);
+        let mut list = self.lenders.list.borrow_mut();
+        let lender = list.iter_mut().find(|lender| Arc::ptr_eq(&lender.crew, crew));
+        lender.into_iter().for_each(Lender::note_lent);
     }
 
     /// Names a lender and polls the root, which is to reach it.
@@ -315,13 +319,13 @@ impl Runtime {
 pub(super) enum Lent {
     /// The root has ended by it.
     Ended,
-    /// A group has lingered. Somebody else may have something to do since, so the loop does not sleep.
-    Lingered,
+    /// Somebody else may have something to do since, so the loop does not sleep.
+    GoOn,
     /// There is nobody to lend to, or it is not their turn.
     Nobody,
 }
 
-/// Lends to workers if there are any, and the loop has nothing else to do; else those who have waited for long get a slice.
+/// Lends to workers if there are any, and the loop has nothing else to do. Those who have waited for long get a slice.
 #[cold]
 pub(super) fn lend(runtime: &Runtime, root: &mut dyn Root) -> Lent {
     runtime.lend_slice();
@@ -331,10 +335,12 @@ pub(super) fn lend(runtime: &Runtime, root: &mut dyn Root) -> Lent {
             return Lent::Ended;
         }
         match reached {
-            Reached::Lender => return Lent::Lingered,
+            Reached::Lender => return Lent::GoOn,
             Reached::Refused => break,
             Reached::Nobody => {}
         }
     }
-    Lent::Nobody
+    // Its time may have come since the last look.
+    let is_to_draw = runtime.is_drawing_due() && !cores::is_refused();
+    if is_to_draw { Lent::GoOn } else { Lent::Nobody }
 }

@@ -385,16 +385,17 @@ impl Runtime {
             }
             return Ok(());
         }
-        let to_next = next.saturating_duration_since(before);
+        let (to_next, began) = (next.saturating_duration_since(before), sys::now());
         let is_closed = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
-        let limit = match is_closed {
-            true if has_only_watchers => to_next.min(self.deadlock_after.unwrap_or(DELIVERY)),
-            true => to_next.min(DELIVERY),
-            false => to_next,
+        let jumps = if is_closed {
+            let patience = self.deadlock_after.filter(|_| has_only_watchers).unwrap_or(DELIVERY);
+            self.waits_in_vain(to_next.min(patience))?
+        } else {
+            self.wait_on(to_next)?;
+            false
         };
-        let waited = self.wait_on(limit)?;
-        let jumps = is_closed && !self.is_called();
-        self.clock.advance_to(if jumps { next } else { before + waited });
+        let passed = sys::now().saturating_duration_since(began);
+        self.clock.advance_to(if jumps { next } else { before + passed });
         Ok(())
     }
 
@@ -419,15 +420,15 @@ impl Runtime {
         Ok(true)
     }
 
-    /// Waits for so long, or until something comes; gives how long that was. Where the system ends it early, as it does for a signal,
-    /// it goes on: signals may come again and again.
-    fn wait_on(&self, limit: Duration) -> io::Result<Duration> {
+    /// Waits for so long, or until something comes. Where the system ends it early, as it does for a signal, it goes on: signals may come
+    /// again and again.
+    fn wait_on(&self, limit: Duration) -> io::Result<()> {
         let (started, mut waited) = (sys::now(), Duration::ZERO);
         loop {
             self.reactor.wait(Some(limit - waited))?;
             waited = sys::now().saturating_duration_since(started);
             if waited >= limit || self.is_called() {
-                return Ok(waited);
+                return Ok(());
             }
         }
     }
@@ -608,7 +609,7 @@ fn drive(runtime: &Runtime, root: &mut dyn Root) {
         if !runtime.lenders.is_empty() {
             match lend(runtime, root) {
                 Lent::Ended => return,
-                Lent::Lingered => continue,
+                Lent::GoOn => continue,
                 Lent::Nobody => {}
             }
         }
