@@ -165,6 +165,24 @@ fn a_deferred_cleanup_that_is_cut_off_is_marked_and_one_that_panics_is_not() {
 }
 
 #[test]
+fn a_deferred_cleanup_that_the_panic_of_another_future_drops_is_cut_off() {
+    let recording = record(1000);
+    run(async {
+        let group = async { task_group!(|tg| { tg.defer(pending()) }) };
+        let beside = async {
+            yield_now().await;
+            panic!("it drops the group");
+        };
+        let panicked = catch_panic(async { futures::join!(group, beside) }).await.map(|((), ())| ());
+        assert!(panicked.is_err());
+    });
+    let trace = Trace::parse(&recording.to_json());
+    let ends = trace.events().iter().filter(|event| event["ph"] == "e" && event["cat"] == "cleanup");
+    let ends: Vec<_> = ends.map(|event| event["args"]["cut_off"] == true).collect();
+    assert_eq!(ends, [true]);
+}
+
+#[test]
 fn a_deferred_cleanup_is_in_a_recording_like_any_other() {
     let recording = record(1000);
     let line = line!() + 5;

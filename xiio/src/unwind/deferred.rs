@@ -1,7 +1,8 @@
 //! A cleanup that runs outside of any unwinding, as its group has ended.
 
+use std::future::poll_fn;
 use std::panic::Location;
-use std::thread;
+use std::pin::pin;
 
 use super::scope::begun;
 use crate::recording::{self, Cleanup};
@@ -10,14 +11,14 @@ use crate::recording::{self, Cleanup};
 struct Ending {
     label: &'static str,
     place: &'static Location<'static>,
+    /// Unset while the cleanup is polled: one that panics comes to its end by that. A panic that drops it otherwise is another one's.
     is_cut_off: bool,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        // One that panics comes to its end by that.
-        let is_cut_off = self.is_cut_off && !thread::panicking();
-        recording::cleanup(self.label, Some(self.place), if is_cut_off { Cleanup::CutOff } else { Cleanup::Ended });
+        let end = if self.is_cut_off { Cleanup::CutOff } else { Cleanup::Ended };
+        recording::cleanup(self.label, Some(self.place), end);
     }
 }
 
@@ -26,6 +27,12 @@ pub(crate) async fn as_cleanup(label: &'static str, place: &'static Location<'st
     recording::cleanup(label, Some(place), Cleanup::Begun);
     let mut ending = Ending { label, place, is_cut_off: true };
     let _heard = begun();
-    cleanup.await;
-    ending.is_cut_off = false;
+    let mut cleanup = pin!(cleanup);
+    poll_fn(|cx| {
+        ending.is_cut_off = false;
+        let polled = cleanup.as_mut().poll(cx);
+        ending.is_cut_off = polled.is_pending();
+        polled
+    })
+    .await;
 }
