@@ -23,8 +23,7 @@ use crate::names::hygienic;
 /// {
 ///     let __if0: bool = is_open;
 ///     let __if1: bool = true;
-///     let __won = race_all((racer(next(), __if0, |__output| …), (racer(sleep(SECOND), __if1, |__output| …), ()))).await;
-///     match __won {
+///     match { let __won = race_all((racer(next(), __if0, |__output| …), (racer(sleep(SECOND), __if1, |__output| …), ()))).await; __won } {
 ///         Some(Either::Left(Some(n))) => n,
 ///         Some(Either::Right(Either::Left(()))) => return,
 ///         _ => 0,

@@ -62,7 +62,7 @@ impl<S> FuturesIo<S> {
 }
 
 impl<S: Unpin> FuturesIo<S> {
-    /// One of the stream's functions as a leaf.
+    /// Waits for one of the stream's functions.
     async fn wait<T>(
         &self,
         mut poll: impl FnMut(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
@@ -75,6 +75,7 @@ impl<S: Unpin> FuturesIo<S> {
         .await
     }
 
+    /// One of the stream's functions as a leaf.
     fn poll<T>(
         &self,
         cx: &mut Context<'_>,
