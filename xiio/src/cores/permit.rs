@@ -117,11 +117,13 @@ impl Permit {
             return Some(Pass { permit: self });
         }
         let mut state = self.state.load(Ordering::Relaxed);
+        let mut has_asked = false;
         loop {
             if state & OPEN == 0 {
                 let before = self.state.fetch_or(WANTS, Ordering::AcqRel);
+                has_asked |= before & WANTS == 0;
                 if before & OPEN == 0 {
-                    if before & WANTS == 0 {
+                    if has_asked {
                         self.lender.nudge();
                     }
                     return None;

@@ -394,7 +394,7 @@ impl Runtime {
             self.wait_on(to_next)?;
             false
         };
-        let passed = sys::now().saturating_duration_since(began);
+        let passed = sys::now().saturating_duration_since(began).min(to_next);
         self.clock.advance_to(if jumps { next } else { before + passed });
         Ok(())
     }
