@@ -580,7 +580,10 @@ fn program_that_forks_beside_its_jobs() {
         assert_eq!(std::fs::read_dir("/proc/self/task").unwrap().count(), 1);
         let text = panic_text(|| _ = xiio::run(queued));
         assert!(text.contains("this process was forked off that of the job"), "{text}");
-        assert_eq!(xiio::run(pool.run(std::process::id)), std::process::id());
+        // ThreadSanitizer ends a process that was forked off beside threads and starts one.
+        if !cfg!(tsan) {
+            assert_eq!(xiio::run(pool.run(std::process::id)), std::process::id());
+        }
     }));
     drop(end);
 }
