@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
+use std::process;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -268,11 +269,13 @@ where
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
         let Stage::Fresh { pool, function, stop } = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
         let origin = Origin { text: self.about.text, location: self.location };
-        let job = Arc::new(Job::new(origin, function, stop));
+        // A system call, so once for both.
+        let process = process::id();
+        let job = Arc::new(Job::new(origin, function, stop, process));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());
         self.outside.count_here();
-        pool.push(Arc::clone(&job) as Arc<dyn Work>);
+        pool.push(Arc::clone(&job) as Arc<dyn Work>, process);
         let mut late = (self.about.why_late.is_some() && is_in_runtime()).then(|| Deadline::after(LATE));
         has_become_late(&mut late, cx);
         self.stage = Stage::Waiting { job, pool, late };

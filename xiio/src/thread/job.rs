@@ -83,11 +83,12 @@ pub(super) trait Work: Send + Sync {
 }
 
 impl<F, T> Job<F, T> {
-    pub(super) fn new(origin: Origin, function: F, stop: Option<Promise<()>>) -> Self {
+    /// A job that this process hands in, which is `process`.
+    pub(super) fn new(origin: Origin, function: F, stop: Option<Promise<()>>, process: u32) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
         let (is_cancelled, is_left) = (AtomicBool::new(false), AtomicBool::new(false));
         let (locals, surroundings) = (local::sent(), Surroundings::here());
-        Self { state, locals, surroundings, is_cancelled, stop, is_left, process: process::id(), origin }
+        Self { state, locals, surroundings, is_cancelled, stop, is_left, process, origin }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -103,7 +104,8 @@ impl<F, T> Job<F, T> {
             drop(state);
             return Poll::Ready(outcome);
         }
-        if !self.is_of_this_process() {
+        // Whoever hands it in polls it first, and has no need to ask.
+        if state.waiter.is_some() && !self.is_of_this_process() {
             let error = io::Error::other("this process was forked off that of the job");
             return Poll::Ready(Err(Failure::NoThread(error)));
         }

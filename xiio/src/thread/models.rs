@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::Location;
+use std::process;
 use std::sync::Arc;
 
 use loom::sync::atomic::AtomicUsize;
@@ -33,6 +34,7 @@ impl Counts {
                 Value(counts)
             },
             None,
+            process::id(),
         ))
     }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -94,9 +93,10 @@ impl ThreadPool {
         Self::new(WITHOUT_BOUND)
     }
 
-    pub(super) fn push(&self, job: AnyJob) {
+    /// Hands a job to the workers in this process, which is `process`.
+    pub(super) fn push(&self, job: AnyJob, process: u32) {
         let mut crew = lock(&self.pool.workers);
-        crew.be_in(process::id());
+        crew.be_in(process);
         let unwanted = crew.take_unwanted(|job| !job.is_cancelled());
         let help = crew.push(job);
         drop(crew);
