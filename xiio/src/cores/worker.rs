@@ -26,19 +26,24 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Permit>>> = const { RefCell::new(None) };
 }
 
-/// Whether the worker that runs on this thread should leave; `false` on any other thread.
+/// Asks the permit of the worker that runs on this thread; `false` on any other thread.
+fn does_current(answer: impl FnOnce(&Permit) -> bool) -> bool {
+    CURRENT.with(|current| current.borrow().as_deref().is_some_and(answer))
+}
+
+/// Whether the worker that runs on this thread should leave.
 pub(crate) fn is_recalled() -> bool {
-    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.is_recalled()))
+    does_current(Permit::is_recalled)
 }
 
 /// Whether the worker that runs on this thread was refused its permit, and has not come in since: a poll of its root reaches nothing.
 pub(crate) fn is_refused() -> bool {
-    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.is_wanted()))
+    does_current(Permit::is_wanted)
 }
 
 /// Whether what runs on this thread is cancelled and does not know yet, as it is on the board of a group around it.
 fn is_behind() -> bool {
-    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|permit| permit.has_orders_around()))
+    does_current(Permit::has_orders_around)
 }
 
 /// The permit of the worker that runs on this thread; none in the last destructors of any.
