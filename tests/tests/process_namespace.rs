@@ -7,10 +7,15 @@ use xiio_tests::os::{
     choose_next_number, group_of, parent_of, processes_with, rerun_in_namespace, start_session, wait_until,
 };
 
+/// Runs a program of this file there, where the system has such namespaces.
+fn assert_passes_in_namespace(program: &str) {
+    let Some(mut command) = rerun_in_namespace(program) else { return };
+    assert!(command.status().unwrap().success());
+}
+
 #[test]
 fn a_child_whose_number_is_that_of_a_parent_elsewhere_has_no_children() {
-    let Some(mut command) = rerun_in_namespace("program_that_stops_and_drops_a_child") else { return };
-    assert!(command.status().unwrap().success());
+    assert_passes_in_namespace("program_that_stops_and_drops_a_child");
 }
 
 #[test]
@@ -49,8 +54,7 @@ fn start_under(pid: u32) -> Child {
 
 #[test]
 fn who_is_left_of_a_group_is_killed_where_nothing_tells_who_they_are() {
-    let Some(mut command) = rerun_in_namespace("program_that_stops_a_child_with_a_stubborn_one") else { return };
-    assert!(command.status().unwrap().success());
+    assert_passes_in_namespace("program_that_stops_a_child_with_a_stubborn_one");
 }
 
 #[test]
@@ -71,8 +75,7 @@ fn program_that_stops_a_child_with_a_stubborn_one() {
 
 #[test]
 fn a_command_starts_children_in_either_group_where_our_own_has_no_number() {
-    let Some(mut command) = rerun_in_namespace("program_with_children_in_either_group") else { return };
-    assert!(command.status().unwrap().success());
+    assert_passes_in_namespace("program_with_children_in_either_group");
 }
 
 #[test]
