@@ -490,6 +490,88 @@ async fn a_return_inside_of_a_macro_is_the_error_of_a_try_group() {
     trace.assert(&["bail", "task dropped"]);
 }
 
+/// A loop of its own, around code of its user.
+macro_rules! repeat {
+    ($n:expr, $body:block) => {
+        for _ in 0..$n {
+            $body
+        }
+    };
+}
+
+#[xiio::test]
+async fn a_word_without_a_label_in_a_macro_with_a_loop_is_of_that_loop() {
+    let mut n_rounds = 0;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        n_rounds += 1;
+        let mut n = 0;
+        task_group!(|tg| {
+            tg.spawn(async {});
+            repeat!(10, {
+                n += 1;
+                if n < 3 {
+                    continue;
+                }
+                break;
+            });
+            repeat!(10, {
+                n += 1;
+                vec![if n == 5 {
+                    break;
+                }];
+                task_group!(|inner| {
+                    inner.spawn(async {});
+                    continue;
+                });
+            });
+            seen.push(n);
+        });
+    }
+    assert_eq!((n_rounds, seen), (3, vec![5, 5, 5]));
+}
+
+#[xiio::test]
+async fn a_word_with_a_label_leaves_a_macro_with_a_loop_and_the_body() {
+    let mut n_rounds = 0;
+    let found = 'rounds: loop {
+        n_rounds += 1;
+        task_group!(|tg| {
+            tg.spawn(async {});
+            repeat!(10, {
+                if n_rounds < 3 {
+                    continue 'rounds;
+                }
+                break 'rounds n_rounds * 10;
+            });
+        });
+    };
+    assert_eq!((n_rounds, found), (3, 30));
+}
+
+#[xiio::test]
+async fn a_word_without_a_label_in_a_macro_without_a_loop_leaves_the_body() {
+    let mut n_rounds = 0;
+    loop {
+        n_rounds += 1;
+        task_group!(|tg| {
+            tg.spawn(async {});
+            assert_eq!(n_rounds, if n_rounds < 3 { continue } else { 3 });
+            println!(
+                "{}",
+                xiio::join!(
+                    async { n_rounds },
+                    std::future::ready(if n_rounds == 3 {
+                        break;
+                    })
+                )
+                .0
+            );
+        });
+    }
+    assert_eq!(n_rounds, 3);
+}
+
 #[xiio::test]
 async fn a_loop_that_a_macro_breaks_ends_with_a_unit_behind_it() {
     let mut numbers = [1, 2].into_iter();

@@ -55,6 +55,61 @@ const TOKEN_MACROS: &[&str] = &[
     "defer_on_unwind",
 ];
 
+/// Macros of which is known that they put their arguments into no loop. In those of another one a `break` or `continue` without a label may be
+/// meant for a loop of the macro: the words are not hygienic, as labels are. So it stays there, and where there is no such loop the compiler
+/// refuses it.
+const LOOPLESS_MACROS: &[&str] = &[
+    // Of `std`.
+    "addr_of",
+    "addr_of_mut",
+    "assert",
+    "assert_eq",
+    "assert_matches",
+    "assert_ne",
+    "cfg_select",
+    "dbg",
+    "debug_assert",
+    "debug_assert_eq",
+    "debug_assert_matches",
+    "debug_assert_ne",
+    "eprint",
+    "eprintln",
+    "format",
+    "format_args",
+    "matches",
+    "panic",
+    "pin",
+    "print",
+    "println",
+    "ready",
+    "todo",
+    "unimplemented",
+    "unreachable",
+    "vec",
+    "write",
+    "writeln",
+    // Of xiio and of other crates that wait for several futures.
+    "join",
+    "pin_mut",
+    "race",
+    "select",
+    "select_biased",
+    "try_join",
+    // Of crates that log, and of those that make errors.
+    "anyhow",
+    "bail",
+    "debug",
+    "ensure",
+    "error",
+    "event",
+    "eyre",
+    "info",
+    "log",
+    "span",
+    "trace",
+    "warn",
+];
+
 /// Macros that are made of a `return Err(…)`, as those of `anyhow` are, and whether they always return.
 const BAILING_MACROS: &[(&str, bool)] = &[("bail", true), ("ensure", false)];
 
@@ -84,7 +139,7 @@ struct Rewriter {
     labels: Vec<Lifetime>,
     /// What the `#[cfg]`s around the current place ask for.
     cfgs: Vec<TokenStream>,
-    /// How many loops of the body are around the current place.
+    /// How many loops of the body are around the current place, with those that a macro may have.
     n_loops: usize,
     /// How many `try` blocks are; their `?` is their own.
     n_try_blocks: usize,
@@ -390,25 +445,28 @@ impl Rewriter {
     /// Rewrites the arguments of `println!` and its kind, where they parse as expressions. They
     /// keep their very tokens if they hold no exit.
     fn rewrite_arguments(&mut self, call: &mut Macro) {
-        let takes_tokens = call
-            .path
-            .segments
-            .last()
-            .is_some_and(|name| TOKEN_MACROS.iter().any(|token_macro| name.ident == token_macro));
-        if takes_tokens {
+        if is_one_of(call, TOKEN_MACROS) {
             return;
         }
         let Ok(mut arguments) = syn::parse2::<Arguments>(call.tokens.clone()) else {
             return;
         };
         let n_exits = self.exits.places.len();
+        let n_loops = usize::from(!is_one_of(call, LOOPLESS_MACROS));
+        self.n_loops += n_loops;
         for argument in arguments.expressions_mut() {
             self.visit_element(argument);
         }
+        self.n_loops -= n_loops;
         if self.exits.places.len() > n_exits {
             call.tokens = arguments.into_token_stream();
         }
     }
+}
+
+/// Whether a macro has one of these names, whatever path leads to it.
+fn is_one_of(call: &Macro, names: &[&str]) -> bool {
+    call.path.segments.last().is_some_and(|last| names.iter().any(|name| last.ident == name))
 }
 
 /// What the body yields when it leaves in peace.
