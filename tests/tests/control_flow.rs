@@ -572,6 +572,47 @@ async fn a_word_without_a_label_in_a_macro_without_a_loop_leaves_the_body() {
     assert_eq!(n_rounds, 3);
 }
 
+/// A macro that expands to a group, around code of its user.
+macro_rules! beside {
+    ($task:expr, $value:expr) => {
+        task_group!(|tg| {
+            tg.spawn($task);
+            $value
+        })
+    };
+}
+
+#[xiio::test]
+async fn words_leave_through_a_macro_that_expands_to_a_group() {
+    async fn leaving(how: Option<i32>, trace: &Trace) -> Option<i32> {
+        let value = task_group!(|tg| {
+            tg.spawn(trace.task("outer"));
+            let value = beside!(trace.task("middle"), {
+                beside!(trace.task("inner"), {
+                    trace.before("word", 3).await;
+                    if how == Some(1) {
+                        return Some(10);
+                    }
+                    how?
+                })
+            });
+            trace.note("never if it left");
+            value
+        });
+        Some(value)
+    }
+    for (how, value, end) in [(None, None, "dropped"), (Some(1), Some(10), "ended"), (Some(2), Some(2), "ended")] {
+        let trace = Trace::default();
+        assert_eq!(leaving(how, &trace).await, value);
+        let mut events = trace.events.take();
+        assert_eq!(events.remove(0), "word");
+        assert_eq!(events.iter().any(|event| event == "never if it left"), how == Some(2));
+        events.retain(|event| event != "never if it left");
+        events.sort_unstable();
+        assert_eq!(events, ["inner", "middle", "outer"].map(|task| format!("{task} {end}")));
+    }
+}
+
 #[xiio::test]
 async fn a_loop_that_a_macro_breaks_ends_with_a_unit_behind_it() {
     let mut numbers = [1, 2].into_iter();

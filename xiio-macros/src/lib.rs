@@ -21,13 +21,19 @@ use names::Names;
 /// What `xiio::task_group!` passes on; see there.
 #[proc_macro]
 pub fn task_group(input: TokenStream) -> TokenStream {
-    expand::group(Surface::TaskGroup, input.into(), Names::outermost()).into()
+    outermost_group(Surface::TaskGroup, input)
 }
 
 /// What `xiio::try_task_group!` passes on; see there.
 #[proc_macro]
 pub fn try_task_group(input: TokenStream) -> TokenStream {
-    expand::group(Surface::TryTaskGroup, input.into(), Names::outermost()).into()
+    outermost_group(Surface::TryTaskGroup, input)
+}
+
+fn outermost_group(of: Surface, input: TokenStream) -> TokenStream {
+    let input = input.into();
+    let names = Names::outermost(&input);
+    expand::group(of, input, names).into()
 }
 
 /// What `xiio::race!` passes on; see there.

@@ -3,10 +3,13 @@
 //! Locals are hygienic through `mixed_site`, so the user never sees them. Items are not, and one
 //! invocation expands the groups nested in it under the same hygiene; therefore every name carries
 //! the level of nesting. (An inner group's code mentions names of the groups around it: its
-//! replayed `return` is an exit of theirs.)
+//! replayed `return` is an exit of theirs.) So does the code of a group in another macro, whose
+//! arguments a group around that macro has rewritten: it goes on counting where that one has come to.
 
-use proc_macro2::{Ident, Span};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::format_ident;
+
+const EXIT_ENUM: &str = "__Exit";
 
 /// The names of one group's expansion.
 #[derive(Clone, Copy)]
@@ -16,9 +19,9 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The names of a group that the compiler asked for.
-    pub(crate) fn outermost() -> Self {
-        Self { level: 0, site: Span::mixed_site() }
+    /// The names of a group that the compiler asked for, made of these tokens.
+    pub(crate) fn outermost(input: &TokenStream) -> Self {
+        Self { level: n_levels_in(input.clone()), site: Span::mixed_site() }
     }
 
     /// The names of a group inside the body of this one, whose macro path is at `location`.
@@ -33,7 +36,7 @@ impl Names {
 
     /// The enum whose variants are the ways out of the body.
     pub(crate) fn exit_enum(self) -> Ident {
-        self.ident("__Exit")
+        self.ident(EXIT_ENUM)
     }
 
     /// The value of that enum.
@@ -64,6 +67,20 @@ impl Names {
     fn ident(self, stem: &str) -> Ident {
         format_ident!("{}{}", stem, self.level, span = self.site)
     }
+}
+
+/// How many levels of groups have left their names in there.
+fn n_levels_in(tokens: TokenStream) -> usize {
+    let n_levels = tokens.into_iter().map(|token| match token {
+        TokenTree::Group(group) => n_levels_in(group.stream()),
+        TokenTree::Ident(word) => {
+            let word = word.to_string();
+            let level = word.strip_prefix(EXIT_ENUM).and_then(|level| level.parse::<u16>().ok());
+            level.map_or(0, |level| usize::from(level) + 1)
+        }
+        TokenTree::Punct(_) | TokenTree::Literal(_) => 0,
+    });
+    n_levels.max().unwrap_or(0)
 }
 
 /// The location of `span`, with the hygiene of generated code.

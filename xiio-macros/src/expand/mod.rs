@@ -70,7 +70,8 @@ mod tests {
     }
 
     fn expand_group(of: Surface, tokens: TokenStream) -> TokenStream {
-        group(of, tokens, Names::outermost())
+        let names = Names::outermost(&tokens);
+        group(of, tokens, names)
     }
 
     /// Every sample under both macros.

@@ -305,12 +305,11 @@ impl Rewriter {
         let token = question.question_token;
         let site = hygienic(token.span);
         let exit = self.add_exit(Word::Question(token), site, true);
+        let failed = fail(site, &quote_spanned!(site=> #exit(__residual)));
         let residual_leaves = quote_spanned! {site=>
             match __xiio_private::branch(#operand) {
                 ::core::ops::ControlFlow::Continue(__value) => __value,
-                ::core::ops::ControlFlow::Break(__residual) => {
-                    return __xiio_private::Leave::Fail(#exit(__residual))
-                }
+                ::core::ops::ControlFlow::Break(__residual) => { return #failed }
             }
         };
         parenthesized(attrs, site, residual_leaves)
@@ -319,6 +318,8 @@ impl Rewriter {
     /// Input: `return value`
     ///
     /// Output: `return Leave::Finish(__Exit0::At0(__hint0_0.through(value)))`
+    ///
+    /// A `return` that a `?` has become in a group around this one, whose words came here through a macro, is one that fails here, too.
     fn rewrite_return(&mut self, leaving: &mut ExprReturn) -> Expr {
         let attrs = mem::take(&mut leaving.attrs);
         let site = hygienic(leaving.return_token.span);
@@ -326,7 +327,10 @@ impl Rewriter {
             Some(value) => value.to_token_stream(),
             None => quote_spanned!(site=> ()),
         };
-        self.leave(attrs, Word::Return, site, Some(&value))
+        let exit = self.exit_to(Word::Return, site, Some(&value));
+        let fails = self.of == Surface::TaskGroup && leaving.expr.as_deref().is_some_and(is_failure);
+        let left = if fails { fail(site, &exit) } else { finish(self.of, site, &exit) };
+        returning(attrs, site, left)
     }
 
     /// Input: `break 'label value` or `break 'label`
@@ -350,17 +354,18 @@ impl Rewriter {
 
     /// Leaves the body in peace: the group waits for its tasks.
     fn leave(&mut self, attrs: Vec<Attribute>, word: Word, site: Span, value: Option<&TokenStream>) -> Expr {
+        let exit = self.exit_to(word, site, value);
+        returning(attrs, site, finish(self.of, site, &exit))
+    }
+
+    /// A new exit, with what it takes along.
+    fn exit_to(&mut self, word: Word, site: Span, value: Option<&TokenStream>) -> TokenStream {
         let payload = value.map(|value| {
             let hint = self.hint_of(&word);
             quote_spanned!(site=> (#hint.through(#value)))
         });
         let exit = self.add_exit(word, site, value.is_some());
-        let finished = finish(self.of, site, &quote_spanned!(site=> #exit #payload));
-        Expr::Return(ExprReturn {
-            attrs,
-            return_token: Token![return](site),
-            expr: Some(Box::new(Expr::Verbatim(finished))),
-        })
+        quote_spanned!(site=> #exit #payload)
     }
 
     /// Numbers a place; returns the path of its variant.
@@ -476,6 +481,22 @@ pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream
     } else {
         quote_spanned!(site=> __xiio_private::Leave::Finish(#exit))
     }
+}
+
+/// What the body of a `task_group!` yields when it fails.
+fn fail(site: Span, exit: &TokenStream) -> TokenStream {
+    quote_spanned!(site=> __xiio_private::Leave::Fail(#exit))
+}
+
+/// Whether this is what `fail` has written, for another group.
+fn is_failure(value: &Expr) -> bool {
+    let Expr::Call(call) = value else { return false };
+    let Expr::Path(function) = &*call.func else { return false };
+    function.path.segments.iter().map(|segment| &segment.ident).eq(["__xiio_private", "Leave", "Fail"])
+}
+
+fn returning(attrs: Vec<Attribute>, site: Span, value: TokenStream) -> Expr {
+    Expr::Return(ExprReturn { attrs, return_token: Token![return](site), expr: Some(Box::new(Expr::Verbatim(value))) })
 }
 
 /// What the `#[cfg]`s in front of a statement or an element ask for, wherever `syn` has put them inside it.
