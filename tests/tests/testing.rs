@@ -16,7 +16,8 @@ use xiio::net::{TcpListener, TcpStream};
 use xiio::signal::{SIGCONT, SIGSTOP, SIGUSR1};
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
 use xiio::{
-    Condition, Promise, bracket, race, readable, shield, sleep, task_group, timeout, try_task_group, yield_now,
+    Condition, Promise, bracket, race, readable, run_in_thread, shield, sleep, task_group, timeout, try_task_group,
+    yield_now,
 };
 use xiio_tests::os::{rerun, send, start_until};
 use xiio_tests::poll::OnDrop;
@@ -650,6 +651,38 @@ async fn time_can_be_paused_on_the_way() {
     pause();
     assert_eq!(xiio::now(), woken_at, "it was paused already");
     assert!(start.elapsed() < MINUTE);
+}
+
+/// Whether virtual time passes while `wait` waits. What it waits for may come before it does so, but not again and again.
+async fn passes_beside(wait: impl AsyncFn()) -> bool {
+    let start = xiio::now();
+    for _ in 0..100 {
+        wait().await;
+        if xiio::now() > start {
+            return true;
+        }
+    }
+    false
+}
+
+#[xiio::test(virtual_time)]
+async fn virtual_time_passes_beside_a_tree_on_another_thread() {
+    assert!(passes_beside(async || run_in_thread(async || sleep(Duration::from_millis(10)).await).await).await);
+}
+
+#[xiio::test(virtual_time)]
+async fn virtual_time_passes_beside_a_descriptor_without_a_limit() {
+    let write = |mut writer: std::io::PipeWriter| {
+        thread::sleep(Duration::from_millis(10));
+        std::io::Write::write_all(&mut writer, b"!").unwrap();
+    };
+    let wait = async || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let thread = thread::spawn(move || write(writer));
+        readable(&reader).await.unwrap();
+        thread.join().unwrap();
+    };
+    assert!(passes_beside(wait).await);
 }
 
 #[test]

@@ -271,9 +271,11 @@ impl Runtime {
         }
         let began = sys::now();
         let jump = next.filter(|_| self.n_advancing.get() > 0 && !limit.is_zero() && !is_ready());
-        self.reactor.wait(Some(if jump.is_some() { Duration::ZERO } else { until }))?;
-        let passed = now + sys::now().saturating_duration_since(began);
-        self.clock.advance_to(jump.filter(|_| !self.is_called() && !is_ready()).unwrap_or(passed));
+        let limit = if jump.is_some() { Duration::ZERO } else { until };
+        self.while_time_passes(next, || self.reactor.wait(Some(limit)))?;
+        if let Some(next) = jump.filter(|_| !self.is_called() && !is_ready()) {
+            self.clock.advance_to(next);
+        }
         recording::waited(began, self.now().saturating_duration_since(now));
         Ok(())
     }

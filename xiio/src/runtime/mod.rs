@@ -349,6 +349,9 @@ impl Runtime {
         match (self.patience().filter(is_in_vain), next) {
             (Some(patience), _) => self.wait_for_others(patience),
             (None, Some(next)) if self.clock.is_virtual() => self.wait_virtually(next),
+            (None, None) if self.clock.is_virtual() => {
+                self.while_time_passes(None, || self.reactor.wait(None)).map(|()| Turn::GoOn)
+            }
             (None, _) => self.reactor.wait(left).map(|()| Turn::GoOn),
         }
     }
@@ -385,25 +388,35 @@ impl Runtime {
             }
             return Ok(());
         }
-        let (to_next, began) = (next.saturating_duration_since(before), sys::now());
+        let to_next = next.saturating_duration_since(before);
         let is_closed = self.is_loopback && self.outside.is_zero() && self.reactor.is_loopback();
-        let jumps = if is_closed {
-            let patience = self.deadlock_after.filter(|_| has_only_watchers).unwrap_or(DELIVERY);
-            self.waits_in_vain(to_next.min(patience))?
-        } else {
-            self.wait_on(to_next)?;
-            false
-        };
-        let passed = sys::now().saturating_duration_since(began).min(to_next);
-        self.clock.advance_to(if jumps { next } else { before + passed });
+        let jumps = self.while_time_passes(Some(next), || {
+            if is_closed {
+                let patience = self.deadlock_after.filter(|_| has_only_watchers).unwrap_or(DELIVERY);
+                return self.waits_in_vain(to_next.min(patience));
+            }
+            self.wait_on(to_next).map(|()| false)
+        })?;
+        if jumps {
+            self.clock.advance_to(next);
+        }
         Ok(())
     }
 
     fn wait_for_others(&self, patience: Duration) -> io::Result<Turn> {
-        let (before, began) = (self.now(), sys::now());
-        let is_in_vain = self.waits_in_vain(patience)?;
-        self.clock.advance_to(before + sys::now().saturating_duration_since(began));
+        let next = self.timers.borrow().next_deadline();
+        let is_in_vain = self.while_time_passes(next, || self.waits_in_vain(patience))?;
         Ok(if is_in_vain { Turn::Deadlock } else { Turn::GoOn })
+    }
+
+    /// Waits; as much virtual time passes meanwhile as outside, to the `next` deadline at most. Whatever waits beside virtual time, and
+    /// does not jump, waits by this.
+    fn while_time_passes<T>(&self, next: Option<Instant>, wait: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let (before, began) = (self.now(), sys::now());
+        let waited = wait()?;
+        let end = before + sys::now().saturating_duration_since(began);
+        self.clock.advance_to(next.map_or(end, |next| next.min(end)));
+        Ok(waited)
     }
 
     /// Waits for what nothing announces; whether that has taken as long as it was to.
