@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -16,8 +17,8 @@ use xiio::net::{TcpListener, TcpStream};
 use xiio::signal::{SIGCONT, SIGSTOP, SIGUSR1};
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
 use xiio::{
-    Condition, Promise, bracket, race, readable, run_in_thread, shield, sleep, task_group, timeout, try_task_group,
-    yield_now,
+    Condition, Promise, Sleep, bracket, race, readable, run_in_thread, shield, sleep, task_group, timeout,
+    try_task_group, yield_now,
 };
 use xiio_tests::os::{rerun, send, start_until};
 use xiio_tests::poll::OnDrop;
@@ -858,6 +859,42 @@ fn test_that_leaks_a_timer_fails() {
         });
     });
     assert!(text.contains("left behind 1 timer(s)"), "{text}");
+}
+
+/// A sleep that a test has begun to wait for.
+async fn begun(duration: Duration) -> Pin<Box<Sleep>> {
+    let mut nap = Box::pin(sleep(duration));
+    assert_eq!(poll_fn(|cx| Poll::Ready(nap.as_mut().poll(cx))).await, Poll::Pending);
+    nap
+}
+
+#[test]
+fn what_another_thread_has_let_go_of_is_not_left_behind() {
+    Tester::new().run(|| async {
+        let nap = begun(MINUTE).await;
+        thread::spawn(move || drop(nap)).join().unwrap();
+    });
+    Tester::new().virtual_time().run(|| async {
+        let nap = begun(MINUTE).await;
+        thread::spawn(move || drop(nap)).join().unwrap();
+    });
+}
+
+#[test]
+fn what_another_thread_has_let_go_of_when_it_was_due_is_not_left_behind() {
+    Tester::new().run(|| async {
+        let nap = begun(Duration::from_millis(20)).await;
+        // Until it is due, and so late that its tick is over as well.
+        let due = nap.deadline().unwrap() + Duration::from_millis(5);
+        thread::spawn(move || {
+            while Instant::now() < due {
+                thread::sleep(Duration::from_millis(1));
+            }
+            drop(nap);
+        })
+        .join()
+        .unwrap();
+    });
 }
 
 /// What a test of this file says that runs alone, as with `cargo test -- --test-threads=1`, and whether it passes.

@@ -318,7 +318,10 @@ impl Runtime {
         polled
     }
 
+    /// What is left behind now. What another thread has let go of is not, nor is what is due.
     pub(crate) fn leftover(&self) -> Leftover {
+        self.take_requests();
+        wake_all(self.take_due());
         Leftover { n_timers: self.timers.borrow().len(), n_sources: self.reactor.n_sources() }
     }
 
@@ -459,6 +462,24 @@ impl Runtime {
     fn fire_timers(&self) {
         self.turn_began.set(None);
         self.n_turns.set(self.n_turns.get().wrapping_add(1));
+        self.take_requests();
+        if self.timers.borrow().is_empty() {
+            return;
+        }
+        let fired = self.take_due();
+        self.turn_began.set(Some(self.last_seen()));
+        wake_all(fired);
+    }
+
+    /// Those whose time has come.
+    fn take_due(&self) -> Vec<Waker> {
+        let mut fired = Vec::new();
+        self.timers.borrow_mut().advance(self.now(), &mut fired);
+        fired
+    }
+
+    /// Does what others want.
+    fn take_requests(&self) {
         if let Some(wanted) = self.requests.take() {
             wanted.drawings.into_iter().for_each(|on_drawn| self.request_drawing(on_drawn));
             #[cfg(feature = "futures-core")]
@@ -470,14 +491,6 @@ impl Runtime {
                 }
             }
         }
-        if self.timers.borrow().is_empty() {
-            return;
-        }
-        let now = self.now();
-        self.turn_began.set(Some(now));
-        let mut fired = Vec::new();
-        self.timers.borrow_mut().advance(now, &mut fired);
-        wake_all(fired);
     }
 }
 
