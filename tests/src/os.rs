@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -155,7 +156,12 @@ pub fn resident_kilobytes() -> u64 {
 
 /// How often this thread has gone to sleep, see `proc_pid_status(5)`.
 pub fn n_sleeps() -> u64 {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    n_sleeps_of(Path::new("/proc/thread-self"))
+}
+
+/// How often a thread has gone to sleep. Its directory in `/proc` is what `/proc/thread-self` leads to there.
+pub fn n_sleeps_of(thread: &Path) -> u64 {
+    let status = fs::read_to_string(thread.join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.unwrap().trim().parse().unwrap()
 }
@@ -236,6 +242,13 @@ pub fn has_ended_well(pid: i32) -> bool {
 pub fn ends_in_a_fork(work: impl FnOnce()) -> bool {
     let Some(pid) = fork() else { end_fork(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok()) };
     has_ended_well(pid)
+}
+
+/// Waits until a descriptor is readable, for ten seconds at most.
+pub fn becomes_readable(fd: &impl AsFd) -> bool {
+    let mut ask = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one structure, which lives until the call returns.
+    unsafe { libc::poll(&raw mut ask, 1, 10_000) == 1 }
 }
 
 /// Waits until a condition holds that nothing tells of.

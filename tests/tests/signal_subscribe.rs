@@ -1,5 +1,7 @@
 //! Signals that are received. Each test has a signal of its own: they belong to the whole process.
 
+use std::io::{Read, Write, pipe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -7,9 +9,10 @@ use xiio::signal::{
     self, SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGIO, SIGPROF, SIGQUIT, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
     SIGXCPU, SIGXFSZ,
 };
-use xiio::{sleep, task_group, timeout};
+use xiio::{join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    ends_in_a_fork, errno_after_raise, handler_of, install_counter, n_handled, rerun, send_self, set_handler,
+    becomes_readable, end_fork, ends_in_a_fork, errno_after_raise, fork, handler_of, has_ended_well, install_counter,
+    n_handled, rerun, send_self, set_handler,
 };
 
 const MOMENT: Duration = Duration::from_millis(20);
@@ -212,6 +215,69 @@ fn what_cannot_be_caught_is_an_error_that_says_so() {
 fn subscription_without_signals_waits_for_ever() {
     let mut signals = signal::subscribe(&[]).unwrap();
     assert!(xiio::run(timeout(MOMENT, signals.recv())).is_err());
+}
+
+#[test]
+fn process_that_is_forked_off_takes_no_wake_of_the_process_before() {
+    let output = rerun("program_that_forks_with_a_subscription").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks_with_a_subscription() {
+    let mut signals = signal::subscribe(&[SIGUSR1]).unwrap();
+    let ((mut asked, mut asks), (mut answered, mut answers)) = (pipe().unwrap(), pipe().unwrap());
+    let Some(pid) = fork() else {
+        let takes_nothing = || {
+            asked.read_exact(&mut [0]).unwrap();
+            assert_eq!(signals.try_recv(), None);
+            answers.write_all(b"!").unwrap();
+        };
+        end_fork(catch_unwind(AssertUnwindSafe(takes_nothing)).is_ok())
+    };
+    // The signal comes while it is waited for, and the other process looks for one before this one can.
+    let received = xiio::run(timeout(Duration::from_secs(10), async {
+        let come = async {
+            raise_here(SIGUSR1);
+            asks.write_all(b"!").unwrap();
+            answered.read_exact(&mut [0]).unwrap();
+        };
+        join!(signals.recv(), come).0
+    }));
+    assert_eq!(received.unwrap().unwrap(), SIGUSR1);
+    assert!(has_ended_well(pid));
+}
+
+#[test]
+fn process_that_is_forked_off_receives_what_comes_to_it() {
+    let output = rerun("program_that_forks_and_receives").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks_and_receives() {
+    let mut signals = signal::subscribe(&[SIGUSR1, SIGUSR2]).unwrap();
+    let ((mut asked, mut asks), (mut answered, mut answers)) = (pipe().unwrap(), pipe().unwrap());
+    let Some(pid) = fork() else {
+        let receives = || {
+            // The process before looks for a signal when one has come here.
+            raise_here(SIGUSR1);
+            asks.write_all(b"!").unwrap();
+            answered.read_exact(&mut [0]).unwrap();
+            assert!(becomes_readable(&signals));
+            assert_eq!(signals.try_recv(), Some(SIGUSR1));
+            let (signal, ()) = xiio::run(async { join!(signals.recv(), async { raise_here(SIGUSR2) }) });
+            assert_eq!(signal.unwrap(), SIGUSR2);
+        };
+        end_fork(catch_unwind(AssertUnwindSafe(receives)).is_ok())
+    };
+    asked.read_exact(&mut [0]).unwrap();
+    assert_eq!(signals.try_recv(), None);
+    answers.write_all(b"!").unwrap();
+    assert!(has_ended_well(pid));
+    assert_eq!(signals.try_recv(), None, "it was sent to the other process");
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub use libc::{
 /// rest of that second still counts for the signals that it received: where the default action would follow, further signals
 /// of the list are swallowed.
 ///
+/// A process that is forked off has the subscription as well. Each of the two receives what is sent to it.
+///
 /// # Errors
 /// `InvalidInput` for signals that nobody can wait for: `SIGKILL` and `SIGSTOP`, which nobody can catch; `SIGSEGV`,
 /// `SIGBUS`, `SIGFPE` and `SIGILL`, whose cause would run again; and numbers that are no signals. `ResourceBusy` when an
@@ -134,7 +136,7 @@ impl Signals {
     /// signals are queued). So take a signal as "at least once since the last time".
     ///
     /// # Errors
-    /// What `epoll_ctl(2)` reports.
+    /// What `epoll_ctl(2)` reports; in a process that was forked off, also what `socketpair(2)` does.
     ///
     /// # Panics
     /// When polled outside of a runtime.
@@ -178,6 +180,7 @@ fn poll_take(subscription: &Subscription, place: &mut Option<Wait>, cx: &mut Con
             if let Some(signal) = subscription.take() {
                 return Poll::Ready(Ok(signal));
             }
+            subscription.be_in_this_process()?;
             ready!(poll_ready(subscription.as_fd(), Direction::Read, false, place, cx))?;
         }
     })

@@ -8,10 +8,42 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::signal;
+
+/// How many forks lie between the first process of this program and this one.
+static N_FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// A process, as told from those that it was forked off: who finds one of these in its memory has inherited it.
+///
+/// What does not work: the number of the process. To ask for it is a system call, and the first process of a namespace may be forked off
+/// that of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// This one.
+    #[inline]
+    pub(crate) fn this() -> Self {
+        set_up();
+        Self(N_FORKS.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_this(self) -> bool {
+        self == Self::this()
+    }
+
+    /// The process that so many forks have led to.
+    pub(crate) fn after(n_forks: u32) -> Self {
+        Self(n_forks)
+    }
+
+    pub(super) fn n_forks(self) -> u32 {
+        self.0
+    }
+}
 
 /// A lock, held until this is dropped.
 pub(crate) type Held = Box<dyn Any>;
@@ -47,9 +79,9 @@ pub(crate) fn lock<T: Send>(mutex: &'static Mutex<T>, is_held: &AtomicBool) -> M
 
 fn set_up() {
     static IS_SET_UP: AtomicBool = AtomicBool::new(false);
-    if !IS_SET_UP.swap(true, Ordering::AcqRel) {
+    if !IS_SET_UP.load(Ordering::Acquire) && !IS_SET_UP.swap(true, Ordering::AcqRel) {
         // SAFETY: takes functions that may be called at any time. They do what may be done in a process of several threads before it
-        // forks, and in its child they only write a number and let go of what they hold. Without memory for them a fork goes on as it would without.
+        // forks, and in its child they only write numbers and let go of what they hold. Without memory for them a fork goes on as it would without.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
     }
 }
@@ -67,6 +99,7 @@ extern "C" fn after_fork() {
 }
 
 extern "C" fn in_child() {
+    N_FORKS.fetch_add(1, Ordering::Relaxed);
     signal::forget_walkers();
     after_fork();
 }

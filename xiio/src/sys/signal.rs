@@ -13,6 +13,9 @@
 //! that ends within [`ECHO`] of what it received leaves our handler where it is. The handler swallows the echo, and gives
 //! way to the default action with the first signal after that.
 //!
+//! A process that is forked off has a copy of the counts, but the sockets are those of the process before. It gets its own under their
+//! numbers when it first asks for them ([`Subscription::be_in_this_process`]): otherwise each would read the bytes that the other is to wake by.
+//!
 //! What does not work: a lock in the handler, as the thread it interrupts may hold it; one socket for all listeners, as
 //! the first who reads takes the wake of the others.
 
@@ -26,7 +29,8 @@ use std::time::Duration;
 
 use libc::{c_int, c_void, siginfo_t};
 
-use super::{Call, call, check, fork};
+use super::fork::Process;
+use super::{Call, call, check, fork, retry};
 
 /// One more than the highest number of a signal.
 const N_SIGNALS: usize = 65;
@@ -287,6 +291,8 @@ pub(crate) struct Subscription {
     reader: UnixStream,
     /// The listener writes to it.
     writer: UnixStream,
+    /// The process that the sockets are of, see [`Process::n_forks`].
+    process: AtomicU32,
 }
 
 // SAFETY: the listener is shared with handlers on all threads already, and all that changes in it is atomic.
@@ -301,9 +307,7 @@ impl Subscription {
     /// For a signal that cannot be caught, and when there are no descriptors left.
     pub(crate) fn new(signals: &[c_int], impatience: &Impatience) -> io::Result<Self> {
         signals.iter().chain(&impatience.signals).try_for_each(|&signal| catchable(signal))?;
-        let (reader, writer) = call(Call::Make, UnixStream::pair)?;
-        reader.set_nonblocking(true)?;
-        writer.set_nonblocking(true)?;
+        let (reader, writer) = new_pair()?;
         let listener = Box::into_raw(Box::new(Listener {
             mask: mask(signals),
             counts: [const { AtomicU32::new(0) }; N_SIGNALS],
@@ -315,7 +319,8 @@ impl Subscription {
             socket: writer.as_raw_fd(),
             next: AtomicPtr::new(ptr::null_mut()),
         }));
-        let mut subscription = Self { signals: Vec::new(), listener, reader, writer };
+        let process = AtomicU32::new(Process::this().n_forks());
+        let mut subscription = Self { signals: Vec::new(), listener, reader, writer, process };
         subscription.link();
         for &signal in signals {
             if !subscription.signals.contains(&signal) {
@@ -334,16 +339,52 @@ impl Subscription {
     ///
     /// The socket is emptied first: a delivery in between makes it readable again, and so does what is left to be taken.
     pub(crate) fn take(&self) -> Option<c_int> {
-        let mut bytes = [0; 64];
-        while matches!((&self.reader).read(&mut bytes), Ok(n_read) if n_read == bytes.len()) {}
-        let counts = &self.listener().counts;
-        let waiting = || counts.iter().position(|count| count.load(SeqCst) > 0);
-        let taken = waiting()?;
-        counts[taken].fetch_sub(1, SeqCst);
-        if waiting().is_some() {
+        // Where the socket is still that of another process, its bytes are as well.
+        if self.be_in_this_process().is_ok() {
+            let mut bytes = [0; 64];
+            while matches!((&self.reader).read(&mut bytes), Ok(n_read) if n_read == bytes.len()) {}
+        }
+        let taken = self.first_waiting()?;
+        self.listener().counts[taken].fetch_sub(1, SeqCst);
+        self.remind();
+        c_int::try_from(taken).ok()
+    }
+
+    /// The lowest signal that was delivered and not taken.
+    fn first_waiting(&self) -> Option<usize> {
+        self.listener().counts.iter().position(|count| count.load(SeqCst) > 0)
+    }
+
+    /// Makes the socket readable if there is something to take.
+    fn remind(&self) {
+        if self.first_waiting().is_some() {
             let _ = (&self.writer).write(b"!");
         }
-        c_int::try_from(taken).ok()
+    }
+
+    /// Has the sockets be of this process, which may have been forked off that of the subscription.
+    ///
+    /// # Errors
+    /// When there are no descriptors left. Then they are those of the other one.
+    pub(crate) fn be_in_this_process(&self) -> io::Result<()> {
+        if Process::after(self.process.load(SeqCst)).is_this() { Ok(()) } else { self.renew_sockets() }
+    }
+
+    /// Puts new sockets in the place of those that another process has as well, under the same numbers: the handler may run meanwhile.
+    #[cold]
+    fn renew_sockets(&self) -> io::Result<()> {
+        let _registry = registry();
+        let process = Process::this();
+        if self.process.load(SeqCst) == process.n_forks() {
+            return Ok(());
+        }
+        let (reader, writer) = new_pair()?;
+        replace(&self.reader, &reader)?;
+        replace(&self.writer, &writer)?;
+        self.process.store(process.n_forks(), SeqCst);
+        // Of what came before, the bytes are in the sockets of the other process.
+        self.remind();
+        Ok(())
     }
 
     /// Ends the subscription, and takes the first of what was delivered until then. What comes later finds what was there before.
@@ -393,6 +434,8 @@ impl Subscription {
 impl AsFd for Subscription {
     /// Readable when there may be something to take.
     fn as_fd(&self) -> BorrowedFd<'_> {
+        // Otherwise the next call tries again.
+        let _ = self.be_in_this_process();
         self.reader.as_fd()
     }
 }
@@ -404,6 +447,30 @@ impl Drop for Subscription {
         // SAFETY: made by `Box::into_raw`; unlinked, so no handler finds it, and those that had found it have left.
         drop(unsafe { Box::from_raw(self.listener) });
     }
+}
+
+/// Two connected sockets. Neither blocks.
+fn new_pair() -> io::Result<(UnixStream, UnixStream)> {
+    let (reader, writer) = call(Call::Make, UnixStream::pair)?;
+    reader.set_nonblocking(true)?;
+    writer.set_nonblocking(true)?;
+    Ok((reader, writer))
+}
+
+/// Has the number of `socket` lead to what `by` leads to.
+fn replace(socket: &UnixStream, by: &UnixStream) -> io::Result<()> {
+    let (from, to) = (by.as_raw_fd(), socket.as_raw_fd());
+    #[cfg(not(target_vendor = "apple"))]
+    // SAFETY: takes numbers. Both are open, and of sockets that live until the call returns; what `to` led to is closed, and it stays open.
+    retry(|| check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }))?;
+    #[cfg(target_vendor = "apple")]
+    {
+        // SAFETY: as above.
+        retry(|| check(unsafe { libc::dup2(from, to) }))?;
+        // SAFETY: takes numbers, of which `to` is open.
+        check(unsafe { libc::fcntl(to, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    }
+    Ok(())
 }
 
 fn catchable(signal: c_int) -> io::Result<()> {
