@@ -4,25 +4,29 @@
 
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use xiio::testing::Tester;
-use xiio::{Builder, Sleep, sleep, task_group, timeout, yield_now};
+use xiio::{Builder, Promise, Sleep, sleep, task_group, timeout, yield_now};
 use xiio_tests::assert_panics;
+use xiio_tests::os::{ends_in_a_fork, n_sleeps_of, rerun};
 
 const LONG: Duration = Duration::from_secs(30);
 
+/// A sleep that has a timer in a runtime of this thread, which has ended.
+fn begun() -> Sleep {
+    let begin = async {
+        let mut begun = sleep(LONG);
+        assert!(futures::poll!(pin!(&mut begun)).is_pending());
+        Some(begun)
+    };
+    xiio::run(begin).unwrap()
+}
+
 /// A sleep that has a timer in a runtime of another thread, which has ended.
 fn stray() -> Sleep {
-    let begin = || {
-        xiio::run(async {
-            let mut stray = sleep(LONG);
-            assert!(futures::poll!(pin!(&mut stray)).is_pending());
-            Some(stray)
-        })
-    };
-    std::thread::spawn(begin).join().unwrap().unwrap()
+    std::thread::spawn(begun).join().unwrap()
 }
 
 #[test]
@@ -85,6 +89,40 @@ fn sleep_that_goes_on_elsewhere_leaves_no_timer() {
         let go_on = async || assert!(timeout(Duration::from_millis(1), stray).await.is_err());
         std::thread::scope(|scope| scope.spawn(|| xiio::run(go_on())).join().unwrap());
     });
+}
+
+#[test]
+fn sleep_of_a_process_that_is_forked_off_wakes_no_runtime_of_the_process_before() {
+    let output = rerun("program_that_forks_beside_a_runtime").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_that_forks_beside_a_runtime() {
+    const N_SLEEPS: u32 = 50;
+
+    let (promise, (sender, started)) = (Promise::new(), mpsc::channel());
+    let end = promise.clone();
+    let thread = std::thread::spawn(move || {
+        xiio::run(async {
+            sender.send(std::fs::canonicalize("/proc/thread-self").unwrap()).unwrap();
+            promise.wait().await;
+        });
+    });
+    let of_thread = started.recv().unwrap();
+    let n_before = n_sleeps_of(&of_thread);
+    assert!(ends_in_a_fork(|| {
+        for _ in 0..N_SLEEPS {
+            drop(begun());
+            // So that each would be a wake of its own.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }));
+    let n_woken = n_sleeps_of(&of_thread) - n_before;
+    assert!(n_woken < u64::from(N_SLEEPS) / 2, "it was woken {n_woken} times");
+    end.set(()).unwrap();
+    thread.join().unwrap();
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use crate::drawing::Drawing;
 use crate::sync::{AtomicBool, Mutex, Ordering, PoisonError, StaticMutex};
-use crate::sys::{self, fork};
+use crate::sys;
+use crate::sys::fork::{self, Process};
 use crate::timer::TimerKey;
 
 /// Of every runtime there is.
@@ -45,6 +46,8 @@ pub(crate) struct Requests {
     wanted: Mutex<Wanted>,
     /// Ends the wait of the runtime's reactor.
     notifier: Waker,
+    /// The process of the runtime.
+    process: Process,
 }
 
 impl Requests {
@@ -55,10 +58,14 @@ impl Requests {
             is_virtual: AtomicBool::new(false),
             wanted: Mutex::default(),
             notifier,
+            process: Process::this(),
         });
         static IS_HELD: atomic::AtomicBool = atomic::AtomicBool::new(false);
         fork::hold(&IS_HELD, || Box::new(all()));
-        all().push(Arc::clone(&requests));
+        let mut all = all();
+        all.retain(|other| other.process == requests.process);
+        all.push(Arc::clone(&requests));
+        drop(all);
         requests
     }
 
@@ -99,7 +106,11 @@ impl Requests {
         self.want(|wanted| wanted.calls.push(call));
     }
 
+    /// In a process that was forked off that of the runtime, nobody takes it. Another thread may have had the lock then.
     fn want(&self, add: impl FnOnce(&mut Wanted)) {
+        if !self.process.is_this() {
+            return;
+        }
         add(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
         self.is_any.store(true, Ordering::Release);
         self.notifier.wake_by_ref();
