@@ -7,13 +7,14 @@
 //! What does not work: a wait in the destructor, as the kernel may take its time; a list that the next call of this room
 //! looks at, as there may be none.
 
-use std::process::{self, Child};
+use std::process::Child;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use crate::sys::{Call, call, fork};
+use crate::sys::fork::{self, Process};
+use crate::sys::{Call, call};
 
 /// How long to wait for a child that has ended and cannot be reaped yet, at first and at the most.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -24,7 +25,7 @@ static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { children: Vec::new(), reap
 struct Orphans {
     children: Vec<Child>,
     /// The process whose thread reaps, if there is one: this one may have been forked off it.
-    reaper_of: Option<u32>,
+    reaper_of: Option<Process>,
 }
 
 fn orphans() -> MutexGuard<'static, Orphans> {
@@ -39,7 +40,7 @@ pub(super) fn reap(mut child: Child) {
     }
     let mut orphans = orphans();
     orphans.children.push(child);
-    let process = process::id();
+    let process = Process::this();
     if orphans.reaper_of != Some(process) {
         // If there can be no thread now, the next orphan tries again.
         let start = || thread::Builder::new().name("xiio-reaper".into()).spawn(reap_all);

@@ -16,6 +16,7 @@ use crate::drawing::Drawing;
 use crate::promise::Promise;
 use crate::runtime::{Config, Requests, block_on};
 use crate::signal::{Signals, subscribe};
+use crate::sys::fork::Process;
 use crate::sys::signal::{is_ignored, name};
 use crate::time::sleep;
 
@@ -37,7 +38,7 @@ pub(super) fn print_on(signals: &[i32], requests: Arc<Requests>) -> Box<dyn Any>
     let thread = Builder::new().name("xiio-tree".into());
     let thread = thread.spawn(move || block_on(&Config::default(), printing.run()).0);
     let thread = thread.unwrap_or_else(|error| panic!("`tree_on`: cannot start a thread: {error}"));
-    Box::new(Ends { stop, thread: Some(thread), of: process::id() })
+    Box::new(Ends { stop, thread: Some(thread), of: Process::this() })
 }
 
 /// Has the thread end.
@@ -45,12 +46,12 @@ struct Ends {
     stop: Promise<()>,
     thread: Option<JoinHandle<()>>,
     /// The process that has the thread. What it forks off has not, and cannot wait for its end.
-    of: u32,
+    of: Process,
 }
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        if self.of != process::id() {
+        if !self.of.is_this() {
             return;
         }
         let _ = self.stop.set(());

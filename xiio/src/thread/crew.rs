@@ -25,6 +25,8 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
 
+use crate::sys::fork::Process;
+
 /// How long a watching worker lets the queue move by itself.
 pub(super) const WATCH: Duration = Duration::from_micros(200);
 
@@ -54,7 +56,7 @@ pub(super) struct Crew<J, W> {
     n_left: isize,
     next_id: u64,
     /// The process of the workers, and the first of them.
-    process: u32,
+    process: Option<Process>,
     first_id: u64,
     is_closing: bool,
 }
@@ -108,7 +110,7 @@ impl<J, W: Clone> Crew<J, W> {
             n_busy: 0,
             n_left: 0,
             next_id: 0,
-            process: 0,
+            process: None,
             first_id: 0,
             is_closing: false,
         }
@@ -116,8 +118,8 @@ impl<J, W: Clone> Crew<J, W> {
 
     /// Forgets workers and jobs if they are those of another process: this one was forked off it, and has none of its threads. Its jobs
     /// run there, and what they hold is not to be dropped twice.
-    pub(super) fn be_in(&mut self, process: u32) {
-        if mem::replace(&mut self.process, process) == process {
+    pub(super) fn be_in(&mut self, process: Process) {
+        if self.process.replace(process) == Some(process) {
             return;
         }
         self.first_id = self.next_id;
@@ -427,14 +429,14 @@ mod tests {
     #[test]
     fn workers_and_jobs_of_another_process_are_left_to_it() {
         let mut crew = Numbers::new(2);
-        crew.be_in(6);
+        crew.be_in(Process::after(6));
         let _ = (crew.push(1), crew.push(2));
         assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Start(Id(1))));
         assert_eq!(next(&mut crew, 1), Next::Work(2, Help::Nobody));
         assert_eq!(next(&mut crew, 1), Next::Rest(KEEP));
-        crew.be_in(6);
+        crew.be_in(Process::after(6));
         let _ = crew.push(9);
-        crew.be_in(7);
+        crew.be_in(Process::after(7));
         assert_eq!(crew.push(3), Help::Start(Id(2)));
         assert_eq!(next(&mut crew, 0), Next::End, "the thread that has forked");
         assert_eq!(next(&mut crew, 2), Next::Work(3, Help::Nobody));

@@ -7,7 +7,6 @@ use std::io;
 use std::mem;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
-use std::process;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::drawing::{self, Kind};
 use crate::promise::Promise;
 use crate::report::{ReportKind, report};
 use crate::runtime::{Outside, Runtime, poll_leaf};
+use crate::sys::fork::Process;
 use crate::time::Deadline;
 use crate::unwind::{self, Duty, Node};
 
@@ -269,8 +269,7 @@ where
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
         let Stage::Fresh { pool, function, stop } = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
         let origin = Origin { text: self.about.text, location: self.location };
-        // A system call, so once for both.
-        let process = process::id();
+        let process = Process::this();
         let job = Arc::new(Job::new(origin, function, stop, process));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());

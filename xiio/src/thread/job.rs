@@ -6,7 +6,6 @@
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::process;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::Payload;
@@ -15,6 +14,7 @@ use crate::local::{self, SentLocals};
 use crate::promise::Promise;
 use crate::report::{Held, drop_safely, report_panic, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::sys::fork::Process;
 
 type Outcome<T> = Result<T, Failure>;
 
@@ -37,7 +37,7 @@ pub(super) struct Job<F, T> {
     /// Set before it is left behind: its thread does not count for its pool any more.
     is_left: AtomicBool,
     /// Where its thread is. One that is forked off has the job, and no thread for it.
-    process: u32,
+    process: Process,
     origin: Origin,
 }
 
@@ -84,7 +84,7 @@ pub(super) trait Work: Send + Sync {
 
 impl<F, T> Job<F, T> {
     /// A job that this process hands in, which is `process`.
-    pub(super) fn new(origin: Origin, function: F, stop: Option<Promise<()>>, process: u32) -> Self {
+    pub(super) fn new(origin: Origin, function: F, stop: Option<Promise<()>>, process: Process) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
         let (is_cancelled, is_left) = (AtomicBool::new(false), AtomicBool::new(false));
         let (locals, surroundings) = (local::sent(), Surroundings::here());
@@ -116,7 +116,7 @@ impl<F, T> Job<F, T> {
     }
 
     fn is_of_this_process(&self) -> bool {
-        self.process == process::id()
+        self.process.is_this()
     }
 
     /// Asks the job to stop. `true` if it has not begun, and never will: there is nothing to wait for.

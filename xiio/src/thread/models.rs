@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::panic::Location;
-use std::process;
 use std::sync::Arc;
 
 use loom::sync::atomic::AtomicUsize;
@@ -11,6 +10,7 @@ use loom::thread;
 use super::ThreadPool;
 use super::job::{Job, Origin, Work};
 use crate::sync::{Ordering, block_on};
+use crate::sys::fork::Process;
 
 /// A job whose function counts its runs, and whose value counts its drops.
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ impl Counts {
                 Value(counts)
             },
             None,
-            process::id(),
+            Process::this(),
         ))
     }
 

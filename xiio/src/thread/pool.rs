@@ -14,7 +14,8 @@ use super::future::InThread;
 use super::job::Work;
 use crate::report::drop_safely;
 use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, StaticMutex, Thread, current, park, thread_local};
-use crate::sys::{self, fork};
+use crate::sys;
+use crate::sys::fork::{self, Process};
 
 type AnyJob = Arc<dyn Work>;
 type Workers = Mutex<Crew<AnyJob, Thread>>;
@@ -94,7 +95,7 @@ impl ThreadPool {
     }
 
     /// Hands a job to the workers in this process, which is `process`.
-    pub(super) fn push(&self, job: AnyJob, process: u32) {
+    pub(super) fn push(&self, job: AnyJob, process: Process) {
         let mut crew = lock(&self.pool.workers);
         crew.be_in(process);
         let unwanted = crew.take_unwanted(|job| !job.is_cancelled());
