@@ -406,9 +406,10 @@ impl<'a, L: Listener> Serve<'a, L> {
         self
     }
 
-    /// How long a client may take for its first request; over HTTP/1 for the head of each request, and between two; over HTTP/2 to
-    /// answer whether it is still there, and one that answers may stay. The default is 20 seconds. The server hangs up on a client
-    /// that takes longer.
+    /// How long a client may take. The default is 20 seconds; the server hangs up on a client that takes longer.
+    ///
+    /// It counts for the first request; over HTTP/1 also for the head of each later one, and between two. Over HTTP/2 it is how
+    /// long a client may take to answer whether it is still there; one that answers may stay.
     ///
     /// Bodies have no limit here: neither one that comes slowly, which [`TimeLimit`](crate::TimeLimit) bounds for a handler that reads it, nor an
     /// answer that is read slowly.

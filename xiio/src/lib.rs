@@ -138,11 +138,16 @@
 //! # Implementation
 //!
 //! **Threads.** [`run`] uses the thread it is called on, and by itself starts none. The whole tree of tasks runs there. So
-//! tasks need not be `Send`, and a task that computes or blocks holds up all others. Threads are started for the workers of
-//! a group; by [`run_in_thread`], [`in_thread`], [`thread::ThreadPool`] and what is built on these ([`fs`], the names of
-//! hosts in [`net`]); by `compat::with_tokio`; for a child process that was dropped while it ran; for a second at most,
-//! before the process dies by a signal of `cancel_on`; and, to show the tree, by `XIIO_INSPECT=1`, [`Builder::inspect`]
-//! and [`Builder::tree_on`]. A [`Waker`](std::task::Waker) and a [`Promise`] may go to any thread.
+//! tasks need not be `Send`, and a task that computes or blocks holds up all others. A [`Waker`](std::task::Waker) and a
+//! [`Promise`] may go to any thread. Other threads are started only by:
+//!
+//! - the workers of a group;
+//! - [`run_in_thread`], [`in_thread`], [`thread::ThreadPool`] and what is built on them ([`fs`], the names of hosts in
+//!   [`net`]);
+//! - `compat::with_tokio`;
+//! - a child process that was dropped while it ran;
+//! - a signal of `cancel_on` that ends the process, for a second at most;
+//! - showing the tree: `XIIO_INSPECT=1`, [`Builder::inspect`], [`Builder::tree_on`].
 //!
 //! **Memory.** A task is one block of memory, and so is the body of a group. The group itself is a local of the function
 //! around it. In a release build blocks of up to 512 bytes come from a pool of the thread. Awaiting a handle allocates,
@@ -155,8 +160,8 @@
 //! **Limits.** A leaf (sleep, read, promise, …) that is always ready gives way after 128 times in one poll of its task,
 //! and so does a group or combinator that begins. Both give way earlier where the turn has taken a millisecond, or a limit
 //! of time around has run out. The loop looks at its timers and descriptors after 256 polls of tasks, and after 8 or 64
-//! where those have taken a millisecond. Groups nest as deep as the stack allows, since each group is polled from inside
-//! the one around it: on a stack of 2 MiB about 5 000 levels in a release build and 1 000 in a debug build
+//! where those have taken a millisecond. Groups nest as deep as the stack allows, since each is polled inside the one
+//! around it. On a stack of 2 MiB that is about 5 000 levels in a release build and 1 000 in a debug build
 //! (`tests/tests/many_tasks.rs`). Only Linux is tested. Android, FreeBSD and macOS compile; Windows does not.
 
 // On docs.rs each item says which feature brings it.

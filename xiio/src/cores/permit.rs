@@ -37,9 +37,9 @@ pub(super) const SOON: Duration = if cfg!(all(test, loom)) { Duration::MAX } els
 /// on the order of two words.
 pub(crate) struct Permit {
     state: AtomicU32,
-    /// The thread that lends: where it is nudged,
+    /// Where the thread that lends is nudged.
     lender: &'static Home,
-    /// and where it parks.
+    /// Where the thread that lends parks.
     lender_thread: Thread,
     /// The permit of the lender, where that is a worker of another group.
     of_lender: Option<Arc<Permit>>,

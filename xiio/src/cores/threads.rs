@@ -30,9 +30,9 @@ use crate::reactor::Reactor;
 use crate::sync::{Builder, PoisonError, StaticMutex, Thread, current, park};
 use crate::sys::{self, fork};
 
-/// How long an idle thread stays,
+/// How long an idle thread stays.
 const KEEP: Duration = Duration::from_secs(10);
-/// and how long it keeps its reactor: groups in a loop follow at once.
+/// How long an idle thread keeps its reactor: groups in a loop follow at once.
 const KEEP_REACTOR: Duration = Duration::from_millis(100);
 
 /// Runs a worker, and says whether its thread may serve another one. Where no thread could be started it gets the error.

@@ -53,17 +53,18 @@
 ///
 /// # Unlike a plain block
 ///
-/// - What the body moves is moved on every way out of it: in a loop around the group it is gone
+/// - A value that the body moves counts as moved on every way out. In a loop around the group it is gone
 ///   in the next round, even if the body breaks out of the loop.
 /// - A variable declared without a value before the group cannot get its first value in the body;
 ///   let it be the value of the group.
 /// - A `return` of a `&mut` that was borrowed through another one may be refused.
 /// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
 ///   `Some(…)`. What `return` and `break` take along is coerced as usual.
-/// - In three places `?`, `return`, `break` and `continue` are not seen: in arguments of a macro
-///   that look neither like expressions nor like arms; in what a macro itself expands to (but for
-///   `bail!` and `ensure!`); in a group under another name for this macro. The compiler then
-///   reports mismatched types.
+/// - `?`, `return`, `break` and `continue` are not seen in three places, and the compiler then reports
+///   mismatched types:
+///   - in arguments of a macro that look neither like expressions nor like arms;
+///   - in what a macro itself expands to (but for `bail!` and `ensure!`);
+///   - in a group under another name for this macro.
 /// - A `break` or `continue` without a label, in the arguments of a macro, leaves the body only where the macro is known to have no loop: those
 ///   of `std`, `race!`, `select!`, `join!`, and those that log or make errors. Elsewhere it is meant for a loop of the macro, as `E0267` says
 ///   where there is none. Give the loop around the group a label and name it.

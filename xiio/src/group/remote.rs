@@ -149,8 +149,8 @@ impl Remote {
     /// and is never dropped.
     ///
     /// # Errors
-    /// [`GroupEnded`] when the group has ended; on other threads than its own from the moment on that it is cancelled, or that its
-    /// body and its tasks have ended. `make` is dropped then.
+    /// [`GroupEnded`] when the group has ended. Other threads get it earlier: once the group is cancelled, or its body and its
+    /// tasks have ended. `make` is dropped then.
     ///
     /// # Examples
     /// ```

@@ -140,7 +140,7 @@ pub(super) trait HasSlot<T>: Ends {
     fn cancel(&self);
 }
 
-/// A task on a worker, to be awaited for its output. Of [`Workers::spawn`](crate::Workers::spawn).
+/// A task on a worker, to be awaited for its output. Returned by [`Workers::spawn`](crate::Workers::spawn).
 ///
 /// What [`Task`](crate::Task) is for a task at home: a future; dropping it changes nothing. Unlike that one it may go to
 /// another thread, if the output may.
@@ -150,7 +150,7 @@ pub(super) trait HasSlot<T>: Ends {
 /// given once: awaiting it again panics, too.
 ///
 /// # Cancellation
-/// Cancelling who awaits it does not cancel the task.
+/// Cancelling the code that awaits it does not cancel the task.
 ///
 /// # Examples
 /// ```

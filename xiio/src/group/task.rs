@@ -59,7 +59,7 @@ impl<T> Task<T> {
     /// Gives the output if the task had ended before its cancellation took effect. The future may be dropped; the task
     /// is cancelled all the same.
     ///
-    /// A task that awaits it for itself, or in its cleanup, waits for its own end, which does not come.
+    /// A task that awaits its own cancellation, even in its cleanup, waits forever.
     ///
     /// # Examples
     /// ```
@@ -97,8 +97,8 @@ impl<T> Task<T> {
 
     /// Ties the task to a guard: when that is dropped the task is cancelled, and its group waits for the cleanup.
     ///
-    /// For what foreign code drops in the middle, a request of a client that has left say: it drops the guard, and the task
-    /// cleans up in its group.
+    /// Use it where foreign code drops futures half-way, as a server does when a client has left: the guard is dropped, and
+    /// the task cleans up in its group.
     ///
     /// # Examples
     /// ```
@@ -265,7 +265,7 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// Cancels the task, unless it has ended. Again is as once.
+    /// Cancels the task, unless it has ended. Calling it again has no effect.
     #[doc(alias("abort"))]
     #[track_caller]
     pub fn cancel(&self) {

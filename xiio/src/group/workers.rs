@@ -43,7 +43,7 @@ impl Anchor {
     }
 }
 
-/// Spawns on the workers of a group. Of [`TaskGroup::workers`](crate::TaskGroup::workers).
+/// Spawns on the workers of a group. Returned by [`TaskGroup::workers`](crate::TaskGroup::workers).
 ///
 /// It may be copied, and used by tasks on the workers themselves.
 #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ pub struct Workers<'env> {
     _env: PhantomData<fn(&'env ()) -> &'env ()>,
 }
 
-/// Spawns on the workers of a group whose tasks may fail. Of [`TryTaskGroup::workers`](crate::TryTaskGroup::workers).
+/// Spawns on the workers of a group whose tasks may fail. Returned by [`TryTaskGroup::workers`](crate::TryTaskGroup::workers).
 ///
 /// It may be copied, and used by tasks on the workers themselves.
 pub struct TryWorkers<'env, E> {

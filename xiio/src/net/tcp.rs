@@ -129,9 +129,9 @@ impl TcpStream {
 
     /// Connects to the first address of `addr` that answers.
     ///
-    /// Several addresses are tried in the manner of RFC 8305 ("happy eyeballs"): those of IPv6 and of IPv4 by turns,
-    /// beginning with what the system prefers; the next one when one has failed or has not answered for 250 ms, beside
-    /// those before. The first connection counts, the other attempts are given up.
+    /// Several addresses are tried as RFC 8305 ("happy eyeballs") says. IPv6 and IPv4 alternate, beginning with the family
+    /// that the system prefers. The next attempt begins when one has failed or has not answered for 250 ms; the earlier
+    /// ones go on. The first connection counts, the other attempts are given up.
     ///
     /// # Errors
     /// Those of a look-up ([`lookup_host`](super::lookup_host)), and what `connect(2)` reports for the address that failed last. There

@@ -31,9 +31,9 @@
 //!
 //! # Groups and terminals
 //!
-//! Without a terminal a child leads a process group of its own. Where this process has a controlling terminal, a child shares the group
-//! of this process, as the children of a script do: a group of its own is not in the foreground, and the kernel stops a process that
-//! reads or sets the terminal from the background. [`Command::own_group`] overrides this.
+//! Without a terminal a child leads a process group of its own. Where this process has a controlling terminal, a child shares its
+//! group, as the children of a script do. A group of its own would be in the background, and the kernel stops a background process that
+//! reads or sets the terminal. [`Command::own_group`] overrides this.
 //!
 //! | what happens | a child on a terminal | a child in a group of its own |
 //! |---|---|---|

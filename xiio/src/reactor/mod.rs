@@ -22,9 +22,13 @@
 //! A regular file, a directory or a disk is refused there, as epoll refuses it: it is reported each time, whatever its operations say.
 //! A build with `--cfg polling_test_poll_backend` has the poller of `poll(2)` on Linux.
 //!
-//! Invariants: a registration is deleted before its descriptor is closed (a child between fork and exec still holds a
-//! copy, and would keep it reporting); events of unknown keys are ignored; registrations survive `ENOENT` and `EEXIST`,
-//! as a leaked waiter may have left one behind for a descriptor that was closed since.
+//! Invariants:
+//!
+//! - A registration is deleted before its descriptor is closed: a child between fork and exec still holds a copy, and would
+//!   keep it reporting.
+//! - Events of unknown keys are ignored.
+//! - Registrations survive `ENOENT` and `EEXIST`: a leaked waiter may have left one behind for a descriptor that was closed
+//!   since.
 
 mod source;
 mod wait;

@@ -22,16 +22,17 @@ use crate::sys;
 use crate::task::{budget, is_awaited_above};
 use crate::unwind;
 
-/// How long workers wait for a loop that is never idle,
+/// How long workers wait for a loop that is never idle.
 const BUSY_FOR: Duration = Duration::from_millis(1);
-/// and for how long each group lends to them then.
+/// How long each group lends to its workers when they have waited for that long.
 const SLICE: Duration = Duration::from_micros(200);
 /// How long one group keeps the loop when the workers of another ask.
 pub(crate) const TURN: Duration = Duration::from_millis(1);
 
-/// How long a group lingers at first where nothing happens, and at most. A future around it may have come to its end in this
-/// very poll, before the group was polled, and wait for that to return.
+/// How long a group lingers at first where nothing happens. A future around it may have come to its end in this very poll, before
+/// the group was polled, and wait for that to return.
 const FIRST_STAY: Duration = Duration::from_millis(1);
+/// How long a group lingers at most where nothing happens.
 const LONGEST_STAY: Duration = Duration::from_millis(64);
 
 /// How long a drawing of the tree waits for what the workers have to draw: one may be in a long poll.

@@ -5,8 +5,10 @@
 //!
 //! A task is reported as well that is polled in vain again and again. A poll is in vain if it is pending, no leaf was ready in it, and no
 //! group inside of it has polled anybody. Besides, the task that was woken last in it is the task itself. So a task that others wake is never
-//! taken for one: only its own code knows whether what it did then was of any use. A task that stands at a `yield_now` is let off by the code
-//! that draws it: that leaf is on the shortest way there is, and says nothing here.
+//! taken for one: only its own code knows whether what it did then was of any use.
+//!
+//! A task that waits in `yield_now` is not reported. That leaf is too hot to note anything here, so the task is drawn first, and the
+//! drawing shows it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -592,8 +592,8 @@ impl Drop for Way {
     }
 }
 
-/// Whether whoever is being polled may be cancelled when this poll is over, for what it would be told now: a last round goes on, in
-/// which it is polled for failures of its own only, or this worker has orders that it does not know yet.
+/// Whether the code being polled may be cancelled right after this poll, for something it would be told now. So it is in a last round,
+/// which polls it for its own failures only, and on a worker with orders it does not know yet.
 ///
 /// `false` as well if it is asked for again and again: by a foreign executor inside of a task (a `block_on`), which would go on for ever.
 pub(crate) fn may_be_cancelled_next() -> bool {
