@@ -1,6 +1,7 @@
 //! The tree as JSON, see RFC 8259.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+use std::panic::Location;
 
 use super::{Drawing, Node, is_obeyed};
 
@@ -27,24 +28,14 @@ fn write_node(node: &Node, text: &mut String) {
     text.push_str("{\"kind\":");
     write_string(node.kind.as_str(), text);
     write_field("state", node.state.as_str(), text);
-    if let Some(reason) = &node.cancelled_as {
-        write_field("cancelled_as", reason, text);
-    }
-    if let Some(ago) = node.cancelled_ago {
-        write_number("milliseconds_cancelled", ago.as_millis(), text);
-    }
-    write_field("what", &node.what, text);
-    if let Some(name) = &node.name {
-        write_field("name", name, text);
-    }
-    if let Some(type_name) = node.type_name {
-        write_field("type", type_name, text);
-    }
-    if let Some(location) = node.spawned_at {
-        write_field("file", location.file(), text);
-        write_number("line", location.line(), text);
-        write_number("column", location.column(), text);
-    }
+    write_field("cancelled_as", node.cancelled_as.as_deref(), text);
+    write_number("milliseconds_cancelled", node.cancelled_ago.map(|ago| ago.as_millis()), text);
+    write_field("what", &*node.what, text);
+    write_field("name", node.name.as_deref(), text);
+    write_field("type", node.type_name, text);
+    write_field("file", node.spawned_at.map(Location::file), text);
+    write_number("line", node.spawned_at.map(Location::line), text);
+    write_number("column", node.spawned_at.map(Location::column), text);
     if !node.locals.is_empty() {
         text.push_str(",\"locals\":{");
         for (index, (name, value)) in node.locals.iter().enumerate() {
@@ -55,32 +46,16 @@ fn write_node(node: &Node, text: &mut String) {
         }
         text.push('}');
     }
-    if let Some(number) = node.number {
-        write_number("number", number, text);
-    }
-    if let Some(age) = node.age {
-        write_number("milliseconds_old", age.as_millis(), text);
-    }
-    if let Some(n_polls) = node.n_polls {
-        write_number("polls", n_polls, text);
-    }
-    if let Some(busy) = node.busy {
-        write_number("microseconds_busy", busy.as_micros(), text);
-    }
-    if let Some(left) = node.time_left {
-        write_number("milliseconds_left", left.as_millis(), text);
-    }
-    if let Some(fd) = node.fd {
-        write_number("fd", fd, text);
-    }
-    let of_descriptor = [("descriptor", node.descriptor()), ("address", node.address()), ("peer", node.peer())];
-    of_descriptor
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .for_each(|(name, value)| write_field(name, value, text));
-    if let Some(pid) = node.pid {
-        write_number("pid", pid, text);
-    }
+    write_number("number", node.number, text);
+    write_number("milliseconds_old", node.age.map(|age| age.as_millis()), text);
+    write_number("polls", node.n_polls, text);
+    write_number("microseconds_busy", node.busy.map(|busy| busy.as_micros()), text);
+    write_number("milliseconds_left", node.time_left.map(|left| left.as_millis()), text);
+    write_number("fd", node.fd, text);
+    write_field("descriptor", node.descriptor(), text);
+    write_field("address", node.address(), text);
+    write_field("peer", node.peer(), text);
+    write_number("pid", node.pid, text);
     if !node.children.is_empty() {
         text.push_str(",\"children\":");
         write_nodes(&node.children, text);
@@ -88,13 +63,19 @@ fn write_node(node: &Node, text: &mut String) {
     text.push('}');
 }
 
-fn write_field(name: &str, value: &str, text: &mut String) {
-    let _ = write!(text, ",\"{name}\":");
-    write_string(value, text);
+/// Writes nothing where there is no value.
+fn write_field<'a>(name: &str, value: impl Into<Option<&'a str>>, text: &mut String) {
+    if let Some(value) = value.into() {
+        let _ = write!(text, ",\"{name}\":");
+        write_string(value, text);
+    }
 }
 
-fn write_number(name: &str, value: impl std::fmt::Display, text: &mut String) {
-    let _ = write!(text, ",\"{name}\":{value}");
+/// Writes nothing where there is no value.
+fn write_number(name: &str, value: Option<impl Display>, text: &mut String) {
+    if let Some(value) = value {
+        let _ = write!(text, ",\"{name}\":{value}");
+    }
 }
 
 /// A string as JSON has it.
