@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 
-use super::socket::setup;
+use super::socket::{is_byte_stream, setup};
 
 /// A descriptor that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ fn anonymous(fd: BorrowedFd<'_>) -> String {
 
 fn socket(fd: BorrowedFd<'_>) -> Opened {
     let is_listening = setup::number(fd, libc::SO_ACCEPTCONN) == Some(1);
-    let is_stream = setup::number(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM);
+    let is_stream = is_byte_stream(fd);
     // SAFETY: as in `opened`. `std` asks a socket of whatever kind, and looks at the family of what it gets.
     let internet = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd.as_raw_fd()) });
     if let Ok(address) = internet.local_addr() {

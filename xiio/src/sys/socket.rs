@@ -73,13 +73,7 @@ fn connect_raw(fd: BorrowedFd<'_>, addr: &RawAddr) -> io::Result<()> {
 
 /// Whether it is a socket, and one that moves bytes and not packets. See `SO_TYPE` in `socket(7)`.
 pub(crate) fn is_byte_stream(fd: BorrowedFd<'_>) -> bool {
-    let (mut kind, mut len): (libc::c_int, _) = (0, len_of::<libc::c_int>());
-    let (level, name) = (libc::SOL_SOCKET, libc::SO_TYPE);
-    let asked = call(Call::Look, || {
-        // SAFETY: the option is written to `kind`, which is as long as `len` says.
-        check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut kind).cast(), &raw mut len) })
-    });
-    asked.is_ok() && kind == libc::SOCK_STREAM
+    setup::number(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
 }
 
 /// Whether it is a socket of this machine alone: a Unix socket, or one that is bound to a loopback address.
@@ -108,14 +102,7 @@ pub(crate) fn set_linger(fd: BorrowedFd<'_>, linger: Option<Duration>) -> io::Re
         l_onoff: linger.is_some().into(),
         l_linger: libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX),
     };
-    let (level, name) = (libc::SOL_SOCKET, libc::SO_LINGER);
-    call(Call::Change, || {
-        // SAFETY: the option lives until the call returns, and is as long as it says.
-        check(unsafe {
-            libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const option).cast(), len_of::<libc::linger>())
-        })
-    })?;
-    Ok(())
+    setup::tell(fd, (libc::SOL_SOCKET, libc::SO_LINGER), &option)
 }
 
 /// What [`set_linger`] has set.

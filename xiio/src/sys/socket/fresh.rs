@@ -60,14 +60,10 @@ fn prepared(socket: OwnedFd) -> io::Result<OwnedFd> {
 fn prepared(socket: OwnedFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsFd;
 
-    let (fd, is_on): (_, c_int) = (socket.as_raw_fd(), 1);
+    let is_on: c_int = 1;
     // SAFETY: the request takes no argument.
-    call(Call::Change, || check(unsafe { libc::ioctl(fd, libc::FIOCLEX) }))?;
+    call(Call::Change, || check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIOCLEX) }))?;
     crate::sys::fd::set_nonblocking(socket.as_fd())?;
-    let (level, name, len) = (libc::SOL_SOCKET, libc::SO_NOSIGPIPE, super::len_of::<c_int>());
-    call(Call::Change, || {
-        // SAFETY: the option lives until the call returns, and is as long as it says.
-        check(unsafe { libc::setsockopt(fd, level, name, (&raw const is_on).cast(), len) })
-    })?;
+    super::setup::tell(socket.as_fd(), (libc::SOL_SOCKET, libc::SO_NOSIGPIPE), &is_on)?;
     Ok(socket)
 }

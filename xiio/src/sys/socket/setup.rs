@@ -45,15 +45,8 @@ impl Setting {
 
 /// Sets an option. What is too large for the system's integer is the largest.
 pub(crate) fn set(fd: BorrowedFd<'_>, setting: Setting, value: u64) -> io::Result<()> {
-    let (level, name) = setting.level_and_name();
     let value = libc::c_int::try_from(value).unwrap_or(libc::c_int::MAX);
-    call(Call::Change, || {
-        // SAFETY: the value lives until the call returns, and is as long as it says.
-        check(unsafe {
-            libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len_of::<libc::c_int>())
-        })
-    })?;
-    Ok(())
+    tell(fd, setting.level_and_name(), &value)
 }
 
 /// The value of an option.
@@ -79,6 +72,19 @@ pub(super) fn ask<T: Copy>(
     call(Call::Look, || {
         // SAFETY: the value is ours, and the call writes no more than the length says.
         check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut *value).cast(), &raw mut len) })
+    })?;
+    Ok(())
+}
+
+/// Hands `value`, an integer or a structure of integers, to `setsockopt(2)`.
+pub(super) fn tell<T: Copy>(
+    fd: BorrowedFd<'_>,
+    (level, name): (libc::c_int, libc::c_int),
+    value: &T,
+) -> io::Result<()> {
+    call(Call::Change, || {
+        // SAFETY: the value lives until the call returns, and is as long as it says.
+        check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const *value).cast(), len_of::<T>()) })
     })?;
     Ok(())
 }
