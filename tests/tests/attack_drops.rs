@@ -359,12 +359,13 @@ fn output_that_owns_the_last_handle_of_another_task() {
 /// No expansion makes two. Through the hidden names it would take no `unsafe` to poll a task from within itself.
 #[test]
 fn a_second_guard_of_a_group_is_refused() {
-    let group = xiio::__private::task_group(xiio::__private::GroupOptions::new());
-    let group: &'static _ = xiio_tests::poll::leak(group);
-    let first = xiio::__private::guard(group);
-    assert_panics(&["one guard"], || drop(xiio::__private::guard(group)));
+    use xiio::__private::{GroupOptions, Guard, task_group};
+
+    let group: &'static _ = xiio_tests::poll::leak(task_group(GroupOptions::new()));
+    let first = Guard::new(group);
+    assert_panics(&["one guard"], || drop(Guard::new(group)));
     drop(first);
-    assert_panics(&["one guard"], || drop(xiio::__private::guard(group)));
+    assert_panics(&["one guard"], || drop(Guard::new(group)));
 }
 
 // Second panics: what xiio holds of the user is dropped beside a panic, and panics as well.

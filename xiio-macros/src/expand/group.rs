@@ -22,7 +22,7 @@ use crate::parse::{Body, GroupCall, Parameter};
 ///     enum __Exit<V, OfAt0> { Value(V), At0(OfAt0) }
 ///     let tg = ManuallyDrop::new(task_group(GroupOptions::new().limit(8)));
 ///     let tg = &*tg;
-///     let __guard = guard(tg);
+///     let __guard = Guard::new(tg);
 ///     let __hint_0 = Hint::new();
 ///     if false { return __hint_0.absurd(); }
 ///     let __exit = {
@@ -159,11 +159,11 @@ impl Expansion {
     fn group(&self) -> TokenStream {
         let (handle, guard) = (self.handle(), self.names.guard());
         let options = self.options.to_builder_calls();
-        let (new, new_guard) = if self.is_try() {
+        let (new, guard_type) = if self.is_try() {
             let error = self.options.error_type().map(|error| quote!(::<#error>));
-            (quote!(try_task_group #error), quote!(try_guard))
+            (quote!(try_task_group #error), quote!(TryGuard))
         } else {
-            (quote!(task_group), quote!(guard))
+            (quote!(task_group), quote!(Guard))
         };
         let unused_name = self.unused_name();
         let ty = self.parameter.ty.as_ref().map(|ty| quote!(: #ty));
@@ -174,7 +174,7 @@ impl Expansion {
             #[allow(clippy::shadow_same, clippy::shadow_reuse)]
             let #handle #ty = &*#handle;
             #unused_name
-            let #guard = __xiio_private::#new_guard(#handle);
+            let #guard = __xiio_private::#guard_type::new(#handle);
         }
     }
 

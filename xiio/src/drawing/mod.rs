@@ -418,7 +418,7 @@ impl fmt::Display for Harmless<'_> {
 }
 
 /// Whether a character does something to the text around it, on a terminal: it controls that, ends a line, or turns the direction of reading.
-pub(crate) fn is_obeyed(c: char) -> bool {
+pub fn is_obeyed(c: char) -> bool {
     let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }

@@ -54,7 +54,7 @@ pub struct TryTaskGroup<'env, E> {
 /// What `try_task_group!` puts into the surrounding function.
 #[must_use]
 #[inline(always)]
-pub(crate) fn new_try_group<'env, E>(options: GroupOptions) -> TryTaskGroup<'env, E> {
+pub fn new_try_group<'env, E>(options: GroupOptions) -> TryTaskGroup<'env, E> {
     TryTaskGroup { group: Group::new(options), errors: Cell::new(None), sent_errors: SentErrors::default() }
 }
 

@@ -28,11 +28,11 @@ mod state;
 mod task;
 mod workers;
 
-pub(crate) use fallible::new_try_group;
+pub use fallible::new_try_group;
 pub use guard::{Guard, Leave, TryGuard};
 pub use lend::lend;
 pub use options::GroupOptions;
-pub(crate) use plain::new_group;
+pub use plain::new_group;
 
 pub use fallible::{Failure, GroupError, TryTaskGroup};
 pub use plain::TaskGroup;

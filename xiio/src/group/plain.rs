@@ -43,7 +43,7 @@ pub struct TaskGroup<'env> {
 /// What `task_group!` puts into the surrounding function.
 #[must_use]
 #[inline(always)]
-pub(crate) fn new_group<'env>(options: GroupOptions) -> TaskGroup<'env> {
+pub fn new_group<'env>(options: GroupOptions) -> TaskGroup<'env> {
     TaskGroup { group: Group::new(options) }
 }
 

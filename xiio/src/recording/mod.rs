@@ -20,7 +20,7 @@ mod trace;
 mod why;
 
 pub(crate) use how::{Cleanup, End, How};
-pub(crate) use page::page;
+pub use page::page;
 pub(crate) use tap::{On, OtherLane, SpansOn, begin, begin_spans, current, is_on, other_lane, waited};
 pub(crate) use trace::{program, program_and_hash};
 pub(crate) use why::Why;
