@@ -343,16 +343,6 @@ impl Tester {
         value
     }
 
-    /// The same as [`Tester::run`]; what the attribute writes when there is a time limit.
-    #[doc(hidden)]
-    pub fn run_timed<T, F>(self, body: impl Fn() -> F) -> T
-    where
-        F: Future<Output = T>,
-        T: Termination,
-    {
-        self.run(body)
-    }
-
     fn run_seed<T, F: Future<Output = T>>(&self, body: &impl Fn() -> F) -> T {
         catch_unwind(AssertUnwindSafe(|| self.run_once(body))).unwrap_or_else(|panic| {
             eprint!("{}", self.seed_that_failed());

@@ -63,7 +63,7 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
     let output = &signature.output;
     let site = hygienic(output.span());
     let calls = options.to_builder_calls();
-    let run = Ident::new(if options.is_timed() { "run_timed" } else { "run" }, site);
+    let run = |name| Ident::new(name, site);
     let xiio = options.crate_path().map_or_else(|| quote!(::xiio), ToTokens::to_token_stream);
     let future = match options.has("tokio") {
         true => quote!(__xiio::compat::with_tokio(#name())),
@@ -71,11 +71,14 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
     };
     let (test, run, future) = match of {
         Surface::Test => {
-            let test = quote!(#[::core::prelude::v1::test]);
+            let (test, run) = (quote!(#[::core::prelude::v1::test]), run("run"));
             (Some(test), quote!(__private::TestRoot::new() #calls.#run), quote!(|| #future))
         }
         _ if calls.is_empty() => (None, quote!(run), future),
-        _ => (None, quote!(Builder::new() #calls.#run), future),
+        _ => {
+            let run = run(if options.is_timed() { "run_timed" } else { "run" });
+            (None, quote!(Builder::new() #calls.#run), future)
+        }
     };
     quote_spanned! {site=>
         #(#attrs)*
