@@ -9,6 +9,16 @@ use syn::{Attribute, Expr, ExprBlock, Pat, Signature, Token, Type, Visibility, t
 use crate::args::{Options, Surface, here, parse_comma};
 use crate::diagnostics::{Diagnostics, Mistake};
 
+/// Reads by `read`, which reports what is wrong by itself and goes on to the end.
+pub(crate) fn read_all(tokens: TokenStream, read: impl FnOnce(ParseStream<'_>)) {
+    let parser = |input: ParseStream<'_>| {
+        read(input);
+        Ok(())
+    };
+    // So there is no error to look at.
+    let _: syn::Result<()> = parser.parse2(tokens);
+}
+
 /// A call of `task_group!` or `try_task_group!`.
 #[derive(Default)]
 pub(crate) struct GroupCall {
@@ -39,12 +49,7 @@ impl GroupCall {
     /// Reads what stands in the parentheses of the macro; `site` is blamed for what is missing.
     pub(crate) fn parse(tokens: TokenStream, of: Surface, site: Span, diagnostics: &mut Diagnostics) -> Self {
         let mut call = Self::default();
-        let parser = |input: ParseStream<'_>| {
-            call.parse_from(input, of, site, diagnostics);
-            Ok(())
-        };
-        // The parser reports by itself and reads to the end, so there is no error to look at.
-        let _: syn::Result<()> = parser.parse2(tokens);
+        read_all(tokens, |input| call.parse_from(input, of, site, diagnostics));
         call
     }
 

@@ -3,8 +3,8 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::parse::ParseStream;
 use syn::parse::discouraged::Speculative;
-use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Expr, FieldPat, Pat, PatIdent, PatWild, Token};
@@ -12,6 +12,7 @@ use syn::{Expr, FieldPat, Pat, PatIdent, PatWild, Token};
 use crate::arms::{Arm, Otherwise};
 use crate::diagnostics::{Diagnostics, Mistake};
 use crate::names::hygienic;
+use crate::parse::read_all;
 
 /// Input:
 /// ```text
@@ -39,12 +40,7 @@ use crate::names::hygienic;
 pub(crate) fn race(input: TokenStream) -> TokenStream {
     let mut diagnostics = Diagnostics::default();
     let mut call = Call::default();
-    let parser = |input: ParseStream<'_>| {
-        call.parse(input, &mut diagnostics);
-        Ok(())
-    };
-    // The parser reports by itself and reads to the end, so there is no error to look at.
-    let _: syn::Result<()> = parser.parse2(input);
+    read_all(input, |input| call.parse(input, &mut diagnostics));
     let errors = diagnostics.into_compile_errors();
     if errors.is_empty() { call.write() } else { quote!({ #errors ::core::unreachable!() }) }
 }

@@ -2,13 +2,12 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 
 use crate::args::{Options, Surface};
 use crate::diagnostics::Diagnostics;
 use crate::names::hygienic;
-use crate::parse::RootFn;
+use crate::parse::{RootFn, read_all};
 
 /// Input:
 /// ```text
@@ -48,12 +47,7 @@ pub(crate) fn root(of: Surface, arguments: TokenStream, item: TokenStream) -> To
 
 fn parse_options(of: Surface, arguments: TokenStream, diagnostics: &mut Diagnostics) -> Options {
     let mut options = Options::default();
-    let parser = |input: ParseStream<'_>| {
-        options = Options::parse_all(input, of, diagnostics);
-        Ok(())
-    };
-    // The parser reports by itself and reads to the end, so there is no error to look at.
-    let _: syn::Result<()> = parser.parse2(arguments);
+    read_all(arguments, |input| options = Options::parse_all(input, of, diagnostics));
     options
 }
 
