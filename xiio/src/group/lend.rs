@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::state::{Ending, Run};
 use crate::cores::{Crew, Errand, Inside, Window, current_permit, is_recalled, waker_of};
-use crate::runtime::{Leave, Outside, Runtime, TURN};
+use crate::runtime::{Allowance, Outside, Runtime, TURN};
 use crate::sys;
 use crate::task::budget;
 use crate::unwind;
@@ -67,12 +67,12 @@ impl Lender {
             return polled;
         }
         outside.count_here();
-        let leave = Runtime::with(|runtime| {
+        let allowance = Runtime::with(|runtime| {
             runtime.add_lender(crew, cx.waker());
-            runtime.take_leave_to_linger(crew)
+            runtime.take_allowance(crew)
         });
-        match leave {
-            Some(leave) => linger(crew, &leave, &inside, &mut poll),
+        match allowance {
+            Some(allowance) => linger(crew, &allowance, &inside, &mut poll),
             None => Poll::Pending,
         }
     }
@@ -93,11 +93,16 @@ impl<B: Future, E: Ending<B::Output>> Drop for Lend<'_, '_, B, E> {
 
 /// Lets the workers in and waits in place of the loop, polling the group when it is woken; until there is something to do for
 /// somebody else.
-fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn FnMut() -> Poll<()>) -> Poll<()> {
+fn linger(
+    crew: &Arc<Crew>,
+    allowance: &Allowance,
+    inside: &Inside<'_>,
+    poll: &mut dyn FnMut() -> Poll<()>,
+) -> Poll<()> {
     let _lingering = Lingering::begin();
     // SAFETY: this is called by the poll of the group, and the window is dropped before it returns or unwinds.
     let window = unsafe { crew.open() };
-    let stay = Stay { crew, leave, inside, window, started: sys::now() };
+    let stay = Stay { crew, allowance, inside, window, started: sys::now() };
     loop {
         // Before the poll, which may take all of a slice. A worker that has asked has nudged this loop as well, which ends its
         // next wait.
@@ -123,7 +128,7 @@ fn linger(crew: &Arc<Crew>, leave: &Leave, inside: &Inside<'_>, poll: &mut dyn F
 /// What a group knows that lingers.
 struct Stay<'a> {
     crew: &'a Arc<Crew>,
-    leave: &'a Leave,
+    allowance: &'a Allowance,
     inside: &'a Inside<'a>,
     window: Window<'a, Errand>,
     started: Instant,
@@ -138,7 +143,7 @@ impl Stay<'_> {
             let until = self.until(runtime, now);
             if is_called_away || until <= now {
                 if !is_called_away {
-                    runtime.note_quiet(self.leave);
+                    runtime.note_quiet(self.allowance);
                 }
                 return false;
             }
@@ -147,12 +152,12 @@ impl Stay<'_> {
                 self.crew.look_out_for_workers();
             }
             // The loop finds out for itself what is wrong with the reactor.
-            let is_ready = || self.leave.is_slice || self.inside.is_woken() || runtime.is_needed_elsewhere();
+            let is_ready = || self.allowance.is_slice || self.inside.is_woken() || runtime.is_needed_elsewhere();
             let has_waited = runtime.linger(limit, &is_ready).is_ok();
             // Any other event that has ended the wait may be meant for code that nobody here knows
             // of.
             has_waited
-                && (self.leave.is_slice
+                && (self.allowance.is_slice
                     || sys::now() >= until
                     || self.inside.is_woken()
                     || was_asked
@@ -162,7 +167,7 @@ impl Stay<'_> {
     }
 
     fn is_called_away(&self, runtime: &Runtime) -> bool {
-        match self.leave.is_slice {
+        match self.allowance.is_slice {
             true => unwind::is_frozen() || is_recalled(),
             false => runtime.is_needed_elsewhere(),
         }
@@ -170,11 +175,11 @@ impl Stay<'_> {
 
     /// Until when the group may linger: if the workers of another one ask, for a turn at most, where its own are in or on their way.
     fn until(&self, runtime: &Runtime, now: Instant) -> Instant {
-        if self.leave.is_slice || !runtime.is_asked_by_others(self.crew) {
-            return self.leave.until;
+        if self.allowance.is_slice || !runtime.is_asked_by_others(self.crew) {
+            return self.allowance.until;
         }
         let is_of_use = self.crew.is_inside() || self.crew.is_wanted();
-        self.leave.until.min(if is_of_use { self.started + TURN } else { now })
+        self.allowance.until.min(if is_of_use { self.started + TURN } else { now })
     }
 }
 

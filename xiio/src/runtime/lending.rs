@@ -86,8 +86,8 @@ pub(super) struct Lenders {
     drawn_since: Cell<Option<Instant>>,
 }
 
-/// The leave to linger. It is about time in which threads run, and that is the system's.
-pub(crate) struct Leave {
+/// Allows a group to linger. It is about time in which threads run, and that is the system's.
+pub(crate) struct Allowance {
     /// It is over then.
     pub(crate) until: Instant,
     /// The loop has more to do, and goes on with it then.
@@ -212,8 +212,8 @@ impl Runtime {
         }
     }
 
-    /// Whether a group is to linger in this poll.
-    pub(crate) fn take_leave_to_linger(&self, crew: &Arc<Crew>) -> Option<Leave> {
+    /// Whether a group may linger in this poll, and how long.
+    pub(crate) fn take_allowance(&self, crew: &Arc<Crew>) -> Option<Allowance> {
         // Who is drawn is polled by somebody who is in a hurry.
         if unwind::is_inspecting() {
             return None;
@@ -225,12 +225,12 @@ impl Runtime {
             false => return None,
         };
         // From now on: what was polled on the way to the group has taken its time.
-        Some(Leave { until: sys::now() + stay, is_slice: has_slice, stay })
+        Some(Allowance { until: sys::now() + stay, is_slice: has_slice, stay })
     }
 
     /// A group has lingered, and nothing has happened: the next time it may be longer.
-    pub(crate) fn note_quiet(&self, leave: &Leave) {
-        self.lenders.patience.set((leave.stay * 2).min(LONGEST_STAY));
+    pub(crate) fn note_quiet(&self, allowance: &Allowance) {
+        self.lenders.patience.set((allowance.stay * 2).min(LONGEST_STAY));
     }
 
     /// Whether workers of another group ask.

@@ -18,7 +18,7 @@ pub(crate) use embedded::Embedded;
 #[cfg(any(feature = "futures-core", feature = "futures-io"))]
 pub(crate) use leaf::poll_checkpoint;
 pub(crate) use leaf::{checkpoint, poll_budgeted, poll_leaf};
-pub(crate) use lending::{Leave, TURN};
+pub(crate) use lending::{Allowance, TURN};
 use outside::Count;
 pub(crate) use outside::Outside;
 pub(crate) use share::{UnderLimit, ends_late_turn, is_over_outside, may_begin};
