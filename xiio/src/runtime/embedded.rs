@@ -65,7 +65,7 @@ impl<F: Future> Embedded<F> {
     /// Inside of another runtime.
     pub(crate) fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<F::Output>>> {
         assert!(
-            Runtime::try_with(|_| ()).is_none(),
+            !Runtime::is_running(),
             "a foreign loop that runs a xiio tree inside a running xiio runtime; await the tree's future there instead"
         );
         if self.root.is_over() {
@@ -130,7 +130,7 @@ impl Drop for Notified {
     fn drop(&mut self) {
         if let Some(home) = self.runtime.own_home() {
             home.close(self.key);
-            if Runtime::look(|_| ()).is_some() {
+            if Runtime::is_running() {
                 // A turn of another tree goes on.
                 home.stay_awake();
             }

@@ -158,12 +158,17 @@ impl Runtime {
         CURRENT.with(|current| current.borrow().as_deref().map(body))
     }
 
+    /// Whether there is a runtime.
+    pub(crate) fn is_running() -> bool {
+        CURRENT.with(|current| current.borrow().is_some())
+    }
+
     /// Asks for a runtime, and for nothing of it.
     ///
     /// # Panics
     /// Outside of a run.
     pub(crate) fn require() {
-        if !CURRENT.with(|current| current.borrow().is_some()) {
+        if !Self::is_running() {
             outside();
         }
     }

@@ -275,7 +275,7 @@ where
         debug_assert!(polled.is_pending());
         self.outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>, process);
-        let mut late = (self.about.why_late.is_some() && is_in_runtime()).then(|| Deadline::after(LATE));
+        let mut late = (self.about.why_late.is_some() && Runtime::is_running()).then(|| Deadline::after(LATE));
         has_become_late(&mut late, cx);
         self.stage = Stage::Waiting { job, pool, late };
         Poll::Pending
@@ -322,15 +322,11 @@ impl<F, T> fmt::Debug for Awaited<F, T> {
 
 /// Whether it has waited for long, asked where there is a clock to ask.
 fn has_become_late(late: &mut Option<Deadline>, cx: &mut Context<'_>) -> bool {
-    let is_late = is_in_runtime() && late.as_mut().is_some_and(|late| late.poll_elapsed(cx));
+    let is_late = Runtime::is_running() && late.as_mut().is_some_and(|late| late.poll_elapsed(cx));
     if is_late {
         *late = None;
     }
     is_late
-}
-
-fn is_in_runtime() -> bool {
-    Runtime::try_with(|_| ()).is_some()
 }
 
 fn report_late(about: &About, text: &str, location: &Location<'_>) {
