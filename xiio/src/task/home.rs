@@ -146,8 +146,8 @@ impl Home {
         static IS_HELD: [atomic::AtomicBool; 2] = [const { atomic::AtomicBool::new(false) }; 2];
         fork::hold(&IS_HELD[0], || Box::new(vacant()));
         fork::hold(&IS_HELD[1], || Box::new(HOME.get().map(|(home, _)| lock(&home.inbox))));
-        // A thread that is past this destructor moves out at the end of its run, see `close`.
-        Self::is_tenancy_over();
+        // Registers the destructor that gives the home back. A thread that is past it moves out at the end of its run, see `close`.
+        let _ = TENANCY.try_with(|_| ());
         LEASE.set(LEASE.get() + 1);
         let vacant = vacant().pop();
         let home = vacant.unwrap_or_else(|| {
