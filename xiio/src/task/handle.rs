@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::task::{Context, Poll};
 
 use super::block;
-use super::refs::{DONE, HANDLE, JOINED, OUTPUT, TAKEN, TaskRef};
+use super::refs::{DONE, HANDLE, JOINED, OUTPUT, Owned, TAKEN, TaskRef};
 use super::set::Core;
 use crate::recording::Place;
 use crate::report::{Held, Origin, report_if_err};
@@ -189,14 +189,8 @@ impl<T> Handle<T> {
     /// The end of a handle that may have something to drop besides its reference.
     #[cold]
     fn drop_late(&mut self) {
-        struct Release(TaskRef);
-        impl Drop for Release {
-            fn drop(&mut self) {
-                self.0.drop_ref();
-            }
-        }
         // What is dropped may be user code that panics; the reference is given back all the same, and last.
-        let _release = Release(self.task);
+        let _owned = Owned(self.task);
         let output = self.take().map(Held::new);
         if let Some(output) = output.as_ref().and_then(Held::get) {
             report_if_err(output, self.location());

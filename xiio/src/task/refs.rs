@@ -301,6 +301,16 @@ impl TaskRef {
     }
 }
 
+/// A reference that is given back, whatever else panics.
+pub(super) struct Owned(pub(super) TaskRef);
+
+impl Drop for Owned {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.drop_ref();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;

@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::refs::{DONE, QUEUED, RECORDED, TaskRef};
+use super::refs::{DONE, Owned, QUEUED, RECORDED, TaskRef};
 use crate::recording;
 use crate::sync::Ordering;
 
@@ -21,16 +21,6 @@ static TASK: RawWakerVTable = RawWakerVTable::new(
     |data| wake(task_of(data)),
     |data| task_of(data).drop_ref(),
 );
-
-/// A reference that is given back.
-struct Owned(TaskRef);
-
-impl Drop for Owned {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.drop_ref();
-    }
-}
 
 fn task_of(data: *const ()) -> TaskRef {
     // SAFETY: only called with the data of a waker whose vtable is `TASK`, which is never null.
