@@ -78,8 +78,8 @@ impl Deadline {
 
     /// The same where others than who waits may reset it: their reset wakes who waits, and so does one from never.
     #[inline]
-    fn poll_elapsed_or_reset(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_elapsed_at(self.at.unwrap_or_else(never), cx)
+    fn poll_elapsed_or_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_elapsed_at(self.at.unwrap_or_else(never), cx) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn poll_elapsed_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
@@ -310,7 +310,7 @@ impl Future for Sleep {
                 let what = if describe_at.is_some() { "sleep" } else { "sleep for ever" };
                 Node::new(Kind::Timer, what).has_left(left(describe_at))
             },
-            |cx| if deadline.poll_elapsed_or_reset(cx) { Poll::Ready(()) } else { Poll::Pending },
+            |cx| deadline.poll_elapsed_or_reset(cx),
         )
     }
 }
@@ -527,11 +527,7 @@ impl Interval {
         let deadline = &mut self.deadline;
         let describe_at = deadline.at;
         let describe = || Node::new(Kind::Timer, "tick of an interval").has_left(left(describe_at));
-        ready!(poll_leaf(cx, describe, |cx| if deadline.poll_elapsed_or_reset(cx) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }));
+        ready!(poll_leaf(cx, describe, |cx| deadline.poll_elapsed_or_reset(cx)));
         let Some(due) = self.deadline.instant() else { return Poll::Pending };
         self.deadline.reset(self.next_after(due));
         self.reached.reset();
