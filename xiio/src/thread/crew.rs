@@ -49,7 +49,7 @@ pub(super) struct Crew<J, W> {
     idle: Vec<(Id, W)>,
     /// Called or started, and not here yet.
     called: Option<Call>,
-    watching: Option<(Id, W, Look)>,
+    watching: Option<Watcher<W>>,
     n_workers: usize,
     n_busy: usize,
     /// Busy with jobs that nobody waits for. One may end before it is known that it was left: so it may be negative.
@@ -71,10 +71,11 @@ struct Call {
     n_taken: u64,
 }
 
-/// What a watcher has seen: these are to be taken until its next look.
-#[derive(Clone, Copy)]
-struct Look {
-    n_queued: u64,
+struct Watcher<W> {
+    id: Id,
+    wake: W,
+    /// What had been queued when it looked: these jobs are to be taken until its next look.
+    n_seen: u64,
 }
 
 /// Whom to call. To be done when the crew is not locked.
@@ -143,7 +144,7 @@ impl<J, W: Clone> Crew<J, W> {
         }
         // They count as never queued, also for who has seen them: the queue moves only by what workers take.
         let (n_taken, jobs) = (self.n_taken(), mem::take(&mut self.queue));
-        let n_seen = self.watching.as_ref().map_or(0, |watcher| watcher.2.n_queued.saturating_sub(n_taken));
+        let n_seen = self.watching.as_ref().map_or(0, |watcher| watcher.n_seen.saturating_sub(n_taken));
         let (mut wanted, mut unwanted) = (VecDeque::new(), VecDeque::new());
         for (job, place) in jobs.into_iter().zip(0..) {
             if is_wanted(&job) {
@@ -152,8 +153,8 @@ impl<J, W: Clone> Crew<J, W> {
             }
             unwanted.push_back(job);
             self.n_queued -= 1;
-            if let Some((_, _, look)) = self.watching.as_mut().filter(|_| place < n_seen) {
-                look.n_queued -= 1;
+            if let Some(watcher) = self.watching.as_mut().filter(|_| place < n_seen) {
+                watcher.n_seen -= 1;
             }
         }
         wanted.reserve(wanted.len() + 1);
@@ -171,7 +172,7 @@ impl<J, W: Clone> Crew<J, W> {
             return Help::Nobody;
         }
         let n_taken = self.n_taken();
-        if let Some((id, wake, _)) = self.watching.take() {
+        if let Some(Watcher { id, wake, .. }) = self.watching.take() {
             self.called = Some(Call { id, n_taken });
             return Help::Wake(wake);
         }
@@ -222,12 +223,12 @@ impl<J, W: Clone> Crew<J, W> {
             let is_moving = self.called.take().is_some_and(|call| call.n_taken != self.n_taken());
             return self.take_or_watch(id, wake, is_moving);
         }
-        if let Some(look) = self.watching.as_ref().filter(|watcher| watcher.0 == id).map(|watcher| watcher.2) {
+        if let Some(Watcher { n_seen, .. }) = self.watching.as_ref().filter(|watcher| watcher.id == id) {
             if !has_rested {
                 return Next::Rest(WATCH);
             }
+            let is_moving = self.n_taken() >= *n_seen;
             self.watching = None;
-            let is_moving = self.n_taken() >= look.n_queued;
             return self.take_or_watch(id, wake, is_moving);
         }
         if let Some(place) = self.idle.iter().position(|idle| idle.0 == id) {
@@ -247,7 +248,7 @@ impl<J, W: Clone> Crew<J, W> {
 
     fn take_or_watch(&mut self, id: Id, wake: &W, is_moving: bool) -> Next<J, W> {
         if is_moving && self.n_busy > 0 && self.watching.is_none() && !self.queue.is_empty() {
-            self.watching = Some((id, wake.clone(), Look { n_queued: self.n_queued }));
+            self.watching = Some(Watcher { id, wake: wake.clone(), n_seen: self.n_queued });
             return Next::Rest(WATCH);
         }
         let Some(job) = self.queue.pop_front() else { return self.rest(id, wake) };
