@@ -58,7 +58,7 @@ mod worker;
 pub(crate) use bridge::Inside;
 pub(crate) use errand::{Ends, Errand, Job, Notes, Notice};
 pub(crate) use places::{Part, Places};
-pub(crate) use team::{Failure, HandIn, News, Team, Window, waker_of};
+pub(crate) use team::{Failure, HandIn, News, Team, Window};
 pub(crate) use worker::{Worker, current_permit, is_recalled, is_refused};
 
 /// The team of a group of tasks.

@@ -99,6 +99,11 @@ impl<J> Team<J> {
         &self.bridge
     }
 
+    /// The waker of the group.
+    pub(crate) fn waker(&self) -> Waker {
+        Arc::clone(&self.bridge).into()
+    }
+
     /// Whether there are no workers, and jobs run at home.
     pub(crate) fn is_at_home(&self) -> bool {
         self.permits.is_empty()
@@ -325,10 +330,6 @@ impl<J> Team<J> {
         self.has_open() || self.news().has_ends()
     }
 
-    fn n_started(&self) -> usize {
-        self.board().n_started()
-    }
-
     /// Home, which would sleep, looks out for a call of the workers, unless one of them may want its processor.
     pub(crate) fn look_out_for_workers(&self) {
         self.home_seen.note();
@@ -381,7 +382,7 @@ impl<J> Team<J> {
 
     /// Opens all permits; `true` if a worker had asked.
     fn grant(&self) -> bool {
-        let n_started = self.n_started();
+        let n_started = self.board().n_started();
         self.permits[..n_started].iter().fold(false, |was_wanted, permit| permit.grant() | was_wanted)
     }
 
@@ -500,9 +501,4 @@ fn report_long(permit: &Permit) {
             "{task} has held up the thread that its group is on for a second; long computations give way with `yield_now`"
         ),
     );
-}
-
-/// The waker of a team's group.
-pub(crate) fn waker_of<J>(team: &Team<J>) -> Waker {
-    Arc::clone(team.bridge()).into()
 }

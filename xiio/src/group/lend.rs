@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::state::{Ending, Run};
-use crate::cores::{Crew, Errand, Inside, Window, current_permit, is_recalled, waker_of};
+use crate::cores::{Crew, Errand, Inside, Window, current_permit, is_recalled};
 use crate::runtime::{Allowance, Outside, Runtime, TURN};
 use crate::sys;
 use crate::task::budget;
@@ -33,7 +33,7 @@ struct Lender {
 
 /// Runs a group that may have workers.
 pub fn lend<'a, 'b, B: Future, E: Ending<B::Output>>(run: Run<'a, 'b, B, E>) -> Lend<'a, 'b, B, E> {
-    let lender = run.crew().map(|crew| Lender { waker: waker_of(&crew), crew, outside: Outside::default() });
+    let lender = run.crew().map(|crew| Lender { waker: crew.waker(), crew, outside: Outside::default() });
     Lend { run, lender }
 }
 

@@ -51,10 +51,6 @@ impl Deferred<'_> {
     }
 }
 
-fn deferred_at(location: &Location<'_>) -> String {
-    format!("deferred at {}:{}", location.file(), location.line())
-}
-
 /// Jobs from elsewhere that are begun before others have their turn.
 const MAX_JOBS: usize = 128;
 
@@ -135,7 +131,9 @@ impl fmt::Display for Member {
             Self::Outside => f.write_str("what is around"),
             Self::Body => f.write_str("the body"),
             Self::Task(origin) => write!(f, "a task, {origin},"),
-            Self::Deferred(location) => write!(f, "a deferred cleanup, {},", deferred_at(location)),
+            Self::Deferred(location) => {
+                write!(f, "a deferred cleanup, deferred at {}:{},", location.file(), location.line())
+            }
             Self::Destructor => f.write_str("a destructor"),
             Self::Worker => f.write_str("a worker"),
         }

@@ -459,12 +459,12 @@ impl<J, T: Send> Running<J, T> {
     /// Cancels the future if the handle asks for it.
     fn obey<F: Future>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) {
         let slot_of_task = self.ticket.slot();
-        let is_asked = if std::mem::replace(&mut self.has_begun, true) {
+        let is_asked = if mem::replace(&mut self.has_begun, true) {
             slot_of_task.is_cancelled()
         } else {
             slot_of_task.begin(cx.waker())
         };
-        if is_asked && !std::mem::replace(&mut self.is_cancelled, true) {
+        if is_asked && !mem::replace(&mut self.is_cancelled, true) {
             self.owner.cancel_slot(slot);
             self.begin_grace();
         }
@@ -585,10 +585,7 @@ impl<J, T: Send> Running<J, T> {
     }
 
     /// Tells home of a failure, and leaves it to home to tell the handle.
-    fn tell(&mut self, panic: Option<Payload>)
-    where
-        T: Send,
-    {
+    fn tell(&mut self, panic: Option<Payload>) {
         // SAFETY: the task has failed, so it gives no output.
         let notice = unsafe { self.ticket.leave_to_home() };
         let failure = Failure { panic, origin: Some(Origin::at(self.location)), notice: Some(notice) };

@@ -254,10 +254,7 @@ impl<T: AsFd> Async<T> {
     }
 
     /// Ends the direction to write of a socket; of anything else nothing.
-    pub(crate) fn end_writing(&self) -> io::Result<()>
-    where
-        T: AsFd,
-    {
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
         sys::fd::end_writing(self.get_ref().as_fd())?;
         self.note_own_end(&[Direction::Write]);
         Ok(())

@@ -68,7 +68,6 @@ enum Held<'a> {
 }
 
 impl<'a> RunProcess<'a> {
-    #[track_caller]
     fn new(command: Held<'a>) -> Self {
         Self { command, input: None, captures: false, checks: false, place: Location::caller() }
     }

@@ -4,12 +4,10 @@
 //! not: it knows the body by what it can be asked for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::{Cause, DROPPED, Deferred, Group, Member};
-use crate::cores::Crew;
 use crate::drawing::{self, Drawing, State};
 use crate::runtime::may_begin;
 use crate::task::{Members, Polled};
@@ -306,11 +304,6 @@ impl<'a> Course<'a> {
             || self.cleanup.is_some()
             || !self.group.deferred.borrow().is_empty()
             || self.group.workforce().is_some_and(|workforce| workforce.crew().has_unheard())
-    }
-
-    /// The workers of the group, if it is to have any.
-    pub(super) fn crew(&self) -> Option<Arc<Crew>> {
-        self.group.anchor.crew()
     }
 
     #[inline(never)]

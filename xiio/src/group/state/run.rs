@@ -152,7 +152,7 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
 
     /// The workers of the group, if it is to have any.
     pub(in crate::group) fn crew(&self) -> Option<Arc<Crew>> {
-        self.course.crew()
+        self.body.group.anchor.crew()
     }
 
     /// Polls the group; `Ready` when all in it has ended, and the value can be taken.
