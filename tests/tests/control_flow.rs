@@ -6,6 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow;
+use std::task::Poll;
 use std::time::Duration;
 
 use xiio::{TaskGroup, TryTaskGroup, sleep, task_group, try_task_group, yield_now};
@@ -288,6 +290,39 @@ async fn return_coerces_what_it_takes_along() {
     assert_eq!(boxed(1).await.unwrap_err().to_string(), "one");
     assert_eq!(boxed(2).await.unwrap(), 20);
     assert_eq!(boxed(3).await.unwrap(), 3);
+}
+
+#[xiio::test]
+async fn question_works_on_all_that_it_works_on_elsewhere() {
+    async fn found(number: i32) -> ControlFlow<&'static str, i32> {
+        let number = task_group!(|tg| {
+            tg.spawn(async {});
+            let even = if number % 2 == 0 { ControlFlow::Break("even") } else { ControlFlow::Continue(number) };
+            even? + 1
+        });
+        ControlFlow::Continue(number)
+    }
+    async fn polled(result: Poll<Result<i32, Broken>>) -> Result<Poll<i32>, Failure> {
+        Ok(task_group!(|tg| {
+            tg.spawn(async {});
+            result?
+        }))
+    }
+    async fn polled_next(item: Poll<Option<Result<i32, Broken>>>) -> Result<Poll<Option<i32>>, Failure> {
+        Ok(task_group!(|tg| {
+            tg.spawn(async {});
+            item?
+        }))
+    }
+    assert_eq!(found(2).await, ControlFlow::Break("even"));
+    assert_eq!(found(3).await, ControlFlow::Continue(4));
+    assert_eq!(polled(Poll::Pending).await, Ok(Poll::Pending));
+    assert_eq!(polled(Poll::Ready(checked(1))).await, Ok(Poll::Ready(1)));
+    assert_eq!(polled(Poll::Ready(checked(-1))).await, Err(Failure::Broken(Broken("negative"))));
+    assert_eq!(polled_next(Poll::Pending).await, Ok(Poll::Pending));
+    assert_eq!(polled_next(Poll::Ready(None)).await, Ok(Poll::Ready(None)));
+    assert_eq!(polled_next(Poll::Ready(Some(checked(1)))).await, Ok(Poll::Ready(Some(1))));
+    assert_eq!(polled_next(Poll::Ready(Some(checked(-1)))).await, Err(Failure::Broken(Broken("negative"))));
 }
 
 #[xiio::test]
