@@ -1027,3 +1027,104 @@ async fn bail_and_ensure_cancel_the_tasks_and_leave_the_function() {
     assert_eq!(check(Some(3), &has_waited).await, Ok(3));
     assert!(has_waited.get());
 }
+
+#[xiio::test]
+async fn a_function_may_end_behind_a_body_that_bails_or_panics() {
+    async fn bailing() -> Result<i32, String> {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            bail!("out");
+        });
+    }
+    async fn bailing_inside(how: i32) -> Result<i32, String> {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            task_group!(|inner| {
+                inner.spawn(async {});
+                match how {
+                    0 => return Ok(5),
+                    1 => {
+                        bail!("inside")
+                    }
+                    2 => std::panic!("two"),
+                    _ => ::core::unreachable!(),
+                }
+            });
+        });
+    }
+    /// A body that comes from elsewhere.
+    macro_rules! grouped {
+        ($body:block) => {
+            task_group!(|_tg| $body)
+        };
+    }
+    async fn returning() -> i32 {
+        grouped!({
+            return 6;
+        });
+    }
+    assert_eq!(bailing().await, Err(String::from("out")));
+    assert_eq!(bailing_inside(0).await, Ok(5));
+    assert_eq!(bailing_inside(1).await, Err(String::from("inside")));
+    assert_eq!(returning().await, 6);
+}
+
+/// Arms whose left side is no pattern for a future.
+macro_rules! when {
+    ($($condition:ident => $action:expr,)* _ => $otherwise:expr $(,)?) => {
+        $(if $condition { $action } else)* { $otherwise }
+    };
+}
+
+macro_rules! pairs {
+    ($($key:expr => $value:expr),*) => {
+        [$(($key, $value)),*]
+    };
+}
+
+#[xiio::test]
+async fn words_work_in_arms_of_any_left_side() {
+    async fn leaving(how: i32) -> Option<i32> {
+        let (is_zero, is_one) = (how == 0, how == 1);
+        let value = task_group!(|tg| {
+            tg.spawn(async {});
+            let value = when!(
+                is_zero => return Some(10),
+                is_one => { let none = None; none? },
+                _ => Some(how)?,
+            );
+            let value = match () {
+                () if how < 3 => value,
+                () => futures::select! {
+                    number = futures::future::ready(how) => if number == 3 { return Some(number) } else { number },
+                    complete => return None,
+                },
+            };
+            let pairs = pairs!(Some(1)? => Some(value)?, 2 => if how == 5 { return None } else { 3 });
+            pairs[0].1
+        });
+        Some(value)
+    }
+    assert_eq!(leaving(0).await, Some(10));
+    assert_eq!(leaving(1).await, None);
+    assert_eq!(leaving(2).await, Some(2));
+    assert_eq!(leaving(3).await, Some(3));
+    assert_eq!(leaving(4).await, Some(4));
+    assert_eq!(leaving(5).await, None);
+}
+
+#[xiio::test]
+async fn an_exit_that_cfg_select_takes_away_leaves_no_trace() {
+    async fn leaving() -> Option<i32> {
+        let value = task_group!(|tg| {
+            tg.spawn(async {});
+            cfg_select! {
+                all(any(), unix) => there::is::no::such::function()?,
+                all() => { Some(2)? }
+                _ => { return "no such type" }
+            }
+        });
+        Some(value)
+    }
+    assert_eq!(leaving().await, Some(2));
+}

@@ -66,6 +66,7 @@ pub(crate) enum Mistake<'a> {
     ArmWithoutPattern,
     ArmWithoutAction,
     ArmWithoutComma,
+    ArmWithAttribute,
     ElseNotLast,
     RaceIsBiased,
 }
@@ -141,6 +142,12 @@ impl fmt::Display for Mistake<'_> {
                 write!(f, "an arm of `race!` says behind the future what is to be done: write `pattern = future => …`")
             }
             Self::ArmWithoutComma => write!(f, "expected `,` behind an arm that does not end in a block"),
+            Self::ArmWithAttribute => {
+                write!(
+                    f,
+                    "an arm of `race!` has no attributes: write `pattern = future, if cfg!(…) => …`, or two of `race!`"
+                )
+            }
             Self::ElseNotLast => write!(f, "`race!` has one `else`, behind all other arms"),
             Self::RaceIsBiased => write!(
                 f,

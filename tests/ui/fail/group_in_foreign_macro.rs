@@ -2,7 +2,7 @@ use xiio::task_group;
 
 /// Its arguments do not look like expressions, so what is in them cannot be rewritten.
 macro_rules! when {
-    ($condition:ident => $action:expr) => {
+    ($condition:ident then $action:stmt) => {
         if $condition {
             $action
         }
@@ -12,7 +12,7 @@ macro_rules! when {
 async fn leaving(late: bool) -> i32 {
     task_group!(|tg| {
         tg.spawn(async {});
-        when!(late => return 1);
+        when!(late then return 1);
     });
     2
 }

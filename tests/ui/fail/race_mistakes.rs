@@ -10,5 +10,6 @@ fn main() {
     let _ = async { race!(else => 1, n = ready(2) => n) };
     let _ = async { race!(n = ready(1)) };
     let _ = async { race!(n = ready(1), if => n) };
+    let _ = async { race!(#[cfg(unix)] n = ready(1) => n, #[cfg(windows)] else => 2) };
     let _: i32 = race!(n = ready(1) => n);
 }

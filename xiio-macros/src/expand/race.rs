@@ -7,7 +7,7 @@ use syn::parse::ParseStream;
 use syn::parse::discouraged::Speculative;
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
-use syn::{Expr, FieldPat, Pat, PatIdent, PatWild, Token};
+use syn::{Attribute, Expr, FieldPat, Pat, PatIdent, PatWild, Token};
 
 use crate::arms::{Arm, Otherwise};
 use crate::diagnostics::{Diagnostics, Mistake};
@@ -78,6 +78,7 @@ impl Call {
     }
 
     fn parse_one(&mut self, input: ParseStream<'_>, diagnostics: &mut Diagnostics) -> syn::Result<()> {
+        reject_attributes(input, diagnostics)?;
         if input.peek(Token![else]) {
             let otherwise: Otherwise = input.parse()?;
             if !input.is_empty() || self.otherwise.is_some() {
@@ -112,11 +113,7 @@ impl Call {
     /// Reads what is no arm: a future alone, or an arm with a mistake in it.
     fn parse_future(input: ParseStream<'_>, diagnostics: &mut Diagnostics) -> syn::Result<Racer> {
         let ahead = input.fork();
-        let is_arm = Pat::parse_multi_with_leading_vert(&ahead).is_ok()
-            && ahead.peek(Token![=])
-            && !ahead.peek(Token![==])
-            && !ahead.peek(Token![=>]);
-        if is_arm {
+        if skip_pattern(&ahead) {
             ahead.parse::<Token![=]>()?;
             let future: Expr = ahead.parse()?;
             if ahead.is_empty() || ahead.peek(Token![,]) && !ahead.peek2(Token![if]) {
@@ -210,6 +207,26 @@ impl Racer {
             }
         }
     }
+}
+
+/// Skips the attributes of an arm. Those of a future alone are its own.
+fn reject_attributes(input: ParseStream<'_>, diagnostics: &mut Diagnostics) -> syn::Result<()> {
+    let ahead = input.fork();
+    let attributes = ahead.call(Attribute::parse_outer)?;
+    let Some(first) = attributes.first() else { return Ok(()) };
+    if ahead.peek(Token![else]) || skip_pattern(&ahead.fork()) {
+        diagnostics.report(first.span(), &Mistake::ArmWithAttribute);
+        input.advance_to(&ahead);
+    }
+    Ok(())
+}
+
+/// Whether an arm begins here, of which the pattern is skipped.
+fn skip_pattern(input: ParseStream<'_>) -> bool {
+    Pat::parse_multi_with_leading_vert(input).is_ok()
+        && input.peek(Token![=])
+        && !input.peek(Token![==])
+        && !input.peek(Token![=>])
 }
 
 /// Leaves of a pattern what may match or not. A name is taken for a constant if it begins with a capital letter.

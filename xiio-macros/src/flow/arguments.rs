@@ -1,7 +1,7 @@
-//! The arguments of macros that look like calls, `println!("{}", x?)`, or like arms, `race!(n = future => n?)`.
+//! The arguments of macros that look like calls, `println!("{}", x?)`, or like arms, `race!(n = future => n?)` and `cfg_select!(unix => x?)`.
 
-use proc_macro2::{Punct, TokenStream};
-use quote::ToTokens;
+use proc_macro2::{Punct, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
 use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseStream};
 use syn::{Expr, Token};
@@ -19,6 +19,22 @@ enum Argument {
     Expression(Expr, Option<Punct>),
     Arm(Box<Arm>),
     Otherwise(Otherwise),
+    Choice(Choice),
+}
+
+/// `choice => action`
+struct Choice {
+    left: Left,
+    arrow: Token![=>],
+    action: Expr,
+    comma: Option<Token![,]>,
+}
+
+/// What chooses.
+enum Left {
+    Expression(Expr),
+    /// A pattern, say.
+    Other(TokenStream),
 }
 
 impl Arguments {
@@ -28,7 +44,27 @@ impl Arguments {
                 Argument::Expression(expression, _) => Box::new(std::iter::once(expression)),
                 Argument::Arm(arm) => Box::new(arm.expressions_mut()),
                 Argument::Otherwise(otherwise) => Box::new(std::iter::once(&mut otherwise.action)),
+                Argument::Choice(Choice { left: Left::Expression(left), action, .. }) => {
+                    Box::new([left, action].into_iter())
+                }
+                Argument::Choice(choice) => Box::new(std::iter::once(&mut choice.action)),
             }
+        })
+    }
+
+    /// The actions, each with the `#[cfg]` that `cfg_select!` keeps it by: its own condition, and none of those before it.
+    pub(super) fn selected_mut(&mut self) -> impl Iterator<Item = (TokenStream, &mut Expr)> {
+        let mut before = TokenStream::new();
+        self.known.iter_mut().filter_map(move |argument| {
+            let Argument::Choice(Choice { left, action, .. }) = argument else { return None };
+            let condition = match left {
+                Left::Expression(Expr::Infer(_)) => quote!(all()),
+                Left::Expression(condition) => condition.to_token_stream(),
+                Left::Other(condition) => condition.clone(),
+            };
+            let cfg = quote!(all(#before #condition));
+            before.extend(quote!(not(#condition),));
+            Some((cfg, action))
         })
     }
 }
@@ -45,9 +81,15 @@ impl Parse for Arguments {
                 continue;
             }
             let ahead = input.fork();
-            let Ok(expression) = parse_expression(&ahead) else { break };
+            if let Ok(expression) = parse_expression(&ahead) {
+                input.advance_to(&ahead);
+                known.push(expression);
+                continue;
+            }
+            let ahead = input.fork();
+            let Ok(choice) = ahead.parse() else { break };
             input.advance_to(&ahead);
-            known.push(expression);
+            known.push(Argument::Choice(choice));
         }
         Ok(Self { known, rest: input.parse()? })
     }
@@ -71,6 +113,21 @@ fn parse_arm(input: ParseStream<'_>) -> syn::Result<Argument> {
     input.parse().map(|arm| Argument::Arm(Box::new(arm)))
 }
 
+impl Parse for Choice {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut left = TokenStream::new();
+        while !input.peek(Token![=>]) {
+            if input.peek(Token![,]) || input.peek(Token![;]) {
+                return Err(input.error("expected `=>`"));
+            }
+            left.extend([input.parse::<TokenTree>()?]);
+        }
+        let left = syn::parse2(left.clone()).map_or(Left::Other(left), Left::Expression);
+        let (arrow, action) = (input.parse()?, Expr::parse_with_earlier_boundary_rule(input)?);
+        Ok(Self { left, arrow, action, comma: input.parse()? })
+    }
+}
+
 impl ToTokens for Arguments {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         for argument in &self.known {
@@ -89,6 +146,15 @@ impl ToTokens for Argument {
             }
             Self::Arm(arm) => arm.to_tokens(tokens),
             Self::Otherwise(otherwise) => otherwise.to_tokens(tokens),
+            Self::Choice(Choice { left, arrow, action, comma }) => {
+                match left {
+                    Left::Expression(left) => left.to_tokens(tokens),
+                    Left::Other(left) => left.to_tokens(tokens),
+                }
+                arrow.to_tokens(tokens);
+                action.to_tokens(tokens);
+                comma.to_tokens(tokens);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Block, Expr, Macro, Stmt};
 
-use super::cfgs_before;
+use super::{cfgs_before, is_one_of};
 
 /// The macros that never return.
 const PANICS: &[&str] = &["panic", "unreachable", "todo", "unimplemented"];
@@ -27,6 +27,8 @@ pub(crate) fn never_ends(expr: &Expr) -> bool {
         }
         Expr::Match(inner) => inner.arms.iter().all(|arm| never_ends(&arm.body)),
         Expr::Paren(inner) => never_ends(&inner.expr),
+        // What a macro has taken as an expression or block.
+        Expr::Group(inner) => never_ends(&inner.expr),
         Expr::Macro(inner) => always_panics(&inner.mac),
         _ => false,
     }
@@ -43,7 +45,13 @@ fn block_never_ends(block: &Block) -> bool {
 }
 
 fn always_panics(call: &Macro) -> bool {
-    PANICS.iter().any(|panic| call.path.is_ident(panic))
+    let segments = &call.path.segments;
+    let is_of_std = match segments.len() {
+        1 => true,
+        2 => ["std", "core"].iter().any(|name| segments[0].ident == name),
+        _ => false,
+    };
+    is_of_std && is_one_of(call, PANICS)
 }
 
 /// Whether the word stands anywhere in there; a `break` of an inner loop counts, too.
@@ -71,6 +79,8 @@ mod tests {
         assert!(!ends("{ if late { return 1 } else { panic!() } }"));
         assert!(!ends("match x { A => return 1, B => unreachable!() }"));
         assert!(!ends("match x {}"));
+        assert!(!ends("{ std::panic!() }"));
+        assert!(!ends("{ ::core::unreachable!(); }"));
     }
 
     #[test]
@@ -83,5 +93,6 @@ mod tests {
         assert!(ends("{ #[cfg(windows)] { panic!() } }"));
         assert!(ends("'a: { return select!(x => break 'a) }"));
         assert!(ends("{ while true {} }"));
+        assert!(ends("{ mine::panic!() }"));
     }
 }

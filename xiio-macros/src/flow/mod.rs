@@ -269,7 +269,7 @@ impl Rewriter {
                 Some(block) => {
                     let site = hygienic(block.span());
                     // Outside of the parentheses: what is configured away goes with them.
-                    parenthesized(mem::take(&mut inner.attrs), site, block.into_token_stream())
+                    parenthesized(mem::take(&mut inner.attrs), site, Expr::Block(block))
                 }
                 None => return,
             },
@@ -312,7 +312,7 @@ impl Rewriter {
                 ::core::ops::ControlFlow::Break(__residual) => { return #failed }
             }
         };
-        parenthesized(attrs, site, residual_leaves)
+        parenthesized(attrs, site, Expr::Verbatim(residual_leaves))
     }
 
     /// Input: `return value`
@@ -422,9 +422,12 @@ impl Rewriter {
             question_token: Token![?](name.span()),
         };
         let left = self.rewrite_question(&mut question);
-        let stayed =
-            if *always_returns { quote_spanned!(site=> ::core::unreachable!()) } else { quote_spanned!(site=> {}) };
-        Some(braced(site, quote_spanned!(site=> match #left { () => #stayed })))
+        if *always_returns {
+            // Parsed, so that its end is seen.
+            syn::parse2(quote_spanned!(site=> { match #left { () => ::core::unreachable!() } })).ok()
+        } else {
+            Some(braced(site, quote_spanned!(site=> match #left { () => {} })))
+        }
     }
 
     /// The expansion of a group macro, with the exits of its own body replayed as exits of ours.
@@ -459,8 +462,14 @@ impl Rewriter {
         let n_exits = self.exits.places.len();
         let n_loops = usize::from(!is_one_of(call, LOOPLESS_MACROS));
         self.n_loops += n_loops;
-        for argument in arguments.expressions_mut() {
-            self.visit_element(argument);
+        if is_one_of(call, &["cfg_select"]) {
+            for (cfg, action) in arguments.selected_mut() {
+                self.under_cfgs_of(vec![cfg], |this| this.visit_expr_mut(action));
+            }
+        } else {
+            for argument in arguments.expressions_mut() {
+                self.visit_element(argument);
+            }
         }
         self.n_loops -= n_loops;
         if self.exits.places.len() > n_exits {
@@ -543,8 +552,8 @@ fn cfgs_in(attr: &Meta) -> Vec<TokenStream> {
 }
 
 /// Parentheses keep an expression whole wherever the user put it.
-fn parenthesized(attrs: Vec<Attribute>, site: Span, tokens: TokenStream) -> Expr {
-    Expr::Paren(ExprParen { attrs, paren_token: token::Paren(site), expr: Box::new(Expr::Verbatim(tokens)) })
+fn parenthesized(attrs: Vec<Attribute>, site: Span, expr: Expr) -> Expr {
+    Expr::Paren(ExprParen { attrs, paren_token: token::Paren(site), expr: Box::new(expr) })
 }
 
 fn braced(site: Span, tokens: TokenStream) -> ExprBlock {
