@@ -513,6 +513,29 @@ fn all_errors_keeps_the_error_of_a_task_whose_destructor_panics() {
 }
 
 #[test]
+fn all_errors_begins_with_the_destructor_of_a_cancelled_task_and_who_awaits_a_failed_one_adds_none() {
+    let failed: Result<(), GroupError<&str>> = run(async {
+        try_task_group!(all_errors, error = &str, |tg| {
+            let armed = tg.spawn(async {
+                let _bomb = DropBomb("destructor");
+                pending::<()>().await;
+                Ok(())
+            });
+            yield_now().await;
+            let failing = tg.spawn(async { Err::<(), _>("error") });
+            tg.spawn(async {
+                failing.await;
+                Ok(())
+            });
+            drop(armed.cancel());
+            yield_now().await;
+        })
+    });
+    let failures: Vec<_> = failed.unwrap_err().into_failures().map(|failure| failure.to_string()).collect();
+    assert_eq!(failures, ["panic: destructor", "error"]);
+}
+
+#[test]
 fn the_first_of_all_errors_is_in_the_text_and_what_is_behind_it_is_the_source() {
     let error = run(several(&Promise::new())).unwrap_err();
     assert!(matches!(error.first(), Failure::Error(Broken("first"))));

@@ -177,9 +177,11 @@ impl Core {
         true
     }
 
-    /// Notes that a last round goes on; until the end of this poll.
+    /// Notes that a last round goes on, if one does; until the end of this poll.
     fn enter_last_round(&self) {
-        LAST_ROUND.set(LAST_ROUND.get().min(self.depth.get()));
+        if self.last_round.get() == LastRound::Goes {
+            LAST_ROUND.set(LAST_ROUND.get().min(self.depth.get()));
+        }
     }
 
     /// Whether a member has cancelled what is further up, so that nothing goes on here. Asked before each poll that
@@ -192,9 +194,9 @@ impl Core {
     /// Does what is seldom to be done before the next poll.
     #[cold]
     fn attend(&self, members: &mut dyn Members) {
-        if self.last_round.get() == LastRound::Goes {
-            self.enter_last_round();
-        }
+        // First: what is done here may ask for it again.
+        self.is_unusual.set(self.is_seeded || self.is_noted);
+        self.enter_last_round();
         self.polling.set(None);
         // Who woke itself in its poll, and nobody after that, is the last one in the queue. One that has ended waits for nothing.
         let woken = self.ready.last().filter(|task| !task.header().has(BODY | DONE));
@@ -209,11 +211,12 @@ impl Core {
         }
         self.report_crowd(|| members.node());
         self.cancel_doomed(members);
+        // A destructor may have failed.
+        self.enter_last_round();
         // A last round goes in order: it is over with its last one.
         if self.is_seeded && self.last_round.get() == LastRound::None {
             self.ready.bring_one_forward();
         }
-        self.is_unusual.set(self.is_seeded || self.is_noted);
         if self.is_noted {
             self.begin_noting(at, members);
         }
