@@ -1,7 +1,7 @@
 //! What cannot be cut off: shields, brackets, deferred cleanups, and the grace that bounds them.
 
-use std::cell::{Cell, OnceCell};
-use std::future::{pending, poll_fn};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::{pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use xiio::inspect::ReportKind;
 use xiio::{
-    CancelTask, Canceller, Promise, bracket, branch, join, now, race, shield, sleep, task_group, timeout,
+    CancelTask, Canceller, Promise, Task, bracket, branch, join, now, race, shield, sleep, task_group, timeout,
     try_task_group, yield_now,
 };
 use xiio_tests::{
@@ -159,6 +159,26 @@ fn an_error_of_the_usage_is_the_bracket_s_value_after_the_release() {
     let result = run(bracket((), async |()| Err::<(), _>("error"), async |()| trace.note("released")));
     assert_eq!(result, Err("error"));
     trace.assert(&["released"]);
+}
+
+#[test]
+fn a_bracket_that_code_reaches_which_has_cancelled_itself_releases_its_resource_and_uses_it_for_nothing() {
+    let (log, own) = (RefCell::new(Vec::new()), RefCell::new(None::<Task<()>>));
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(async {
+                drop(own.take().unwrap().cancel());
+                // What a closure that is not `async` does at once is usage, too.
+                let usage = |(): &mut ()| {
+                    log.borrow_mut().push("used");
+                    ready(())
+                };
+                bracket((), usage, async |()| log.borrow_mut().push("released")).await;
+            });
+            own.replace(Some(task));
+        });
+    });
+    assert_eq!(log.take(), ["released"]);
 }
 
 #[test]

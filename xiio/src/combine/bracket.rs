@@ -71,10 +71,13 @@ pub(crate) async fn bracket_of<R, T>(
     let is_cancelled = Cell::new(false);
     let work = pin!(Some(async {
         let borrowed = &mut resource;
-        // Either may panic before it has made a future.
-        let mut outcome = Held::new(match catch_unwind(AssertUnwindSafe(move || usage(borrowed))) {
-            Ok(used) => until_cancelled(&is_cancelled, used).await,
-            Err(panic) => Some(Err(panic)),
+        // Either may panic before it has made a future. Cancelled before its first poll, the resource is released all the same.
+        let mut outcome = Held::new(match is_cancelled.get() {
+            true => None,
+            false => match catch_unwind(AssertUnwindSafe(move || usage(borrowed))) {
+                Ok(used) => until_cancelled(&is_cancelled, used).await,
+                Err(panic) => Some(Err(panic)),
+            },
         });
         let released = match catch_unwind(AssertUnwindSafe(move || release(resource))) {
             Ok(released) => catch(released).await,
