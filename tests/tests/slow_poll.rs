@@ -2,16 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::io::{Read, Write, duplex};
 use xiio::testing::Tester;
-use xiio::{Builder, Canceller, GroupError, shield, sleep, task_group, try_task_group, yield_now};
+use xiio::{Builder, Canceller, GroupError, shield, sleep, task_group, timeout, try_task_group, yield_now};
 use xiio_tests::{LONG, Reports};
 
 /// Longer than `LIMIT`.
@@ -251,10 +253,36 @@ fn a_deferred_cleanup_is_one_however_its_group_ends() {
 }
 
 #[test]
+fn a_cleanup_ends_before_what_owned_it_is_dropped() {
+    let texts = slow_cleanups(|| async {
+        let mut timed = pin!(timeout(Duration::ZERO, cleaning_for(100)));
+        assert!(timed.as_mut().await.is_err());
+        let (mut cleaning, mut n_polls) = (Box::pin(cleaning_for(100)), 0);
+        let broken = poll_fn(move |cx| {
+            n_polls += 1;
+            assert!(n_polls == 1, "broken");
+            cleaning.as_mut().poll(cx)
+        });
+        let mut broken = pin!(timeout(Duration::ZERO, broken));
+        assert!(AssertUnwindSafe(broken.as_mut()).catch_unwind().await.is_err());
+        // A second after those have begun this one has not taken one.
+        sleep(Duration::from_millis(700)).await;
+        assert!(timeout(Duration::ZERO, cleaning_for(500)).await.is_err());
+        let late = task_group!(timeout = Duration::ZERO, |tg| {
+            tg.defer(sleep(Duration::from_millis(950)));
+            tg.spawn(cleaning_for(100));
+            cleaning_for(100).await;
+        });
+        assert!(late.is_err());
+    });
+    assert_eq!(texts, [""; 0]);
+}
+
+#[test]
 fn without_a_limit_no_cleanup_is_reported() {
     let _listening = listen(|report| panic!("{report}"));
     Tester::new().virtual_time().run(|| async {
-        assert!(xiio::timeout(Duration::from_millis(1), cleaning_for(100_000)).await.is_err());
+        assert!(timeout(Duration::from_millis(1), cleaning_for(100_000)).await.is_err());
     });
 }
 

@@ -61,15 +61,21 @@ impl Owner {
         future: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<F::Output>> {
+        // It ends with this pass, by a panic as well, unless that has to go on.
+        let unwinding = self.scope.as_ref().and_then(|scope| scope.take_unwinding());
         let polled = {
             let _under = under(&mut self.scope);
             future.poll(cx)
         };
-        match polled {
+        let ended = match polled {
             // It has finished before its cancellation took effect.
             Poll::Ready(value) => Poll::Ready(Some(value)),
             Poll::Pending => self.judge_pass(cx).map(|()| None),
+        };
+        if let Some(scope) = self.scope.as_ref().filter(|_| ended.is_pending()) {
+            scope.keep_unwinding(unwinding);
         }
+        ended
     }
 
     /// Whether a future that is still pending has cleaned up all that could be reached in it.

@@ -38,8 +38,8 @@ pub(crate) struct Scope {
     /// Cancelled code that ran on has been reported.
     has_run_on: Cell<bool>,
     panic: RefCell<Option<Payload>>,
-    /// Kept while it unwinds, for whoever wants to know how long that takes.
-    unwinding_until: Cell<Option<Box<dyn Any>>>,
+    /// Kept from one pass of the unwinding to the next, for whoever wants to know how long that takes.
+    kept: Cell<Option<Box<dyn Any>>>,
 }
 
 thread_local! {
@@ -208,8 +208,18 @@ impl Scope {
     /// Marks the scope and wakes every node, so that combinators which poll only what was woken reach them.
     pub(crate) fn begin_unwind(&self) {
         self.unwinding.set(true);
-        self.unwinding_until.set(begun());
+        self.keep_unwinding(begun());
         self.wake_unfinished(usize::MAX);
+    }
+
+    /// Keeps what says, by its end, how long the unwinding has taken.
+    pub(super) fn keep_unwinding(&self, kept: Option<Box<dyn Any>>) {
+        self.kept.set(kept);
+    }
+
+    /// What was kept.
+    pub(super) fn take_unwinding(&self) -> Option<Box<dyn Any>> {
+        self.kept.take()
     }
 
     /// Wakes the first `n_most` nodes that have not finished.
@@ -230,7 +240,7 @@ impl Scope {
         let waker = swap(Waker::noop().clone());
         waking(|| waker.wake_by_ref());
         let is_empty = self.nodes.borrow().get(key).is_some_and(|entry| entry.waker.will_wake(Waker::noop()));
-        drop(if is_empty { swap(waker) } else { waker });
+        drop_safely(if is_empty { swap(waker) } else { waker });
     }
 
     /// Judges a poll of the owner's future that ended pending.
