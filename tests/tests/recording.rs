@@ -140,6 +140,27 @@ fn a_cleanup_that_is_cut_off_ends_with_whose_it_is() {
 }
 
 #[test]
+fn a_cleanup_that_foreign_code_drops_half_way_is_cut_off_there() {
+    let recorded = RefCell::new(String::new());
+    Tester::new().virtual_time().run(|| async {
+        let (recording, _listening) = (record(1000), listen(|_| {}));
+        let held = bracket((), async |()| pending::<()>().await, async |()| pending::<()>().await);
+        let half_way = timeout(millis(1), held);
+        drop(futures::future::select(Box::pin(half_way), Box::pin(sleep(millis(5)))).await);
+        sleep(millis(5000)).await;
+        recorded.replace(recording.to_json());
+    });
+    let trace = Trace::parse(&recorded.take());
+    let is_end = |event: &&Value| event["ph"] == "e" && event["cat"] == "cleanup";
+    let ends: Vec<_> = trace.events().iter().filter(is_end).collect();
+    assert!(!ends.is_empty());
+    for end in ends {
+        assert_eq!(end["args"]["cut_off"], true, "{end}");
+        assert!(end["ts"].as_f64().unwrap() < 1_000_000.0, "{end}");
+    }
+}
+
+#[test]
 fn a_deferred_cleanup_that_is_cut_off_is_marked_and_one_that_panics_is_not() {
     let recorded = RefCell::new(String::new());
     Tester::new().virtual_time().run(|| async {

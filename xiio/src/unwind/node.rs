@@ -232,8 +232,12 @@ impl Node {
         }
     }
 
+    /// It is dropped, and a cleanup with it that was to begin or goes on.
     #[cold]
-    fn report_if_skipped(&self) {
+    fn cut_off(&self) {
+        if self.stage == Stage::Unwinding {
+            recording::cleanup(self.label, self.place, Cleanup::CutOff);
+        }
         // One that was given up was looked for by its owner, who has reported that.
         let is_given_up = self.membership.as_ref().is_some_and(|Membership { scope, .. }| scope.is_given_up());
         if let Some(place) = self.place.filter(|_| !is_given_up) {
@@ -259,8 +263,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.is_due && self.place.is_some() {
-            self.report_if_skipped();
+        if self.is_due {
+            self.cut_off();
         }
         if self.membership.is_some() {
             self.leave();
