@@ -161,6 +161,25 @@ fn a_cleanup_that_foreign_code_drops_half_way_is_cut_off_there() {
 }
 
 #[test]
+fn who_takes_outputs_to_the_end_cancels_nobody_and_who_ends_early_is_named() {
+    let recorded = RefCell::new(String::new());
+    let line = run(async {
+        let recording = record(1000);
+        xiio::as_completed([async { 1 }]).consume(async |outputs| while outputs.next().await.is_some() {}).await;
+        let line = line!() + 1;
+        xiio::as_completed([pending::<()>()]).consume(async |_| yield_now().await).await;
+        recorded.replace(recording.to_json());
+        line
+    });
+    let trace = Trace::parse(&recorded.take());
+    let cancelled: Vec<_> = trace.events().iter().filter(|event| event["cat"] == "cancel").collect();
+    assert!(!cancelled.is_empty());
+    for event in cancelled {
+        assert_eq!((&event["args"]["file"], &event["args"]["line"]), (&file!().into(), &line.into()), "{event}");
+    }
+}
+
+#[test]
 fn a_deferred_cleanup_that_is_cut_off_is_marked_and_one_that_panics_is_not() {
     let recorded = RefCell::new(String::new());
     Tester::new().virtual_time().run(|| async {

@@ -120,7 +120,7 @@ where
                 tg.spawn_at(work, self.location);
             }
             let value = consumer(&mut Completed { outputs: &outputs }).await;
-            tg.cancel();
+            tg.cancel_rest(self.location);
             value
         })
     }

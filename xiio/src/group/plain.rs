@@ -183,6 +183,13 @@ impl<'env> TaskGroup<'env> {
         self.group.remote()
     }
 
+    /// Cancels the tasks that are left, if any, for a combinator that was written at `location`.
+    pub(crate) fn cancel_rest(&self, location: &'static Location<'static>) {
+        if self.group.has_tasks() {
+            self.group.cancel(Some(location));
+        }
+    }
+
     /// Calls it by the name of the combinator that it is underneath.
     pub(crate) fn stand_for(&self, what: &'static str) {
         self.group.stand_for(what);

@@ -189,6 +189,11 @@ impl<'env> Group<'env> {
         }
     }
 
+    /// Whether any task at home has not ended.
+    pub(super) fn has_tasks(&self) -> bool {
+        !self.set.is_empty()
+    }
+
     /// Cancels the tasks that are there; `place` is where somebody has asked for it.
     pub(super) fn cancel(&self, place: Place) {
         if !self.has_failed() {
