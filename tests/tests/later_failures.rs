@@ -420,6 +420,16 @@ fn an_err_of_a_plain_group_that_nobody_takes_is_reported() {
 }
 
 #[test]
+fn an_err_of_a_branch_that_nobody_takes_is_reported_with_what_would_have_taken_it() {
+    let reports = Reports::new();
+    run_virtually(async {
+        let endless = pending::<Result<(), String>>();
+        assert!(timeout(millis(1), async { join!(fails("first"), endless) }).await.is_err());
+    });
+    reports.assert_one(ReportKind::ErrorUnheard, &["`try_join!`", "`try_task_group!`"]);
+}
+
+#[test]
 fn an_err_of_a_bracket_that_is_cancelled_while_it_releases_is_reported() {
     let reports = Reports::new();
     let held = |usage: Result<u8, String>| bracket((), async move |()| usage, async |()| sleep(millis(5)).await);

@@ -272,7 +272,7 @@ pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) 
     report_err(value, |type_name| {
         format!(
             "a task, {}, ended with an `Err` that nobody has taken ({type_name}); await its handle, handle the error in \
-             the task, or take `try_task_group!`, whose failure it is",
+             the task, or take `try_task_group!`, whose failure it is (`try_join!` for `join!`, `try_gather` for `gather`)",
             Origin::at(location)
         )
     });
