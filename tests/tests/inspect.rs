@@ -9,7 +9,7 @@ use std::thread;
 
 use xiio::inspect::{Listening, listen, tree};
 use xiio::{Promise, Task, bracket, task_group, timeout, try_task_group, yield_now};
-use xiio_tests::{assert_panics, run, run_virtually};
+use xiio_tests::{DropBomb, assert_panics, run, run_virtually};
 
 /// Ends a group by two failures, of which the one that is no panic is reported.
 fn report_once() {
@@ -62,6 +62,29 @@ fn a_listener_may_be_kept_until_its_thread_ends() {
     // A panic in the destructor of a thread-local would abort the process.
     let thread = thread::spawn(|| LISTENING.with(|slot| slot.replace(Some(listen(|_| ()))).is_none()));
     assert!(thread.join().unwrap());
+}
+
+#[test]
+fn a_listener_that_takes_itself_out_and_panics_as_it_goes_harms_no_unwinding() {
+    thread_local! {
+        static ONCE: RefCell<Option<Listening>> = const { RefCell::new(None) };
+    }
+    let captured = DropBomb("what the listener has captured");
+    ONCE.set(Some(listen(move |_| {
+        let _captured = &captured;
+        drop(ONCE.take());
+    })));
+    assert_panics(&["the body"], || {
+        run(async {
+            task_group!(|tg| {
+                // It is dropped by the unwinding, and its output with it.
+                let _task = tg.spawn(async { DropBomb("the output of a task") });
+                yield_now().await;
+                panic!("the body");
+            });
+        });
+    });
+    assert!(ONCE.take().is_none());
 }
 
 #[test]

@@ -145,7 +145,8 @@ pub(crate) fn report(kind: ReportKind, text: String) {
 /// Hands on a report, of this thread or another, that was traced and recorded where that was possible.
 pub(crate) fn deliver(report: &Report) {
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
-    let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(|| listener(report))));
+    // It is the last owner of a listener that takes itself out, and drops what that has captured.
+    let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(move || listener(report))));
     if matches!(told, Some(Ok(()))) || report.is_traced && told.is_none() {
         return;
     }

@@ -468,6 +468,7 @@ impl<J> Window<'_, J> {
 
 impl<J> Drop for Window<'_, J> {
     fn drop(&mut self) {
+        // Nothing in here may unwind before the workers are out; a report that fails does not.
         while !self.try_close() {
             park(SOON);
         }
