@@ -1,18 +1,19 @@
 //! Spans and events of the feature `tracing`, as a subscriber gets them.
 
 use std::cell::RefCell;
+use std::future::pending;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Instrument, Level, Subscriber, info, info_span, span};
+use tracing::{Event, Instrument, Level, Metadata, Subscriber, info, info_span, span};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::{LookupSpan, Scope};
-use xiio::{Canceller, Task, bracket, sleep, task_group, yield_now};
+use xiio::{Canceller, Promise, Task, bracket, sleep, task_group, yield_now};
 use xiio_tests::assert_panics;
 use xiio_tests::os::rerun;
 
@@ -61,6 +62,52 @@ fn heard_of(level: LevelFilter, work: impl FnOnce()) -> Vec<String> {
     tracing::subscriber::with_default(subscriber, work);
     let heard = keep.0.lock().unwrap();
     heard.clone()
+}
+
+/// Panics whenever a span is cloned or dropped.
+struct Brittle;
+
+impl Subscriber for Brittle {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+
+    fn try_close(&self, _: span::Id) -> bool {
+        panic!("a span is dropped")
+    }
+}
+
+#[test]
+fn a_subscriber_that_panics_over_a_span_loses_no_wake_up() {
+    let _alone = SUBSCRIBING.lock().unwrap_or_else(PoisonError::into_inner);
+    let promise = Promise::new();
+    let woken = tracing::subscriber::with_default(Brittle, || {
+        xiio::run(async {
+            task_group!(|tg| {
+                let waiting = tg.spawn(promise.wait());
+                let cancelled = tg.spawn(pending::<()>());
+                yield_now().await;
+                promise.set(7).unwrap();
+                drop(cancelled.cancel());
+                waiting.await
+            })
+        })
+    });
+    assert_eq!(woken, 7);
 }
 
 #[test]

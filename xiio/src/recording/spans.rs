@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::Span;
@@ -16,7 +17,7 @@ use crate::drawing::{Kind, Node};
 
 thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
-    static SPANS: RefCell<HashMap<usize, Followed>> = RefCell::default();
+    static SPANS: RefCell<HashMap<usize, Rc<Followed>>> = RefCell::default();
     /// Those of the polls that are under way, with their levels; `None` is a member without one.
     static ENTERED: RefCell<Vec<(u32, Option<Span>)>> = const { RefCell::new(Vec::new()) };
 }
@@ -25,7 +26,6 @@ thread_local! {
 static N_TASKS: AtomicU64 = AtomicU64::new(0);
 
 /// A task that has a span, or will have one.
-#[derive(Clone)]
 enum Followed {
     /// It may get a name before its first poll, and a span has its fields from the start. This is what it was spawned in.
     Spawned(Span),
@@ -64,12 +64,13 @@ fn quietly(call: impl FnOnce()) {
     }
 }
 
-fn followed(key: usize) -> Option<Followed> {
+/// To be called and dropped in [`quietly`]: the clone and the drop of a span call the subscriber.
+fn followed(key: usize) -> Option<Rc<Followed>> {
     SPANS.try_with(|spans| spans.borrow().get(&key).cloned()).ok().flatten()
 }
 
 fn follow(key: usize, followed: Followed) {
-    let before = SPANS.try_with(|spans| spans.borrow_mut().insert(key, followed));
+    let before = SPANS.try_with(|spans| spans.borrow_mut().insert(key, Rc::new(followed)));
     quietly(|| drop(before));
 }
 
@@ -85,9 +86,9 @@ pub(super) fn poll_began(level: u32, key: usize, describe: impl FnOnce() -> Node
     }
     let mut entered = None;
     quietly(|| {
-        entered = match followed(key) {
-            Some(Followed::Begun { span, .. }) => Some(span),
-            Some(Followed::Spawned(around)) => Some(begin_span(key, &around, &describe())),
+        entered = match followed(key).as_deref() {
+            Some(Followed::Begun { span, .. }) => Some(span.clone()),
+            Some(Followed::Spawned(around)) => Some(begin_span(key, around, &describe())),
             None if key == ROOT => Some(begin_span(key, &Span::current(), &describe())),
             // The body of a group is in the span of who has the group.
             None => None,
@@ -138,9 +139,11 @@ pub(super) fn poll_ended(level: u32) {
 }
 
 pub(super) fn woken(key: usize) {
-    if let Some(Followed::Begun { span, is_own: true }) = followed_if_on(key) {
+    if is_on() {
         quietly(|| {
-            note_waker(&span, "waker.wake_by_ref");
+            if let Some(Followed::Begun { span, is_own: true }) = followed(key).as_deref() {
+                note_waker(span, "waker.wake_by_ref");
+            }
         });
     }
 }
@@ -156,10 +159,9 @@ pub(super) fn cancelled(key: Option<usize>, why: Why, place: Place) {
     if !is_on() {
         return;
     }
-    let of = key.and_then(followed);
     let why = why.as_str();
     let place = || place.map(|place| format!("{}:{}", place.file(), place.line()));
-    quietly(|| match &of {
+    quietly(|| match key.and_then(followed).as_deref() {
         Some(Followed::Begun { span, .. } | Followed::Spawned(span)) => {
             tracing::debug!(target: "xiio", parent: span, why, place = place(), "a task was cancelled");
         }
@@ -172,8 +174,4 @@ pub(super) fn ended(key: usize) {
         let span = SPANS.try_with(|spans| spans.borrow_mut().remove(&key));
         quietly(|| drop(span));
     }
-}
-
-fn followed_if_on(key: usize) -> Option<Followed> {
-    if is_on() { followed(key) } else { None }
 }
