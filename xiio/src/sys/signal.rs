@@ -43,7 +43,7 @@ static HEAD: AtomicPtr<Listener> = AtomicPtr::new(ptr::null_mut());
 /// How many handlers walk the list now.
 static WALKERS: AtomicUsize = AtomicUsize::new(0);
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { installed: [const { None }; N_SIGNALS] });
-/// The handlers to be called after ours. Written before ours is installed.
+/// The handlers to be called after ours.
 static PREVIOUS: [Previous; N_SIGNALS] = [const { Previous::new() }; N_SIGNALS];
 
 /// Until when our handler swallows what nobody listens to any more, by signal and in nanoseconds of [`monotonic`].
@@ -105,19 +105,29 @@ struct Installed {
     before: libc::sigaction,
 }
 
+/// Each type of handler has its own place, so that one is called as what it is. Ours may run on another thread while they are written.
 struct Previous {
-    handler: AtomicUsize,
-    takes_info: AtomicBool,
+    /// One that was installed without `SA_SIGINFO`.
+    plain: AtomicUsize,
+    /// One that was installed with it; the other does not count then.
+    informed: AtomicUsize,
 }
 
 impl Previous {
     const fn new() -> Self {
-        Self { handler: AtomicUsize::new(libc::SIG_DFL), takes_info: AtomicBool::new(false) }
+        Self { plain: AtomicUsize::new(libc::SIG_DFL), informed: AtomicUsize::new(libc::SIG_DFL) }
     }
 
     fn set(&self, action: &libc::sigaction) {
-        self.takes_info.store(action.sa_flags & libc::SA_SIGINFO != 0, SeqCst);
-        self.handler.store(action.sa_sigaction, SeqCst);
+        let is_informed = action.sa_flags & libc::SA_SIGINFO != 0;
+        let (place, other) = if is_informed { (&self.informed, &self.plain) } else { (&self.plain, &self.informed) };
+        // In this order, so that there is one at any time.
+        place.store(action.sa_sigaction, SeqCst);
+        other.store(libc::SIG_DFL, SeqCst);
+    }
+
+    fn is_default(&self) -> bool {
+        [&self.informed, &self.plain].iter().all(|handler| handler.load(SeqCst) == libc::SIG_DFL)
     }
 }
 
@@ -198,7 +208,7 @@ fn deliver(signal: c_int) -> Delivery {
 /// Whether our handler is there only for the sake of echoes, and this is none.
 fn is_left_behind(signal: c_int) -> bool {
     let signal_idx = signal.unsigned_abs() as usize;
-    PREVIOUS[signal_idx].handler.load(SeqCst) == libc::SIG_DFL
+    PREVIOUS[signal_idx].is_default()
         && monotonic() >= SWALLOWED_UNTIL[signal_idx].load(SeqCst)
         // One that was installed over ours has called it.
         && disposition(signal).is_ok_and(|now| now.sa_sigaction == own_handler())
@@ -242,19 +252,20 @@ fn to_nanos(duration: Duration) -> u64 {
 
 fn call_previous(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let previous = &PREVIOUS[signal.unsigned_abs() as usize];
-    let handler = previous.handler.load(SeqCst);
-    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
-        return;
-    }
-    if previous.takes_info.load(SeqCst) {
+    if let Some(handler) = function(previous.informed.load(SeqCst)) {
         // SAFETY: it was installed with SA_SIGINFO, so it is a function of this type.
         let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { std::mem::transmute(handler) };
         handler(signal, info, context);
-    } else {
+    } else if let Some(handler) = function(previous.plain.load(SeqCst)) {
         // SAFETY: it was installed without SA_SIGINFO, so it is a function of this type.
         let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
         handler(signal);
     }
+}
+
+/// The function that a handler is, if it is one.
+fn function(handler: libc::sighandler_t) -> Option<*const ()> {
+    (handler != libc::SIG_DFL && handler != libc::SIG_IGN).then(|| std::ptr::with_exposed_provenance(handler))
 }
 
 impl Listener {
