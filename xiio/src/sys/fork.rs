@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -81,7 +82,8 @@ fn set_up() {
     static IS_SET_UP: AtomicBool = AtomicBool::new(false);
     if !IS_SET_UP.load(Ordering::Acquire) && !IS_SET_UP.swap(true, Ordering::AcqRel) {
         // SAFETY: takes functions that may be called at any time. They do what may be done in a process of several threads before it
-        // forks, and in its child they only write numbers and let go of what they hold. Without memory for them a fork goes on as it would without.
+        // forks, and in its child they only write numbers and let go of what they hold, without the allocator. Without memory for them a fork
+        // goes on as it would without.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
     }
 }
@@ -101,5 +103,12 @@ extern "C" fn after_fork() {
 extern "C" fn in_child() {
     N_FORKS.fetch_add(1, Ordering::Relaxed);
     signal::forget_walkers();
-    after_fork();
+    let _ = HELD.try_with(|slot| ManuallyDrop::new(slot.take()).drain(..).for_each(let_go_in_child));
+}
+
+/// Lets go of a lock, and leaves its memory: another thread of the parent may have had the lock of the allocator.
+fn let_go_in_child(held: Held) {
+    let held = Box::into_raw(held);
+    // SAFETY: it was a box until now, and is not used any more.
+    unsafe { held.drop_in_place() };
 }
