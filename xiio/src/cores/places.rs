@@ -1,5 +1,7 @@
 //! Outputs that several threads give, each written once to where it belongs.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
@@ -17,6 +19,8 @@ pub(crate) struct Places<T> {
     first: NonNull<T>,
     n_places: usize,
     ledger: Mutex<Ledger>,
+    /// Outputs are written through `&self`: with a shorter lifetime in `T` it would be another type of places.
+    _invariant: PhantomData<Cell<T>>,
 }
 
 #[derive(Default)]
@@ -33,7 +37,7 @@ impl<T> Places<T> {
     pub(crate) fn new(n_places: usize) -> Self {
         let mut outputs = Vec::with_capacity(n_places);
         let first = NonNull::new(outputs.as_mut_ptr()).expect("the pointer of a vector is not null");
-        Self { outputs, first, n_places, ledger: Mutex::default() }
+        Self { outputs, first, n_places, ledger: Mutex::default(), _invariant: PhantomData }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -228,8 +228,9 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         let task = unsafe { TaskRef::new(header) };
         // SAFETY: the block is of this type.
         let stage = unsafe { Self::stage(header) };
-        // SAFETY: the task is not done, so the stage is the work.
-        let finish = unsafe { &stage.cast::<Work<F, M>>().as_ref().finish };
+        // SAFETY: the task is not done, so the stage is the work. A reference to the whole of it would be one to the future, which may be
+        // pending and in use by itself.
+        let finish = unsafe { &(*stage.cast::<Work<F, M>>().as_ptr()).finish };
         // The drop of the future may panic.
         let mut finished = Held::new(value.map(finish));
         if matches!(finished.get(), Some(Some(None))) {

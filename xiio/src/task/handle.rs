@@ -116,8 +116,8 @@ pub(super) fn with_core<R>(task: TaskRef, look: impl FnOnce(&Core) -> R) -> Opti
     if header.has(DONE) {
         return None;
     }
-    // SAFETY: the task is not done, so its set is alive. `look` runs no code of the user that may end it, but for a
-    // subscriber of `tracing` in `doom_one` and `set_name`, and they do not touch it afterwards.
+    // SAFETY: the task is not done, so its set is alive. `look` runs no code of the user that may end it, but for a subscriber of
+    // `tracing` in `doom_one` and `set_name`, and the waker of whoever polls the set in `doom_one`. They do not touch it afterwards.
     Some(look(unsafe { header.core.get().as_ref() }))
 }
 

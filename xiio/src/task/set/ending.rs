@@ -259,8 +259,8 @@ impl Core {
 
 /// The owner of a task, for the code that polls or retires it.
 pub(super) fn owner_of<'a>(task: TaskRef) -> &'a mut Owner {
-    // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time. Each of the callers is
-    // done with the reference before it runs anything else.
+    // SAFETY: `owner` is touched by the poll and the drop of the set only, one task at a time, and one cannot begin within the other. So
+    // code of the user that runs meanwhile, wakers and their destructors, does not come to it.
     unsafe { &mut *task.header().owner.get() }
 }
 
