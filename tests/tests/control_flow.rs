@@ -594,13 +594,7 @@ async fn a_word_without_a_label_in_a_macro_without_a_loop_leaves_the_body() {
             assert_eq!(n_rounds, if n_rounds < 3 { continue } else { 3 });
             println!(
                 "{}",
-                xiio::join!(
-                    async { n_rounds },
-                    std::future::ready(if n_rounds == 3 {
-                        break;
-                    })
-                )
-                .0
+                xiio::join!(async { n_rounds }, std::future::ready(if n_rounds == 3 { break } else { n_rounds })).0
             );
         });
     }
