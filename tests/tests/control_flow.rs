@@ -1122,3 +1122,83 @@ async fn an_exit_that_cfg_select_takes_away_leaves_no_trace() {
     }
     assert_eq!(leaving().await, Some(2));
 }
+
+/// As the crate `snafu` has it: only the function tells the type of the error.
+mod converting {
+    macro_rules! ensure {
+        ($condition:expr, $error:expr) => {
+            if !$condition {
+                return Err($error.into());
+            }
+        };
+    }
+
+    macro_rules! bail {
+        () => {
+            return None
+        };
+    }
+
+    pub(crate) use {bail, ensure};
+}
+
+#[xiio::test]
+async fn ensure_makes_the_error_of_the_function() {
+    async fn check(n: i32) -> Result<i32, Failure> {
+        let list = RefCell::new(vec![n]);
+        let n = task_group!(|tg| {
+            tg.spawn(async {});
+            // For clippy, a guard that is held beside an `ensure!` is not held over an await.
+            {
+                let guard = list.borrow_mut();
+                converting::ensure!(guard[0] > 1, Broken("small"));
+            }
+            task_group!(|inner| {
+                inner.spawn(async {});
+                converting::ensure!(xiio::gather([async { n }]).await[0] > 2, Broken("two"));
+                converting::ensure!(xiio::join!(async { n }).0 > 3, Broken("three"));
+            });
+            n
+        });
+        Ok(n)
+    }
+    assert_eq!(check(1).await, Err(Failure::Broken(Broken("small"))));
+    assert_eq!(check(2).await, Err(Failure::Broken(Broken("two"))));
+    assert_eq!(check(3).await, Err(Failure::Broken(Broken("three"))));
+    assert_eq!(check(4).await, Ok(4));
+}
+
+#[xiio::test]
+async fn bail_and_ensure_work_where_the_type_is_told_later_or_by_a_try_group() {
+    let n = [1].len();
+    let later = async {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            ensure!(n > 5, "few");
+            #[cfg(any())]
+            return "no such type";
+        });
+        Ok::<i32, String>(1)
+    };
+    assert_eq!(later.await, Err(String::from("few")));
+    let outcome = try_task_group!(error = String, |tg| {
+        tg.spawn(async { Ok(()) });
+        task_group!(|inner| {
+            inner.spawn(async {});
+            task_group!(|_innermost| {
+                ensure!(n > 5, "few again");
+            });
+        });
+    });
+    assert_eq!(outcome, Err(String::from("few again")));
+    let nothing = async {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            if n < 5 {
+                converting::bail!();
+            }
+        });
+        Some(1)
+    };
+    assert_eq!(nothing.await, None);
+}

@@ -16,17 +16,24 @@ const EXIT_ENUM: &str = "__Exit";
 pub(crate) struct Names {
     level: usize,
     site: Span,
+    is_in_try_group: bool,
 }
 
 impl Names {
     /// The names of a group that the compiler asked for, made of these tokens.
     pub(crate) fn outermost(input: &TokenStream) -> Self {
-        Self { level: n_levels_in(input.clone()), site: Span::mixed_site() }
+        Self { level: n_levels_in(input.clone()), site: Span::mixed_site(), is_in_try_group: false }
     }
 
     /// The names of a group inside the body of this one, whose macro path is at `location`.
-    pub(crate) fn nested_at(self, location: Span) -> Self {
-        Self { level: self.level + 1, site: hygienic(location) }
+    pub(crate) fn nested_at(self, location: Span, is_in_try_group: bool) -> Self {
+        let is_in_try_group = self.is_in_try_group || is_in_try_group;
+        Self { level: self.level + 1, site: hygienic(location), is_in_try_group }
+    }
+
+    /// Whether an error leads to a `try_task_group!` around this group, and not to the function.
+    pub(crate) fn is_in_try_group(self) -> bool {
+        self.is_in_try_group
     }
 
     /// Where the generated code claims to be, hygienic.

@@ -120,6 +120,51 @@ impl<T> Hint<T> {
     }
 }
 
+/// The return type of a function around a group with a `bail!` or `ensure!` in it.
+#[diagnostic::on_unimplemented(
+    message = "a macro of this name returns an error, and the function around this group returns `{Self}`",
+    label = "this works in a function that returns `Result` or `Option`"
+)]
+pub trait Bail {
+    /// What such a macro returns: the type of the function, without a value.
+    type Stayed;
+
+    /// It has not returned.
+    fn stayed() -> Self::Stayed;
+}
+
+impl<T, E> Bail for Result<T, E> {
+    type Stayed = Result<(), E>;
+
+    #[inline]
+    fn stayed() -> Self::Stayed {
+        Ok(())
+    }
+}
+
+impl<T> Bail for Option<T> {
+    type Stayed = Option<()>;
+
+    #[inline]
+    fn stayed() -> Self::Stayed {
+        Some(())
+    }
+}
+
+impl<T: Bail> Hint<T> {
+    /// [`Bail::stayed`] of the type of the hint.
+    #[inline]
+    pub fn stayed(&self) -> T::Stayed {
+        T::stayed()
+    }
+}
+
+/// Calls what has a `bail!` or `ensure!` in it, whose `return` is then its own. No closure that is called where it stands: it would be linted.
+#[inline]
+pub fn call<S>(bailing: impl FnOnce() -> S) -> S {
+    bailing()
+}
+
 /// The return type of a function around a `try_task_group!`, whose error type is the group's.
 #[diagnostic::on_unimplemented(
     message = "the error type of this `try_task_group!` cannot be taken from the function around, which returns `{Self}`",

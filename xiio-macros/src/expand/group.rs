@@ -204,8 +204,8 @@ impl Expansion {
         let hints = destinations.map(|(index, destination)| {
             let hint = self.names.hint(index);
             let value = quote_spanned!(site=> #hint.absurd());
-            let leave = destination.leaving_with(site, Some(&value));
-            let cfg = self.body.exits.cfg_of(destination);
+            let leave = destination.word.leaving_with(site, Some(&value));
+            let cfg = destination.cfg();
             quote_spanned! {site=>
                 #cfg
                 let #hint = __xiio_private::Hint::new();

@@ -10,7 +10,15 @@ pub(crate) struct Exits {
     /// One for each place where the body leaves.
     pub(crate) places: Vec<Exit>,
     /// Where values are carried to; each has a hint that tells inference the type early.
-    pub(crate) destinations: Vec<Word>,
+    pub(crate) destinations: Vec<Destination>,
+}
+
+/// Where a value is carried to, from one place or several.
+pub(crate) struct Destination {
+    /// One that leads there.
+    pub(crate) word: Word,
+    /// What the `#[cfg]`s around each of the places ask for.
+    pub(super) cfgs: Vec<Vec<TokenStream>>,
 }
 
 /// One place where the body leaves, as a variant of the exit enum.
@@ -24,14 +32,12 @@ pub(crate) struct Exit {
     pub(crate) cfgs: Vec<TokenStream>,
 }
 
-impl Exits {
-    /// The `#[cfg]` of what a destination needs, which takes it away where no place is left that leads there.
-    pub(crate) fn cfg_of(&self, destination: &Word) -> Option<TokenStream> {
-        let places = self.places.iter().filter(|place| place.has_value && place.word.is_same(destination));
-        let cfgs: Vec<_> = places.map(|place| &place.cfgs).collect();
-        let may_go = cfgs.iter().all(|cfgs| !cfgs.is_empty());
+impl Destination {
+    /// The `#[cfg]` of what it needs, which takes that away where no place is left that leads there.
+    pub(crate) fn cfg(&self) -> Option<TokenStream> {
+        let may_go = self.cfgs.iter().all(|cfgs| !cfgs.is_empty());
         may_go.then(|| {
-            let cfgs = cfgs.iter().map(|cfgs| quote!(all(#(#cfgs),*)));
+            let cfgs = self.cfgs.iter().map(|cfgs| quote!(all(#(#cfgs),*)));
             quote!(#[cfg(any(#(#cfgs),*))])
         })
     }

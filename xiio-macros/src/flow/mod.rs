@@ -36,6 +36,7 @@ use crate::names::{Names, hygienic};
 
 use self::arguments::Arguments;
 pub(crate) use self::ending::never_ends;
+use self::exits::Destination;
 pub(crate) use self::exits::{Exit, Exits, Word};
 
 /// Expands a group in the body: which macro, its tokens, its names.
@@ -55,7 +56,7 @@ const TOKEN_MACROS: &[&str] = &[
     "defer_on_unwind",
 ];
 
-/// Macros of which is known that they put their arguments into no loop. In those of another one a `break` or `continue` without a label may be
+/// Macros of which is known that they put their arguments into no loop, and do not wait. In those of another one a `break` or `continue` without a label may be
 /// meant for a loop of the macro: the words are not hygienic, as labels are. So it stays there, and where there is no such loop the compiler
 /// refuses it.
 const LOOPLESS_MACROS: &[&str] = &[
@@ -88,14 +89,7 @@ const LOOPLESS_MACROS: &[&str] = &[
     "vec",
     "write",
     "writeln",
-    // Of xiio and of other crates that wait for several futures.
-    "join",
-    "pin_mut",
-    "race",
-    "select",
-    "select_biased",
-    "try_join",
-    // Of crates that log, and of those that make errors.
+    // Of other crates, which log, say, or make errors.
     "anyhow",
     "bail",
     "debug",
@@ -105,10 +99,14 @@ const LOOPLESS_MACROS: &[&str] = &[
     "eyre",
     "info",
     "log",
+    "pin_mut",
     "span",
     "trace",
     "warn",
 ];
+
+/// And macros of which is known that they wait, but have no loop either.
+const WAITING_MACROS: &[&str] = &["join", "race", "select", "select_biased", "try_join"];
 
 /// Macros that are made of a `return Err(…)`, as those of `anyhow` are, and whether they always return.
 const BAILING_MACROS: &[(&str, bool)] = &[("bail", true), ("ensure", false)];
@@ -380,11 +378,12 @@ impl Rewriter {
 
     fn hint_of(&mut self, to: &Word) -> Ident {
         let destinations = &mut self.exits.destinations;
-        let known = destinations.iter().position(|known| known.is_same(to));
-        let index = known.unwrap_or(destinations.len());
-        if known.is_none() {
-            destinations.push(to.clone());
-        }
+        let known = destinations.iter().position(|known| known.word.is_same(to));
+        let index = known.unwrap_or_else(|| {
+            destinations.push(Destination { word: to.clone(), cfgs: Vec::new() });
+            destinations.len() - 1
+        });
+        destinations[index].cfgs.push(self.cfgs.clone());
         self.names.hint(index)
     }
 
@@ -400,7 +399,10 @@ impl Rewriter {
 
     /// Input: `bail!(…)`, whose `return` is out of sight. In a try group it means the group already.
     ///
-    /// Output: `{ match (async { bail!(…); Ok(()) }.await?) { () => unreachable!() } }`, with the `?` rewritten
+    /// Output: `{ match (call(|| { bail!(…); __hint0_0.stayed() })?) { () => unreachable!() } }`, with the `?` rewritten
+    ///
+    /// The hint is that of the return type of the function, whose error the macro makes. An `async` block and no closure where an argument may
+    /// wait.
     fn rewrite_bailing(&mut self, call: &Macro) -> Option<ExprBlock> {
         let name = &call.path.segments.last()?.ident;
         let (_, always_returns) = BAILING_MACROS.iter().find(|(bailing, _)| name == bailing)?;
@@ -408,13 +410,22 @@ impl Rewriter {
             return None;
         }
         let site = hygienic(name.span());
-        let result = quote_spanned! {site=>
-            async {
-                #call;
-                #[allow(unreachable_code)]
-                let __stayed = ::core::result::Result::Ok(());
-                __stayed
-            }.await
+        let stayed = if self.names.is_in_try_group() {
+            quote_spanned!(site=> ::core::result::Result::Ok(()))
+        } else {
+            let hint = self.hint_of(&Word::Return);
+            quote_spanned!(site=> #hint.stayed())
+        };
+        let body = quote_spanned! {site=> {
+            #call;
+            #[allow(unreachable_code)]
+            let __stayed = #stayed;
+            __stayed
+        }};
+        let result = if may_wait(call.tokens.clone()) {
+            quote_spanned!(site=> async #body.await)
+        } else {
+            quote_spanned!(site=> __xiio_private::call(|| #body))
         };
         let mut question = ExprTry {
             attrs: Vec::new(),
@@ -434,7 +445,7 @@ impl Rewriter {
     fn expand_group(&mut self, call: &Macro) -> Option<ExprBlock> {
         let name = &call.path.segments.last()?.ident;
         let of = Surface::of_group(name)?;
-        let names = self.names.nested_at(name.span());
+        let names = self.names.nested_at(name.span(), self.of == Surface::TryTaskGroup);
         let (macro_path, expansion) = (&call.path, (self.expand_nested)(of, call.tokens.clone(), names));
         // Nobody else names the macro, and the compiler would call its import unused.
         let expansion = quote_spanned!(names.site()=> {
@@ -460,7 +471,8 @@ impl Rewriter {
             return;
         };
         let n_exits = self.exits.places.len();
-        let n_loops = usize::from(!is_one_of(call, LOOPLESS_MACROS));
+        let may_have_loop = !is_one_of(call, LOOPLESS_MACROS) && !is_one_of(call, WAITING_MACROS);
+        let n_loops = usize::from(may_have_loop);
         self.n_loops += n_loops;
         if is_one_of(call, &["cfg_select"]) {
             for (cfg, action) in arguments.selected_mut() {
@@ -481,6 +493,23 @@ impl Rewriter {
 /// Whether a macro has one of these names, whatever path leads to it.
 fn is_one_of(call: &Macro, names: &[&str]) -> bool {
     call.path.segments.last().is_some_and(|last| names.iter().any(|name| last.ident == name))
+}
+
+/// Whether there is an `await` in there, or a macro that may have one.
+fn may_wait(tokens: TokenStream) -> bool {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    let calls_unknown = tokens.windows(3).any(|three| match three {
+        [TokenTree::Ident(name), TokenTree::Punct(mark), TokenTree::Group(_)] if mark.as_char() == '!' => {
+            !LOOPLESS_MACROS.iter().any(|known| name == known)
+        }
+        _ => false,
+    });
+    calls_unknown
+        || tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(word) => word == "await",
+            TokenTree::Group(group) => may_wait(group.stream()),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+        })
 }
 
 /// What the body yields when it leaves in peace.
