@@ -51,6 +51,24 @@ fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
 }
 
 #[test]
+fn a_group_that_has_workers_of_a_run_says_that_it_cannot_go_on_in_a_foreign_loop() {
+    let mut group = Box::pin(async {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async || sleep(Duration::from_millis(1)).await).await;
+        });
+    });
+    xiio::run(poll_fn(|cx| {
+        assert!(group.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    }));
+    let message = "a group with workers was polled first in a `run`, and now by a loop that does not let them in";
+    assert_panics(&[message], || {
+        let mut tree = Embed::new(group.as_mut()).unwrap();
+        let _ = tree.turn(&mut Context::from_waker(Waker::noop()));
+    });
+}
+
+#[test]
 fn after_a_turn_the_descriptor_is_not_readable() {
     let pairs: Vec<_> = (0..600).map(|_| UnixStream::pair().unwrap()).collect();
     let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();

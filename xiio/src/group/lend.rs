@@ -66,6 +66,10 @@ impl Lender {
             *outside = Outside::default();
             return polled;
         }
+        assert!(
+            Runtime::with(Runtime::lends),
+            "a group with workers was polled first in a `run`, and now by a loop that does not let them in; await it where it has begun"
+        );
         outside.count_here();
         let allowance = Runtime::with(|runtime| {
             runtime.add_lender(crew, cx.waker());

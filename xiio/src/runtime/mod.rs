@@ -184,6 +184,11 @@ impl Runtime {
         self.allows_workers && !self.clock.is_virtual()
     }
 
+    /// Whether its loop lends to the workers of groups.
+    pub(crate) fn lends(&self) -> bool {
+        self.allows_workers
+    }
+
     pub(crate) fn reactor(&self) -> &Rc<Reactor> {
         &self.reactor
     }
