@@ -13,7 +13,7 @@ use crate::report::{Held, wake_all};
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use crate::unwind::{Reached, inspecting};
+use crate::unwind::{self, Reached, inspecting};
 
 /// A value that will be there some time. Clones are the same promise.
 ///
@@ -191,7 +191,8 @@ impl<T> WaitSet<T> {
             drop(waiters);
             // Ordering: from those who have dropped theirs. What they have woken before is seen where there is no hope.
             fence(Ordering::Acquire);
-            if is_with_others {
+            // What was cancelled does not go on by it.
+            if is_with_others && !unwind::is_unwinding() {
                 drawing.hope();
             }
         });
