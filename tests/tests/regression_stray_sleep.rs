@@ -4,6 +4,7 @@
 
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,27 @@ fn sleep_that_is_dropped_elsewhere_leaves_no_timer() {
 #[test]
 fn sleep_that_is_dropped_elsewhere_while_its_thread_sleeps_leaves_no_timer() {
     is_deadlocked_without(|stray| drop(std::thread::spawn(|| drop(stray))));
+}
+
+#[test]
+fn sleeps_that_other_threads_drop_again_and_again_hide_no_deadlock() {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = Instant::now();
+            while !is_over.load(SeqCst) && start.elapsed() < LONG {
+                // None of them is of the run below, which is asked for each.
+                drop(begun());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let start = Instant::now();
+        assert_panics(&["deadlock"], || {
+            Builder::new().detect_deadlock(Duration::from_millis(200)).run(pending::<()>());
+        });
+        is_over.store(true, SeqCst);
+        assert!(start.elapsed() < LONG / 2, "it was put off");
+    });
 }
 
 #[test]

@@ -3,15 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc;
-use std::task::Poll;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::lock::Mutex;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream};
 use xiio::signal::{SIGCONT, SIGSTOP, SIGUSR1};
@@ -21,7 +20,7 @@ use xiio::{
     try_task_group, yield_now,
 };
 use xiio_tests::os::{rerun, send, start_until};
-use xiio_tests::poll::OnDrop;
+use xiio_tests::poll::{OnDrop, OnWake};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -442,7 +441,7 @@ fn time_is_virtual_where_every_await_is_cancelled() {
 fn deadlock_fails_with_the_tree() {
     let text = panic_of(|| {
         xiio::Builder::new().detect_deadlock(Duration::from_millis(20)).run(async {
-            let lock = Mutex::new(());
+            let lock = futures::lock::Mutex::new(());
             let _held = lock.lock().await;
             task_group!(name = "lockers", |tg| {
                 tg.spawn(async { drop(lock.lock().await) });
@@ -620,6 +619,103 @@ fn promise_that_is_set_and_let_go_while_a_deadlock_is_looked_for_is_none() {
         race!(set_in_the_look, promise.wait())
     });
     assert_eq!(value, 7);
+}
+
+/// Polls a future with a waker of its own, as combinators of other crates do.
+async fn with_own_waker<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let outer = Mutex::new(cx.waker().clone());
+        let waker = Waker::from(Arc::new(OnWake(move || outer.try_lock().unwrap().wake_by_ref())));
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
+}
+
+#[test]
+fn promise_whose_wake_is_taken_while_a_deadlock_is_looked_for_is_none() {
+    let promise = Promise::new();
+    let mut setter = Some(promise.clone());
+    let mut n_polls = 0;
+    let value = xiio::Builder::new().detect_deadlock(Duration::from_millis(5)).run(async {
+        let set_in_the_look = poll_fn(|_| {
+            n_polls += 1;
+            if n_polls == 2 {
+                let setter = setter.take().unwrap();
+                thread::spawn(move || setter.set(7).unwrap()).join().unwrap();
+            }
+            Poll::Pending
+        });
+        // The group is polled in the same look, and takes what other threads have woken, as it is polled with another waker than its own.
+        let group = with_own_waker(async {
+            let task = task_group!(|tg| tg.spawn(promise.wait()).await);
+            task
+        });
+        race!(set_in_the_look, group)
+    });
+    assert_eq!(value, 7);
+}
+
+#[test]
+fn promise_that_only_cancelled_code_waits_for_is_no_hope() {
+    let detecting = || xiio::Builder::new().detect_deadlock(Duration::from_millis(20));
+    let promise = Promise::<()>::new();
+    let kept = promise.clone();
+    let hang = async |wait: Pin<Box<dyn Future<Output = ()> + '_>>| {
+        let _ = timeout(Duration::from_millis(1), async {
+            // It drops nothing of its own when it is cancelled.
+            futures::join!(wait, shield(pending::<()>()))
+        })
+        .await;
+    };
+    let text = panic_of(|| detecting().run(hang(Box::pin(promise.wait()))));
+    assert!(text.starts_with("deadlock"), "{text}");
+    let condition = async { drop(Condition::new().promise(&promise).wait().await) };
+    let text = panic_of(|| detecting().run(hang(Box::pin(condition))));
+    assert!(text.starts_with("deadlock"), "{text}");
+    drop(kept);
+
+    // A cleanup that waits for it goes on.
+    let promise = Promise::new();
+    let setter = promise.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        setter.set(()).unwrap();
+    });
+    let late = detecting().run(timeout(Duration::from_millis(1), shield(promise.wait())));
+    assert!(late.is_err());
+}
+
+#[test]
+fn deadlock_is_seen_in_a_program_that_is_looked_at_again_and_again() {
+    assert!(rerun("program_that_is_looked_at").stderr(Stdio::null()).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_is_looked_at() {
+    let promise = Promise::<()>::new();
+    let (over, is_over) = mpsc::channel::<()>();
+    let builder = xiio::Builder::new().detect_deadlock(Duration::from_millis(800)).tree_on(&[SIGUSR1]);
+    let text = panic_of(|| {
+        builder.run(async {
+            thread::spawn(move || {
+                let start = Instant::now();
+                // The signal is that of the printing thread as long as the run lasts.
+                while is_over.recv_timeout(Duration::from_millis(100)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    if start.elapsed() >= MINUTE {
+                        std::process::abort();
+                    }
+                    send(std::process::id(), SIGUSR1);
+                }
+            });
+            task_group!(|tg| {
+                tg.spawn(promise.wait());
+            });
+            drop(over);
+        });
+    });
+    assert!(text.starts_with("deadlock"), "{text}");
 }
 
 #[xiio::test(patience = Duration::from_secs(50))]

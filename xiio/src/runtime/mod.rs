@@ -19,8 +19,8 @@ pub(crate) use embedded::Embedded;
 pub(crate) use leaf::poll_checkpoint;
 pub(crate) use leaf::{checkpoint, poll_budgeted, poll_leaf};
 pub(crate) use lending::{Allowance, TURN};
-use outside::Count;
 pub(crate) use outside::Outside;
+use outside::{Count, WAKE_UP_CALL};
 pub(crate) use share::{UnderLimit, ends_late_turn, is_over_outside, may_begin};
 
 use std::any::Any;
@@ -83,6 +83,10 @@ pub(crate) struct Runtime {
     /// When the turn began, if the clock was looked at since.
     turn_began: Cell<Option<Instant>>,
     n_turns: Cell<u32>,
+    /// For how long nothing has happened but that others have looked.
+    quiet: Cell<Duration>,
+    /// How long that is to be at least before it is said that nothing will wake a task.
+    least_quiet: Cell<Duration>,
     /// What others want.
     requests: Arc<Requests>,
     /// Who wants the tree drawn when the root is not being polled.
@@ -127,6 +131,8 @@ impl Runtime {
             now: Cell::new(now),
             turn_began: Cell::new(None),
             n_turns: Cell::new(0),
+            quiet: Cell::default(),
+            least_quiet: Cell::default(),
             requests,
             drawings: RefCell::default(),
             cleanups: Rc::default(),
@@ -358,15 +364,17 @@ impl Runtime {
     fn wait(&self) -> io::Result<Turn> {
         let next = self.timers.borrow().next_deadline();
         let left = next.map(|next| next.saturating_duration_since(self.now()));
-        let is_in_vain = |patience: &Duration| left.is_none_or(|left| *patience < left && self.has_only_watchers());
+        let still = |patience: Duration| patience.saturating_sub(self.quiet.get());
+        let is_in_vain =
+            |&patience: &Duration| left.is_none_or(|left| still(patience) < left && self.has_only_watchers());
         match (self.patience().filter(is_in_vain), next) {
-            (Some(patience), _) => self.wait_for_others(patience),
-            (None, Some(next)) if self.clock.is_virtual() => self.wait_virtually(next),
-            (None, None) if self.clock.is_virtual() => {
-                self.while_time_passes(None, || self.reactor.wait(None)).map(|()| Turn::GoOn)
-            }
-            (None, _) => self.reactor.wait(left).map(|()| Turn::GoOn),
+            (Some(patience), _) => return self.wait_for_others(patience),
+            (None, Some(next)) if self.clock.is_virtual() => return self.wait_virtually(next),
+            (None, None) if self.clock.is_virtual() => self.while_time_passes(None, || self.reactor.wait(None))?,
+            (None, _) => self.reactor.wait(left)?,
         }
+        self.quiet.set(Duration::ZERO);
+        Ok(Turn::GoOn)
     }
 
     /// How long what nothing announces is waited for, where there is nothing else to wait for but timers.
@@ -408,7 +416,8 @@ impl Runtime {
                 let patience = self.deadlock_after.filter(|_| has_only_watchers).unwrap_or(DELIVERY);
                 return self.waits_in_vain(to_next.min(patience));
             }
-            self.wait_on(to_next).map(|()| false)
+            self.quiet.set(Duration::ZERO);
+            self.wait_on(to_next).map(|_| false)
         })?;
         if jumps {
             self.clock.advance_to(next);
@@ -432,29 +441,45 @@ impl Runtime {
         Ok(waited)
     }
 
-    /// Waits for what nothing announces; whether that has taken as long as it was to.
+    /// Waits for what nothing announces; whether it was quiet for so long. Others may look at the tree meanwhile, or tell of timers: that ends
+    /// the wait, and the next one goes on where it was.
     fn waits_in_vain(&self, patience: Duration) -> io::Result<bool> {
-        let patience = patience.max(self.outside.patience());
-        let n_waits = if patience.is_zero() { 1 } else { N_WAITS };
-        for _ in 0..n_waits {
-            self.wait_on(patience / n_waits)?;
+        if self.outside.may_wake() {
+            self.least_quiet.set(WAKE_UP_CALL);
+            self.quiet.set(Duration::ZERO);
+        }
+        if self.home.has_heard() {
+            self.quiet.set(Duration::ZERO);
+        }
+        let patience = patience.max(self.least_quiet.get());
+        loop {
+            let left = patience.saturating_sub(self.quiet.get());
+            let waited = self.wait_on(left.min(patience / N_WAITS + Duration::from_nanos(1)))?;
+            self.quiet.update(|quiet| quiet + waited);
+            if self.home.is_called() {
+                self.quiet.set(Duration::ZERO);
+            }
             if self.is_called() {
                 return Ok(false);
             }
+            if self.quiet.get() >= patience {
+                break;
+            }
         }
-        self.outside.has_waited();
+        self.quiet.set(Duration::ZERO);
+        self.least_quiet.set(Duration::ZERO);
         Ok(true)
     }
 
-    /// Waits for so long, or until something comes. Where the system ends it early, as it does for a signal, it goes on: signals may come
-    /// again and again.
-    fn wait_on(&self, limit: Duration) -> io::Result<()> {
+    /// Waits for so long, or until something comes; for how long that was. Where the system ends it early, as it does for a signal, it goes on:
+    /// signals may come again and again.
+    fn wait_on(&self, limit: Duration) -> io::Result<Duration> {
         let (started, mut waited) = (sys::now(), Duration::ZERO);
         loop {
             self.reactor.wait(Some(limit - waited))?;
             waited = sys::now().saturating_duration_since(started);
             if waited >= limit || self.is_called() {
-                return Ok(());
+                return Ok(waited.min(limit));
             }
         }
     }
@@ -670,8 +695,8 @@ fn end_deadlocked(runtime: &Runtime, root: &mut dyn Root) -> Poll<()> {
     runtime.home.wake_root();
     let mut polled = Poll::Pending;
     let drawing = inspect_root(|| polled = poll_root(runtime, root));
-    // Another thread may have woken a task, and let go of what there was to hope for, since the last look.
-    if polled.is_pending() && !drawing.has_hope() && !runtime.home.is_signalled() {
+    // Another thread may have woken a task, and let go of what there was to hope for, since the last look. The poll may have taken that wake.
+    if polled.is_pending() && !drawing.has_hope() && !runtime.home.has_heard() {
         panic!("deadlock: every task waits, and nothing can wake any of them\n{drawing}");
     }
     polled

@@ -32,14 +32,9 @@ impl Count {
         self.n.load(Ordering::Acquire) == 0
     }
 
-    /// How long the runtime has to wait at least before it says that nothing will wake a task.
-    pub(super) fn patience(&self) -> Duration {
-        if self.may_wake.load(Ordering::Relaxed) { WAKE_UP_CALL } else { Duration::ZERO }
-    }
-
-    /// The runtime has waited for that long.
-    pub(super) fn has_waited(&self) {
-        self.may_wake.store(false, Ordering::Relaxed);
+    /// Whether another thread has ended some since the last call, and may still wake a task.
+    pub(super) fn may_wake(&self) -> bool {
+        self.may_wake.load(Ordering::Relaxed) && self.may_wake.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn end(&self) {

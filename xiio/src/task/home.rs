@@ -31,6 +31,8 @@ pub(crate) struct Home {
     /// One word for all, so that of a sleeper and a poster one always sees the other. It is only ever changed by
     /// read-modify-write operations: who takes a bit back then sees whatever came before any of those who set it.
     signals: AtomicU8,
+    /// Another thread has woken a task or the root since the last question. Touched by the home's thread only.
+    is_news: atomic::AtomicBool,
     inbox: Mutex<Inbox>,
     /// Memory for blocks. Touched by the home's thread only.
     pool: Pool,
@@ -154,6 +156,7 @@ impl Home {
             Box::leak(Box::new(Self {
                 is_root_marked: AtomicBool::new(false),
                 signals: AtomicU8::new(0),
+                is_news: atomic::AtomicBool::new(false),
                 inbox: Mutex::default(),
                 pool: Pool::new(),
             }))
@@ -272,6 +275,9 @@ impl Home {
         let (woken, freed) = (mem::take(&mut inbox.woken), mem::take(&mut inbox.freed));
         self.signals.fetch_and(!(MAIL | FREED), Ordering::Relaxed);
         drop(inbox);
+        if !woken.is_empty() {
+            self.is_news.store(true, Ordering::Relaxed);
+        }
         self.collect(freed);
         for task in woken {
             // Ordering: a swap, so that it reads the last of those that found the flag set and did not post. The poll then
@@ -410,7 +416,15 @@ impl Home {
         // Ordering: `Acquire`, from all who have set it: the poll sees whatever came before their wakes.
         let is_woken =
             self.is_root_signalled() && self.signals.fetch_and(!ROOT_WOKEN, Ordering::AcqRel) & ROOT_WOKEN != 0;
+        if is_woken {
+            self.is_news.store(true, Ordering::Relaxed);
+        }
         is_marked || is_woken
+    }
+
+    /// Whether another thread has woken a task or the root since the last call, or has now something for this one.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.is_news.swap(false, Ordering::Relaxed) || self.is_signalled()
     }
 
     pub(crate) fn is_root_woken(&self) -> bool {
