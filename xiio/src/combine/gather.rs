@@ -32,22 +32,18 @@ where
     I: IntoIterator,
     I::Item: IntoFuture,
 {
-    gather_at(futures, Location::caller())
-}
-
-async fn gather_at<I>(futures: I, location: &'static Location<'static>) -> Vec<<I::Item as IntoFuture>::Output>
-where
-    I: IntoIterator,
-    I::Item: IntoFuture,
-{
-    task_group!(|tg| {
-        tg.stand_for("gather");
-        let mut tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
-        for task in &mut tasks {
-            task.ended().await;
-        }
-        tasks.into_iter().map(Task::into_output).collect()
-    })
+    let location = Location::caller();
+    async move {
+        task_group!(|tg| {
+            tg.stand_for("gather");
+            let mut tasks: Vec<_> =
+                futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
+            for task in &mut tasks {
+                task.ended().await;
+            }
+            tasks.into_iter().map(Task::into_output).collect()
+        })
+    }
 }
 
 /// [`gather`] for futures that may fail: the first error cancels the rest.
@@ -75,20 +71,16 @@ where
     I: IntoIterator,
     I::Item: IntoFuture<Output = Result<T, E>>,
 {
-    try_gather_at(futures, Location::caller())
-}
-
-async fn try_gather_at<I, T, E>(futures: I, location: &'static Location<'static>) -> Result<Vec<T>, E>
-where
-    I: IntoIterator,
-    I::Item: IntoFuture<Output = Result<T, E>>,
-{
-    try_task_group!(|tg| {
-        tg.stand_for("try_gather");
-        let mut tasks: Vec<_> = futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
-        for task in &mut tasks {
-            task.ended().await;
-        }
-        tasks.into_iter().map(Task::into_output).collect()
-    })
+    let location = Location::caller();
+    async move {
+        try_task_group!(|tg| {
+            tg.stand_for("try_gather");
+            let mut tasks: Vec<_> =
+                futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
+            for task in &mut tasks {
+                task.ended().await;
+            }
+            tasks.into_iter().map(Task::into_output).collect()
+        })
+    }
 }

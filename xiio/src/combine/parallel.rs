@@ -123,32 +123,21 @@ where
     F: AsyncFn(&'a I) -> T + Sync,
     T: Send,
 {
-    parallel_map_at(workers, items, function, Location::caller())
-}
-
-async fn parallel_map_at<'a, I, F, T>(
-    workers: usize,
-    items: &'a [I],
-    function: F,
-    location: &'static Location<'static>,
-) -> Vec<T>
-where
-    I: Sync,
-    F: AsyncFn(&'a I) -> T + Sync,
-    T: Send,
-{
-    let workers = workers.min(items.len());
-    let (function, chunks) = (&function, Chunks::new(items, workers));
-    task_group!(workers = workers, |tg| {
-        for _ in 0..workers.max(1).min(items.len()) {
-            let chunks = &chunks;
-            let map = async move || {
-                let Ok(()) = map_chunks(chunks, |item| function(item), Ok::<T, Infallible>).await;
-            };
-            tg.workers().spawn_at(None, map, Some, location);
-        }
-    });
-    chunks.places.into_outputs()
+    let location = Location::caller();
+    async move {
+        let workers = workers.min(items.len());
+        let (function, chunks) = (&function, Chunks::new(items, workers));
+        task_group!(workers = workers, |tg| {
+            for _ in 0..workers.max(1).min(items.len()) {
+                let chunks = &chunks;
+                let map = async move || {
+                    let Ok(()) = map_chunks(chunks, |item| function(item), Ok::<T, Infallible>).await;
+                };
+                tg.workers().spawn_at(None, map, Some, location);
+            }
+        });
+        chunks.places.into_outputs()
+    }
 }
 
 /// [`parallel_map`] for a function that may fail: the first error cancels the rest.
@@ -180,29 +169,17 @@ where
     T: Send,
     E: Send,
 {
-    try_parallel_map_at(workers, items, function, Location::caller())
-}
-
-async fn try_parallel_map_at<'a, I, F, T, E>(
-    workers: usize,
-    items: &'a [I],
-    function: F,
-    location: &'static Location<'static>,
-) -> Result<Vec<T>, E>
-where
-    I: Sync,
-    F: AsyncFn(&'a I) -> Result<T, E> + Sync,
-    T: Send,
-    E: Send,
-{
-    let workers = workers.min(items.len());
-    let (function, chunks) = (&function, Chunks::new(items, workers));
-    try_task_group!(workers = workers, |tg| {
-        for _ in 0..workers.max(1).min(items.len()) {
-            let chunks = &chunks;
-            let map = async move || map_chunks(chunks, |item| function(item), |result| result).await;
-            tg.workers().spawn_at(map, location);
-        }
-    })?;
-    Ok(chunks.places.into_outputs())
+    let location = Location::caller();
+    async move {
+        let workers = workers.min(items.len());
+        let (function, chunks) = (&function, Chunks::new(items, workers));
+        try_task_group!(workers = workers, |tg| {
+            for _ in 0..workers.max(1).min(items.len()) {
+                let chunks = &chunks;
+                let map = async move || map_chunks(chunks, |item| function(item), |result| result).await;
+                tg.workers().spawn_at(map, location);
+            }
+        })?;
+        Ok(chunks.places.into_outputs())
+    }
 }

@@ -38,25 +38,20 @@ where
     I: IntoIterator,
     I::Item: IntoFuture,
 {
-    race_at(futures, Location::caller())
-}
-
-async fn race_at<I>(futures: I, location: &'static Location<'static>) -> <I::Item as IntoFuture>::Output
-where
-    I: IntoIterator,
-    I::Item: IntoFuture,
-{
-    let mut winner = Winner(OnceCell::new());
-    let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
-        tg.stand_for("race");
-        tg.expect_winner();
-        for future in futures {
-            let winner = &winner;
-            tg.spawn_at(async move { winner.end(future.into_future().await) }, location);
-        }
-        pending::<()>().await;
-    });
-    winner.take().unwrap_or_else(|| unreachable!("the body of the group never ends"))
+    let location = Location::caller();
+    async move {
+        let mut winner = Winner(OnceCell::new());
+        let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+            tg.stand_for("race");
+            tg.expect_winner();
+            for future in futures {
+                let winner = &winner;
+                tg.spawn_at(async move { winner.end(future.into_future().await) }, location);
+            }
+            pending::<()>().await;
+        });
+        winner.take().unwrap_or_else(|| unreachable!("the body of the group never ends"))
+    }
 }
 
 /// [`race`] for futures that may fail: gives the first `Ok`, and cancels the others; or all errors, in the order given.
@@ -86,41 +81,36 @@ where
     I: IntoIterator,
     I::Item: IntoFuture<Output = Result<O, E>>,
 {
-    race_ok_at(futures, Location::caller())
-}
-
-async fn race_ok_at<I, O, E>(futures: I, location: &'static Location<'static>) -> Result<O, Vec<E>>
-where
-    I: IntoIterator,
-    I::Item: IntoFuture<Output = Result<O, E>>,
-{
-    let mut winner = Winner(OnceCell::new());
-    // Each with its place in the order given.
-    let errors = RefCell::new(Vec::new());
-    let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
-        tg.stand_for("race_ok");
-        tg.expect_winner();
-        for (place, future) in futures.into_iter().enumerate() {
-            let (winner, errors) = (&winner, &errors);
-            tg.spawn_at(
-                async move {
-                    match future.into_future().await {
-                        Ok(output) => winner.end(output),
-                        Err(error) => {
-                            errors.borrow_mut().push((place, Held::new(error)));
-                            Ok(())
+    let location = Location::caller();
+    async move {
+        let mut winner = Winner(OnceCell::new());
+        // Each with its place in the order given.
+        let errors = RefCell::new(Vec::new());
+        let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+            tg.stand_for("race_ok");
+            tg.expect_winner();
+            for (place, future) in futures.into_iter().enumerate() {
+                let (winner, errors) = (&winner, &errors);
+                tg.spawn_at(
+                    async move {
+                        match future.into_future().await {
+                            Ok(output) => winner.end(output),
+                            Err(error) => {
+                                errors.borrow_mut().push((place, Held::new(error)));
+                                Ok(())
+                            }
                         }
-                    }
-                },
-                location,
-            );
-        }
-    });
-    winner.take().ok_or_else(|| {
-        let mut errors = errors.take();
-        errors.sort_unstable_by_key(|(place, _)| *place);
-        errors.into_iter().filter_map(|(_, mut error)| error.take()).collect()
-    })
+                    },
+                    location,
+                );
+            }
+        });
+        winner.take().ok_or_else(|| {
+            let mut errors = errors.take();
+            errors.sort_unstable_by_key(|(place, _)| *place);
+            errors.into_iter().filter_map(|(_, mut error)| error.take()).collect()
+        })
+    }
 }
 
 /// The error of the winner. The first `Err` of a group cancels the rest before any of them is polled again, which is what
@@ -283,17 +273,16 @@ where
 /// What [`race!`](crate::race!) awaits. `None` if all have ended without a match.
 #[track_caller]
 pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = Option<R::Output>> {
-    race_all_at(racers, Location::caller())
-}
-
-async fn race_all_at<R: Racers>(racers: R, location: &'static Location<'static>) -> Option<R::Output> {
-    let mut winner = Winner(OnceCell::new());
-    let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
-        tg.stand_for("race!");
-        tg.expect_winner();
-        racers.spawn(tg, |output| winner.end(output), location);
-    });
-    winner.take()
+    let location = Location::caller();
+    async move {
+        let mut winner = Winner(OnceCell::new());
+        let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
+            tg.stand_for("race!");
+            tg.expect_winner();
+            racers.spawn(tg, |output| winner.end(output), location);
+        });
+        winner.take()
+    }
 }
 
 /// The end of a [`race!`](crate::race!) that nobody has won and that has no `else`.
