@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use crate::report::{Held, wake_all};
 use crate::runtime::poll_leaf;
 use crate::slab::Slab;
-use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::sync::{Mutex, MutexGuard, OnceLock, lock};
 use crate::unwind::{self, Reached, inspecting};
 
 /// A value that will be there some time. Clones are the same promise.
@@ -49,7 +49,7 @@ struct Shared<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiters)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use crate::report::{Held, waking};
-use crate::sync::{AtomicU8, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::sync::{AtomicU8, Mutex, MutexGuard, Ordering, lock};
 use crate::task::Home;
 
 /// The group is to be polled.
@@ -32,7 +32,7 @@ impl Bridge {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.outer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outer)
     }
 
     /// Home begins to poll the group. From now on wakes are found by [`Inside::take_woken`].

@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use crate::report::going_on;
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Places for a number of outputs. They are taken in parts, whose outputs stay here once all of a part are there.
 ///
@@ -41,7 +41,7 @@ impl<T> Places<T> {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ledger)
     }
 
     /// The next ones, as many as `share` makes of those that are left; `None` when there are no more.

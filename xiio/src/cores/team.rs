@@ -15,7 +15,7 @@ use super::worker;
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::{Origin, Report, ReportKind, report};
-use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, park};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, park};
 use crate::sys;
 use crate::unwind::Dropper;
 
@@ -88,11 +88,11 @@ impl<J> Team<J> {
     }
 
     fn board(&self) -> MutexGuard<'_, Board<J>> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.board)
     }
 
     fn news(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.news)
     }
 
     pub(crate) fn bridge(&self) -> &Arc<Bridge> {

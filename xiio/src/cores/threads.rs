@@ -27,7 +27,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
-use crate::sync::{Builder, PoisonError, StaticMutex, Thread, current, park};
+use crate::sync::{Builder, StaticMutex, Thread, current, lock_static, park};
 use crate::sys::{self, fork};
 
 /// How long an idle thread stays.
@@ -41,7 +41,7 @@ pub(crate) type Work = Box<dyn FnOnce(io::Result<Number>) -> bool + Send>;
 static THREADS: StaticMutex<Threads<Work, Thread>> = StaticMutex::new(Threads::new());
 
 fn threads() -> impl DerefMut<Target = Threads<Work, Thread>> {
-    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+    lock_static(&THREADS)
 }
 
 /// Has `work` done on a thread that is free, or about to be, or else on a new one.

@@ -16,7 +16,7 @@ use super::task::Task;
 use super::workers::{SentErrors, TryWorkers};
 use crate::error::{Elapsed, Payload, panic_text};
 use crate::report::drop_safely;
-use crate::sync::{MutexGuard, PoisonError};
+use crate::sync::{MutexGuard, lock};
 
 /// Errors that tasks have left, in the order of the group's failures.
 pub(super) type Errors<E> = Rc<RefCell<VecDeque<E>>>;
@@ -265,7 +265,7 @@ impl<'env, E> TryTaskGroup<'env, E> {
     }
 
     fn sent_errors(&self) -> MutexGuard<'_, VecDeque<E>> {
-        self.sent_errors.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sent_errors)
     }
 
     /// What the group failed with, in order. Panics and an elapsed limit are in it as they came.

@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 use crate::cores::{Crew, HandIn};
 use crate::error::GroupEnded;
 use crate::report::report_if_err;
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Spawns into a group from anywhere: from other threads, or from code that may not borrow. Of
 /// [`TaskGroup::remote`](crate::TaskGroup::remote).
@@ -95,7 +95,7 @@ enum OpenTo {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inbox)
     }
 
     /// Whether a job of this thread is refused.

@@ -11,7 +11,7 @@ use crate::cores::{Crew, Ends};
 use crate::error::Cancelled;
 use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::task::may_be_cancelled_next;
 use crate::unwind::Reached;
 
@@ -44,7 +44,7 @@ impl<T> Slot<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether the task was asked to end; from now on it is woken for that, if there is a handle that may ask.

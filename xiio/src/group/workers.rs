@@ -18,7 +18,7 @@ use crate::error::Payload;
 use crate::local::{self, SentLocals};
 use crate::pin::Pinned;
 use crate::report::{Origin, ReportKind, going_on, report};
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::{Mutex, lock};
 use crate::task::TaskSet;
 use crate::time::{Deadline, now};
 use crate::unwind::{self, Dropper, Duty, Node, Owner};
@@ -35,11 +35,11 @@ impl Anchor {
     }
 
     pub(super) fn crew(&self) -> Option<Arc<Crew>> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.crew).clone()
     }
 
     pub(super) fn take(&self) -> Option<Arc<Crew>> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.crew).take()
     }
 }
 
@@ -259,9 +259,7 @@ impl<'env, E: Send + 'env> TryWorkers<'env, E> {
     /// Makes the value of a task of what its function gave, and puts an error with those of the group.
     fn judge<T>(&self) -> impl FnOnce(Result<T, E>) -> Option<T> + Clone + Send + use<'env, T, E> {
         let errors = self.errors;
-        move |result| {
-            result.map_err(|error| errors.lock().unwrap_or_else(PoisonError::into_inner).push_back(error)).ok()
-        }
+        move |result| result.map_err(|error| lock(errors).push_back(error)).ok()
     }
 }
 
@@ -315,7 +313,7 @@ struct Content<F, O, J> {
 
 impl<F: Send, O, J: Send, T: Send> Order<F, O, J, T> {
     fn take(&self) -> Option<Content<F, O, J>> {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.content).take()
     }
 
     /// For the handle, or the task: neither comes to the content.
@@ -347,7 +345,7 @@ impl<F: Send, O, J: Send, T: Send> HasSlot<T> for Order<F, O, J, T> {
 
     fn cancel(&self) {
         self.slot.cancel();
-        let has_begun = self.content.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        let has_begun = lock(&self.content).is_none();
         if let Some(crew) = self.crew().filter(|_| !has_begun) {
             crew.cancel_queued();
         }

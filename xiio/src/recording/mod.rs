@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::drawing::{Harmless, Kind, Node};
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::{Mutex, lock};
 use crate::sys;
 use tap::{noting, with_earlier, with_tap};
 
@@ -488,7 +488,7 @@ impl Recorder {
     }
 
     fn with_ring<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> R {
-        look(&mut self.ring.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut lock(&self.ring))
     }
 
     /// What is being polled: at home, or, as home waits for a worker that is in a task, there since the longest time; `None` while the loop waits.

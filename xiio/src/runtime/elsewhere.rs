@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::drawing::Drawing;
-use crate::sync::{AtomicBool, Mutex, Ordering, PoisonError, StaticMutex};
+use crate::sync::{AtomicBool, Mutex, Ordering, StaticMutex, lock, lock_static};
 use crate::sys;
 use crate::sys::fork::{self, Process};
 use crate::timer::TimerKey;
@@ -18,7 +18,7 @@ use crate::timer::TimerKey;
 static ALL: StaticMutex<Vec<Arc<Requests>>> = StaticMutex::new(Vec::new());
 
 fn all() -> impl DerefMut<Target = Vec<Arc<Requests>>> {
-    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+    lock_static(&ALL)
 }
 
 /// What others want of a runtime.
@@ -92,7 +92,7 @@ impl Requests {
     #[cold]
     fn take_some(&self) -> Wanted {
         self.is_any.store(false, Ordering::Relaxed);
-        std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.wanted))
     }
 
     /// Has the tree drawn at the end of this turn, if the runtime comes to it.
@@ -111,7 +111,7 @@ impl Requests {
         if !self.process.is_this() {
             return;
         }
-        add(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        add(&mut lock(&self.wanted));
         self.is_any.store(true, Ordering::Release);
         self.notifier.wake_by_ref();
     }

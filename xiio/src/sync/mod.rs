@@ -4,6 +4,8 @@
 //! one thread of the system, so the thread-locals that tell them apart come from here, too. No other build knows of
 //! `loom`.
 
+use std::sync::PoisonError;
+
 #[cfg(not(all(test, loom)))]
 mod real;
 #[cfg(not(all(test, loom)))]
@@ -16,3 +18,19 @@ mod watched;
 mod modelled;
 #[cfg(all(test, loom))]
 pub(crate) use modelled::*;
+
+/// A lock that a panic elsewhere does not take away: every critical section of the crate leaves whole data behind.
+#[inline]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`lock`] for a static.
+#[cfg(not(all(test, loom)))]
+pub(crate) use lock as lock_static;
+
+/// [`lock`] for a static, which is never one of `loom`'s.
+#[cfg(all(test, loom))]
+pub(crate) fn lock_static<T>(mutex: &StaticMutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,6 +1,6 @@
 //! What `loom` has, and what it has not, made of the former.
 
-pub(crate) use std::sync::{Mutex as StaticMutex, PoisonError};
+pub(crate) use std::sync::Mutex as StaticMutex;
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
@@ -8,12 +8,14 @@ pub(crate) use loom::thread::Builder;
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use loom::sync::Condvar;
 use loom::thread::AccessError;
+
+use super::lock;
 
 /// A value that is set once. Whoever sees it sees what came before; the value itself needs no model.
 pub(crate) struct OnceLock<T> {
@@ -127,7 +129,7 @@ impl Wake for Parker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        *self.is_unparked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.is_unparked) = true;
         self.unparked.notify_one();
     }
 }
@@ -140,7 +142,7 @@ pub(crate) fn park(limit: Duration) -> bool {
         return true;
     }
     let parker = current().0;
-    let mut is_unparked = parker.is_unparked.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut is_unparked = lock(&parker.is_unparked);
     while !*is_unparked {
         is_unparked = parker.unparked.wait(is_unparked).unwrap_or_else(PoisonError::into_inner);
     }

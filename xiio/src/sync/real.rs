@@ -3,10 +3,10 @@
 /// A lock for a static, which those of a model cannot be.
 #[cfg(not(tsan))]
 pub(crate) use std::sync::Mutex as StaticMutex;
+pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 #[cfg(not(tsan))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
-pub(crate) use std::sync::{OnceLock, PoisonError};
 pub(crate) use std::thread::{Builder, Thread, current};
 pub(crate) use std::thread_local;
 

@@ -14,7 +14,7 @@ use super::pool::Pool;
 use super::refs::TaskRef;
 use crate::report::{drop_safely, waking};
 use crate::slab::Slab;
-use crate::sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, Ordering, PoisonError, StaticMutex, thread_local};
+use crate::sync::{AtomicBool, AtomicU8, Mutex, MutexGuard, Ordering, StaticMutex, lock, lock_static, thread_local};
 use crate::sys::fork;
 
 /// One for each thread that runs tasks. Never freed, so that every header may point to it without counting; a thread
@@ -121,13 +121,8 @@ impl Tenant {
     }
 }
 
-/// A lock that a panic elsewhere does not take away: every critical section here leaves whole data behind.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn vacant() -> impl DerefMut<Target = Vec<&'static Home>> {
-    VACANT.lock().unwrap_or_else(PoisonError::into_inner)
+    lock_static(&VACANT)
 }
 
 impl Home {

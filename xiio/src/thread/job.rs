@@ -13,7 +13,7 @@ use crate::foreign::Surroundings;
 use crate::local::{self, SentLocals};
 use crate::promise::Promise;
 use crate::report::{Held, drop_safely, report_panic, waking};
-use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
 use crate::sys::fork::Process;
 
 type Outcome<T> = Result<T, Failure>;
@@ -92,7 +92,7 @@ impl<F, T> Job<F, T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The outcome, once; if it is not there yet, wakes the task when it is.

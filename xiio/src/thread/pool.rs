@@ -13,7 +13,7 @@ use super::crew::{Crew, Help, Id, Next, WITHOUT_BOUND};
 use super::future::InThread;
 use super::job::Work;
 use crate::report::drop_safely;
-use crate::sync::{Builder, Mutex, MutexGuard, PoisonError, StaticMutex, Thread, current, park, thread_local};
+use crate::sync::{Builder, Mutex, StaticMutex, Thread, current, lock, lock_static, park, thread_local};
 use crate::sys;
 use crate::sys::fork::{self, Process};
 
@@ -132,7 +132,7 @@ impl Standing {
     }
 
     pub(crate) fn get(&'static self, make: impl FnOnce() -> ThreadPool) -> &'static ThreadPool {
-        let place = || self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = || lock_static(&self.pool);
         fork::hold(&self.is_held, move || {
             let place = place();
             let workers = place.map(|pool| lock(&pool.pool.workers));
@@ -152,10 +152,6 @@ impl Drop for Pool {
         let idle = lock(&self.workers).close();
         idle.iter().for_each(Thread::unpark);
     }
-}
-
-fn lock(workers: &Workers) -> MutexGuard<'_, Crew<AnyJob, Thread>> {
-    workers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error of the system once more.

@@ -20,7 +20,7 @@ use std::task::Waker;
 use super::current::current_scope_if;
 use super::node::{Membership, Node, Stage};
 use crate::report::{drop_safely, waking};
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A node that has no poll to be in. It is `Send`.
 pub(crate) struct Parked {
@@ -88,7 +88,7 @@ struct Letters {
 
 impl Letterbox {
     fn lock(&self) -> MutexGuard<'_, Letters> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.letters)
     }
 
     fn put(&self, key: usize) {
