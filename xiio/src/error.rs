@@ -123,6 +123,15 @@ impl Panic {
     }
 
     /// Panics with the same payload, without another message on standard error.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::panic::catch_unwind;
+    ///
+    /// let panic = xiio::run(xiio::catch_panic(async { panic!("a bug") })).unwrap_err();
+    /// let payload = catch_unwind(|| panic.resume()).unwrap_err();
+    /// assert_eq!(payload.downcast_ref(), Some(&"a bug"));
+    /// ```
     pub fn resume(self) -> ! {
         resume_unwind(self.into_payload())
     }
