@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::drawing::Harmless;
+use crate::drawing::{FileLine, Harmless};
 use crate::error::{Payload, panic_text};
 use crate::recording;
 
@@ -262,7 +262,7 @@ impl fmt::Display for Origin {
         if let Some(name) = &self.name {
             write!(f, "`{}`, ", Harmless(name))?;
         }
-        write!(f, "spawned at {}:{}", self.location.file(), self.location.line())?;
+        write!(f, "spawned at {}", FileLine(self.location))?;
         self.locals.iter().try_for_each(|(name, value)| write!(f, ", {name} = {}", Harmless(value)))
     }
 }

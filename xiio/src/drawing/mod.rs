@@ -393,7 +393,7 @@ impl fmt::Display for Node {
                 Kind::Deferred => "deferred",
                 _ => "made",
             };
-            write!(f, ", {verb} at {}:{}", location.file(), location.line())?;
+            write!(f, ", {verb} at {}", FileLine(location))?;
         }
         if let (Some(age), Some(n_polls), Some(busy)) = (self.age, self.n_polls, self.busy) {
             write!(f, ", {age:.1?} old, {n_polls} polls of {busy:.1?}")?;
@@ -414,6 +414,15 @@ impl fmt::Display for Harmless<'_> {
             true => write!(f, "{}", c.escape_default()),
             false => write!(f, "{c}"),
         })
+    }
+}
+
+/// A place in the source code, without its column.
+pub(crate) struct FileLine<'a>(pub(crate) &'a Location<'a>);
+
+impl fmt::Display for FileLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0.file(), self.0.line())
     }
 }
 

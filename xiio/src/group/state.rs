@@ -20,7 +20,7 @@ use super::remote::Remote;
 use super::task::Task;
 use super::workers::Anchor;
 use crate::cores::{Failure, News, Notice};
-use crate::drawing::{self, Drawing, Kind};
+use crate::drawing::{self, Drawing, FileLine, Kind};
 use crate::error::{Payload, panic_text};
 use crate::recording::{Place, Why};
 use crate::report::{Origin, ReportKind, drop_safely, report, report_panic};
@@ -131,9 +131,7 @@ impl fmt::Display for Member {
             Self::Outside => f.write_str("what is around"),
             Self::Body => f.write_str("the body"),
             Self::Task(origin) => write!(f, "a task, {origin},"),
-            Self::Deferred(location) => {
-                write!(f, "a deferred cleanup, deferred at {}:{},", location.file(), location.line())
-            }
+            Self::Deferred(location) => write!(f, "a deferred cleanup, deferred at {},", FileLine(location)),
             Self::Destructor => f.write_str("a destructor"),
             Self::Worker => f.write_str("a worker"),
         }

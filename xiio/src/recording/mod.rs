@@ -33,7 +33,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::drawing::{Harmless, Kind, Node};
+use crate::drawing::{FileLine, Harmless, Kind, Node};
 use crate::sync::{Mutex, lock};
 use crate::sys;
 use tap::{noting, with_earlier, with_tap};
@@ -144,7 +144,7 @@ impl fmt::Display for Text {
             Some(name) => write!(f, "{} `{}`", Harmless(&self.what), Harmless(name))?,
             None => write!(f, "{}", Harmless(&self.what))?,
         }
-        self.place.map_or(Ok(()), |place| write!(f, ", spawned at {}:{}", place.file(), place.line()))
+        self.place.map_or(Ok(()), |place| write!(f, ", spawned at {}", FileLine(place)))
     }
 }
 
@@ -187,7 +187,7 @@ impl Cancelled {
             (Why::WithGroup, Some(_)) => "its group was cancelled",
             (why, _) => why.as_str(),
         };
-        let place = self.place.map(|place| format!(" at {}:{}", place.file(), place.line()));
+        let place = self.place.map(|place| format!(" at {}", FileLine(place)));
         Some(format!("{cause}{} by {by}", place.unwrap_or_default()))
     }
 }

@@ -13,7 +13,7 @@ use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
 use super::{Place, ROOT, Why};
-use crate::drawing::{Kind, Node};
+use crate::drawing::{FileLine, Kind, Node};
 
 thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
@@ -160,7 +160,7 @@ pub(super) fn cancelled(key: Option<usize>, why: Why, place: Place) {
         return;
     }
     let why = why.as_str();
-    let place = || place.map(|place| format!("{}:{}", place.file(), place.line()));
+    let place = || place.map(|place| FileLine(place).to_string());
     quietly(|| match key.and_then(followed).as_deref() {
         Some(Followed::Begun { span, .. } | Followed::Spawned(span)) => {
             tracing::debug!(target: "xiio", parent: span, why, place = place(), "a task was cancelled");

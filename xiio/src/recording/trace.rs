@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::{Event, Happened, Member, NOBODY, Nanos, Ring, Text};
-use crate::drawing::json_string;
+use crate::drawing::{FileLine, json_string};
 
 /// What a ring had when it was asked, the oldest event first.
 pub(super) struct Kept {
@@ -211,7 +211,7 @@ impl Trace {
             let _ = write!(fields, ",\"name\":{}", json_string(name));
         }
         if let Some(place) = text.place {
-            let _ = write!(label, ", {}:{}", place.file(), place.line());
+            let _ = write!(label, ", {}", FileLine(place));
             let _ = write!(fields, ",{}", place_fields(place));
         }
         if let Some(type_name) = text.type_name {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::job::{Failure, Job, Origin, Work};
 use super::pool::ThreadPool;
-use crate::drawing::{self, Kind};
+use crate::drawing::{self, FileLine, Kind};
 use crate::promise::Promise;
 use crate::report::{ReportKind, report};
 use crate::runtime::{Outside, Runtime, poll_leaf};
@@ -209,8 +209,7 @@ where
 
     #[cold]
     fn panic_refused(&self, error: &io::Error) -> ! {
-        let (text, file, line) = (&self.text, self.location.file(), self.location.line());
-        panic!("cannot start a thread: {error}; {text}, made at {file}:{line}, needs one")
+        panic!("cannot start a thread: {error}; {}, made at {}, needs one", self.text, FileLine(self.location))
     }
 
     /// As [`Awaited::poll`], with the error of a job that gets no thread.
@@ -330,9 +329,8 @@ fn has_become_late(late: &mut Option<Deadline>, cx: &mut Context<'_>) -> bool {
 }
 
 fn report_late(about: &About, text: &str, location: &Location<'_>) {
-    let (file, line) = (location.file(), location.line());
-    let why = about.why_late.map(|why| why()).unwrap_or_default();
-    report(ReportKind::NoThread, format!("{text}, made at {file}:{line}, has waited for a thread for a second, {why}"));
+    let (place, why) = (FileLine(location), about.why_late.map(|why| why()).unwrap_or_default());
+    report(ReportKind::NoThread, format!("{text}, made at {place}, has waited for a thread for a second, {why}"));
 }
 
 impl<F, T> Future for InThread<F, T>

@@ -8,6 +8,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
+use crate::drawing::FileLine;
 use crate::error::Payload;
 use crate::foreign::Surroundings;
 use crate::local::{self, SentLocals};
@@ -51,8 +52,8 @@ impl Origin {
     /// Says what becomes of a panic that nobody waits for any more.
     fn report_unheard(&self, payload: Payload) {
         let Self { text, location } = self;
-        let (file, line) = (location.file(), location.line());
-        report_panic(&format!("{text}, made at {file}:{line}, panicked, and nobody waits for it any more"), payload);
+        let place = FileLine(location);
+        report_panic(&format!("{text}, made at {place}, panicked, and nobody waits for it any more"), payload);
     }
 }
 

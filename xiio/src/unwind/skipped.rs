@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::panic::Location;
 
+use crate::drawing::FileLine;
 use crate::report::{ReportKind, report};
 
 /// Who drops futures on this thread.
@@ -56,6 +57,6 @@ pub(crate) fn report_skipped(what: &str, place: &Location<'_>) {
             "by other code than xiio's, which gives it destructors and nothing that awaits; `race!`, `timeout` and `join!` let it clean up"
         }
     };
-    let (file, line) = (place.file(), place.line());
-    report(ReportKind::CleanupSkipped, format!("{what} at {file}:{line} did not run to its end: it was dropped {why}"));
+    let place = FileLine(place);
+    report(ReportKind::CleanupSkipped, format!("{what} at {place} did not run to its end: it was dropped {why}"));
 }
