@@ -193,7 +193,7 @@ impl Cancelled {
 }
 
 /// [`Life`] for whoever draws a member.
-pub(crate) struct Vita {
+pub(crate) struct TaskStats {
     pub(crate) number: u32,
     pub(crate) age: Duration,
     pub(crate) n_polls: u64,
@@ -310,12 +310,12 @@ pub(crate) fn described(task: usize, node: &Node) {
 
 /// How it has gone with a member until now, if it is recorded.
 #[cold]
-pub(crate) fn vita(key: usize) -> Option<Vita> {
-    let mut vita = None;
+pub(crate) fn stats(key: usize) -> Option<TaskStats> {
+    let mut stats = None;
     noting(|ring, at| {
         // A drawing of many goes on, though its polls are not noted.
         ring.lane().turned_at = at;
-        vita = ring.live.get(&key).map(|life| Vita {
+        stats = ring.live.get(&key).map(|life| TaskStats {
             number: life.member.number,
             age: Duration::from_nanos(at.saturating_sub(life.since)),
             n_polls: life.n_polls,
@@ -326,7 +326,7 @@ pub(crate) fn vita(key: usize) -> Option<Vita> {
             }),
         });
     });
-    vita
+    stats
 }
 
 /// A poll begins, inside of the one that is under way. So many levels are around it: one that has not been ended ends with the one around it, or

@@ -485,9 +485,9 @@ impl<'env> TaskSet<'env> {
     }
 
     /// What draws the group, with what a recording knows of it.
-    pub(crate) fn with_vita(&self, node: Node) -> Node {
+    pub(crate) fn with_stats(&self, node: Node) -> Node {
         match self.core().and_then(|core| core.body.get()) {
-            Some(body) => polling::with_vita(node, body),
+            Some(body) => polling::with_stats(node, body),
             None => node,
         }
     }

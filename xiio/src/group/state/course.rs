@@ -270,7 +270,7 @@ impl<'a> Course<'a> {
     fn node(&self) -> drawing::Node {
         let node = self.group.node();
         let node = if self.is_cancelling { node.cancelled_as(self.group.reason()) } else { node };
-        self.group.set.with_vita(node.has_left(left(self.end())))
+        self.group.set.with_stats(node.has_left(left(self.end())))
     }
 
     /// When time ends it: by its limit, and by its grace where it was cancelled.

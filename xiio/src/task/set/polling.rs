@@ -11,7 +11,7 @@ use super::{Core, Ended, LastRound, Members, Polled};
 use crate::drawing::{Kind, Node, State, TOO_DEEP, YIELD_NOW};
 use crate::error::Payload;
 use crate::local;
-use crate::recording::{self, Cancellation, Vita};
+use crate::recording::{self, Cancellation, TaskStats};
 use crate::report::{ReportKind, report};
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
@@ -520,7 +520,7 @@ impl Core {
             (true, false) => State::Running,
         };
         let locals = self.locals_of(task).map(|locals| locals.shown_beside_current()).unwrap_or_default();
-        let node = with_vita(self.node_of(task).in_state(state).with_locals(locals), task);
+        let node = with_stats(self.node_of(task).in_state(state).with_locals(locals), task);
         let _around = unwind::draw_around(|| node);
         if header.has(STARTED)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_with_locals(task, members)))
@@ -536,9 +536,9 @@ fn is_stopped_at(depth: u32) -> bool {
 }
 
 /// With what a recording knows of a member, if there is one.
-pub(super) fn with_vita(node: Node, member: TaskRef) -> Node {
-    let vita = if member.header().has(RECORDED) { recording::vita(member.key()) } else { None };
-    let Some(Vita { number, age, n_polls, busy, cancelled }) = vita else { return node };
+pub(super) fn with_stats(node: Node, member: TaskRef) -> Node {
+    let stats = if member.header().has(RECORDED) { recording::stats(member.key()) } else { None };
+    let Some(TaskStats { number, age, n_polls, busy, cancelled }) = stats else { return node };
     let node = node.numbered(number).lived(age, n_polls, busy);
     match cancelled {
         Some(Cancellation { ago, reason }) => node.cancelled_since(ago, reason),
