@@ -15,14 +15,14 @@ use crate::names::hygienic;
 
 /// Which of the four macros is being expanded.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Surface {
+pub(crate) enum MacroKind {
     TaskGroup,
     TryTaskGroup,
     Main,
     Test,
 }
 
-impl Surface {
+impl MacroKind {
     const GROUPS: &[Self] = &[Self::TaskGroup, Self::TryTaskGroup];
     const TRY_GROUP: &[Self] = &[Self::TryTaskGroup];
     const MAIN: &[Self] = &[Self::Main];
@@ -50,7 +50,7 @@ impl Surface {
     }
 }
 
-impl fmt::Display for Surface {
+impl fmt::Display for MacroKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TaskGroup => "task_group!",
@@ -65,10 +65,10 @@ impl fmt::Display for Surface {
 struct Known {
     name: &'static str,
     shape: Shape,
-    of: &'static [Surface],
+    of: &'static [MacroKind],
 }
 
-const fn known(name: &'static str, shape: Shape, of: &'static [Surface]) -> Known {
+const fn known(name: &'static str, shape: Shape, of: &'static [MacroKind]) -> Known {
     Known { name, shape, of }
 }
 
@@ -88,31 +88,31 @@ enum Shape {
 }
 
 const KNOWN: &[Known] = &[
-    known("name", Shape::Value("\"…\""), Surface::ALL),
-    known("timeout", Shape::Value("Duration"), Surface::ALL),
-    known("deadline", Shape::Value("Instant"), Surface::ALL),
-    known("limit", Shape::Value("usize"), Surface::GROUPS),
-    known("grace", Shape::Value("Duration"), Surface::ALL),
-    known("workers", Shape::Value("usize"), Surface::GROUPS),
-    known("error", Shape::Type, Surface::TRY_GROUP),
-    known("all_errors", Shape::Flag, Surface::TRY_GROUP),
-    known("crate", Shape::Path, Surface::ROOTS),
-    known("tokio", Shape::Flag, Surface::ROOTS),
-    known("slow_poll", Shape::Value("Duration"), Surface::ROOTS),
-    known("slow_cleanup", Shape::Value("Duration"), Surface::ROOTS),
-    known("vain_polls", Shape::Value("usize"), Surface::ROOTS),
-    known("many_tasks", Shape::Value("usize"), Surface::ROOTS),
-    known("cancel_on", Shape::List, Surface::MAIN),
-    known("impatience", Shape::Value("Duration"), Surface::MAIN),
-    known("impatient_on", Shape::List, Surface::MAIN),
-    known("inspect", Shape::Flag, Surface::MAIN),
-    known("tree_on", Shape::List, Surface::MAIN),
-    known("virtual_time", Shape::Flag, Surface::TEST),
-    known("loopback", Shape::Flag, Surface::TEST),
-    known("patience", Shape::Value("Duration"), Surface::TEST),
-    known("seed", Shape::Value("u64"), Surface::TEST),
-    known("seeds", Shape::Value("0..100"), Surface::TEST),
-    known("cancel_everywhere", Shape::Flag, Surface::TEST),
+    known("name", Shape::Value("\"…\""), MacroKind::ALL),
+    known("timeout", Shape::Value("Duration"), MacroKind::ALL),
+    known("deadline", Shape::Value("Instant"), MacroKind::ALL),
+    known("limit", Shape::Value("usize"), MacroKind::GROUPS),
+    known("grace", Shape::Value("Duration"), MacroKind::ALL),
+    known("workers", Shape::Value("usize"), MacroKind::GROUPS),
+    known("error", Shape::Type, MacroKind::TRY_GROUP),
+    known("all_errors", Shape::Flag, MacroKind::TRY_GROUP),
+    known("crate", Shape::Path, MacroKind::ROOTS),
+    known("tokio", Shape::Flag, MacroKind::ROOTS),
+    known("slow_poll", Shape::Value("Duration"), MacroKind::ROOTS),
+    known("slow_cleanup", Shape::Value("Duration"), MacroKind::ROOTS),
+    known("vain_polls", Shape::Value("usize"), MacroKind::ROOTS),
+    known("many_tasks", Shape::Value("usize"), MacroKind::ROOTS),
+    known("cancel_on", Shape::List, MacroKind::MAIN),
+    known("impatience", Shape::Value("Duration"), MacroKind::MAIN),
+    known("impatient_on", Shape::List, MacroKind::MAIN),
+    known("inspect", Shape::Flag, MacroKind::MAIN),
+    known("tree_on", Shape::List, MacroKind::MAIN),
+    known("virtual_time", Shape::Flag, MacroKind::TEST),
+    known("loopback", Shape::Flag, MacroKind::TEST),
+    known("patience", Shape::Value("Duration"), MacroKind::TEST),
+    known("seed", Shape::Value("u64"), MacroKind::TEST),
+    known("seeds", Shape::Value("0..100"), MacroKind::TEST),
+    known("cancel_everywhere", Shape::Flag, MacroKind::TEST),
 ];
 
 /// Options of which one makes the other meaningless.
@@ -149,7 +149,7 @@ enum Value {
 
 impl Options {
     /// Reads the arguments of an attribute, which are options and nothing else.
-    pub(crate) fn parse_all(input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) -> Self {
+    pub(crate) fn parse_all(input: ParseStream<'_>, of: MacroKind, diagnostics: &mut Diagnostics) -> Self {
         let mut options = Self::default();
         while !input.is_empty() {
             options.parse_one(input, of, diagnostics);
@@ -172,7 +172,7 @@ impl Options {
     }
 
     /// Reads one option; what it does not understand it reports and skips up to the next comma.
-    pub(crate) fn parse_one(&mut self, input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) {
+    pub(crate) fn parse_one(&mut self, input: ParseStream<'_>, of: MacroKind, diagnostics: &mut Diagnostics) {
         let Ok(name) = input.call(Ident::parse_any) else {
             diagnostics.report(input.span(), &Mistake::NotAnOption { of });
             return skip_to_comma(input);
@@ -313,15 +313,15 @@ pub(crate) fn parse_comma(input: ParseStream<'_>, diagnostics: &mut Diagnostics)
 }
 
 /// How the option is written, if this macro has it; else says who has.
-fn known_shape(name: &Ident, of: Surface, diagnostics: &mut Diagnostics) -> Option<Shape> {
+fn known_shape(name: &Ident, of: MacroKind, diagnostics: &mut Diagnostics) -> Option<Shape> {
     let text = &*name.to_string();
     let known = KNOWN.iter().find(|known| known.name == text);
     let mistake = match known {
         Some(known) if known.of.contains(&of) => return Some(known.shape),
-        Some(known) if known.of == Surface::TRY_GROUP && of == Surface::TaskGroup => {
+        Some(known) if known.of == MacroKind::TRY_GROUP && of == MacroKind::TaskGroup => {
             Mistake::OptionOfTryGroup { name: text }
         }
-        Some(known) if known.of.contains(&Surface::TryTaskGroup) => Mistake::OptionOfGroup { name: text, of },
+        Some(known) if known.of.contains(&MacroKind::TryTaskGroup) => Mistake::OptionOfGroup { name: text, of },
         _ => Mistake::UnknownOption { name: text, of },
     };
     diagnostics.report(name.span(), &mistake);

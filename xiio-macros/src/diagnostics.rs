@@ -7,7 +7,7 @@ use std::fmt;
 
 use proc_macro2::{Span, TokenStream};
 
-use crate::args::Surface;
+use crate::args::MacroKind;
 
 /// The mistakes found so far, in the order they were found.
 #[derive(Default)]
@@ -38,9 +38,9 @@ impl Diagnostics {
 
 /// A mistake in an invocation. The texts are all in `Display` below.
 pub(crate) enum Mistake<'a> {
-    UnknownOption { name: &'a str, of: Surface },
+    UnknownOption { name: &'a str, of: MacroKind },
     OptionOfTryGroup { name: &'a str },
-    OptionOfGroup { name: &'a str, of: Surface },
+    OptionOfGroup { name: &'a str, of: MacroKind },
     OptionTwice { name: &'a str },
     OptionsExclude { name: &'a str, other: &'a str },
     OptionNeeds { name: &'a str, other: &'a str },
@@ -49,17 +49,17 @@ pub(crate) enum Mistake<'a> {
     ValueOfFlag { name: &'a str },
     ListExpected { name: &'a str },
     CommaExpected,
-    NotAnOption { of: Surface },
-    BodyMissing { of: Surface },
-    GroupUnnamed { of: Surface },
-    GroupNamedTwice { of: Surface },
+    NotAnOption { of: MacroKind },
+    BodyMissing { of: MacroKind },
+    GroupUnnamed { of: MacroKind },
+    GroupNamedTwice { of: MacroKind },
     GroupPattern,
-    BodyIsAsync { of: Surface },
+    BodyIsAsync { of: MacroKind },
     BodyHasKeyword { keyword: &'a str },
     BodyHasReturnType,
-    NotAsync { of: Surface },
-    HasArguments { of: Surface },
-    IsGeneric { of: Surface },
+    NotAsync { of: MacroKind },
+    HasArguments { of: MacroKind },
+    IsGeneric { of: MacroKind },
     TestTwice,
     NothingToRace,
     RacerWithoutArm,

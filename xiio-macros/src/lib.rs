@@ -15,22 +15,22 @@ mod parse;
 
 use proc_macro::TokenStream;
 
-use args::Surface;
+use args::MacroKind;
 use names::Names;
 
 /// What `xiio::task_group!` passes on; see there.
 #[proc_macro]
 pub fn task_group(input: TokenStream) -> TokenStream {
-    outermost_group(Surface::TaskGroup, input)
+    outermost_group(MacroKind::TaskGroup, input)
 }
 
 /// What `xiio::try_task_group!` passes on; see there.
 #[proc_macro]
 pub fn try_task_group(input: TokenStream) -> TokenStream {
-    outermost_group(Surface::TryTaskGroup, input)
+    outermost_group(MacroKind::TryTaskGroup, input)
 }
 
-fn outermost_group(of: Surface, input: TokenStream) -> TokenStream {
+fn outermost_group(of: MacroKind, input: TokenStream) -> TokenStream {
     let input = input.into();
     let names = Names::outermost(&input);
     expand::group(of, input, names).into()
@@ -92,7 +92,7 @@ pub fn race(input: TokenStream) -> TokenStream {
 /// ```
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    expand::root(Surface::Main, arguments.into(), item.into()).into()
+    expand::root(MacroKind::Main, arguments.into(), item.into()).into()
 }
 
 /// Makes an `async fn` a test, run to the end on the thread of the test.
@@ -135,5 +135,5 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    expand::root(Surface::Test, arguments.into(), item.into()).into()
+    expand::root(MacroKind::Test, arguments.into(), item.into()).into()
 }

@@ -6,7 +6,7 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Attribute, Expr, ExprBlock, Pat, Signature, Token, Type, Visibility, token};
 
-use crate::args::{Options, Surface, here, parse_comma};
+use crate::args::{MacroKind, Options, here, parse_comma};
 use crate::diagnostics::{Diagnostics, Mistake};
 
 /// Reads by `read`, which reports what is wrong by itself and goes on to the end.
@@ -47,13 +47,13 @@ pub(crate) enum Body {
 
 impl GroupCall {
     /// Reads what stands in the parentheses of the macro; `site` is blamed for what is missing.
-    pub(crate) fn parse(tokens: TokenStream, of: Surface, site: Span, diagnostics: &mut Diagnostics) -> Self {
+    pub(crate) fn parse(tokens: TokenStream, of: MacroKind, site: Span, diagnostics: &mut Diagnostics) -> Self {
         let mut call = Self::default();
         read_all(tokens, |input| call.parse_from(input, of, site, diagnostics));
         call
     }
 
-    fn parse_from(&mut self, input: ParseStream<'_>, of: Surface, site: Span, diagnostics: &mut Diagnostics) {
+    fn parse_from(&mut self, input: ParseStream<'_>, of: MacroKind, site: Span, diagnostics: &mut Diagnostics) {
         while !input.is_empty() && !is_body_ahead(input) {
             self.options.parse_one(input, of, diagnostics);
             parse_comma(input, diagnostics);
@@ -77,7 +77,7 @@ impl GroupCall {
 
 impl Parameter {
     /// Reads `|tg|` or `|tg: Type|`.
-    fn parse(input: ParseStream<'_>, of: Surface, diagnostics: &mut Diagnostics) -> Option<Self> {
+    fn parse(input: ParseStream<'_>, of: MacroKind, diagnostics: &mut Diagnostics) -> Option<Self> {
         if let Ok(bars) = input.parse::<Token![||]>() {
             diagnostics.report(bars.span(), &Mistake::GroupUnnamed { of });
             return None;
@@ -96,7 +96,7 @@ impl Parameter {
 
     fn parse_between_bars(
         input: ParseStream<'_>,
-        of: Surface,
+        of: MacroKind,
         bar: Span,
         diagnostics: &mut Diagnostics,
     ) -> syn::Result<Option<Self>> {
@@ -122,7 +122,7 @@ impl Parameter {
 }
 
 impl Body {
-    fn parse(input: ParseStream<'_>, of: Surface, site: Span, diagnostics: &mut Diagnostics) -> Self {
+    fn parse(input: ParseStream<'_>, of: MacroKind, site: Span, diagnostics: &mut Diagnostics) -> Self {
         if input.is_empty() || input.peek(Token![,]) {
             diagnostics.report(here(input, site), &Mistake::BodyMissing { of });
             return Self::Missing;
@@ -152,7 +152,7 @@ impl Body {
 }
 
 /// Makes a block of an `async` block, which would only be a value here.
-fn without_async(body: Expr, of: Surface, diagnostics: &mut Diagnostics) -> Expr {
+fn without_async(body: Expr, of: MacroKind, diagnostics: &mut Diagnostics) -> Expr {
     let Expr::Async(body) = body else { return body };
     diagnostics.report(body.async_token.span, &Mistake::BodyIsAsync { of });
     Expr::Block(ExprBlock { attrs: body.attrs, label: None, block: body.block })
@@ -244,7 +244,7 @@ impl RootFn {
     }
 
     /// Reports everything about the function that a root cannot have.
-    pub(crate) fn judge(&self, of: Surface, diagnostics: &mut Diagnostics) {
+    pub(crate) fn judge(&self, of: MacroKind, diagnostics: &mut Diagnostics) {
         let signature = &self.signature;
         if signature.asyncness.is_none() {
             diagnostics.report(signature.fn_token.span, &Mistake::NotAsync { of });
@@ -257,7 +257,7 @@ impl RootFn {
         } else if let Some(clause) = &signature.generics.where_clause {
             diagnostics.report(clause.where_token.span, &Mistake::IsGeneric { of });
         }
-        if of == Surface::Test {
+        if of == MacroKind::Test {
             for attr in self.attrs.iter().filter(|attr| attr.path().is_ident("test")) {
                 diagnostics.report(attr.path().span(), &Mistake::TestTwice);
             }

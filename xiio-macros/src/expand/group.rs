@@ -5,7 +5,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::Expr;
 use syn::spanned::Spanned;
 
-use crate::args::{Options, Surface};
+use crate::args::{MacroKind, Options};
 use crate::diagnostics::Diagnostics;
 use crate::flow::{self, Exit, Exits, finish};
 use crate::names::{Names, hygienic};
@@ -37,7 +37,7 @@ use crate::parse::{Body, GroupCall, Parameter};
 ///     match __exit { __Exit::Value(__value) => __value, __Exit::At0(__value) => return __value }
 /// }
 /// ```
-pub(crate) fn group(of: Surface, input: TokenStream, names: Names) -> TokenStream {
+pub(crate) fn group(of: MacroKind, input: TokenStream, names: Names) -> TokenStream {
     let mut diagnostics = Diagnostics::default();
     let call = GroupCall::parse(input, of, names.site(), &mut diagnostics);
     let errors = diagnostics.into_compile_errors();
@@ -66,7 +66,7 @@ struct Rewritten {
 }
 
 impl Rewritten {
-    fn new(body: Body, of: Surface, names: Names) -> Option<Self> {
+    fn new(body: Body, of: MacroKind, names: Names) -> Option<Self> {
         match body {
             Body::Parsed(body) => Some(Self::from_expr(*body, of, names)),
             Body::Raw(tokens) => Some(Self {
@@ -79,7 +79,7 @@ impl Rewritten {
         }
     }
 
-    fn from_expr(mut body: Expr, of: Surface, names: Names) -> Self {
+    fn from_expr(mut body: Expr, of: MacroKind, names: Names) -> Self {
         let exits = flow::rewrite(&mut body, of, names, group);
         let never_ends = flow::never_ends(&body);
         // Fresh braces: those of the user would be linted.
@@ -97,7 +97,7 @@ impl Rewritten {
 
 /// One expansion, past its mistakes.
 struct Expansion {
-    of: Surface,
+    of: MacroKind,
     names: Names,
     options: Options,
     parameter: Parameter,
@@ -303,7 +303,7 @@ impl Expansion {
     }
 
     fn is_try(&self) -> bool {
-        self.of == Surface::TryTaskGroup
+        self.of == MacroKind::TryTaskGroup
     }
 
     /// Whether nobody gave the error a type.

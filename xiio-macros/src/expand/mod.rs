@@ -13,7 +13,7 @@ mod tests {
     use proc_macro2::{Group, TokenStream, TokenTree};
 
     use super::{group, root};
-    use crate::args::Surface;
+    use crate::args::MacroKind;
     use crate::names::Names;
 
     const GROUPS: &[&str] = &[
@@ -50,12 +50,12 @@ mod tests {
         for arguments in ATTRIBUTES {
             let arguments: TokenStream = arguments.parse().unwrap();
             for mutant in mutants(&arguments) {
-                root(Surface::Main, mutant.clone(), function.clone());
-                root(Surface::Test, mutant, function.clone());
+                root(MacroKind::Main, mutant.clone(), function.clone());
+                root(MacroKind::Test, mutant, function.clone());
             }
             for mutant in mutants(&function) {
-                root(Surface::Main, arguments.clone(), mutant.clone());
-                root(Surface::Test, arguments.clone(), mutant);
+                root(MacroKind::Main, arguments.clone(), mutant.clone());
+                root(MacroKind::Test, arguments.clone(), mutant);
             }
         }
     }
@@ -69,14 +69,14 @@ mod tests {
         }
     }
 
-    fn expand_group(of: Surface, tokens: TokenStream) -> TokenStream {
+    fn expand_group(of: MacroKind, tokens: TokenStream) -> TokenStream {
         let names = Names::outermost(&tokens);
         group(of, tokens, names)
     }
 
     /// Every sample under both macros.
-    fn samples(texts: &[&str]) -> Vec<(Surface, TokenStream)> {
-        let both = [Surface::TaskGroup, Surface::TryTaskGroup];
+    fn samples(texts: &[&str]) -> Vec<(MacroKind, TokenStream)> {
+        let both = [MacroKind::TaskGroup, MacroKind::TryTaskGroup];
         let texts = texts.iter().map(|text| text.parse().unwrap());
         texts.flat_map(|tokens: TokenStream| both.map(|of| (of, tokens.clone()))).collect()
     }

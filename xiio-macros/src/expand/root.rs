@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::args::{Options, Surface};
+use crate::args::{MacroKind, Options};
 use crate::diagnostics::Diagnostics;
 use crate::names::hygienic;
 use crate::parse::{RootFn, read_all};
@@ -28,7 +28,7 @@ use crate::parse::{RootFn, read_all};
 /// ```
 ///
 /// The inner function, and no `async` block, so that the body's `?` and coercions know the type.
-pub(crate) fn root(of: Surface, arguments: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn root(of: MacroKind, arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut diagnostics = Diagnostics::default();
     let options = parse_options(of, arguments, &mut diagnostics);
     let expansion = match syn::parse2::<RootFn>(item.clone()) {
@@ -45,13 +45,13 @@ pub(crate) fn root(of: Surface, arguments: TokenStream, item: TokenStream) -> To
     quote!(#errors #expansion)
 }
 
-fn parse_options(of: Surface, arguments: TokenStream, diagnostics: &mut Diagnostics) -> Options {
+fn parse_options(of: MacroKind, arguments: TokenStream, diagnostics: &mut Diagnostics) -> Options {
     let mut options = Options::default();
     read_all(arguments, |input| options = Options::parse_all(input, of, diagnostics));
     options
 }
 
-fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
+fn write(of: MacroKind, options: &Options, function: &RootFn) -> TokenStream {
     let RootFn { attrs, visibility, signature, body } = function;
     let name = &signature.ident;
     let output = &signature.output;
@@ -64,7 +64,7 @@ fn write(of: Surface, options: &Options, function: &RootFn) -> TokenStream {
         false => quote!(#name()),
     };
     let (test, run, future) = match of {
-        Surface::Test => {
+        MacroKind::Test => {
             let (test, run) = (quote!(#[::core::prelude::v1::test]), run("run"));
             (Some(test), quote!(__private::TestRoot::new() #calls.#run), quote!(|| #future))
         }

@@ -31,7 +31,7 @@ use syn::{
     ExprReturn, ExprTry, ExprTuple, FieldValue, Item, Label, Lifetime, Macro, Meta, Stmt, Token, token,
 };
 
-use crate::args::Surface;
+use crate::args::MacroKind;
 use crate::names::{Names, hygienic};
 
 use self::arguments::Arguments;
@@ -40,7 +40,7 @@ use self::exits::Destination;
 pub(crate) use self::exits::{Exit, Exits, Word};
 
 /// Expands a group in the body: which macro, its tokens, its names.
-pub(crate) type ExpandNested = fn(Surface, TokenStream, Names) -> TokenStream;
+pub(crate) type ExpandNested = fn(MacroKind, TokenStream, Names) -> TokenStream;
 
 /// Macros whose arguments are tokens to them, whatever they look like; and those that put them into a closure or generator, which has
 /// control flow of its own.
@@ -112,7 +112,7 @@ const WAITING_MACROS: &[&str] = &["join", "race", "select", "select_biased", "tr
 const BAILING_MACROS: &[(&str, bool)] = &[("bail", true), ("ensure", false)];
 
 /// Rewrites `body` in place and tells the ways out of it.
-pub(crate) fn rewrite(body: &mut Expr, of: Surface, names: Names, expand_nested: ExpandNested) -> Exits {
+pub(crate) fn rewrite(body: &mut Expr, of: MacroKind, names: Names, expand_nested: ExpandNested) -> Exits {
     let mut rewriter = Rewriter {
         of,
         names,
@@ -129,7 +129,7 @@ pub(crate) fn rewrite(body: &mut Expr, of: Surface, names: Names, expand_nested:
 
 /// Walks a body. Invariant: it is never inside a closure, an `async` block or an item.
 struct Rewriter {
-    of: Surface,
+    of: MacroKind,
     names: Names,
     expand_nested: ExpandNested,
     exits: Exits,
@@ -278,7 +278,7 @@ impl Rewriter {
 
     /// In a try group `?` already means the group: its body is an `async` block of `Result`.
     fn is_question_ours(&self) -> bool {
-        self.of == Surface::TaskGroup && self.n_try_blocks == 0
+        self.of == MacroKind::TaskGroup && self.n_try_blocks == 0
     }
 
     fn leaves_body(&self, label: Option<&Lifetime>) -> bool {
@@ -326,7 +326,7 @@ impl Rewriter {
             None => quote_spanned!(site=> ()),
         };
         let exit = self.exit_to(Word::Return, site, Some(&value));
-        let fails = self.of == Surface::TaskGroup && leaving.expr.as_deref().is_some_and(is_failure);
+        let fails = self.of == MacroKind::TaskGroup && leaving.expr.as_deref().is_some_and(is_failure);
         let left = if fails { fail(site, &exit) } else { finish(self.of, site, &exit) };
         returning(attrs, site, left)
     }
@@ -406,7 +406,7 @@ impl Rewriter {
     fn rewrite_bailing(&mut self, call: &Macro) -> Option<ExprBlock> {
         let name = &call.path.segments.last()?.ident;
         let (_, always_returns) = BAILING_MACROS.iter().find(|(bailing, _)| name == bailing)?;
-        if self.of != Surface::TaskGroup {
+        if self.of != MacroKind::TaskGroup {
             return None;
         }
         let site = hygienic(name.span());
@@ -444,8 +444,8 @@ impl Rewriter {
     /// The expansion of a group macro, with the exits of its own body replayed as exits of ours.
     fn expand_group(&mut self, call: &Macro) -> Option<ExprBlock> {
         let name = &call.path.segments.last()?.ident;
-        let of = Surface::of_group(name)?;
-        let names = self.names.nested_at(name.span(), self.of == Surface::TryTaskGroup);
+        let of = MacroKind::of_group(name)?;
+        let names = self.names.nested_at(name.span(), self.of == MacroKind::TryTaskGroup);
         let (macro_path, expansion) = (&call.path, (self.expand_nested)(of, call.tokens.clone(), names));
         // Nobody else names the macro, and the compiler would call its import unused.
         let expansion = quote_spanned!(names.site()=> {
@@ -513,8 +513,8 @@ fn may_wait(tokens: TokenStream) -> bool {
 }
 
 /// What the body yields when it leaves in peace.
-pub(crate) fn finish(of: Surface, site: Span, exit: &TokenStream) -> TokenStream {
-    if of == Surface::TryTaskGroup {
+pub(crate) fn finish(of: MacroKind, site: Span, exit: &TokenStream) -> TokenStream {
+    if of == MacroKind::TryTaskGroup {
         quote_spanned!(site=> ::core::result::Result::Ok(#exit))
     } else {
         quote_spanned!(site=> __xiio_private::Leave::Finish(#exit))
