@@ -79,8 +79,8 @@ mod incoming;
 mod interest;
 mod tcp;
 mod udp;
+mod unconnected;
 mod unix;
-mod unused;
 
 pub use addr::{ToSocketAddrs, lookup_host};
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
@@ -88,8 +88,8 @@ pub use incoming::Incoming;
 pub use interest::Interest;
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
+pub use unconnected::{TcpSocket, UnixSocket};
 pub use unix::{UCred, UnixDatagram, UnixListener, UnixStream};
-pub use unused::{TcpSocket, UnixSocket};
 
 /// The methods of a socket that `std` has and that do not wait.
 macro_rules! as_in_std {

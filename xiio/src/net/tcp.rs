@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::addr::{ToSocketAddrs, first, resolve};
-use super::{Incoming, as_in_std, connect, settings, socket, stream, unused};
+use super::{Incoming, as_in_std, connect, settings, socket, stream, unconnected};
 use crate::io::Async;
 use crate::reactor::{Direction, Wait};
 use crate::sys::{Call, call, socket as sys};
@@ -213,7 +213,7 @@ impl TcpStream {
     /// # Errors
     /// What `setsockopt(2)` reports: `InvalidInput` for zeros, and for more than the system takes.
     pub fn set_keepalive_times(&self, idle: Duration, interval: Duration, n_probes: u32) -> io::Result<()> {
-        unused::set_keepalive_times(self.as_fd(), idle, interval, n_probes)
+        unconnected::set_keepalive_times(self.as_fd(), idle, interval, n_probes)
     }
 
     /// What happens to data that is not sent yet when the stream is closed: `Some(duration)` is `SO_LINGER`, and zero of it resets
