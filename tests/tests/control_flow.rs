@@ -382,6 +382,30 @@ async fn words_work_in_the_arguments_of_macros() {
 }
 
 #[xiio::test]
+async fn an_assertion_that_fails_shows_what_was_written() {
+    async fn check(n: Option<i32>) -> Option<()> {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            assert!(n? > 3);
+            debug_assert!(matches!(n?, 4 | 5) && format!("{n:?}").len() > 1,);
+            assert!(n? > 4, "said by the user");
+        });
+        Some(())
+    }
+    let expected = [
+        (Some(3), "assertion failed: n? > 3"),
+        (Some(6), "assertion failed: matches!(n?, 4 | 5) && format!(\"{n:?}\").len() > 1"),
+        (Some(4), "said by the user"),
+    ];
+    for (n, text) in expected {
+        let panic = xiio::catch_panic(check(n)).await.unwrap_err();
+        assert_eq!(panic.to_string(), format!("panicked: {text}"));
+    }
+    assert_eq!(check(None).await, None);
+    assert_eq!(check(Some(5)).await, Some(()));
+}
+
+#[xiio::test]
 async fn words_work_in_the_arms_of_race() {
     async fn leaving(how: i32) -> Option<i32> {
         let mut n_rounds = 0;

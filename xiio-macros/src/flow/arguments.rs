@@ -38,6 +38,14 @@ enum Left {
 }
 
 impl Arguments {
+    /// The one expression that there is, if there is nothing else.
+    pub(super) fn single(&self) -> Option<&Expr> {
+        match &*self.known {
+            [Argument::Expression(expression, _)] if self.rest.is_empty() => Some(expression),
+            _ => None,
+        }
+    }
+
     pub(super) fn expressions_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
         self.known.iter_mut().flat_map(|argument| -> Box<dyn Iterator<Item = &mut Expr>> {
             match argument {

@@ -108,6 +108,9 @@ const LOOPLESS_MACROS: &[&str] = &[
 /// And macros of which is known that they wait, but have no loop either.
 const WAITING_MACROS: &[&str] = &["join", "race", "select", "select_biased", "try_join"];
 
+/// Macros that show their argument where they have no other one.
+const ASSERTIONS: &[&str] = &["assert", "debug_assert"];
+
 /// Macros that are made of a `return Err(…)`, as those of `anyhow` are, and whether they always return.
 const BAILING_MACROS: &[(&str, bool)] = &[("bail", true), ("ensure", false)];
 
@@ -484,9 +487,18 @@ impl Rewriter {
             }
         }
         self.n_loops -= n_loops;
-        if self.exits.places.len() > n_exits {
-            call.tokens = arguments.into_token_stream();
+        if self.exits.places.len() == n_exits {
+            return;
         }
+        call.tokens = match arguments.single() {
+            // With a message, as it would show what the condition has become.
+            Some(condition) if is_one_of(call, ASSERTIONS) => {
+                let written = call.tokens.to_string().replace('{', "{{").replace('}', "}}");
+                let message = format!("assertion failed: {}", written.trim_end_matches(','));
+                quote!(#condition, #message)
+            }
+            _ => arguments.into_token_stream(),
+        };
     }
 }
 

@@ -68,6 +68,7 @@
 /// - A `break` or `continue` without a label, in the arguments of a macro, leaves the body only where the macro is known to have no loop: those
 ///   of `std`, `race!`, `select!`, `join!`, and those that log or make errors. Elsewhere it is meant for a loop of the macro, as `E0267` says
 ///   where there is none. Give the loop around the group a label and name it.
+/// - `dbg!` and other macros that show their arguments as text show what a `?` in them has become. `assert!` shows what was written.
 /// - `bail!` and `ensure!` stand in a closure: what they give to the error they take from the variables around, also where they do not return.
 /// - A macro that puts its arguments into a closure or a generator has control flow of its own. This is known of `defer!`, `stream!` and
 ///   `try_stream!`; let another one stand in a function of its own.
