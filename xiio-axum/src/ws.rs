@@ -58,7 +58,7 @@ pub struct WebSocketUpgrade {
     upgrade: OnUpgrade,
     /// What tells the client that its key was read; over HTTP/2 there is none.
     accept: Option<HeaderValue>,
-    asked_protocols: Option<HeaderValue>,
+    asked_protocols: Vec<HeaderValue>,
     protocol: Option<HeaderValue>,
     max_message_bytes: usize,
 }
@@ -72,8 +72,8 @@ impl WebSocketUpgrade {
 
     /// Takes the first of these that the client has asked for.
     pub fn protocols(mut self, known: &[&'static str]) -> Self {
-        let asked = self.asked_protocols.as_ref().and_then(|asked| asked.to_str().ok()).unwrap_or("");
-        let is_asked_for = |known: &&&'static str| asked.split(',').any(|asked| asked.trim() == **known);
+        let asked: Vec<_> = words(&self.asked_protocols).collect();
+        let is_asked_for = |known: &&&'static str| asked.contains(known);
         self.protocol = known.iter().find(is_asked_for).map(|known| HeaderValue::from_static(known));
         self
     }
@@ -90,7 +90,7 @@ impl WebSocketUpgrade {
     pub fn on_upgrade<F: Future>(self, talk: impl FnOnce(WebSocket) -> F + 'static) -> Response {
         let Self { server, upgrade, accept, protocol, max_message_bytes, .. } = self;
         if server.stopping.is_set() {
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n");
+            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n").into_response();
         }
         let Server { jobs, stopping, count } = server;
         let serve = async move {
@@ -107,7 +107,7 @@ impl WebSocketUpgrade {
         // It has no end of its own.
         let serve = async move { race!(() = serve => {}, () = stopping.wait() => {}) };
         if jobs.spawn(serve).is_err() {
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server has ended\n");
+            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server has ended\n").into_response();
         }
         let mut response = Response::new(Body::empty());
         if let Some(accept) = accept {
@@ -130,14 +130,14 @@ impl fmt::Debug for WebSocketUpgrade {
     }
 }
 
-fn refuse(status: StatusCode, why: &'static str) -> Response {
-    (status, why).into_response()
+/// What stands in lists, of which a header may have several.
+fn words<'a>(lists: impl IntoIterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
+    let lists = lists.into_iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim)
 }
 
-/// Whether a header is a list that has `word` in it.
 fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    let lists = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|given| given.trim().eq_ignore_ascii_case(word))
+    words(headers.get_all(name)).any(|given| given.eq_ignore_ascii_case(word))
 }
 
 /// Whether this is how a WebSocket is asked for over HTTP/2. See RFC 8441.
@@ -146,23 +146,52 @@ fn is_connect(parts: &Parts) -> bool {
     parts.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
-/// Why there is no WebSocket.
-type Refusal = (StatusCode, &'static str);
+/// Why there is no WebSocket, and what would have been right.
+struct Refusal {
+    status: StatusCode,
+    why: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+}
+
+impl Refusal {
+    fn new(status: StatusCode, why: &'static str) -> Self {
+        Self { status, why, headers: &[] }
+    }
+
+    fn with(self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// Over this connection.
+    fn no_upgrade(why: &'static str) -> Self {
+        Self::new(StatusCode::UPGRADE_REQUIRED, why).with(&[("connection", "upgrade"), ("upgrade", "websocket")])
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.why).into_response();
+        for (name, value) in self.headers {
+            response.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
 
 /// What the key of the client is answered with over HTTP/1.1. See RFC 6455.
 fn answer_key(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
     if method != Method::GET {
         let why = "a WebSocket is asked for with GET over HTTP/1.1, and with CONNECT and `:protocol` over HTTP/2\n";
-        return Err((StatusCode::METHOD_NOT_ALLOWED, why));
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, why).with(&[("allow", "GET, CONNECT")]));
     }
     if !has_word(headers, &header::CONNECTION, "upgrade") || !has_word(headers, &header::UPGRADE, "websocket") {
         let why = "this is a WebSocket; the request has no `connection: upgrade` and `upgrade: websocket`\n";
-        return Err((StatusCode::UPGRADE_REQUIRED, why));
+        return Err(Refusal::no_upgrade(why));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
-    let key = key.ok_or((StatusCode::BAD_REQUEST, "`sec-websocket-key` is missing\n"))?;
+    let key = key.ok_or(Refusal::new(StatusCode::BAD_REQUEST, "`sec-websocket-key` is missing\n"))?;
     HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-        .map_err(|_| (StatusCode::BAD_REQUEST, "`sec-websocket-key` is no key\n"))
+        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "`sec-websocket-key` is no key\n"))
 }
 
 impl<S: Sync> FromRequestParts<S> for WebSocketUpgrade {
@@ -176,11 +205,12 @@ impl<S: Sync> FromRequestParts<S> for WebSocketUpgrade {
             false => Some(answer_key(&parts.method, headers).map_err(IntoResponse::into_response)?),
         };
         if !has_word(headers, &header::SEC_WEBSOCKET_VERSION, "13") {
-            return Err(refuse(StatusCode::BAD_REQUEST, "`sec-websocket-version` must be 13\n"));
+            let refusal = Refusal::new(StatusCode::BAD_REQUEST, "`sec-websocket-version` must be 13\n");
+            return Err(refusal.with(&[("sec-websocket-version", "13")]).into_response());
         }
-        let asked_protocols = headers.get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
+        let asked_protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect();
         let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
-            return Err(refuse(StatusCode::UPGRADE_REQUIRED, "this connection cannot become a WebSocket\n"));
+            return Err(Refusal::no_upgrade("this connection cannot become a WebSocket\n").into_response());
         };
         let max_message_bytes = MAX_MESSAGE_BYTES;
         Ok(Self { server, upgrade, accept, asked_protocols, protocol: None, max_message_bytes })

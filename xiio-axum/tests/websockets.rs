@@ -196,6 +196,22 @@ fn protocol_is_the_first_that_both_know() {
 }
 
 #[test]
+fn protocols_may_be_asked_for_in_several_lines() {
+    use std::io::{BufRead, BufReader, Write};
+    let n_goodbyes = Rc::new(Cell::new(0));
+    with_server(router(&n_goodbyes), |addr, _| {
+        let mut client = TcpStream::connect(addr).unwrap();
+        let upgrade =
+            "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
+        let protocols = "sec-websocket-protocol: three\r\nsec-websocket-protocol: four, two\r\n";
+        write!(client, "GET /echo HTTP/1.1\r\nhost: x\r\n{upgrade}{protocols}\r\n").unwrap();
+        let head = BufReader::new(client).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+        let chosen: Vec<_> = head.filter(|line| line.starts_with("sec-websocket-protocol")).collect();
+        assert_eq!(chosen, ["sec-websocket-protocol: two"]);
+    });
+}
+
+#[test]
 fn messages_go_both_ways_over_http_2() {
     let n_goodbyes = Rc::new(Cell::new(0));
     run(async {
@@ -238,18 +254,25 @@ fn request_that_asks_for_none_is_told_what_is_missing() {
         task_group!(|tg| {
             tg.spawn(serve(&listener, router(&n_goodbyes)).until(stop.wait()).into_future());
             let upgrade = "upgrade: websocket\r\n";
+            let (get, post) = ("GET", "POST");
+            let upgrade = format!("connection: close, upgrade\r\n{upgrade}");
+            let with_key = format!("{upgrade}sec-websocket-key: x\r\n");
+            let old = format!("{with_key}sec-websocket-version: 8\r\n");
             let cases = [
-                ("connection: close\r\n".to_owned(), "426", "`connection: upgrade`"),
-                (format!("connection: close, upgrade\r\n{upgrade}"), "400", "`sec-websocket-key` is missing"),
-                (format!("connection: close, upgrade\r\n{upgrade}sec-websocket-key: x\r\n"), "400", "must be 13"),
+                (post, upgrade.clone(), "405", "asked for with GET", "allow: GET, CONNECT"),
+                (get, "connection: close\r\n".to_owned(), "426", "`connection: upgrade`", "upgrade: websocket"),
+                (get, upgrade, "400", "`sec-websocket-key` is missing", ""),
+                (get, with_key, "400", "must be 13", "sec-websocket-version: 13"),
+                (get, old, "400", "must be 13", "sec-websocket-version: 13"),
             ];
-            for (headers, status, why) in cases {
+            for (method, headers, status, why, header) in cases {
                 let mut client = xiio::net::TcpStream::connect(addr).await.unwrap();
-                let request = format!("GET /echo HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+                let request = format!("{method} /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
                 client.write_all(request.as_bytes()).await.unwrap();
                 let mut answer = String::new();
                 client.read_to_string(&mut answer).await.unwrap();
                 assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(why), "{answer}");
+                assert!(answer.contains(header), "{answer}");
             }
             stop.set(()).unwrap();
         });
