@@ -18,7 +18,7 @@ pub use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
 pub use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 pub use tokio_tungstenite::tungstenite::{Bytes, Error};
-use xiio::{race, timeout};
+use xiio::{cooperative, race, timeout};
 
 use crate::jobs::Server;
 
@@ -231,7 +231,8 @@ impl WebSocket {
     /// # Cancellation
     /// No message is lost.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
-        self.stream.next().await
+        // Its buffers hold many small messages, and none of them has to wait.
+        cooperative(self.stream.next()).await
     }
 
     /// Sends a message and flushes it.
@@ -242,7 +243,7 @@ impl WebSocket {
     /// # Cancellation
     /// The message may have been sent, in part as well; the next one that is sent comes after the rest of it.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
-        self.stream.send(message).await
+        cooperative(self.stream.send(message)).await
     }
 
     /// Says goodbye, and waits until the other end has done so, too: for five seconds at most, so that a client that has
@@ -251,7 +252,7 @@ impl WebSocket {
         let goodbye = async {
             // What the other end has sent meanwhile is read on the way, and an error is an end as well.
             if self.stream.close(None).await.is_ok() {
-                while let Some(Ok(_)) = self.stream.next().await {}
+                while let Some(Ok(_)) = self.recv().await {}
             }
         };
         let _ = timeout(GOODBYE, goodbye).await;

@@ -166,6 +166,47 @@ fn client_that_does_not_answer_the_goodbye_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn client_with_many_small_messages_keeps_no_task_from_its_turn() {
+    const N_MESSAGES: usize = 10_000;
+    let n_received = Rc::new(Cell::new(0));
+    let talk = {
+        let n_received = xiio_axum::here(Rc::clone(&n_received));
+        move |upgrade: WebSocketUpgrade| {
+            let n_received = n_received.clone();
+            let talk = async move |mut socket: WebSocket| {
+                while let Some(Ok(_)) = socket.recv().await {
+                    n_received.set(n_received.get() + 1);
+                }
+            };
+            std::future::ready(upgrade.on_upgrade(talk))
+        }
+    };
+    run(async {
+        let (mut client, stream) = xiio::io::duplex(1 << 20);
+        let stop = Promise::new();
+        let mut longest_turn = 0;
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, Router::new().route("/", any(talk)), stop.wait()));
+            let upgrade =
+                "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
+            client.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
+            let mut head = [0; 12];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 101");
+            // A text of one byte, under a mask of zeros.
+            client.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x'].repeat(N_MESSAGES)).await.unwrap();
+            while n_received.get() < N_MESSAGES {
+                let before = n_received.get();
+                xiio::yield_now().await;
+                longest_turn = longest_turn.max(n_received.get() - before);
+            }
+            stop.set(()).unwrap();
+        });
+        assert!(longest_turn <= 1_000, "{longest_turn} messages in one turn");
+    });
+}
+
+#[test]
 fn client_that_vanishes_and_one_that_meets_a_bug_disturb_nobody() {
     let n_goodbyes = Rc::new(Cell::new(0));
     with_server(router(&n_goodbyes), |addr, _| {
