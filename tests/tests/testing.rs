@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpStream};
-use xiio::signal::{SIGCONT, SIGSTOP, SIGUSR1};
+use xiio::signal::{self, SIGCONT, SIGSTOP, SIGUSR1, SIGUSR2};
 use xiio::testing::{Tester, advance, cancel_everywhere, cancel_everywhere_and, pause};
 use xiio::{
     Condition, Promise, Sleep, bracket, race, readable, run_in_thread, shield, sleep, task_group, timeout,
@@ -64,6 +64,25 @@ async fn virtual_time_stands_still_while_a_task_is_busy() {
 async fn virtual_limit_around_a_descriptor_passes_as_outside() {
     let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
     assert!(timeout(Duration::from_millis(10), xiio::readable(&a)).await.is_err());
+}
+
+#[xiio::test(virtual_time, loopback)]
+async fn virtual_time_passes_as_outside_beside_a_subscription_even_with_loopback() {
+    let mut signals = signal::subscribe(&[SIGUSR2]).unwrap();
+    // Both ends of its socket are in this program, but what comes does not.
+    let send_soon = || {
+        thread::spawn(|| {
+            thread::sleep(Duration::from_millis(100));
+            assert!(send(std::process::id(), SIGUSR2));
+        })
+    };
+    let thread = send_soon();
+    assert_eq!(timeout(MINUTE, signals.recv()).await.unwrap().unwrap(), SIGUSR2);
+    thread.join().unwrap();
+    let thread = send_soon();
+    timeout(MINUTE, readable(&signals)).await.unwrap().unwrap();
+    assert_eq!(signals.try_recv(), Some(SIGUSR2));
+    thread.join().unwrap();
 }
 
 #[xiio::test(virtual_time, loopback)]

@@ -18,6 +18,7 @@ use crate::slab::Slab;
 #[cfg(target_os = "linux")]
 use crate::sys::epoll;
 use crate::sys::nowait::is_always_ready;
+use crate::sys::signal::is_of_subscription;
 use crate::sys::socket::is_loopback;
 
 /// What the reactor knows of a descriptor. Shared by all who watch it.
@@ -87,9 +88,9 @@ impl Watched {
         !self.is_beside_tasks.get() && [&self.read, &self.write].iter().any(|side| side.wakes_somebody())
     }
 
-    /// Whether it is a socket of this machine alone.
+    /// Whether it is a socket of this machine alone, and no signals come by it.
     pub(super) fn is_loopback(&self) -> bool {
-        is_loopback(self.fd)
+        is_loopback(self.fd) && !is_of_subscription(self.fd)
     }
 
     /// Notes an event; the wakers to be woken are put into `wakers`.

@@ -92,6 +92,8 @@ struct Listener {
     ending: u64,
     ends_after: u64,
     socket: RawFd,
+    /// The other end of the socket.
+    reader: RawFd,
     next: AtomicPtr<Listener>,
 }
 
@@ -328,6 +330,7 @@ impl Subscription {
             ending: if impatience.after.is_some() { mask(&impatience.signals) } else { 0 },
             ends_after: impatience.after.map_or(u64::MAX, to_nanos),
             socket: writer.as_raw_fd(),
+            reader: reader.as_raw_fd(),
             next: AtomicPtr::new(ptr::null_mut()),
         }));
         let process = AtomicU32::new(Process::this().n_forks());
@@ -458,6 +461,20 @@ impl Drop for Subscription {
         // SAFETY: made by `Box::into_raw`; unlinked, so no handler finds it, and those that had found it have left.
         drop(unsafe { Box::from_raw(self.listener) });
     }
+}
+
+/// Whether a descriptor is that of a subscription. What comes to it comes from outside, although both of its ends are here.
+pub(crate) fn is_of_subscription(fd: RawFd) -> bool {
+    let _registry = registry();
+    let mut at = HEAD.load(SeqCst);
+    // SAFETY: linked listeners are freed only by whoever holds the registry and has unlinked them.
+    while let Some(listener) = unsafe { at.as_ref() } {
+        if listener.reader == fd {
+            return true;
+        }
+        at = listener.next.load(SeqCst);
+    }
+    false
 }
 
 /// Two connected sockets. Neither blocks.
