@@ -1036,6 +1036,19 @@ fn child_that_was_dropped_is_not_left() {
     assert!(has_passed, "{text}");
 }
 
+#[test]
+fn what_was_there_before_a_test_may_go() {
+    let (has_passed, text) = run_alone("lets_go_of_a_file_of_before");
+    assert!(has_passed, "{text}");
+}
+
+#[test]
+#[ignore = "for the test above"]
+fn lets_go_of_a_file_of_before() {
+    let file = Cell::new(Some(std::fs::File::open("/dev/null").unwrap()));
+    Tester::new().run(|| async { drop(file.take()) });
+}
+
 #[xiio::test]
 #[ignore = "fails, for the test above"]
 async fn leaves_a_file() {
