@@ -1,11 +1,12 @@
 //! Trees inside a loop made by hand: what `Embed` promises to any loop.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
@@ -208,6 +209,41 @@ fn the_next_deadline_is_that_of_the_nearest_sleep() {
     assert!(tree.turn(&mut Context::from_waker(&waker)).is_pending());
     let left = tree.next_deadline().unwrap() - start;
     assert!(left >= Duration::from_millis(20) && left < LONG, "{left:?}");
+}
+
+#[test]
+fn a_turn_after_a_rest_has_the_time_of_a_turn() {
+    // One that is held up in the middle is late.
+    assert!((0..50).any(|_| n_polls_of_a_turn_after_a_rest() == 1));
+}
+
+/// How many polls a tree takes in which a promise wakes some tasks after a rest.
+fn n_polls_of_a_turn_after_a_rest() -> u32 {
+    let (_, waker) = Counting::new();
+    let (promise, n_polls) = (Promise::<()>::new(), Cell::new(0));
+    let mut tree = Embed::new(async {
+        let mut group = pin!(async {
+            task_group!(|tg| {
+                tg.spawn(sleep(Duration::from_secs(3600)));
+                for _ in 0..20 {
+                    tg.spawn(promise.wait());
+                }
+            });
+        });
+        poll_fn(|cx| {
+            n_polls.set(n_polls.get() + 1);
+            group.as_mut().poll(cx)
+        })
+        .await;
+    })
+    .unwrap();
+    let mut cx = Context::from_waker(&waker);
+    assert!(tree.turn(&mut cx).is_pending());
+    thread::sleep(Duration::from_millis(10));
+    promise.set(()).unwrap();
+    n_polls.set(0);
+    assert!(tree.turn(&mut cx).is_pending());
+    n_polls.get()
 }
 
 #[test]

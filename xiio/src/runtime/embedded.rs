@@ -149,6 +149,8 @@ impl<'a> Turning<'a> {
     fn new(runtime: &'a Rc<Runtime>, bridge: &'a Bridge) -> Self {
         let outer = CURRENT.with(|current| current.replace(Some(Rc::clone(runtime))));
         bridge.is_turning.store(true, Ordering::SeqCst);
+        // The time at the end of the last turn would count as that of this one.
+        runtime.turn_began.set(None);
         if let Some(home) = runtime.own_home() {
             home.wake_up();
         }
