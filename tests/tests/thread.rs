@@ -5,14 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use xiio::testing::{Tester, advance};
 use xiio::thread::{ThreadPool, is_cancelled};
 use xiio::{Promise, gather, in_thread, sleep, task_group, try_task_group, yield_now};
 use xiio_tests::os::{ends_in_a_fork, rerun};
 use xiio_tests::poll::{self, OnWake};
-use xiio_tests::{cancel_when, panic_text, run};
+use xiio_tests::{Reports, cancel_when, panic_text, run};
 
 /// More than any test here should take.
 const LONG: Duration = Duration::from_secs(30);
@@ -263,6 +264,28 @@ fn job_that_waits_long_for_a_thread_is_reported() {
     });
     assert_eq!(kind, xiio::inspect::ReportKind::NoThread);
     assert!(text.contains("thread.rs") && text.contains("`ThreadPool`"), "{text}");
+}
+
+#[test]
+fn job_beside_virtual_time_that_jumps_is_not_late() {
+    let pool = ThreadPool::new(1);
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(Some(released));
+    let reports = Reports::new();
+    let start = Instant::now();
+    Tester::new().virtual_time().run(|| async {
+        let released = released.lock().unwrap().take().unwrap();
+        let busy = pool.run(move || released.recv_timeout(LONG).unwrap());
+        let jump = async {
+            advance(Duration::from_secs(3600)).await;
+            release.send(()).unwrap();
+        };
+        xiio::join!(busy, pool.run(|| ()), jump);
+    });
+    // Otherwise it may have waited for long.
+    if start.elapsed() < Duration::from_secs(1) {
+        reports.assert_none();
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::job::{Failure, Job, Origin, Work};
 use super::pool::ThreadPool;
@@ -17,8 +17,9 @@ use crate::drawing::{self, FileLine, Kind};
 use crate::promise::Promise;
 use crate::report::{ReportKind, report};
 use crate::runtime::{Outside, Runtime, poll_leaf};
+use crate::sys;
 use crate::sys::fork::Process;
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 use crate::unwind::{self, Duty, Node};
 
 /// A job that is in the queue for so long is reported.
@@ -173,10 +174,16 @@ enum Stage<F, T> {
         job: Arc<Job<F, T>>,
         /// Kept so that the pool does not close before the job has run.
         pool: ThreadPool,
-        /// When it has waited for long, if it is still in the queue. Elapses once.
-        late: Option<Deadline>,
+        late: Option<Late>,
     },
     Ended,
+}
+
+/// When a job has waited for long, if it is still in the queue. Elapses once.
+struct Late {
+    deadline: Deadline,
+    /// When it was handed in, by the clock of the system. Threads go by that one, and virtual time may have jumped.
+    since: Instant,
 }
 
 // Neither the function nor the value is ever polled or pinned.
@@ -274,7 +281,7 @@ where
         debug_assert!(polled.is_pending());
         self.outside.count_here();
         pool.push(Arc::clone(&job) as Arc<dyn Work>, process);
-        let mut late = (self.about.why_late.is_some() && Runtime::is_running()).then(|| Deadline::after(LATE));
+        let mut late = (self.about.why_late.is_some() && Runtime::is_running()).then(Late::new);
         has_become_late(&mut late, cx);
         self.stage = Stage::Waiting { job, pool, late };
         Poll::Pending
@@ -320,12 +327,18 @@ impl<F, T> fmt::Debug for Awaited<F, T> {
 }
 
 /// Whether it has waited for long, asked where there is a clock to ask.
-fn has_become_late(late: &mut Option<Deadline>, cx: &mut Context<'_>) -> bool {
-    let is_late = Runtime::is_running() && late.as_mut().is_some_and(|late| late.poll_elapsed(cx));
-    if is_late {
-        *late = None;
+fn has_become_late(slot: &mut Option<Late>, cx: &mut Context<'_>) -> bool {
+    let is_due = Runtime::is_running() && slot.as_mut().is_some_and(|late| late.deadline.poll_elapsed(cx));
+    let late = slot.take_if(|_| is_due);
+    late.is_some_and(|late| sys::now().saturating_duration_since(late.since) >= LATE)
+}
+
+impl Late {
+    fn new() -> Self {
+        let now = now();
+        let is_virtual = Runtime::look(Runtime::has_virtual_time).unwrap_or(false);
+        Self { deadline: Deadline::at(now.checked_add(LATE)), since: if is_virtual { sys::now() } else { now } }
     }
-    is_late
 }
 
 fn report_late(about: &About, text: &str, location: &Location<'_>) {
