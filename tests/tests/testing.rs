@@ -809,6 +809,26 @@ fn time_is_paused_in_tests_only_and_advanced_where_it_is_virtual() {
     assert!(text.contains("`testing::pause`"), "{text}");
 }
 
+#[test]
+fn a_worker_that_is_to_pause_time_or_advance_it_says_that_home_does() {
+    let text = panic_of(|| {
+        Tester::new().run(|| async {
+            task_group!(workers = 1, |tg| tg.workers().spawn(async || pause()).await);
+        });
+    });
+    assert!(text.contains("worker"), "{text}");
+    let text = panic_of(|| {
+        Tester::new().run(|| async {
+            task_group!(workers = 1, |tg| {
+                // Time is virtual at home by then.
+                pause();
+                tg.workers().spawn(async || advance(MINUTE).await).await;
+            });
+        });
+    });
+    assert!(text.contains("worker"), "{text}");
+}
+
 #[xiio::test(virtual_time)]
 async fn time_can_be_advanced_while_a_descriptor_is_waited_for() {
     let (reader, _writer) = std::io::pipe().unwrap();

@@ -44,7 +44,7 @@ use crate::{inspect, now, sleep, sleep_until};
 /// The clock stops at the present instant. Nothing happens where it is virtual already.
 ///
 /// # Panics
-/// Outside of a test.
+/// Outside of a test, and on a worker: workers go by the clock of the system.
 ///
 /// # Examples
 /// ```
@@ -69,7 +69,7 @@ pub fn pause() {
 /// returns when `duration` has passed.
 ///
 /// # Panics
-/// Where time is not virtual.
+/// Where time is not virtual, as on a worker.
 ///
 /// # Cancellation
 /// The time that has passed has passed.
@@ -89,9 +89,9 @@ pub fn pause() {
 /// });
 /// ```
 pub async fn advance(duration: Duration) {
+    let _advancing = Runtime::with(Runtime::advancing);
     let is_virtual = Runtime::with(Runtime::has_virtual_time);
     assert!(is_virtual, "time is not virtual here; call `testing::pause` before, or give the test `virtual_time`");
-    let _advancing = Runtime::with(Runtime::advancing);
     sleep(duration).await;
 }
 
@@ -114,7 +114,8 @@ const MANY_TASKS: usize = 10_000;
 /// a child process; see [`Resources`].
 ///
 /// What the tasks do is recorded. A test that fails leaves the recording as a page, `xiio/NAME-PROGRAM.html` in the target directory of
-/// Cargo, and prints the path. The page names the seed, or the await at which the test was cancelled.
+/// Cargo, and prints the path. The page names the seed, or the await at which the test was cancelled. A test fails by a panic, or by an `Err`.
+/// Of a value of another type, such as [`ExitCode::FAILURE`], only the harness knows what it says: it leaves no page.
 ///
 /// # Examples
 /// ```
@@ -287,7 +288,8 @@ impl Tester {
         self
     }
 
-    /// Runs the body once for each seed; a failure names the seed that repeats it.
+    /// Runs the body once for each seed; a failure names the seed that repeats it. Only with the last seed a value that is no `Err`, such as
+    /// [`ExitCode::FAILURE`], fails without its name.
     ///
     /// # Examples
     /// ```

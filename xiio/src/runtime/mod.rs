@@ -210,8 +210,9 @@ impl Runtime {
     /// Makes time virtual from now on.
     ///
     /// # Panics
-    /// Outside of a test.
+    /// Outside of a test, and on a worker.
     pub(crate) fn pause(&self) {
+        require_home();
         assert!(self.is_test, "time can be paused in a test only; run it by `#[xiio::test]` or `testing::Tester`");
         self.clock.pause();
         self.requests.set_virtual();
@@ -222,7 +223,11 @@ impl Runtime {
     }
 
     /// Has virtual time pass while all tasks wait, whatever they wait for, until the result is dropped.
+    ///
+    /// # Panics
+    /// On a worker.
     pub(crate) fn advancing(&self) -> OneMore {
+        require_home();
         OneMore::of(&self.n_advancing)
     }
 
@@ -580,6 +585,18 @@ fn outside() -> ! {
          libraries do with their tasks; await it in a task of the tree, and pass what comes of it over a channel"
     );
     panic!("polled outside of a xiio runtime; call it inside `xiio::run`, `#[xiio::main]` or `#[xiio::test]`")
+}
+
+/// Asks for a thread whose clock a test may set.
+///
+/// # Panics
+/// On that of a worker.
+fn require_home() {
+    let is_worker = cores::current_permit().is_some();
+    assert!(
+        !is_worker,
+        "a worker goes by the clock of the system; pause and advance the time of a test in a task at home"
+    );
 }
 
 /// Makes a runtime the current one of this thread, until it is dropped.
