@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::io::{Read, Write};
+use crate::io::{Read, Write, by_reference};
 use crate::runtime::poll_leaf;
 use crate::unwind::Reached;
 
@@ -123,33 +123,8 @@ impl<S: AsyncWrite + Unpin> Write for &FuturesIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for FuturesIo<S> {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf).await
-    }
-
-    async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs).await
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Write for FuturesIo<S> {
-    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf).await
-    }
-
-    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs).await
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        (&*self).flush().await
-    }
-
-    async fn close(&mut self) -> io::Result<()> {
-        (&*self).close().await
-    }
-}
+by_reference!(read [S: AsyncRead + Unpin] FuturesIo<S>);
+by_reference!(write [S: AsyncWrite + Unpin] FuturesIo<S>);
 
 impl<S: fmt::Debug> fmt::Debug for FuturesIo<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

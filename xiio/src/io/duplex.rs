@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::{Read, Write};
+use super::{Read, Write, by_reference};
 use crate::report::{Held, wake_all};
 use crate::runtime::{checkpoint, poll_leaf};
 use crate::slab::Slab;
@@ -230,21 +230,8 @@ impl Write for &DuplexStream {
     }
 }
 
-impl Read for DuplexStream {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf).await
-    }
-}
-
-impl Write for DuplexStream {
-    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf).await
-    }
-
-    async fn close(&mut self) -> io::Result<()> {
-        (&*self).close().await
-    }
-}
+by_reference!(read [] DuplexStream);
+by_reference!(write [] DuplexStream);
 
 impl Drop for DuplexStream {
     fn drop(&mut self) {

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
 
-use super::{Async, Read, Write};
+use super::{Async, Read, Write, by_reference};
 use crate::reactor::Direction;
 use crate::runtime::checkpoint;
 
@@ -42,39 +42,8 @@ where
     }
 }
 
-impl<T: AsFd> Read for Async<T>
-where
-    for<'a> &'a T: io::Read,
-{
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf).await
-    }
-
-    async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs).await
-    }
-}
-
-impl<T: AsFd> Write for Async<T>
-where
-    for<'a> &'a T: io::Write,
-{
-    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf).await
-    }
-
-    async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs).await
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        (&*self).flush().await
-    }
-
-    async fn close(&mut self) -> io::Result<()> {
-        (&*self).close().await
-    }
-}
+by_reference!(read [T: AsFd] Async<T>, where for<'a> &'a T: io::Read);
+by_reference!(write [T: AsFd] Async<T>, where for<'a> &'a T: io::Write);
 
 /// Always ready; reading takes from the front.
 impl Read for &[u8] {

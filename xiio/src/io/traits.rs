@@ -507,3 +507,39 @@ macro_rules! through_pointer {
 
 through_pointer!(T => &mut T);
 through_pointer!(T => Box<T>);
+
+/// The traits of a type by those of a reference to it.
+macro_rules! by_reference {
+    (read [$($generics:tt)*] $type:ty $(, where $($bounds:tt)*)?) => {
+        impl<$($generics)*> $crate::io::Read for $type $(where $($bounds)*)? {
+            async fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                (&*self).read(buf).await
+            }
+
+            async fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                (&*self).read_vectored(bufs).await
+            }
+        }
+    };
+    (write [$($generics:tt)*] $type:ty $(, where $($bounds:tt)*)?) => {
+        impl<$($generics)*> $crate::io::Write for $type $(where $($bounds)*)? {
+            async fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+                (&*self).write(buf).await
+            }
+
+            async fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                (&*self).write_vectored(bufs).await
+            }
+
+            async fn flush(&mut self) -> std::io::Result<()> {
+                (&*self).flush().await
+            }
+
+            async fn close(&mut self) -> std::io::Result<()> {
+                (&*self).close().await
+            }
+        }
+    };
+}
+
+pub(crate) use by_reference;

@@ -347,29 +347,8 @@ macro_rules! stream {
             }
         }
 
-        impl crate::io::Read for $stream {
-            async fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-                (&*self).read(buf).await
-            }
-
-            async fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
-                (&*self).read_vectored(bufs).await
-            }
-        }
-
-        impl crate::io::Write for $stream {
-            async fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                (&*self).write(buf).await
-            }
-
-            async fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                (&*self).write_vectored(bufs).await
-            }
-
-            async fn close(&mut self) -> std::io::Result<()> {
-                (&*self).close().await
-            }
-        }
+        crate::io::by_reference!(read [] $stream);
+        crate::io::by_reference!(write [] $stream);
 
         impl $stream {
             /// A half to read and a half to write, for two tasks of one group.
