@@ -311,6 +311,49 @@ macro_rules! socket {
     };
 }
 
+/// The ways to take a client, by a function that tries once.
+macro_rules! listener {
+    ($listener:ident: $accept:path => ($stream:ident, $addr:ident)) => {
+        impl $listener {
+            /// Waits for a client; gives it with its address.
+            ///
+            /// # Errors
+            /// What `accept(2)` reports; see the [room](super) for which of them to go on after.
+            ///
+            /// # Cancellation
+            /// No client is lost.
+            pub async fn accept(&self) -> std::io::Result<($stream, $addr)> {
+                self.io.operate(crate::reactor::Direction::Read, $accept).await
+            }
+
+            /// [`Self::accept`] for hand-written futures. Of several tasks that poll, the last one is woken.
+            ///
+            /// # Errors
+            /// Those of [`Self::accept`].
+            pub fn poll_accept(
+                &self,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<($stream, $addr)>> {
+                self.io.poll_operate(crate::reactor::Direction::Read, cx, $accept)
+            }
+
+            pub(super) fn poll_client(
+                &self,
+                place: &mut Option<crate::reactor::Wait>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<$stream>> {
+                let accepted = self.io.poll_operate_at(crate::reactor::Direction::Read, place, cx, $accept);
+                accepted.map_ok(|(client, _)| client)
+            }
+
+            /// The clients, one after the other, for a loop that survives what may happen to them.
+            pub fn incoming(&self) -> crate::net::Incoming<'_, Self> {
+                crate::net::Incoming::new(self)
+            }
+        }
+    };
+}
+
 /// The traits of a stream and of a reference to it, by functions that try once.
 macro_rules! stream {
     ($stream:ident: $recv:path, $recv_vectored:path, $send:path, $send_vectored:path) => {
@@ -503,4 +546,4 @@ macro_rules! without_waiting {
     };
 }
 
-use {as_in_std, settings, socket, stream, without_waiting};
+use {as_in_std, listener, settings, socket, stream, without_waiting};

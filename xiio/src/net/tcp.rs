@@ -4,13 +4,12 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::Location;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::addr::{ToSocketAddrs, first, resolve};
-use super::{Incoming, as_in_std, connect, settings, socket, stream, unconnected};
+use super::{as_in_std, connect, listener, settings, socket, stream, unconnected};
 use crate::io::Async;
-use crate::reactor::{Direction, Wait};
+use crate::reactor::Direction;
 use crate::sys::{Call, call, socket as sys};
 
 /// How many clients may wait to be accepted; the system may allow less.
@@ -55,34 +54,6 @@ impl TcpListener {
         }
     }
 
-    /// Waits for a client; gives it with its address.
-    ///
-    /// # Errors
-    /// What `accept(2)` reports; see the [room](super) for which of them to go on after.
-    ///
-    /// # Cancellation
-    /// No client is lost.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.io.operate(Direction::Read, accept).await
-    }
-
-    /// [`TcpListener::accept`] for hand-written futures. Of several tasks that poll, the last one is woken.
-    ///
-    /// # Errors
-    /// Those of [`TcpListener::accept`].
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        self.io.poll_operate(Direction::Read, cx, accept)
-    }
-
-    pub(super) fn poll_client(&self, place: &mut Option<Wait>, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
-        self.io.poll_operate_at(Direction::Read, place, cx, accept).map_ok(|(client, _)| client)
-    }
-
-    /// The clients, one after the other, for a loop that survives what may happen to them.
-    pub fn incoming(&self) -> Incoming<'_, Self> {
-        Incoming::new(self)
-    }
-
     as_in_std! {
         /// The address it listens on.
         fn local_addr(&self) -> SocketAddr;
@@ -94,6 +65,8 @@ impl TcpListener {
         fn take_error(&self) -> Option<io::Error>;
     }
 }
+
+listener!(TcpListener: accept => (TcpStream, SocketAddr));
 
 /// A connection. See [`std::net::TcpStream`].
 ///

@@ -5,13 +5,12 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::tcp::{BACKLOG, send, send_vectored};
-use super::{Incoming, as_in_std, socket, stream, without_waiting};
+use super::{as_in_std, listener, socket, stream, without_waiting};
 use crate::io::Async;
-use crate::reactor::{Direction, Wait};
+use crate::reactor::Direction;
 use crate::runtime::{Outside, Runtime, checkpoint};
 use crate::sys::socket::setup;
 use crate::sys::{Call, call, socket as sys};
@@ -66,34 +65,6 @@ impl UnixListener {
         listener.try_into()
     }
 
-    /// Waits for a client; gives it with its address.
-    ///
-    /// # Errors
-    /// What `accept(2)` reports; see the [room](super) for which of them to go on after.
-    ///
-    /// # Cancellation
-    /// No client is lost.
-    pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        self.io.operate(Direction::Read, accept).await
-    }
-
-    /// [`UnixListener::accept`] for hand-written futures. Of several tasks that poll, the last one is woken.
-    ///
-    /// # Errors
-    /// Those of [`UnixListener::accept`].
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(UnixStream, SocketAddr)>> {
-        self.io.poll_operate(Direction::Read, cx, accept)
-    }
-
-    pub(super) fn poll_client(&self, place: &mut Option<Wait>, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
-        self.io.poll_operate_at(Direction::Read, place, cx, accept).map_ok(|(client, _)| client)
-    }
-
-    /// The clients, one after the other, for a loop that survives what may happen to them.
-    pub fn incoming(&self) -> Incoming<'_, Self> {
-        Incoming::new(self)
-    }
-
     as_in_std! {
         /// The address it listens on.
         fn local_addr(&self) -> SocketAddr;
@@ -101,6 +72,8 @@ impl UnixListener {
         fn take_error(&self) -> Option<io::Error>;
     }
 }
+
+listener!(UnixListener: accept => (UnixStream, SocketAddr));
 
 /// A connection. See [`std::os::unix::net::UnixStream`].
 ///
