@@ -152,6 +152,9 @@ impl<O> Drop for Winner<O> {
 /// part only if the condition is true. All conditions are evaluated before the futures, and the future of one that is
 /// false is made and dropped. When nobody is left, the race goes on with `else => expression`, which stands last.
 ///
+/// A bare name in a pattern is a constant if it begins with a capital letter, and a new variable otherwise. Give any other constant its path,
+/// `self::limit`.
+///
 /// It is awaited inside. See [`race`](crate::race()) for ties and cancellation.
 ///
 /// # Panics

@@ -64,14 +64,16 @@
 ///   mismatched types:
 ///   - in arguments of a macro that look neither like expressions nor like arms;
 ///   - in what a macro itself expands to (but for `bail!` and `ensure!`);
-///   - in a group under another name for this macro.
+///   - in a group under another name for this macro. A macro of this name is taken for this one, whatever its path.
 /// - A `break` or `continue` without a label, in the arguments of a macro, leaves the body only where the macro is known to have no loop: those
 ///   of `std`, `race!`, `select!`, `join!`, and those that log or make errors. Elsewhere it is meant for a loop of the macro, as `E0267` says
 ///   where there is none. Give the loop around the group a label and name it.
+/// - The error of a `?` is converted behind the group. So it may not borrow from the body, and what it holds is held while the tasks clean up.
+/// - A `?` in an argument that a macro throws away has no type (`E0282`).
 /// - `dbg!` and other macros that show their arguments as text show what a `?` in them has become. `assert!` shows what was written.
 /// - `bail!` and `ensure!` stand in a closure: what they give to the error they take from the variables around, also where they do not return.
-/// - A macro that puts its arguments into a closure or a generator has control flow of its own. This is known of `defer!`, `stream!` and
-///   `try_stream!`; let another one stand in a function of its own.
+/// - A macro that puts its arguments into a closure, a generator or a `try_task_group!` has control flow of its own. This is known of `defer!`,
+///   `stream!` and `try_stream!`; let another one stand in a function of its own.
 /// - A `loop` at the end of the body is taken for endless where no `break` is seen in it. Behind one
 ///   that only the `break` of a macro ends, write `()`.
 ///
