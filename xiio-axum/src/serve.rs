@@ -24,6 +24,7 @@ use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, now, race, sleep, task_group};
 
+use crate::carry::{Carriers, Sockets, carry};
 use crate::jobs::{Count, Counted, Jobs, Server, contained};
 
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
@@ -300,7 +301,12 @@ async fn serve_clients<L: Listener>(
         let jobs = Jobs::of(jobs.remote());
         task_group!(name = "connections", |connections| {
             let mut take = |stream, count| {
-                let server = Server { jobs: jobs.clone(), stopping: limits.stopping.clone(), count };
+                let server = Server {
+                    jobs: jobs.clone(),
+                    stopping: limits.stopping.clone(),
+                    count,
+                    sockets: Sockets::default(),
+                };
                 let router = router.clone();
                 connections.spawn(contained(async move {
                     let peer = L::peer(&stream).ok();
@@ -494,7 +500,12 @@ where
     let stopping = Promise::new();
     let served = async {
         task_group!(name = "jobs", |jobs| {
-            let server = Server { jobs: Jobs::of(jobs.remote()), stopping: stopping.clone(), count: None };
+            let server = Server {
+                jobs: Jobs::of(jobs.remote()),
+                stopping: stopping.clone(),
+                count: None,
+                sockets: Sockets::default(),
+            };
             connection(stream, None::<SocketAddr>, router, server, PATIENCE).await;
         });
     };
@@ -522,7 +533,7 @@ where
             }
         }
     };
-    let stopping = server.stopping.clone();
+    let (stopping, sockets) = (server.stopping.clone(), server.sockets.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         has_asked.set(true);
         let mut request: Request = request.map(Body::new);
@@ -534,7 +545,8 @@ where
         router.clone().call(request)
     });
     task_group!(name = "requests", |requests| {
-        let mut builder = auto::Builder::new(GroupExecutor::new(requests));
+        let executor = GroupExecutor::new(requests);
+        let mut builder = auto::Builder::new(Carriers { executor, sockets: sockets.clone() });
         builder.http1().timer(HyperTimer).header_read_timeout(patience);
         // For WebSockets.
         builder.http2().enable_connect_protocol();
@@ -550,11 +562,12 @@ where
                 is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
-            connection.as_mut().poll(cx)
+            // Its errors are those of clients that leave.
+            connection.as_mut().poll(cx).map(drop)
         });
-        // Its errors are those of clients that leave.
-        let _ = served.await;
+        carry(served, &sockets).await;
         // Whoever asked has gone, or has all answers.
+        sockets.forget();
         requests.cancel();
     });
 }

@@ -92,10 +92,12 @@ impl WebSocketUpgrade {
         if server.stopping.is_set() {
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n").into_response();
         }
-        let Server { jobs, stopping, count } = server;
+        let Server { jobs, stopping, count, sockets } = server;
+        let open = sockets.open();
         let serve = async move {
             // The connection has ended for its task.
             let _count = count;
+            let _open = open;
             // Without it the client has left before it had the response.
             let Ok(upgraded) = upgrade.await else { return };
             let config = WebSocketConfig::default()
