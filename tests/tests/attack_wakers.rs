@@ -13,7 +13,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use xiio::inspect::{ReportKind, listen};
 use xiio::{Promise, bracket, sleep, task_group, timeout};
-use xiio_tests::poll;
+use xiio_tests::{poll, run_virtually};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -32,10 +32,14 @@ fn arm<F: Future>(future: Pin<&mut F>) {
 
 /// Runs a scene and counts the reports of the kind.
 fn reported(kind: ReportKind, scene: impl Future<Output = ()>) -> usize {
+    reported_by(kind, || xiio::run(scene))
+}
+
+fn reported_by(kind: ReportKind, run: impl FnOnce()) -> usize {
     let n_reports = Rc::new(Cell::new(0));
     let count = Rc::clone(&n_reports);
     let _listening = listen(move |report| count.set(count.get() + usize::from(report.kind() == kind)));
-    xiio::run(scene);
+    run();
     n_reports.get()
 }
 
@@ -68,7 +72,8 @@ fn panicking_waker_of_a_timer_leaves_the_other_timers_alone() {
             }
         });
     };
-    assert_eq!(reported(ReportKind::LaterFailure, scene), 1);
+    // Real time may be over before the loop has looked at its timers.
+    assert_eq!(reported_by(ReportKind::LaterFailure, || run_virtually(scene)), 1);
 }
 
 #[test]
