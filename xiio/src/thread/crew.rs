@@ -275,7 +275,8 @@ impl<J, W: Clone> Crew<J, W> {
     pub(super) fn refuse_start(&mut self) -> (VecDeque<J>, Option<W>) {
         self.called = None;
         self.n_workers -= 1;
-        if self.n_workers == 0 {
+        // Those whose jobs were left behind may never come back.
+        if self.n_workers.cast_signed() <= self.n_left {
             return (mem::take(&mut self.queue), None);
         }
         let idle = if self.queue.is_empty() { None } else { self.call_idle() };
@@ -409,6 +410,15 @@ mod tests {
         crew.note_end_of_left();
         assert_eq!(next(&mut crew, 0), Next::End, "its place is taken");
         assert_eq!(next(&mut crew, 1), Next::Work(3, Help::Nobody));
+    }
+
+    #[test]
+    fn jobs_do_not_wait_for_workers_that_were_left_behind_where_no_other_can_be_started() {
+        let mut crew = Numbers::new(1);
+        let _ = (crew.push(1), crew.push(2));
+        assert_eq!(next(&mut crew, 0), Next::Work(1, Help::Nobody), "the pool is full");
+        assert_eq!(crew.leave_behind(), Help::Start(Id(1)));
+        assert_eq!(crew.refuse_start(), ([2].into(), None));
     }
 
     #[test]
