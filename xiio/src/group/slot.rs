@@ -72,14 +72,15 @@ impl<T> Slot<T> {
         if let Some(joiner) = joiner {
             waking(|| joiner.wake());
         }
-        self.drop_unheard(refused);
+        self.drop_unheard(refused.map(Held::new));
     }
 
     /// Drops an output that nobody has taken.
-    fn drop_unheard(&self, output: Option<T>) {
-        if let Some(output) = output {
-            report_if_err(&output, self.location);
+    fn drop_unheard(&self, output: Option<Held<T>>) {
+        if let Some(output) = output.as_ref().and_then(Held::get) {
+            report_if_err(output, self.location);
         }
+        drop(output);
     }
 
     /// The task has ended, unless it has told so before.
@@ -122,7 +123,7 @@ impl<T> Slot<T> {
     fn let_go(&self) {
         let mut state = self.lock();
         state.has_handle = false;
-        let (output, joiner) = (state.output.take(), state.joiner.take());
+        let (output, joiner) = (state.output.take().map(Held::new), state.joiner.take());
         drop(state);
         drop(joiner.map(Held::new));
         self.drop_unheard(output);
