@@ -18,7 +18,7 @@ use xiio::{
 };
 use xiio_tests::os::is_running;
 use xiio_tests::poll::OnDrop;
-use xiio_tests::{LONG, Reports, panic_text, rounds, run_virtually};
+use xiio_tests::{DropBomb, LONG, Reports, panic_text, rounds, run_virtually};
 
 #[test]
 fn tasks_on_workers_borrow_and_have_ended_with_the_block() {
@@ -950,6 +950,60 @@ fn what_is_deferred_may_spawn_on_workers() {
         });
         assert_eq!(n_run.into_inner(), 2, "{workers}");
     }
+}
+
+#[test]
+fn a_drawing_takes_no_grace_from_a_task_that_was_cancelled_alone() {
+    for workers in [0, 1] {
+        let (reports, grace) = (Reports::new(), Duration::from_millis(50));
+        let (begins, cleans) = (Promise::new(), Promise::new());
+        run(async {
+            task_group!(workers = workers, grace = grace, |tg| {
+                let told = [begins.clone(), cleans.clone()];
+                let usage = async |told: &mut [Promise<()>; 2]| {
+                    told[0].set(()).unwrap();
+                    sleep(LONG).await;
+                };
+                let release = async |told: [Promise<()>; 2]| {
+                    told[1].set(()).unwrap();
+                    std::future::pending::<()>().await;
+                };
+                let task = tg.workers().spawn(async move || bracket(told, usage, release).await);
+                // Drawn behind a poll in which the grace has ended, before the loop has looked at its timers.
+                let busy = tg.workers().spawn(async || {
+                    cleans.wait().await;
+                    thread::sleep(2 * grace);
+                    let _ = xiio::now();
+                });
+                begins.wait().await;
+                let gone = task.cancel();
+                join!(busy, async {
+                    cleans.wait().await;
+                    xiio::inspect::tree().await
+                });
+                assert!(timeout(LONG, gone).await.is_ok(), "{workers}");
+            });
+        });
+        assert_eq!(reports.kinds(), [ReportKind::GraceOver], "{workers}");
+    }
+}
+
+#[test]
+fn an_output_whose_destructor_panics_beside_a_panic_aborts_nothing() {
+    let reports = Reports::new();
+    let text = panic_text(|| {
+        run(async {
+            task_group!(workers = 1, |tg| {
+                let task = tg.workers().spawn(async || DropBomb("the output"));
+                while !task.is_finished() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                panic!("the body");
+            });
+        });
+    });
+    assert_eq!(text, "the body");
+    reports.assert_one(ReportKind::LaterFailure, &["the output"]);
 }
 
 #[test]

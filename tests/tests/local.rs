@@ -11,8 +11,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use xiio::inspect::{Kind, Node, listen, tree};
-use xiio::{AccessError, bracket, gather, in_thread, join, parallel_map, sleep, task_group, timeout, yield_now};
-use xiio_tests::{poll, poll_once};
+use xiio::{
+    AccessError, Promise, bracket, gather, in_thread, join, parallel_map, shield, sleep, task_group, timeout, yield_now,
+};
+use xiio_tests::{Reports, assert_panics, poll, poll_once};
 
 xiio::local! {
     /// What everybody has.
@@ -412,4 +414,53 @@ async fn a_scope_hides_no_cleanup() {
     };
     assert!(timeout(Duration::from_secs(60), REQUEST.scope(1, work)).await.is_ok());
     assert!(is_clean.get());
+}
+
+#[xiio::test]
+async fn a_task_for_workers_has_what_was_sent_with_it_and_no_more() {
+    let around = || Rc::new(RefCell::new(Vec::new()));
+    for n_workers in [0, 1] {
+        let has = TRACE.scope(around(), async {
+            task_group!(workers = n_workers, |tg| {
+                // What is around the group is not what is around the call, and neither leaves its thread.
+                TRACE.scope(around(), async { tg.workers().spawn(async || TRACE.try_with(|_| ()).is_ok()).await }).await
+            })
+        });
+        assert!(!has.await, "{n_workers}");
+    }
+}
+
+#[test]
+fn reports_of_tasks_on_workers_show_values() {
+    for n_workers in [0, 1] {
+        let reports = Reports::new();
+        let (one, two) = (Promise::new(), Promise::new());
+        let clingy = async || {
+            one.set(()).unwrap();
+            shield(pending::<()>()).await;
+        };
+        let usage = async |(): &mut ()| {
+            two.set(()).unwrap();
+            pending::<()>().await;
+        };
+        xiio::run(async {
+            task_group!(workers = n_workers, grace = Duration::ZERO, |tg| {
+                let task = REQUEST.sync_scope(7, || tg.workers().spawn(clingy));
+                one.wait().await;
+                task.cancel().await;
+            });
+        });
+        let failing = async {
+            task_group!(workers = n_workers, |tg| {
+                let task = async || bracket((), usage, async |()| panic!("later")).await;
+                REQUEST.sync_scope(8, || tg.workers().spawn(task));
+                two.wait().await;
+                panic!("first");
+            });
+        };
+        assert_panics(&["first"], || xiio::run(failing));
+        let texts = reports.texts();
+        assert_eq!(texts.len(), 2, "{n_workers}: {texts:?}");
+        assert!(texts[0].contains("REQUEST = 7") && texts[1].contains("REQUEST = 8"), "{n_workers}: {texts:?}");
+    }
 }

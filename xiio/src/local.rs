@@ -385,6 +385,15 @@ impl SentLocals {
             |(about, value): &(&'static About, Arc<_>)| Entry { about, value: Value::Anywhere(Arc::clone(value) as _) };
         enter(Locals::new(self.0.iter().map(entry).collect()))
     }
+
+    /// Has what was sent current until the result is dropped, and nothing where that is nothing.
+    pub(crate) fn enter_only(sent: Option<&Self>) -> Option<Entered> {
+        match sent {
+            Some(sent) => Some(sent.enter()),
+            // An empty list, and not none: what has none has what is around its poll.
+            None => is_any().then(|| enter(Locals::new(Vec::new()))),
+        }
+    }
 }
 
 impl Drop for SentLocals {
@@ -413,6 +422,11 @@ fn replace(locals: Option<Locals>) -> Option<Locals> {
 #[inline]
 pub(crate) fn is_any() -> bool {
     IS_ANY.get()
+}
+
+/// Those values that reports show.
+pub(crate) fn shown() -> Vec<(&'static str, String)> {
+    current().map(|locals| locals.shown()).unwrap_or_default()
 }
 
 /// What a task has that is spawned here.

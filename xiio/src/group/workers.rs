@@ -410,7 +410,7 @@ where
             notes: Rc::clone(notes),
         };
         let finish = |is_success: bool| is_success.then_some(());
-        let _entered = locals.as_ref().map(SentLocals::enter);
+        let _entered = SentLocals::enter_only(locals.as_ref());
         // The set of a worker is open while it starts errands, and so is that of a group which takes its own. The limit is the board's.
         drop(set.insert(Pinned::new(async move { function().await }, state), finish, location, true));
     }
@@ -468,6 +468,11 @@ impl<J, T: Send> Running<J, T> {
         }
     }
 
+    /// Who it is, for a report. Called in its poll, where its values are current.
+    fn origin(&self) -> Origin {
+        Origin { locals: local::shown(), ..Origin::at(self.location) }
+    }
+
     fn begin_grace(&mut self) {
         self.grace.reset(self.notes.crew().grace().and_then(|grace| now().checked_add(grace)));
     }
@@ -476,16 +481,15 @@ impl<J, T: Send> Running<J, T> {
     fn go_on<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
         let polled = self.owner.poll_slot(slot.as_mut(), cx);
         // Where the whole group is cancelled home has one grace for all.
-        let is_late = polled.is_pending()
-            && self.grace.poll_elapsed(cx)
-            && !self.notes.crew().is_ending()
-            && !unwind::is_inspecting();
+        let may_be_late = polled.is_pending() && !unwind::is_inspecting() && !self.notes.crew().is_ending();
+        // Last: a grace that has answered will not wake the task.
+        let is_late = may_be_late && self.grace.poll_elapsed(cx);
         if is_late { self.cut_off(slot, cx) } else { polled }
     }
 
     #[cold]
     fn cut_off<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let origin = Origin::at(self.location);
+        let origin = self.origin();
         let node = drawing::Node::new(Kind::Task, "task").made_at(self.location).in_state(State::CleaningUp);
         let mut polled = Poll::Pending;
         let rest = unwind::inspect(|| {
@@ -586,7 +590,7 @@ impl<J, T: Send> Running<J, T> {
     fn tell(&mut self, panic: Option<Payload>) {
         // SAFETY: the task has failed, so it gives no output.
         let notice = unsafe { self.ticket.leave_to_home() };
-        let failure = Failure { panic, origin: Some(Origin::at(self.location)), notice: Some(notice) };
+        let failure = Failure { panic, origin: Some(self.origin()), notice: Some(notice) };
         self.notes.crew().tell(|news| news.failures.push(failure));
     }
 }
