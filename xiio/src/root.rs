@@ -22,8 +22,8 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 /// Runs a future, and every task under it, to the end on this thread.
 ///
 /// Code that blocks the thread holds up every task of it. So does a `block_on` of another crate inside of a task: it hears of its own
-/// groups and of wakes from other threads, but until it returns no timer fires and no descriptor gets ready. Await the
-/// future there instead.
+/// groups and of wakes from other threads, but until it returns no timer fires, no descriptor gets ready, and no worker of a group is
+/// let in. Await the future there instead.
 ///
 /// A process may fork before or after a run, as a daemon does. Inside of a run both processes share one poller: a process that is
 /// forked off there may do nothing but `exec` or `_exit`.
