@@ -890,6 +890,73 @@ fn child_dropped_outside_of_a_runtime_is_reaped() {
     }
 }
 
+// A stop that is cut off
+
+/// Starts a shell that ends when it is asked to and leaves a stubborn one, whose number is given, to the grace. Stops it until only that one is
+/// waited for, and drops the stop.
+async fn stop_half_way(own_group: bool) -> (Child, u32) {
+    let mut command = shell("trap '' TERM; sleep 3600 & trap - TERM; echo $!; wait");
+    command.own_group(own_group).grace(LONG).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let rest = next_number(&mut lines(&mut child)).await;
+    {
+        let (stop, half_way) = (std::pin::pin!(child.stop()), std::pin::pin!(only_the_rest_is_waited_for()));
+        let futures::future::Either::Right(_) = futures::future::select(stop, half_way).await else {
+            panic!("the stop does not wait for the rest");
+        };
+    }
+    assert!(!is_running(child.id()) && is_running(rest));
+    (child, rest)
+}
+
+async fn only_the_rest_is_waited_for() {
+    while !inspect::tree().await.to_string().contains("a descendant of process `sh`") {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn child_dropped_in_the_middle_of_its_stop_is_killed_with_the_rest() {
+    for own_group in [true, false] {
+        let (child, rest) = xiio::run(async {
+            let (child, rest) = stop_half_way(own_group).await;
+            (child.id(), rest)
+        });
+        wait_until("the child is reaped", || group_of(child).is_none());
+        wait_until("the rest is killed", || !is_running(rest));
+    }
+}
+
+#[test]
+fn second_stop_waits_for_those_that_the_first_one_has_left() {
+    for own_group in [true, false] {
+        xiio::run(async {
+            let (mut child, rest) = stop_half_way(own_group).await;
+            let status = xiio::race!(
+                status = child.stop() => Some(status),
+                () = sleep(Duration::from_secs(60)) => None,
+                _ = async { only_the_rest_is_waited_for().await; send(rest, SIGKILL); std::future::pending::<()>().await } => None,
+            );
+            assert_eq!(status.unwrap().unwrap().signal(), Some(SIGTERM));
+            assert!(!is_running(rest), "own group: {own_group}");
+            assert!(group_of(child.id()).is_none(), "it was reaped");
+        });
+    }
+}
+
+#[test]
+fn child_that_is_reaped_in_the_middle_of_its_stop_takes_the_rest_with_it() {
+    for own_group in [true, false] {
+        let rest = xiio::run(async {
+            let (mut child, rest) = stop_half_way(own_group).await;
+            assert_eq!(child.try_wait().unwrap().unwrap().signal(), Some(SIGTERM));
+            std::mem::forget(child);
+            rest
+        });
+        wait_until("the rest is killed", || !is_running(rest));
+    }
+}
+
 // The end of this process
 
 #[test]

@@ -19,6 +19,6 @@ fn running_member(pid: u32, group: u32) -> io::Result<Option<PidFd>> {
         opened => opened?,
     };
     // The number may have gone to another process in between; what the descriptor stands for stays the same.
-    let found = who::is(pid)?;
-    Ok(found.is_some_and(|found| found.is_running && found.group == group).then_some(member))
+    let is_member = who::is(pid)?.is_some_and(|found| found.is_running && found.group == group);
+    Ok(is_member.then_some(member))
 }

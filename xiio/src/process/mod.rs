@@ -29,6 +29,9 @@
 //!  2, 3 waited for as long as the grace lasts       5 the grace (`Command::grace`) is over: SIGKILL
 //! ```
 //!
+//! The leader is reaped last: so long its number is that of its group. A stop that is cut off before, as by the grace of a task group, kills
+//! all who are left, at once. So does [`Child::try_wait`] where it then reaps the leader. Where the child is kept, a second stop begins anew.
+//!
 //! # Groups and terminals
 //!
 //! Without a terminal a child leads a process group of its own. Where this process has a controlling terminal, a child shares its
@@ -75,8 +78,7 @@
 //! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe. A thread waits
 //! only for a child that was dropped while it ran; the thread is there for the few milliseconds until the kernel has ended the child.
 //!
-//! Whether others of the group still run when its leader has ended is asked in `/proc`, and only if the group is not empty
-//! then. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and a stop then reaches only the
+//! Whether others of the group still run when its leader has ended is asked in `/proc`. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and a stop then reaches only the
 //! child and its group. A `/proc` of another namespace of processes counts for none. Then nobody can wait for the others of a group, and a stop kills
 //! them once their leader has ended. Whether a child is stopped is asked once a second while it or a pipe is waited for (Linux 5.4); the traits of
 //! `futures-io` do not ask. Linux 5.3 or later is needed; on an older kernel nothing is started.

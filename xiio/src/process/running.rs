@@ -17,7 +17,7 @@ use crate::drawing::{Kind, Node};
 use crate::io::Readiness;
 use crate::report::{ReportKind, report};
 use crate::runtime::{checkpoint, poll_leaf};
-use crate::sys::fd::Direction;
+use crate::sys::fd::{Direction, is_ready};
 use crate::sys::process::{PidFd, leads_group, signal_group};
 use crate::sys::signal::last_key;
 use crate::time::Deadline;
@@ -48,6 +48,8 @@ pub(super) struct Running {
     process: Rc<Process>,
     status: Option<ExitStatus>,
     plan: StopPlan,
+    /// Whom a stop has asked to end, as long as it is not over: who drops the child or reaps it ends them.
+    family: Option<Family>,
     /// It was told of that it lives on.
     is_left: bool,
 }
@@ -59,7 +61,7 @@ impl Running {
         match PidFd::open(pid) {
             Ok(pidfd) => {
                 let process = Rc::new(Process::new(pid, pidfd, program));
-                Ok(Self { child: Some(child), process, status: None, plan, is_left: false })
+                Ok(Self { child: Some(child), process, status: None, plan, family: None, is_left: false })
             }
             Err(error) => {
                 // If there is no such process any more, somebody else has reaped it.
@@ -78,25 +80,21 @@ impl Running {
 
     /// Signals the group and the child, or the child alone; nobody if it was reaped.
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
-        match self.status {
-            Some(_) => Ok(()),
-            None if self.plan.has_group || self.leads_group() => {
-                // Somebody else may have reaped it, the kernel for example, and then the number may be another's. One that may not be
-                // signalled still leads a group of which others may.
-                if self.process.pidfd.is_reaped() {
-                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
-                }
-                let sent = signal_group(self.process.pid, signal);
-                // One that has left the group would hear of nothing, and not even be killed.
-                if leads_group(self.process.pid) { sent } else { self.process.pidfd.send_signal(signal) }
-            }
-            None => self.process.pidfd.send_signal(signal),
+        if self.status.is_some() {
+            return Ok(());
         }
+        let Some(group) = self.group() else { return self.process.pidfd.send_signal(signal) };
+        // One that may not be signalled still leads a group of which others may.
+        let sent = signal_group(group, signal);
+        // One that has left the group would hear of nothing, and not even be killed.
+        if leads_group(group) { sent } else { self.process.pidfd.send_signal(signal) }
     }
 
-    /// Whether the child leads a group, whoever has made it do so.
-    fn leads_group(&self) -> bool {
-        self.owns_number() && leads_group(self.process.pid)
+    /// The group that is signalled with the child: that of its number, whoever has made it lead one. None once it was reaped, by the
+    /// kernel for example, as the number may then be another's.
+    fn group(&self) -> Option<u32> {
+        let pid = self.process.pid;
+        (self.owns_number() && (self.plan.has_group || leads_group(pid))).then_some(pid)
     }
 
     /// Whether nobody has reaped the child: its number is its own, and that of its group.
@@ -129,13 +127,15 @@ impl Running {
     /// # Errors
     /// `ECHILD` if somebody else has reaped it. The number may be that of another child by now, which is not to be reaped.
     pub(super) fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
-        if self.status.is_none()
-            && let Some(child) = &mut self.child
-        {
+        if self.status.is_none() {
             if self.process.pidfd.is_reaped() {
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
-            self.status = child.try_wait()?;
+            // A stop that was cut off would find the rest of the group no more.
+            if self.family.is_some() && is_ready(self.process.pidfd.as_fd(), Direction::Read)? {
+                let _ = self.kill_all();
+            }
+            self.status = self.child.as_mut().map(std::process::Child::try_wait).transpose()?.flatten();
         }
         Ok(self.status)
     }
@@ -170,58 +170,68 @@ impl Running {
     }
 
     /// Stops the child and its group, see [the room](super). Nothing if it was reaped.
+    ///
+    /// The child is reaped last: until then the number of the group is its own, and who finds the stop cut off can still end the rest.
     pub(super) async fn stop(&mut self) {
         // One that has ended and was not reaped still lends its number to its group, where others may run on.
         if self.status.is_some() {
             return;
         }
-        self.plan.has_group |= self.leads_group();
-        let mut family = Family::of(&self.process);
-        self.wait_for_those_who_heard_the_terminal(&family).await;
-        family.freeze();
-        let _ = self.signal(self.plan.signal);
-        family.signal(self.plan.signal);
-        family.thaw();
-        // One that was stopped could not act on it.
-        let _ = self.signal(libc::SIGCONT);
-        let grace = self.plan.grace;
-        let has_ended = timeout(grace, async {
-            // What cannot be waited for is killed.
-            self.wait().await.is_ok() && self.all_ended(family.processes()).await && self.group_ended().await
-        });
-        if has_ended.await == Ok(true) {
-            return;
+        self.plan.has_group |= self.group().is_some();
+        // Those of a stop that was cut off may have lost their parents since.
+        self.family.get_or_insert_with(|| Family::of(&self.process));
+        self.wait_for_those_who_heard_the_terminal().await;
+        self.ask();
+        // What cannot be waited for is killed.
+        let all_ended = async { self.ended().await.is_ok() && self.others_ended().await };
+        if timeout(self.plan.grace, all_ended).await != Ok(true) {
+            let may_live_on = self.kill_all().is_err();
+            if timeout(may_live_on.then_some(AFTER_KILL), self.ended()).await.is_err() {
+                return self.report_left("");
+            }
+            if timeout(AFTER_KILL, self.others_ended()).await.is_err() {
+                self.report_left("a descendant of ");
+            }
         }
-        self.kill_all(family).await;
+        self.family = None;
+        let _ = self.wait().await;
     }
 
     /// Leaves the grace to those in our own group that had the same signal from the keyboard of the terminal as we had.
-    async fn wait_for_those_who_heard_the_terminal(&self, family: &Family) {
+    async fn wait_for_those_who_heard_the_terminal(&self) {
         let Some((signal, ago)) = last_key().filter(|(_, ago)| *ago < self.plan.started.elapsed()) else { return };
         if !self.plan.has_group {
             let rest = self.plan.grace.saturating_sub(ago);
-            let _ = timeout(rest, self.all_ended(family.hearing(signal))).await;
+            let hearing = self.family.iter().flat_map(|family| family.hearing(signal));
+            let _ = timeout(rest, self.all_ended(hearing)).await;
         }
     }
 
-    async fn kill_all(&mut self, mut family: Family) {
+    /// Sends all whom a stop reaches its signal.
+    fn ask(&mut self) {
+        let signal = self.plan.signal;
+        if let Some(family) = &mut self.family {
+            family.freeze();
+        }
+        let _ = self.signal(signal);
+        if let Some(family) = &self.family {
+            family.signal(signal);
+            family.thaw();
+        }
+        // One that was stopped could not act on it.
+        let _ = self.signal(libc::SIGCONT);
+    }
+
+    /// Kills all whom a stop reaches.
+    ///
+    /// # Errors
+    /// As [`Running::kill`].
+    fn kill_all(&mut self) -> io::Result<()> {
+        let family = self.family.get_or_insert_with(|| Family::of(&self.process));
         family.freeze();
         family.signal(libc::SIGKILL);
-        if self.status.is_none() {
-            let _ = self.signal(libc::SIGKILL);
-            let may_live_on = self.kill().is_err();
-            if timeout(may_live_on.then_some(AFTER_KILL), self.wait()).await.is_err() {
-                return self.report_left("");
-            }
-        } else if !self.members().is_ok_and(|members| members.is_empty()) {
-            // They have kept the number of the group since its leader was reaped. So they have if it cannot be found out who
-            // they are: there is somebody.
-            let _ = signal_group(self.process.pid, libc::SIGKILL);
-        }
-        let all_ended = async { self.all_ended(family.processes()).await && self.group_ended().await };
-        if timeout(AFTER_KILL, all_ended).await.is_err() {
-            self.report_left("a descendant of ");
-        }
+        let _ = self.signal(libc::SIGKILL);
+        self.kill()
     }
 
     /// Kills the child alone.
@@ -245,8 +255,11 @@ impl Running {
         report(ReportKind::ChildLeft, text);
     }
 
-    /// Waits until nobody of the group runs, and says whether that came true. The leader has been reaped.
-    async fn group_ended(&self) -> bool {
+    /// Waits until nobody runs of those who are to end with the child, and says whether that came true. The child has ended.
+    async fn others_ended(&self) -> bool {
+        if !self.all_ended(self.family.iter().flat_map(Family::processes)).await {
+            return false;
+        }
         loop {
             let Ok(members) = self.members() else { return false };
             if members.is_empty() {
@@ -270,30 +283,31 @@ impl Running {
         true
     }
 
-    /// Who still runs of the group of a leader that was reaped here. `/proc` is looked at only if there is anybody.
+    /// Who still runs of the group of a child that has ended.
+    ///
+    /// # Errors
+    /// When it cannot be found out. The number of the group may be another's: somebody else has reaped the child.
     fn members(&self) -> io::Result<Vec<PidFd>> {
-        // `EPERM` says that there is somebody, too.
-        let is_empty =
-            || signal_group(self.process.pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH));
-        if self.plan.has_group && self.status.is_some() && !is_empty() {
-            members::running_members(self.process.pid)
-        } else {
-            Ok(Vec::new())
+        match self.group() {
+            Some(group) => members::running_members(group),
+            None if self.plan.has_group => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+            None => Ok(Vec::new()),
         }
     }
 }
 
+/// Kills whom a stop would ask, and whom one that was cut off has asked.
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(child) = self.child.take().filter(|_| self.owns_number()) else { return };
-        let mut family = Family::of(&self.process);
-        family.freeze();
-        family.signal(libc::SIGKILL);
-        let _ = self.signal(libc::SIGKILL);
-        if self.kill().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+        if self.status.is_some() {
+            return;
+        }
+        if self.kill_all().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
             self.report_left("");
         }
-        orphans::reap(child);
+        if let Some(child) = self.child.take().filter(|_| self.owns_number()) {
+            orphans::reap(child);
+        }
     }
 }
 

@@ -50,6 +50,18 @@ pub(crate) fn leads_group(pid: u32) -> bool {
     to_pid(pid).is_ok_and(|pid| unsafe { libc::getpgid(pid) } == pid)
 }
 
+/// Whether a process is not known to be in another group.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn may_be_in_group(pid: u32, group: u32) -> bool {
+    // SAFETY: takes a number.
+    let found = to_pid(pid).and_then(|pid| check(unsafe { libc::getpgid(pid) }));
+    match found {
+        Ok(found) => found.unsigned_abs() == group,
+        // A policy may forbid to ask.
+        Err(error) => error.raw_os_error() != Some(libc::ESRCH),
+    }
+}
+
 /// Whether a process is in the group of this one. By the system and not by `/proc`, which may be another namespace's, or not there.
 pub(crate) fn is_in_own_group(pid: u32) -> bool {
     // SAFETY: has no contract.
