@@ -969,6 +969,26 @@ fn a_command_that_was_used_before_a_fork_is_used_after_it() {
 }
 
 #[test]
+fn child_is_left_alone_by_a_process_that_was_forked_off() {
+    let mut child = Some(Command::new("cat").stdin(Stdio::piped()).spawn().unwrap());
+    assert!(ends_in_a_fork(|| drop(child.take())));
+    assert!(ends_in_a_fork(|| {
+        let child = child.as_mut().unwrap();
+        let no_child = |error: io::Error| error.raw_os_error() == Some(libc::ECHILD);
+        let error = child.try_wait().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+        let text = ProcessError::from(error).to_string();
+        assert!(text.ends_with(", or it is a child of the process that this one was forked off"), "{text}");
+        xiio::run(async {
+            assert!(child.stop().await.is_err_and(no_child));
+            assert!(child.wait().await.is_err_and(no_child));
+        });
+    }));
+    // Had it been signalled, it would not end well.
+    assert!(xiio::run(child.unwrap().wait()).unwrap().success());
+}
+
+#[test]
 fn child_that_dies_with_us_does_and_another_does_not() {
     let (mut program, mut output) = start_until(&mut rerun("program_that_is_killed"), "ready");
     let mut next_pid = || {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::{ExitStatus, Output};
 
+use crate::sys::fork::Process;
 use crate::sys::signal::is_ignored;
 
 /// A command could not be run, or was run with [`check`](super::RunProcess::check) and has failed.
@@ -121,6 +122,9 @@ fn is_of_missing(error: &io::Error) -> bool {
 fn reason_of_missing() -> &'static str {
     if is_ignored(libc::SIGCHLD) {
         "the kernel reaps children by itself while SIGCHLD is ignored"
+    } else if Process::this() != Process::after(0) {
+        "other code of this process has waited for it, SIGCHLD was ignored when it ended, \
+         or it is a child of the process that this one was forked off"
     } else {
         "other code of this process has waited for it, or SIGCHLD was ignored when it ended"
     }

@@ -69,7 +69,8 @@
 //! and lives on. That is a [report](crate::inspect::ReportKind::ChildLeft), and an error of [`Child::stop`].
 //!
 //! A [`Child`] may be dropped: by foreign code, by a cancellation while something else is awaited, by a panic. It is then
-//! killed at once with its group, without a grace, and is reaped without blocking.
+//! killed at once with its group, without a grace, and is reaped without blocking. In a process that was forked off since, a drop and a stop
+//! leave it alone, and waiting for it is `ECHILD`.
 //!
 //! # Implementation
 //!

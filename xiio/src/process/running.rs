@@ -18,6 +18,7 @@ use crate::io::Readiness;
 use crate::report::{ReportKind, report};
 use crate::runtime::{checkpoint, poll_leaf};
 use crate::sys::fd::{Direction, is_ready};
+use crate::sys::fork;
 use crate::sys::process::{PidFd, leads_group, signal_group};
 use crate::sys::signal::last_key;
 use crate::time::Deadline;
@@ -47,6 +48,8 @@ pub(super) struct Running {
     child: Option<std::process::Child>,
     process: Rc<Process>,
     status: Option<ExitStatus>,
+    /// Whose child it is. One that was forked off since has inherited the descriptor, and must leave the child alone.
+    parent: fork::Process,
     plan: StopPlan,
     /// Whom a stop has asked to end, as long as it is not over: who drops the child or reaps it ends them.
     family: Option<Family>,
@@ -61,7 +64,15 @@ impl Running {
         match PidFd::open(pid) {
             Ok(pidfd) => {
                 let process = Rc::new(Process::new(pid, pidfd, program));
-                Ok(Self { child: Some(child), process, status: None, plan, family: None, is_left: false })
+                Ok(Self {
+                    child: Some(child),
+                    process,
+                    status: None,
+                    parent: fork::Process::this(),
+                    plan,
+                    family: None,
+                    is_left: false,
+                })
             }
             Err(error) => {
                 // If there is no such process any more, somebody else has reaped it.
@@ -97,9 +108,14 @@ impl Running {
         (self.owns_number() && (self.plan.has_group || leads_group(pid))).then_some(pid)
     }
 
-    /// Whether nobody has reaped the child: its number is its own, and that of its group.
+    /// Whether it is a child of ours that nobody has reaped: its number is its own, and that of its group.
     fn owns_number(&self) -> bool {
-        self.status.is_none() && !self.process.pidfd.is_reaped()
+        self.is_to_be_ended() && !self.process.pidfd.is_reaped()
+    }
+
+    /// Whether this process has to see to its end: it is a child of ours, and was not reaped here.
+    fn is_to_be_ended(&self) -> bool {
+        self.status.is_none() && self.parent.is_this()
     }
 
     /// Waits until the child has ended. It is not reaped.
@@ -125,10 +141,11 @@ impl Running {
     /// The status, if the child has ended.
     ///
     /// # Errors
-    /// `ECHILD` if somebody else has reaped it. The number may be that of another child by now, which is not to be reaped.
+    /// `ECHILD` if somebody else has reaped it: the number may be that of another child by now, which is not to be reaped. And in a
+    /// process that was forked off since.
     pub(super) fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
-            if self.process.pidfd.is_reaped() {
+            if !self.owns_number() {
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
             // A stop that was cut off would find the rest of the group no more.
@@ -169,12 +186,12 @@ impl Running {
         poll_with(&describe, |cx| if pause.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    /// Stops the child and its group, see [the room](super). Nothing if it was reaped.
+    /// Stops the child and its group, see [the room](super). Nothing if it was reaped, or is the child of another process.
     ///
     /// The child is reaped last: until then the number of the group is its own, and who finds the stop cut off can still end the rest.
     pub(super) async fn stop(&mut self) {
         // One that has ended and was not reaped still lends its number to its group, where others may run on.
-        if self.status.is_some() {
+        if !self.is_to_be_ended() {
             return;
         }
         self.plan.has_group |= self.group().is_some();
@@ -299,7 +316,7 @@ impl Running {
 /// Kills whom a stop would ask, and whom one that was cut off has asked.
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.status.is_some() {
+        if !self.is_to_be_ended() {
             return;
         }
         if self.kill_all().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
