@@ -20,7 +20,8 @@ pub struct OwnedReadHalf<S>(Rc<S>);
 
 /// The half of a stream that is written to and may go its own way, see `into_split` of the streams.
 ///
-/// Dropped, it tells the other end that no more comes.
+/// Dropped, it tells the other end that no more comes. That goes for the stream, so for all processes that have it: who drops an inherited half
+/// after a fork ends the stream of the parent as well.
 ///
 /// # Examples
 /// ```
