@@ -16,8 +16,8 @@ use xiio::process::{Child, ChildStdout, Command, ProcessError, RunProcess, Stdio
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    ends_in_a_fork, group_of, is_running, join_group_of_parent, processes_with, reap_any, refuse_system_call,
-    refuse_to_signal_groups, rerun, send, start_until, thread_time, trace, wait_until,
+    ends_in_a_fork, group_of, install_counter, is_running, join_group_of_parent, n_handled, processes_with, reap_any,
+    refuse_system_call, refuse_to_signal_groups, rerun, send, start_until, thread_time, trace, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -535,6 +535,31 @@ fn signal_that_stops_a_child_can_be_chosen() {
     command.stop_signal(SIGUSR1);
     cancel_when_ready(command);
     assert_eq!(fs::read_to_string(file).unwrap(), "usr1\n");
+}
+
+#[test]
+fn child_is_asked_once() {
+    for own_group in [true, false] {
+        let mut command = Command::from(rerun("program_that_counts_requests"));
+        command.own_group(own_group).grace(LONG).stop_signal(libc::SIGRTMIN()).stdout(Stdio::piped());
+        let status = xiio::run(async {
+            let mut child = command.spawn().unwrap();
+            let mut lines = lines(&mut child);
+            while !lines.next().await.unwrap().unwrap().contains("ready") {}
+            child.stop().await.unwrap()
+        });
+        assert_eq!(status.code(), Some(1), "own group: {own_group}");
+    }
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_counts_requests() {
+    // Signals of real time queue.
+    install_counter(libc::SIGRTMIN());
+    println!("ready");
+    wait_until("it is asked", || n_handled() > 0);
+    std::process::exit(i32::try_from(n_handled()).unwrap());
 }
 
 #[test]

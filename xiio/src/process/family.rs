@@ -5,7 +5,7 @@
 //! another parent. One that was in the middle of starting somebody is found by a second look.
 
 use super::stopped::Process;
-use crate::sys::process::{PidFd, is_in_own_group, who};
+use crate::sys::process::{PidFd, is_in_group, is_in_own_group, who};
 
 /// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
 /// ever.
@@ -57,6 +57,14 @@ impl Family {
 
     pub(super) fn signal(&self, signal: i32) {
         for member in &self.members {
+            let _ = member.process.send_signal(signal);
+        }
+    }
+
+    /// Signals those who are neither the child nor in a group that was signalled.
+    pub(super) fn signal_others(&self, signal: i32, child: u32, group: Option<u32>) {
+        let has_heard = |pid| pid == child || group.is_some_and(|group| is_in_group(pid, group));
+        for member in self.members.iter().filter(|member| !has_heard(member.pid)) {
             let _ = member.process.send_signal(signal);
         }
     }

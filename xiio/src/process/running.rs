@@ -232,7 +232,8 @@ impl Running {
         }
         let _ = self.signal(signal);
         if let Some(family) = &self.family {
-            family.signal(signal);
+            // Nobody twice: signals of real time queue, and a handler would run as often.
+            family.signal_others(signal, self.process.pid, self.group());
             family.thaw();
         }
         // One that was stopped could not act on it.

@@ -46,26 +46,33 @@ pub(crate) fn signal_group(group: u32, signal: c_int) -> io::Result<()> {
 
 /// Whether a process is in the group of its own number. The number must be pinned.
 pub(crate) fn leads_group(pid: u32) -> bool {
-    // SAFETY: takes a number.
-    to_pid(pid).is_ok_and(|pid| unsafe { libc::getpgid(pid) } == pid)
+    is_in_group(pid, pid)
+}
+
+/// Whether a process is in a group.
+pub(crate) fn is_in_group(pid: u32, group: u32) -> bool {
+    group_of(pid).is_ok_and(|found| found.unsigned_abs() == group)
+}
+
+/// Whether a process is in the group of this one. By the system and not by `/proc`, which may be another namespace's, or not there.
+pub(crate) fn is_in_own_group(pid: u32) -> bool {
+    group_of(pid).is_ok_and(|group| group == own_group())
 }
 
 /// Whether a process is not known to be in another group.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn may_be_in_group(pid: u32, group: u32) -> bool {
-    // SAFETY: takes a number.
-    let found = to_pid(pid).and_then(|pid| check(unsafe { libc::getpgid(pid) }));
-    match found {
+    match group_of(pid) {
         Ok(found) => found.unsigned_abs() == group,
         // A policy may forbid to ask.
         Err(error) => error.raw_os_error() != Some(libc::ESRCH),
     }
 }
 
-/// Whether a process is in the group of this one. By the system and not by `/proc`, which may be another namespace's, or not there.
-pub(crate) fn is_in_own_group(pid: u32) -> bool {
-    // SAFETY: has no contract.
-    to_pid(pid).is_ok_and(|pid| unsafe { libc::getpgid(pid) } == own_group())
+fn group_of(pid: u32) -> io::Result<pid_t> {
+    let pid = to_pid(pid)?;
+    // SAFETY: takes a number.
+    check(unsafe { libc::getpgid(pid) })
 }
 
 /// The process group of this process.
