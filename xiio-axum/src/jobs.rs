@@ -13,8 +13,6 @@ use axum::http::request::Parts;
 use send_wrapper::SendWrapper;
 use xiio::{GroupEnded, Promise, Remote, catch_panic};
 
-use crate::carry::Sockets;
-
 /// What the server puts into each request. Made on the thread of the server.
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -22,8 +20,6 @@ pub(crate) struct Server {
     pub(crate) stopping: Promise<()>,
     /// Counts the client for its worker, as long as somebody has it.
     pub(crate) count: Count,
-    /// Those of its connection.
-    pub(crate) sockets: Sockets,
 }
 
 /// What counts a client, if there are several who may serve it.

@@ -78,7 +78,6 @@
 //! A panic concerns only its request: it is reported, and the client gets the status 500. A panic of a WebSocket or a job ends
 //! nothing else either; the panic hook has printed it on standard error.
 
-mod carry;
 mod jobs;
 mod local;
 mod serve;

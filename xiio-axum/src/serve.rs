@@ -24,7 +24,6 @@ use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, now, race, sleep, task_group};
 
-use crate::carry::{Carriers, Sockets, carry};
 use crate::jobs::{Count, Counted, Jobs, Server, contained};
 
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
@@ -301,12 +300,7 @@ async fn serve_clients<L: Listener>(
         let jobs = Jobs::of(jobs.remote());
         task_group!(name = "connections", |connections| {
             let mut take = |stream, count| {
-                let server = Server {
-                    jobs: jobs.clone(),
-                    stopping: limits.stopping.clone(),
-                    count,
-                    sockets: Sockets::default(),
-                };
+                let server = Server { jobs: jobs.clone(), stopping: limits.stopping.clone(), count };
                 let router = router.clone();
                 connections.spawn(contained(async move {
                     let peer = L::peer(&stream).ok();
@@ -500,12 +494,7 @@ where
     let stopping = Promise::new();
     let served = async {
         task_group!(name = "jobs", |jobs| {
-            let server = Server {
-                jobs: Jobs::of(jobs.remote()),
-                stopping: stopping.clone(),
-                count: None,
-                sockets: Sockets::default(),
-            };
+            let server = Server { jobs: Jobs::of(jobs.remote()), stopping: stopping.clone(), count: None };
             connection(stream, None::<SocketAddr>, router, server, PATIENCE).await;
         });
     };
@@ -533,7 +522,7 @@ where
             }
         }
     };
-    let (stopping, sockets) = (server.stopping.clone(), server.sockets.clone());
+    let stopping = server.stopping.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         has_asked.set(true);
         let mut request: Request = request.map(Body::new);
@@ -545,8 +534,7 @@ where
         router.clone().call(request)
     });
     task_group!(name = "requests", |requests| {
-        let executor = GroupExecutor::new(requests);
-        let mut builder = auto::Builder::new(Carriers { executor, sockets: sockets.clone() });
+        let mut builder = auto::Builder::new(GroupExecutor::new(requests));
         builder.http1().timer(HyperTimer).header_read_timeout(patience);
         // For WebSockets.
         builder.http2().enable_connect_protocol();
@@ -562,12 +550,11 @@ where
                 is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
-            // Its errors are those of clients that leave.
-            connection.as_mut().poll(cx).map(drop)
+            connection.as_mut().poll(cx)
         });
-        carry(served, &sockets).await;
+        // Its errors are those of clients that leave.
+        let _ = served.await;
         // Whoever asked has gone, or has all answers.
-        sockets.forget();
         requests.cancel();
     });
 }

@@ -31,7 +31,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// A request for a WebSocket: an extractor. Over HTTP/2 it is a `CONNECT`, so its route takes `any` method.
 ///
 /// # Examples
-/// An echo, which says goodbye also when the server ends:
+/// An echo, which says goodbye also when the server ends (see [`on_upgrade`](Self::on_upgrade) for one that is cancelled):
 /// ```
 /// use axum::{Router, response::Response, routing::any};
 /// use xiio::bracket;
@@ -84,6 +84,10 @@ impl WebSocketUpgrade {
     /// the socket can say goodbye. A client that does not read may keep it from sending for ever: a goodbye in a cleanup needs a
     /// `timeout`.
     ///
+    /// End the server with [`Serve::until`](crate::Serve::until) where the client has to hear it. A server that is cancelled instead drops its
+    /// connections at once. Over HTTP/2 the connection carries the socket, so a goodbye is lost then. Over HTTP/1 the socket owns the stream, and
+    /// the goodbye arrives.
+    ///
     /// # Panics
     /// On another thread than that of the server, as [`Jobs::spawn`](crate::Jobs::spawn) does.
     #[track_caller]
@@ -92,12 +96,10 @@ impl WebSocketUpgrade {
         if server.stopping.is_set() {
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n").into_response();
         }
-        let Server { jobs, stopping, count, sockets } = server;
-        let open = sockets.open();
+        let Server { jobs, stopping, count } = server;
         let serve = async move {
             // The connection has ended for its task.
             let _count = count;
-            let _open = open;
             // Without it the client has left before it had the response.
             let Ok(upgraded) = upgrade.await else { return };
             let config = WebSocketConfig::default()
