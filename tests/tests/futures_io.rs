@@ -176,3 +176,15 @@ fn a_socket_of_std_ends_its_direction_to_write_when_it_is_closed() {
         Read::read_exact(&mut socket, &mut [0]).await.unwrap();
     });
 }
+
+#[test]
+fn what_moves_nothing_needs_no_room() {
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut socket = Async::new(socket).unwrap();
+    xiio::run(async {
+        while timeout(Duration::from_millis(20), Write::write(&mut socket, &[0; 4096])).await.is_ok() {}
+        assert_eq!(timeout(LONG, futures::AsyncWriteExt::write(&mut socket, &[])).await.unwrap().unwrap(), 0);
+        timeout(LONG, futures::AsyncWriteExt::flush(&mut socket)).await.unwrap().unwrap();
+        timeout(LONG, futures::AsyncWriteExt::close(&mut socket)).await.unwrap().unwrap();
+    });
+}

@@ -612,6 +612,52 @@ fn close_ends_the_direction_to_write_of_a_socket() {
 }
 
 #[test]
+fn what_moves_nothing_needs_no_room() {
+    xiio::run(async {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let mut a = Async::new(a).unwrap();
+        fill(&mut a).await;
+        within_a_minute(a.flush()).await.unwrap();
+        assert_eq!(within_a_minute(a.write(&[])).await.unwrap(), 0);
+        assert_eq!(within_a_minute(a.write_vectored(&[IoSlice::new(&[])])).await.unwrap(), 0);
+        within_a_minute(a.close()).await.unwrap();
+
+        let (_reader, mut pipe) = pipe();
+        fill(&mut pipe).await;
+        within_a_minute(pipe.flush()).await.unwrap();
+        assert_eq!(within_a_minute(pipe.write(&[])).await.unwrap(), 0);
+        assert_eq!(within_a_minute(Unchanged(&pipe).write(&[])).await.unwrap(), 0);
+        within_a_minute(pipe.close()).await.unwrap();
+
+        let (mut stream, _other) = xiio::net::UnixStream::pair().unwrap();
+        fill(&mut stream).await;
+        assert_eq!(within_a_minute(stream.write(&[])).await.unwrap(), 0);
+        assert_eq!(within_a_minute(stream.write_vectored(&[])).await.unwrap(), 0);
+    });
+}
+
+/// Writes until there is no room, which is known from then on.
+async fn fill(writer: &mut impl Write) {
+    while timeout(Duration::from_millis(20), writer.write(&[0; 4096])).await.is_ok() {}
+}
+
+#[test]
+fn a_read_of_nothing_waits_for_nothing() {
+    xiio::run(async {
+        let (mut reader, _writer) = pipe();
+        assert!(timeout(Duration::from_millis(1), reader.read(&mut [0])).await.is_err());
+        assert_eq!(within_a_minute(reader.read(&mut [])).await.unwrap(), 0);
+        assert_eq!(within_a_minute(reader.read_vectored(&mut [])).await.unwrap(), 0);
+        assert_eq!(within_a_minute(Unchanged(&reader).read(&mut [])).await.unwrap(), 0);
+        assert_eq!(within_a_minute(BufReader::new(&reader).read(&mut [])).await.unwrap(), 0);
+    });
+}
+
+async fn within_a_minute<T>(future: impl Future<Output = T>) -> T {
+    timeout(LONG, future).await.expect("it waits")
+}
+
+#[test]
 fn close_only_flushes_what_has_no_end_to_tell_of() {
     let (mut reader, mut writer) = pipe();
     // It is connected to nobody.

@@ -271,6 +271,10 @@ impl<R: Read> BufReader<R> {
 
 impl<R: Read> Read for BufReader<R> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            checkpoint().await;
+            return Ok(0);
+        }
         if self.buffer().is_empty() && buf.len() >= self.capacity {
             return self.inner.read(buf).await;
         }

@@ -8,13 +8,18 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::Async;
+use super::nonblocking::Moves;
 use crate::reactor::Direction;
+use crate::runtime::poll_checkpoint;
 
 impl<T: AsFd> AsyncRead for &Async<T>
 where
     for<'a> &'a T: Read,
 {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return poll_checkpoint(cx).map(|()| Ok(0));
+        }
         self.poll_operate(Direction::Read, cx, |io| io.get_ref().read(buf))
     }
 
@@ -23,6 +28,9 @@ where
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return poll_checkpoint(cx).map(|()| Ok(0));
+        }
         self.poll_operate(Direction::Read, cx, |io| io.get_ref().read_vectored(bufs))
     }
 }
@@ -32,7 +40,7 @@ where
     for<'a> &'a T: Write,
 {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_operate(Direction::Write, cx, |io| io.get_ref().write(buf))
+        self.poll_operate_moving(Moves::of(buf), Direction::Write, cx, |io| io.get_ref().write(buf))
     }
 
     fn poll_write_vectored(
@@ -40,11 +48,11 @@ where
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_operate(Direction::Write, cx, |io| io.get_ref().write_vectored(bufs))
+        self.poll_operate_moving(Moves::of_all(bufs), Direction::Write, cx, |io| io.get_ref().write_vectored(bufs))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_operate(Direction::Write, cx, |io| io.get_ref().flush())
+        self.poll_operate_moving(Moves::Nothing, Direction::Write, cx, |io| io.get_ref().flush())
     }
 
     /// Flushes, and ends the direction to write of a socket; the descriptor is closed when the `Async` is dropped.

@@ -6,7 +6,7 @@
 //!   │      │               │                        ▲
 //!   └──1───┘               └────────── 4 ───────────┘
 //!
-//!  1 an operation does not block        `poll_operation`
+//!  1 an operation does not block        `poll_operation`; one that moves nothing is tried whatever is known
 //!  2 it does: registered                `register`
 //!  3 it does, or it moved less than it was asked to (streams)   `Source::clear_ready`, `clear_if_drained`
 //!  4 an event of the reactor            `Source`, set by the reactor
@@ -235,7 +235,15 @@ impl<T: AsFd> Async<T> {
     where
         F: FnMut(&Self) -> io::Result<R>,
     {
-        Operation { io: self, direction, reached: Reached::default(), wait: None, operation }
+        self.operate_moving(Moves::Bytes, direction, operation)
+    }
+
+    /// The same for an operation that may need no room.
+    pub(crate) fn operate_moving<R, F>(&self, moves: Moves, direction: Direction, operation: F) -> Operation<'_, T, F>
+    where
+        F: FnMut(&Self) -> io::Result<R>,
+    {
+        Operation { io: self, moves, direction, reached: Reached::default(), wait: None, operation }
     }
 
     /// A read from a stream has given `n_bytes` of at most `capacity`: if it was short, the stream is empty.
@@ -270,25 +278,28 @@ impl<T: AsFd> Async<T> {
     #[inline]
     pub(crate) fn poll_operate_at<R>(
         &self,
+        moves: Moves,
         direction: Direction,
         wait: &mut Option<Wait>,
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let describe = || describe(direction, self.inner.as_fd());
-        poll_leaf(cx, describe, |cx| self.poll_operation(direction, wait, cx, &mut operation))
+        poll_leaf(cx, describe, |cx| self.poll_operation(moves, direction, wait, cx, &mut operation))
     }
 
     /// Tries until it is done or would block; then `wait` stands in line for the next event.
     fn poll_operation<R>(
         &self,
+        moves: Moves,
         direction: Direction,
         wait: &mut Option<Wait>,
         cx: &mut Context<'_>,
         operation: &mut impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        let mut is_tried_first = matches!(moves, Moves::Nothing);
         loop {
-            if self.is_blocked(direction) {
+            if !std::mem::take(&mut is_tried_first) && self.is_blocked(direction) {
                 match self.line_up(direction, wait) {
                     Ok(wait) => wait.register(cx),
                     Err(error) => return Poll::Ready(Err(error)),
@@ -366,10 +377,29 @@ impl<T: fmt::Debug> fmt::Debug for Async<T> {
     }
 }
 
+/// What an operation moves.
+#[derive(Clone, Copy)]
+pub(crate) enum Moves {
+    Bytes,
+    /// It is a flush, or a write of nothing. Where no byte has room it may still be done, and only trying tells: it may be an empty packet.
+    Nothing,
+}
+
+impl Moves {
+    pub(crate) fn of(buf: &[u8]) -> Self {
+        if buf.is_empty() { Self::Nothing } else { Self::Bytes }
+    }
+
+    pub(crate) fn of_all(bufs: &[io::IoSlice<'_>]) -> Self {
+        if bufs.iter().all(|buf| buf.is_empty()) { Self::Nothing } else { Self::Bytes }
+    }
+}
+
 /// Repeats an operation until it does not block.
 #[must_use = "nothing happens unless this is awaited"]
 pub(crate) struct Operation<'a, T, F> {
     io: &'a Async<T>,
+    moves: Moves,
     direction: Direction,
     reached: Reached,
     wait: Option<Wait>,
@@ -388,8 +418,8 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
-        let Self { io, direction, reached, wait, operation } = &mut *self;
+        let Self { io, moves, direction, reached, wait, operation } = &mut *self;
         reached.note("wait for a descriptor");
-        io.poll_operate_at(*direction, wait, cx, operation)
+        io.poll_operate_at(*moves, *direction, wait, cx, operation)
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
 use super::Async;
+use super::nonblocking::Moves;
 use super::readiness::{describe, poll_ready};
 use crate::reactor::{Direction, Wait};
 use crate::runtime::poll_leaf;
@@ -117,7 +118,18 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         operation: impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.slots.with(direction, |wait| self.poll_operate_at(direction, wait, cx, operation))
+        self.poll_operate_moving(Moves::Bytes, direction, cx, operation)
+    }
+
+    /// The same for one that may need no room.
+    pub(crate) fn poll_operate_moving<R>(
+        &self,
+        moves: Moves,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        operation: impl FnMut(&Self) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.slots.with(direction, |wait| self.poll_operate_at(moves, direction, wait, cx, operation))
     }
 
     fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
 
+use super::nonblocking::Moves;
 use super::{Async, Read, Write, by_reference};
 use crate::reactor::Direction;
 use crate::runtime::checkpoint;
@@ -12,10 +13,18 @@ where
     for<'a> &'a T: io::Read,
 {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            checkpoint().await;
+            return Ok(0);
+        }
         self.operate(Direction::Read, |io| io::Read::read(&mut io.get_ref(), buf)).await
     }
 
     async fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            checkpoint().await;
+            return Ok(0);
+        }
         self.operate(Direction::Read, |io| io::Read::read_vectored(&mut io.get_ref(), bufs)).await
     }
 }
@@ -25,15 +34,18 @@ where
     for<'a> &'a T: io::Write,
 {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.operate(Direction::Write, |io| io::Write::write(&mut io.get_ref(), buf)).await
+        self.operate_moving(Moves::of(buf), Direction::Write, |io| io::Write::write(&mut io.get_ref(), buf)).await
     }
 
     async fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.operate(Direction::Write, |io| io::Write::write_vectored(&mut io.get_ref(), bufs)).await
+        self.operate_moving(Moves::of_all(bufs), Direction::Write, |io| {
+            io::Write::write_vectored(&mut io.get_ref(), bufs)
+        })
+        .await
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        self.operate(Direction::Write, |io| io::Write::flush(&mut io.get_ref())).await
+        self.operate_moving(Moves::Nothing, Direction::Write, |io| io::Write::flush(&mut io.get_ref())).await
     }
 
     async fn close(&mut self) -> io::Result<()> {

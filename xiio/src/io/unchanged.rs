@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::{Read, Write, read, write};
 use crate::runtime::checkpoint;
 use crate::sys::fd::end_writing;
+use crate::sys::nowait;
 
 /// Reads and writes a descriptor without changing anything about it: [`read`](read()) and [`write`](write()) in the shape of a type.
 ///
@@ -28,12 +29,24 @@ pub struct Unchanged<T>(pub T);
 
 impl<T: AsFd> Read for Unchanged<T> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            checkpoint().await;
+            return Ok(0);
+        }
         read(&self.0, buf).await
     }
 }
 
 impl<T: AsFd> Write for Unchanged<T> {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            checkpoint().await;
+            // It needs no room, but may be a packet. One that has to wait is tried once more.
+            match nowait::write(self.0.as_fd(), buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
         write(&self.0, buf).await
     }
 

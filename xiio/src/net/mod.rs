@@ -342,7 +342,13 @@ macro_rules! listener {
                 place: &mut Option<crate::reactor::Wait>,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<$stream>> {
-                let accepted = self.io.poll_operate_at(crate::reactor::Direction::Read, place, cx, $accept);
+                let accepted = self.io.poll_operate_at(
+                    crate::io::Moves::Bytes,
+                    crate::reactor::Direction::Read,
+                    place,
+                    cx,
+                    $accept,
+                );
                 accepted.map_ok(|(client, _)| client)
             }
 
@@ -377,11 +383,13 @@ macro_rules! stream {
 
         impl crate::io::Write for &$stream {
             async fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                self.io.operate(crate::reactor::Direction::Write, |io| $send(io, buf)).await
+                let moves = crate::io::Moves::of(buf);
+                self.io.operate_moving(moves, crate::reactor::Direction::Write, |io| $send(io, buf)).await
             }
 
             async fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                self.io.operate(crate::reactor::Direction::Write, |io| $send_vectored(io, bufs)).await
+                let moves = crate::io::Moves::of_all(bufs);
+                self.io.operate_moving(moves, crate::reactor::Direction::Write, |io| $send_vectored(io, bufs)).await
             }
 
             async fn close(&mut self) -> std::io::Result<()> {
@@ -483,7 +491,8 @@ macro_rules! stream {
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_operate(crate::reactor::Direction::Write, cx, |io| $send(io, buf))
+                let moves = crate::io::Moves::of(buf);
+                self.io.poll_operate_moving(moves, crate::reactor::Direction::Write, cx, |io| $send(io, buf))
             }
 
             fn poll_write_vectored(
@@ -491,7 +500,8 @@ macro_rules! stream {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_operate(crate::reactor::Direction::Write, cx, |io| $send_vectored(io, bufs))
+                let moves = crate::io::Moves::of_all(bufs);
+                self.io.poll_operate_moving(moves, crate::reactor::Direction::Write, cx, |io| $send_vectored(io, bufs))
             }
 
             fn poll_flush(
