@@ -22,7 +22,7 @@ mod parse;
 use libfuzzer_sys::fuzz_target;
 use proc_macro2::TokenStream;
 
-use args::Surface;
+use args::MacroKind;
 use names::Names;
 
 /// `syn` recurses with the nesting of its input, as the compiler does; longer input finds the end of the stack only.
@@ -114,15 +114,15 @@ fn tokens(data: &[u8]) -> Option<TokenStream> {
 
 fuzz_target!(|data: &[u8]| {
     let Some(input) = tokens(data) else { return };
-    for surface in [Surface::TaskGroup, Surface::TryTaskGroup] {
-        let expansion = expand::group(surface, input.clone(), Names::outermost());
+    for kind in [MacroKind::TaskGroup, MacroKind::TryTaskGroup] {
+        let expansion = expand::group(kind, input.clone(), Names::outermost(&input));
         syn::parse2::<syn::Expr>(expansion).expect("a group expands to an expression");
     }
     syn::parse2::<syn::Expr>(expand::race(input.clone())).expect("a race expands to an expression");
     let function: TokenStream = "async fn main() { f()? }".parse().expect("a function");
-    for surface in [Surface::Main, Surface::Test] {
+    for kind in [MacroKind::Main, MacroKind::Test] {
         for (arguments, item) in [(input.clone(), function.clone()), (TokenStream::new(), input.clone())] {
-            expand::root(surface, arguments, item);
+            expand::root(kind, arguments, item);
         }
     }
 });
