@@ -12,6 +12,7 @@ use xiio::{
     CancelTask, Canceller, Promise, Task, bracket, branch, join, now, race, shield, sleep, task_group, timeout,
     try_task_group, yield_now,
 };
+use xiio_tests::poll::OnDrop;
 use xiio_tests::{
     DropBomb, DropCount, DropFlag, LONG, Reports, Trace, assert_panics, cancel_before_first_poll, drop_half_way,
     millis, panic_text, rounds, run, run_virtually,
@@ -168,8 +169,10 @@ fn a_bracket_that_code_reaches_which_has_cancelled_itself_releases_its_resource_
         task_group!(|tg| {
             let task = tg.spawn(async {
                 drop(own.take().unwrap().cancel());
-                // What a closure that is not `async` does at once is usage, too.
+                // What a closure that is not `async` does at once is usage, too. What it has captured goes before the release.
+                let captured = OnDrop(|| log.borrow_mut().push("dropped"));
                 let usage = |(): &mut ()| {
+                    let _captured = captured;
                     log.borrow_mut().push("used");
                     ready(())
                 };
@@ -178,7 +181,7 @@ fn a_bracket_that_code_reaches_which_has_cancelled_itself_releases_its_resource_
             own.replace(Some(task));
         });
     });
-    assert_eq!(log.take(), ["released"]);
+    assert_eq!(log.take(), ["dropped", "released"]);
 }
 
 #[test]

@@ -71,9 +71,10 @@ pub(crate) async fn bracket_of<R, T>(
     let is_cancelled = Cell::new(false);
     let work = pin!(Some(async {
         let borrowed = &mut resource;
-        // Either may panic before it has made a future. Cancelled before its first poll, the resource is released all the same.
+        // Either may panic before it has made a future. Cancelled before its first poll, the resource is released all the same, when what
+        // the usage has captured is gone.
         let mut outcome = Held::new(match is_cancelled.get() {
-            true => None,
+            true => catch_unwind(AssertUnwindSafe(|| drop(usage))).err().map(Err),
             false => match catch_unwind(AssertUnwindSafe(move || usage(borrowed))) {
                 Ok(used) => until_cancelled(&is_cancelled, used).await,
                 Err(panic) => Some(Err(panic)),
