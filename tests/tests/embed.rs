@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use xiio::compat::Embed;
 use xiio::inspect::ReportKind;
 use xiio::io::Async;
+use xiio::testing::Tester;
 use xiio::{Condition, Promise, in_thread, sleep, task_group};
 use xiio_tests::poll::OnWake;
 use xiio_tests::{DropBomb, PollBomb, Reports, assert_panics};
@@ -51,8 +53,8 @@ fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
     Condition::new().readable(&descriptor).is_fulfilled().unwrap()
 }
 
-#[test]
-fn a_group_that_has_workers_of_a_run_says_that_it_cannot_go_on_in_a_foreign_loop() {
+/// A group with a worker that has its first poll in a `run`, and has not ended there.
+fn begun_group() -> Pin<Box<dyn Future<Output = ()>>> {
     let mut group = Box::pin(async {
         task_group!(workers = 1, |tg| {
             tg.workers().spawn(async || sleep(Duration::from_millis(1)).await).await;
@@ -62,11 +64,23 @@ fn a_group_that_has_workers_of_a_run_says_that_it_cannot_go_on_in_a_foreign_loop
         assert!(group.as_mut().poll(cx).is_pending());
         Poll::Ready(())
     }));
+    group
+}
+
+#[test]
+fn a_group_that_has_workers_of_a_run_says_that_it_cannot_go_on_in_a_foreign_loop() {
     let message = "a group with workers was polled first in a `run`, and now by a loop that does not let them in";
     assert_panics(&[message], || {
-        let mut tree = Embed::new(group.as_mut()).unwrap();
+        let mut tree = Embed::new(begun_group()).unwrap();
         let _ = tree.turn(&mut Context::from_waker(Waker::noop()));
     });
+}
+
+#[test]
+fn a_group_that_has_workers_of_a_run_goes_on_in_another_one_also_in_virtual_time() {
+    xiio::run(begun_group());
+    let group = RefCell::new(Some(begun_group()));
+    Tester::new().virtual_time().run(|| group.take().unwrap());
 }
 
 #[test]

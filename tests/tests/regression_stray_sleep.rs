@@ -164,3 +164,24 @@ fn sleep_in_virtual_time_that_another_thread_resets_moves_although_the_system_is
         assert_eq!(xiio::now() - start, Duration::from_millis(1));
     });
 }
+
+#[test]
+fn a_sleep_that_another_thread_ends_begins_the_wait_for_a_deadlock_anew() {
+    let (patience, pause) = (Duration::from_secs(3), Duration::from_millis(1_800));
+    let nap = Mutex::new(Box::pin(sleep(Duration::MAX)));
+    let (tell, told) = futures::channel::oneshot::channel();
+    let past = xiio::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(pause);
+            nap.lock().unwrap().as_mut().reset(past);
+            std::thread::sleep(pause);
+            tell.send(7).unwrap();
+        });
+        let answer = Builder::new().detect_deadlock(patience).run(async {
+            poll_fn(|cx| nap.lock().unwrap().as_mut().poll(cx)).await;
+            told.await
+        });
+        assert_eq!(answer, Ok(7));
+    });
+}

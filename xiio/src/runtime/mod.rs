@@ -95,6 +95,8 @@ pub(crate) struct Runtime {
     lenders: Lenders,
     /// Groups may have workers: the loop is its own, and tasks are polled in their order.
     allows_workers: bool,
+    /// A foreign loop turns it.
+    is_embedded: bool,
 }
 
 /// Gets the drawing of the tree.
@@ -138,6 +140,7 @@ impl Runtime {
             cleanups: Rc::default(),
             lenders: Lenders::default(),
             allows_workers: config.allows_workers(),
+            is_embedded: config.is_embedded,
         })
     }
 
@@ -190,9 +193,9 @@ impl Runtime {
         self.allows_workers && !self.clock.is_virtual()
     }
 
-    /// Whether its loop lends to the workers of groups.
+    /// Whether its loop lends to the workers of groups: those of another loop, where it allows none itself.
     pub(crate) fn lends(&self) -> bool {
-        self.allows_workers
+        !self.is_embedded
     }
 
     pub(crate) fn reactor(&self) -> &Rc<Reactor> {
@@ -339,10 +342,8 @@ impl Runtime {
         polled
     }
 
-    /// What is left behind now. What another thread has let go of is not, nor is what is due.
+    /// What is left behind now.
     pub(crate) fn leftover(&self) -> Leftover {
-        self.take_requests();
-        wake_all(self.take_due());
         Leftover { n_timers: self.timers.borrow().len(), n_sources: self.reactor.n_sources() }
     }
 
@@ -367,6 +368,9 @@ impl Runtime {
     }
 
     fn wait(&self) -> io::Result<Turn> {
+        if self.deadlock_after.is_some() || self.clock.is_virtual() {
+            self.hear();
+        }
         let next = self.timers.borrow().next_deadline();
         let left = next.map(|next| next.saturating_duration_since(self.now()));
         let still = |patience: Duration| patience.saturating_sub(self.quiet.get());
@@ -446,9 +450,8 @@ impl Runtime {
         Ok(waited)
     }
 
-    /// Waits for what nothing announces; whether it was quiet for so long. Others may look at the tree meanwhile, or tell of timers: that ends
-    /// the wait, and the next one goes on where it was.
-    fn waits_in_vain(&self, patience: Duration) -> io::Result<bool> {
+    /// It is not quiet where others have woken something since the last wait, or may do so in this very moment.
+    fn hear(&self) {
         if self.outside.may_wake() {
             self.least_quiet.set(WAKE_UP_CALL);
             self.quiet.set(Duration::ZERO);
@@ -456,6 +459,11 @@ impl Runtime {
         if self.home.has_heard() {
             self.quiet.set(Duration::ZERO);
         }
+    }
+
+    /// Waits for what nothing announces; whether it was quiet for so long. Others may look at the tree meanwhile, or tell of timers: that ends
+    /// the wait, and the next one goes on where it was.
+    fn waits_in_vain(&self, patience: Duration) -> io::Result<bool> {
         let patience = patience.max(self.least_quiet.get());
         loop {
             let left = patience.saturating_sub(self.quiet.get());
@@ -507,6 +515,9 @@ impl Runtime {
             return;
         }
         let fired = self.take_due();
+        if !fired.is_empty() {
+            self.quiet.set(Duration::ZERO);
+        }
         self.turn_began.set(Some(self.last_seen()));
         wake_all(fired);
     }
@@ -523,7 +534,10 @@ impl Runtime {
         if let Some(wanted) = self.requests.take() {
             wanted.drawings.into_iter().for_each(|on_drawn| self.request_drawing(on_drawn));
             #[cfg(feature = "futures-core")]
-            wanted.calls.into_iter().for_each(|call| call());
+            for call in wanted.calls {
+                self.quiet.set(Duration::ZERO);
+                call();
+            }
             for (key, at) in wanted.moves {
                 match at {
                     Some(at) => _ = self.timers.borrow_mut().move_to(key, at),
@@ -651,7 +665,12 @@ fn run(config: &Config, root: &mut dyn Root) -> Leftover {
         config.serve.zip(recorded.recorder).map(|(serve, recorder)| serve(Arc::clone(&runtime.requests), recorder));
     // It is dropped in here, so that destructors still find the runtime.
     match catch_unwind(AssertUnwindSafe(|| drive(&runtime, root))) {
-        Ok(()) => runtime.leftover(),
+        Ok(()) => {
+            // What another thread has let go of is not left behind, nor is what is due.
+            runtime.take_requests();
+            wake_all(runtime.take_due());
+            runtime.leftover()
+        }
         Err(payload) => end_in_panic(root, payload),
     }
 }
