@@ -276,7 +276,7 @@ impl<J, W: Clone> Crew<J, W> {
         self.called = None;
         self.n_workers -= 1;
         // Those whose jobs were left behind may never come back.
-        if self.n_workers.cast_signed() <= self.n_left {
+        if self.n_workers.cast_signed() <= self.n_left.max(0) {
             return (mem::take(&mut self.queue), None);
         }
         let idle = if self.queue.is_empty() { None } else { self.call_idle() };
