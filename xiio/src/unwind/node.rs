@@ -60,7 +60,7 @@ impl Node {
 
     /// One that has come so far.
     pub(super) fn with(label: &'static str, stage: Stage, membership: Option<Membership>) -> Self {
-        Self { label, stage, membership, place: None, is_due: false }
+        Self { label, stage, membership, place: None, is_due: stage == Stage::Unwinding }
     }
 
     pub(super) fn stage(&self) -> Stage {
