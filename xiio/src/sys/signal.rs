@@ -128,8 +128,9 @@ impl Previous {
         other.store(libc::SIG_DFL, SeqCst);
     }
 
+    /// A change may come between two looks: from the one last looked at to the one before it.
     fn is_default(&self) -> bool {
-        [&self.informed, &self.plain].iter().all(|handler| handler.load(SeqCst) == libc::SIG_DFL)
+        [&self.informed, &self.plain, &self.informed].iter().all(|handler| handler.load(SeqCst) == libc::SIG_DFL)
     }
 }
 
