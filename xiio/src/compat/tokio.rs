@@ -5,7 +5,6 @@ use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
-use std::process;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
@@ -20,7 +19,7 @@ use ::tokio::time::{self, Sleep};
 use super::Embed;
 use crate::combine::branch;
 use crate::runtime::{Outside, TOKIO_THREAD};
-use crate::sys::fork;
+use crate::sys::fork::{self, Process};
 
 /// Runs a future, and every xiio task under it, inside a tokio runtime.
 ///
@@ -205,19 +204,18 @@ fn helper() -> Handle {
     static HELPER: Mutex<Option<Helper>> = Mutex::new(None);
     static IS_HELD: AtomicBool = AtomicBool::new(false);
     let mut helper = fork::lock(&HELPER, &IS_HELD);
-    let process = process::id();
-    if let Some(helper) = helper.as_ref().filter(|helper| helper.of == process) {
+    if let Some(helper) = helper.as_ref().filter(|helper| helper.of.is_this()) {
         return helper.context.clone();
     }
     let context = start_helper().unwrap_or_else(|error| panic!("cannot start a runtime of tokio: {error}"));
     // That of another process is left alone: its thread, which is not here, may have been in the middle of it.
-    mem::forget(helper.replace(Helper { of: process, context: context.clone() }));
+    mem::forget(helper.replace(Helper { of: Process::this(), context: context.clone() }));
     context
 }
 
 /// A runtime of tokio's, and the process that has its thread.
 struct Helper {
-    of: u32,
+    of: Process,
     context: Handle,
 }
 

@@ -22,13 +22,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem;
 use std::ops::DerefMut;
-use std::process;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
 use crate::sync::{Builder, StaticMutex, Thread, current, lock_static, park};
-use crate::sys::{self, fork};
+use crate::sys;
+use crate::sys::fork::{self, Process};
 
 /// How long an idle thread stays.
 const KEEP: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ pub(crate) fn serve(work: Work) -> Number {
     static IS_HELD: AtomicBool = AtomicBool::new(false);
     fork::hold(&IS_HELD, || Box::new(threads()));
     let mut all = threads();
-    all.be_in(process::id());
+    all.be_in(Process::this());
     let (number, help) = all.add(work);
     drop(all);
     match help {
@@ -177,7 +177,7 @@ struct Threads<J, W> {
     idle: Vec<(Number, W)>,
     n_numbers: u64,
     /// Whose threads they are.
-    process: u32,
+    process: Option<Process>,
 }
 
 impl<J, W: Clone> Threads<J, W> {
@@ -188,15 +188,16 @@ impl<J, W: Clone> Threads<J, W> {
             posts: BTreeMap::new(),
             idle: Vec::new(),
             n_numbers: 0,
-            process: 0,
+            process: None,
         }
     }
 
     /// Forgets the threads of another process: this one was forked off it, and has none of them. What they were to do is left to
     /// leak, as it belongs to groups over there.
-    fn be_in(&mut self, process: u32) {
-        if self.process != process {
-            mem::forget(mem::replace(self, Self { n_numbers: self.n_numbers, process, ..Self::new() }));
+    fn be_in(&mut self, process: Process) {
+        if self.process != Some(process) {
+            let here = Self { n_numbers: self.n_numbers, process: Some(process), ..Self::new() };
+            mem::forget(mem::replace(self, here));
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::recording::{self, On, Recorder};
+use crate::sys::fork::Process;
 
 /// Names the file of a recording.
 const VARIABLE: &str = "XIIO_RECORD";
@@ -81,7 +82,7 @@ pub(crate) fn save(recorder: Arc<Recorder>) -> Box<dyn Any> {
     if number > 0 {
         name.push(format!(".{number}"));
     }
-    Box::new(Saved { recorder, path: name.into(), of: process::id() })
+    Box::new(Saved { recorder, path: name.into(), of: Process::this() })
 }
 
 /// The name with the number of the process for each `%p`. It may be no text.
@@ -100,12 +101,12 @@ struct Saved {
     recorder: Arc<Recorder>,
     path: PathBuf,
     /// The process that is recorded. What it forks off would write the same file.
-    of: u32,
+    of: Process,
 }
 
 impl Drop for Saved {
     fn drop(&mut self) {
-        if self.of != process::id() {
+        if !self.of.is_this() {
             return;
         }
         if let Err(error) = fs::write(&self.path, self.recorder.trace(None)) {

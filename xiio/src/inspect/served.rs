@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::drawing::{Drawing, json_string};
 use crate::recording::{Busy, Recorder, program};
 use crate::runtime::Requests;
+use crate::sys::fork::Process;
 use crate::sys::socket::{self, setup};
 use crate::sys::{self, user};
 
@@ -58,7 +59,7 @@ struct Served {
     path: PathBuf,
     has_ended: Arc<AtomicBool>,
     /// The process that serves. What it forks off has no part in it.
-    of: u32,
+    of: Process,
 }
 
 impl Served {
@@ -67,7 +68,7 @@ impl Served {
         remove_stale(&directory);
         let (path, listener) = listen_in(&directory)?;
         let has_ended = Arc::new(AtomicBool::new(false));
-        let served = Self { path, has_ended: Arc::clone(&has_ended), of: process::id() };
+        let served = Self { path, has_ended: Arc::clone(&has_ended), of: Process::this() };
         fs::set_permissions(&served.path, Permissions::from_mode(0o600))?;
         let answering = Answering { requests, recorder, has_ended, started: sys::now() };
         let thread = thread::Builder::new().name("xiio-inspect".into()).stack_size(STACK);
@@ -78,7 +79,7 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if self.of != process::id() {
+        if !self.of.is_this() {
             return;
         }
         self.has_ended.store(true, Ordering::Release);
