@@ -975,7 +975,6 @@ fn child_that_is_reaped_in_the_middle_of_its_stop_takes_the_rest_with_it() {
         let rest = xiio::run(async {
             let (mut child, rest) = stop_half_way(own_group).await;
             assert_eq!(child.try_wait().unwrap().unwrap().signal(), Some(SIGTERM));
-            std::mem::forget(child);
             rest
         });
         wait_until("the rest is killed", || !is_running(rest));
