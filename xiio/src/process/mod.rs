@@ -77,7 +77,8 @@
 //! The child's pidfd in the reactor tells of its end; there is no handler for `SIGCHLD`, and other code may have one. It must
 //! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is `ECHILD`, and [`ProcessError`] says why.
 //! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe. A thread waits
-//! only for a child that was dropped while it ran; the thread is there for the few milliseconds until the kernel has ended the child.
+//! only for a child that was dropped while it ran; the thread is there for the few milliseconds until the kernel has ended the child. For one that
+//! cannot be killed it stays, and looks four times a second, as long as that child lives.
 //!
 //! Whether others of the group still run when its leader has ended is asked in `/proc`. Descendants are those of `/proc/PID/task/TID/children`; a kernel without that file shows none, and a stop then reaches only the
 //! child and its group. A `/proc` of another namespace of processes counts for none. Then nobody can wait for the others of a group, and a stop kills
