@@ -1131,22 +1131,6 @@ async fn words_work_in_arms_of_any_left_side() {
     assert_eq!(leaving(5).await, None);
 }
 
-#[xiio::test]
-async fn an_exit_that_cfg_select_takes_away_leaves_no_trace() {
-    async fn leaving() -> Option<i32> {
-        let value = task_group!(|tg| {
-            tg.spawn(async {});
-            cfg_select! {
-                all(any(), unix) => there::is::no::such::function()?,
-                all() => { Some(2)? }
-                _ => { return "no such type" }
-            }
-        });
-        Some(value)
-    }
-    assert_eq!(leaving().await, Some(2));
-}
-
 /// As the crate `snafu` has it: only the function tells the type of the error.
 mod converting {
     macro_rules! ensure {

@@ -21,7 +21,7 @@ mod tests {
         "error = Box<dyn Error>, all_errors, deadline = None, |_| loop { return x?; }",
         "|tg| { 'a: loop { if let Some(x) = y? && z { break 'a 3 } } continue 'b; break 'c v; }",
         "|tg| { println!(\"{}\", x?, n = task_group!(|i| { return vec![1?; 2] })); matches!(x?, 1) }",
-        "|tg| { ensure!(y.await, m!()); cfg_select! { unix => x?, _ => { return 1 } } assert!(x? > 1); own!(a => break); bail!(z) }",
+        "|tg| { ensure!(y.await, m!()); cfg_select! { k = \"v\" => x?, _ => { return 1 } } assert!(x? > 1); own!(a => break); bail!(z) }",
         "|tg| { #[cfg(unix)] x?; match y { #[cfg(unix)] 1 => return, _ => break } }",
     ];
     const ATTRIBUTES: &[&str] =

@@ -38,6 +38,15 @@ enum Left {
 }
 
 impl Arguments {
+    /// Those of `cfg_select!`, where `key = "value" => action` is a condition and no future with a pattern.
+    pub(super) fn of_cfg_select(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut known = Vec::new();
+        while let Some(choice) = parse_ahead(input) {
+            known.push(Argument::Choice(choice));
+        }
+        Ok(Self { known, rest: input.parse()? })
+    }
+
     /// The one expression that there is, if there is nothing else.
     pub(super) fn single(&self) -> Option<&Expr> {
         match &*self.known {
@@ -82,25 +91,26 @@ impl Parse for Arguments {
         let mut known = Vec::new();
         while !input.is_empty() {
             // An arm begins like an assignment, so it is tried first.
-            let ahead = input.fork();
-            if let Ok(arm) = parse_arm(&ahead) {
-                input.advance_to(&ahead);
-                known.push(arm);
-                continue;
-            }
-            let ahead = input.fork();
-            if let Ok(expression) = parse_expression(&ahead) {
-                input.advance_to(&ahead);
-                known.push(expression);
-                continue;
-            }
-            let ahead = input.fork();
-            let Ok(choice) = ahead.parse() else { break };
-            input.advance_to(&ahead);
-            known.push(Argument::Choice(choice));
+            let argument = parse_ahead_with(input, parse_arm)
+                .or_else(|| parse_ahead_with(input, parse_expression))
+                .or_else(|| parse_ahead(input).map(Argument::Choice));
+            let Some(argument) = argument else { break };
+            known.push(argument);
         }
         Ok(Self { known, rest: input.parse()? })
     }
+}
+
+fn parse_ahead<T: Parse>(input: ParseStream<'_>) -> Option<T> {
+    parse_ahead_with(input, T::parse)
+}
+
+/// What comes next, if it is that; otherwise `input` stays where it is.
+fn parse_ahead_with<T>(input: ParseStream<'_>, parse: fn(ParseStream<'_>) -> syn::Result<T>) -> Option<T> {
+    let ahead = input.fork();
+    let parsed = parse(&ahead).ok()?;
+    input.advance_to(&ahead);
+    Some(parsed)
 }
 
 fn parse_expression(input: ParseStream<'_>) -> syn::Result<Argument> {

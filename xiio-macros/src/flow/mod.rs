@@ -22,7 +22,7 @@ use std::mem;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::parse::{ParseStream, Parser};
+use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
@@ -470,14 +470,14 @@ impl Rewriter {
         if is_one_of(call, TOKEN_MACROS) {
             return;
         }
-        let Ok(mut arguments) = syn::parse2::<Arguments>(call.tokens.clone()) else {
-            return;
-        };
+        let selects = is_one_of(call, &["cfg_select"]);
+        let parse = if selects { Arguments::of_cfg_select } else { Arguments::parse };
+        let Ok(mut arguments) = parse.parse2(call.tokens.clone()) else { return };
         let n_exits = self.exits.places.len();
         let may_have_loop = !is_one_of(call, LOOPLESS_MACROS) && !is_one_of(call, WAITING_MACROS);
         let n_loops = usize::from(may_have_loop);
         self.n_loops += n_loops;
-        if is_one_of(call, &["cfg_select"]) {
+        if selects {
             for (cfg, action) in arguments.selected_mut() {
                 self.under_cfgs_of(vec![cfg], |this| this.visit_expr_mut(action));
             }
