@@ -256,7 +256,7 @@ impl Tester {
     }
 
     /// Lets virtual time jump also while sockets of this machine are waited for: Unix sockets, and those bound to a loopback
-    /// address. So a server and its clients can be tested together, with the timers of both. Where time is neither
+    /// address, but no signals. So a server and its clients can be tested together, with the timers of both. Where time is neither
     /// [virtual](Tester::virtual_time) nor [paused](pause), it changes nothing.
     ///
     /// Both ends of all these sockets have to be in the test. Before each jump the clock waits for ten milliseconds whether anything
