@@ -1176,6 +1176,57 @@ async fn ensure_makes_the_error_of_the_function() {
     assert_eq!(check(4).await, Ok(4));
 }
 
+/// The error has to be coerced to that of the function.
+mod boxing {
+    macro_rules! ensure {
+        ($condition:expr, $error:expr) => {
+            if !$condition {
+                return Err(Box::new($error));
+            }
+        };
+    }
+
+    macro_rules! bail {
+        ($error:expr) => {
+            return Err(Box::new($error))
+        };
+    }
+
+    pub(crate) use {bail, ensure};
+}
+
+#[xiio::test]
+async fn bail_and_ensure_coerce_the_error_to_that_of_the_function() {
+    async fn check(n: i32) -> Result<i32, Box<dyn Error>> {
+        task_group!(|tg| {
+            tg.spawn(async {});
+            boxing::ensure!(n > 1, Broken("small"));
+            boxing::ensure!(xiio::gather([async { n }]).await[0] > 2, Broken("two"));
+            task_group!(|inner| {
+                inner.spawn(async {});
+                boxing::ensure!(n > 3, Broken("three"));
+                if n == 4 {
+                    boxing::bail!(Broken(async { "four" }.await));
+                }
+            });
+            boxing::bail!(Broken("large"));
+        });
+    }
+    for (n, text) in [(1, "small"), (2, "two"), (3, "three"), (4, "four"), (5, "large")] {
+        let error = check(n).await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Broken(text)));
+    }
+    // That of a try group is made with `From`.
+    let outcome: Result<(), Box<dyn Error>> = try_task_group!(error = _, |tg| {
+        tg.spawn(async { Ok(()) });
+        task_group!(|inner| {
+            inner.spawn(async {});
+            boxing::ensure!([1].len() > 1, Broken("inside"));
+        });
+    });
+    assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&Box::new(Broken("inside"))));
+}
+
 #[xiio::test]
 async fn bail_and_ensure_work_where_the_type_is_told_later_or_by_a_try_group() {
     let n = [1].len();

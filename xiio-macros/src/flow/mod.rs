@@ -402,10 +402,13 @@ impl Rewriter {
 
     /// Input: `bail!(…)`, whose `return` is out of sight. In a try group it means the group already.
     ///
-    /// Output: `{ match (call(|| { bail!(…); __hint0_0.stayed() })?) { () => unreachable!() } }`, with the `?` rewritten
+    /// Output, with the `?` rewritten:
+    /// ```text
+    /// { match (call(|| { if false { return __hint0_0.stayed(); } bail!(…); __hint0_0.stayed() })?) { () => unreachable!() } }
+    /// ```
     ///
-    /// The hint is that of the return type of the function, whose error the macro makes. An `async` block and no closure where an argument may
-    /// wait.
+    /// The hint is that of the return type of the function, whose error the macro makes. A `return` in front tells that type early, so that the
+    /// error is coerced to it. An `async` block and no closure where an argument may wait.
     fn rewrite_bailing(&mut self, call: &Macro) -> Option<ExprBlock> {
         let name = &call.path.segments.last()?.ident;
         let (_, always_returns) = BAILING_MACROS.iter().find(|(bailing, _)| name == bailing)?;
@@ -420,6 +423,9 @@ impl Rewriter {
             quote_spanned!(site=> #hint.stayed())
         };
         let body = quote_spanned! {site=> {
+            if false {
+                return #stayed;
+            }
             #call;
             #[allow(unreachable_code)]
             let __stayed = #stayed;

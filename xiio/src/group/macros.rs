@@ -72,6 +72,7 @@
 /// - A `?` in an argument that a macro throws away has no type (`E0282`).
 /// - `dbg!` and other macros that show their arguments as text show what a `?` in them has become. `assert!` shows what was written.
 /// - `bail!` and `ensure!` stand in a closure: what they give to the error they take from the variables around, also where they do not return.
+///   Inside of a `try_task_group!` the error is converted with `From`, as with a `?`, and not coerced.
 /// - A macro that puts its arguments into a closure, a generator or a `try_task_group!` has control flow of its own. This is known of `defer!`,
 ///   `stream!` and `try_stream!`; let another one stand in a function of its own.
 /// - In a crate that forbids a lint which the expansion allows, `dead_code` or `unused_imports`, the compiler refuses it (`E0453`). Deny the lint
