@@ -11,6 +11,22 @@ pub mod poll;
 #[cfg(all(doctest, feature = "futures", feature = "tokio"))]
 mod docs;
 
+/// An assertion that fails shows what was written, in an edition whose `assert!` does not format a literal that stands alone, too.
+///
+/// ```edition2018
+/// async fn check(text: Option<&str>) -> Option<()> {
+///     xiio::task_group!(|tg| {
+///         tg.spawn(async {});
+///         assert!(text? == format!("{}", 1));
+///     });
+///     Some(())
+/// }
+/// let panic = xiio::run(xiio::catch_panic(check(Some("2")))).unwrap_err();
+/// assert_eq!(panic.to_string(), "panicked: assertion failed: text? == format!(\"{}\", 1)");
+/// ```
+#[cfg(doctest)]
+mod edition_2018 {}
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};

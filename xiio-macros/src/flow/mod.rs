@@ -499,9 +499,10 @@ impl Rewriter {
         call.tokens = match arguments.single() {
             // With a message, as it would show what the condition has become.
             Some(condition) if is_one_of(call, ASSERTIONS) => {
-                let written = call.tokens.to_string().replace('{', "{{").replace('}', "}}");
+                let written = call.tokens.to_string();
                 let message = format!("assertion failed: {}", written.trim_end_matches(','));
-                quote!(#condition, #message)
+                // Not the text itself: before the edition of 2021 it is no format where it stands alone.
+                quote!(#condition, "{}", #message)
             }
             _ => arguments.into_token_stream(),
         };
