@@ -56,9 +56,9 @@ const TOKEN_MACROS: &[&str] = &[
     "defer_on_unwind",
 ];
 
-/// Macros of which is known that they put their arguments into no loop, and do not wait. In those of another one a `break` or `continue` without a label may be
-/// meant for a loop of the macro: the words are not hygienic, as labels are. So it stays there, and where there is no such loop the compiler
-/// refuses it.
+/// Macros of which is known that they put their arguments into no loop, and do not wait. In those of another one a `break` or `continue` without
+/// a label may be meant for a loop of the macro: the words are not hygienic, as labels are. So it stays there, and where there is no such loop
+/// the compiler refuses it.
 const LOOPLESS_MACROS: &[&str] = &[
     // Of `std`.
     "addr_of",

@@ -75,8 +75,8 @@
 ///   Inside of a `try_task_group!` the error is converted with `From`, as with a `?`, and not coerced.
 /// - A macro that puts its arguments into a closure, a generator or a `try_task_group!` has control flow of its own. This is known of `defer!`,
 ///   `stream!` and `try_stream!`; let another one stand in a function of its own.
-/// - In a crate that forbids a lint which the expansion allows, `dead_code` or `unused_imports`, the compiler refuses it (`E0453`). Deny the lint
-///   instead.
+/// - In a crate that forbids a lint which the expansion allows, such as `dead_code`, `unused_imports`, `unreachable_code` or `clippy::pedantic`,
+///   the compiler refuses it (`E0453`). Deny the lint instead.
 /// - A `loop` at the end of the body is taken for endless where no `break` is seen in it. Behind one
 ///   that only the `break` of a macro ends, write `()`.
 ///
