@@ -489,10 +489,10 @@ fn new_pair() -> io::Result<(UnixStream, UnixStream)> {
 /// Has the number of `socket` lead to what `by` leads to.
 fn replace(socket: &UnixStream, by: &UnixStream) -> io::Result<()> {
     let (from, to) = (by.as_raw_fd(), socket.as_raw_fd());
-    #[cfg(not(target_vendor = "apple"))]
+    #[cfg(not(any(target_vendor = "apple", target_os = "android")))]
     // SAFETY: takes numbers. Both are open, and of sockets that live until the call returns; what `to` led to is closed, and it stays open.
     retry(|| check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }))?;
-    #[cfg(target_vendor = "apple")]
+    #[cfg(any(target_vendor = "apple", target_os = "android"))]
     {
         // SAFETY: as above.
         retry(|| check(unsafe { libc::dup2(from, to) }))?;
