@@ -151,12 +151,10 @@ impl<T> Bail for Option<T> {
     }
 }
 
-impl<T: Bail> Hint<T> {
-    /// [`Bail::stayed`] of the type of the hint.
-    #[inline]
-    pub fn stayed(&self) -> T::Stayed {
-        T::stayed()
-    }
+/// [`Bail::stayed`] of the type of the hint. No method: what the trait says of a type without it would not be shown.
+#[inline]
+pub fn stayed<T: Bail>(_: &Hint<T>) -> T::Stayed {
+    T::stayed()
 }
 
 /// Calls what has a `bail!` or `ensure!` in it, whose `return` is then its own. No closure that is called where it stands: it would be linted.

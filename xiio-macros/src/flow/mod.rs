@@ -404,7 +404,7 @@ impl Rewriter {
     ///
     /// Output, with the `?` rewritten:
     /// ```text
-    /// { match (call(|| { if false { return __hint0_0.stayed(); } bail!(…); __hint0_0.stayed() })?) { () => unreachable!() } }
+    /// { match (call(|| { if false { return stayed(&__hint0_0); } bail!(…); stayed(&__hint0_0) })?) { () => unreachable!() } }
     /// ```
     ///
     /// The hint is that of the return type of the function, whose error the macro makes. A `return` in front tells that type early, so that the
@@ -420,7 +420,7 @@ impl Rewriter {
             quote_spanned!(site=> ::core::result::Result::Ok(()))
         } else {
             let hint = self.hint_of(&Word::Return);
-            quote_spanned!(site=> #hint.stayed())
+            quote_spanned!(site=> __xiio_private::stayed(&#hint))
         };
         let body = quote_spanned! {site=> {
             if false {
