@@ -17,7 +17,7 @@ use serde_json::Value;
 use xiio::inspect::{self, listen, record};
 use xiio::signal::SIGQUIT;
 use xiio::testing::{Tester, pause};
-use xiio::{Promise, bracket, catch_panic, readable, shield, sleep, task_group, timeout, yield_now};
+use xiio::{Promise, bracket, catch_panic, readable, run_in_thread, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::{end_fork, fork, has_ended_well, rerun};
 use xiio_tests::{assert_panics, millis, run};
 
@@ -158,6 +158,31 @@ fn a_cleanup_that_foreign_code_drops_half_way_is_cut_off_there() {
         assert_eq!(end["args"]["cut_off"], true, "{end}");
         assert!(end["ts"].as_f64().unwrap() < 1_000_000.0, "{end}");
     }
+}
+
+#[test]
+fn a_cleanup_on_another_thread_that_runs_to_its_end_is_not_cut_off() {
+    let recorded = RefCell::new(String::new());
+    run(async {
+        let recording = record(1000);
+        let begun = Promise::new();
+        let begins = begun.clone();
+        let tree = run_in_thread(async move || {
+            bracket(begins, async |begins| begins.set(()).is_ok() && pending().await, async |_| sleep(millis(5)).await)
+                .await
+        });
+        task_group!(|tg| {
+            let task = tg.spawn(tree);
+            begun.wait().await;
+            task.cancel().await;
+        });
+        recorded.replace(recording.to_json());
+    });
+    let trace = Trace::parse(&recorded.take());
+    let is_end = |event: &&Value| event["ph"] == "e" && event["name"] == "run_in_thread";
+    let ends: Vec<_> = trace.events().iter().filter(is_end).collect();
+    assert_eq!(ends.len(), 1, "{ends:?}");
+    assert_ne!(ends[0]["args"]["cut_off"], true);
 }
 
 #[test]

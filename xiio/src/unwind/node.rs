@@ -67,8 +67,9 @@ impl Node {
         self.stage
     }
 
-    /// What it has joined, which is the caller's to leave then.
+    /// What it has joined, which is the caller's to leave then, or to report a cleanup that is skipped.
     pub(super) fn take_membership(&mut self) -> Option<Membership> {
+        self.is_due = false;
         self.membership.take()
     }
 
