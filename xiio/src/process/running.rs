@@ -148,13 +148,24 @@ impl Running {
             if !self.owns_number() {
                 return Err(io::Error::from_raw_os_error(libc::ECHILD));
             }
-            // A stop that was cut off would find the rest of the group no more.
-            if self.family.is_some() && is_ready(self.process.pidfd.as_fd(), Direction::Read)? {
+            if self.family.is_some() {
+                // A stop that was cut off would find the rest of the group no more. So it is not reaped if it ends behind this look.
+                if !self.has_ended()? {
+                    return Ok(None);
+                }
                 let _ = self.kill_all();
             }
             self.status = self.child.as_mut().map(std::process::Child::try_wait).transpose()?.flatten();
+            if self.status.is_some() {
+                self.family = None;
+            }
         }
         Ok(self.status)
+    }
+
+    /// Whether the child has ended. It may have been reaped.
+    fn has_ended(&self) -> io::Result<bool> {
+        is_ready(self.process.pidfd.as_fd(), Direction::Read)
     }
 
     /// Waits until the child has ended, and reaps it.
@@ -320,7 +331,9 @@ impl Drop for Running {
         if !self.is_to_be_ended() {
             return;
         }
-        if self.kill_all().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+        let is_refused = self.kill_all().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM));
+        // The kernel refuses it also for one that has ended and was another user's.
+        if is_refused && !self.has_ended().unwrap_or(false) {
             self.report_left("");
         }
         if let Some(child) = self.child.take().filter(|_| self.owns_number()) {
