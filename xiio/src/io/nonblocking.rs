@@ -312,7 +312,9 @@ impl<T: AsFd> Async<T> {
                         return Poll::Ready(Err(error));
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    is_tried_first = matches!(moves, Moves::Nothing);
+                }
                 result => return Poll::Ready(result),
             }
         }
