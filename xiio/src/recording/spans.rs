@@ -47,8 +47,9 @@ pub(super) struct On {
 impl Drop for On {
     fn drop(&mut self) {
         IS_ON.set(false);
-        let left = SPANS.try_with(RefCell::take);
-        quietly(|| drop(left));
+        let left = SPANS.try_with(RefCell::take).unwrap_or_default();
+        // One by one: a map in which a value panics as it goes keeps its memory.
+        left.into_values().for_each(|followed| quietly(|| drop(followed)));
     }
 }
 
