@@ -620,23 +620,26 @@ fn condition_of_a_promise_that_a_thread_holds_is_no_deadlock_while_it_does() {
     assert!(text.starts_with("deadlock") && text.contains("Condition"), "{text}");
 }
 
+/// Has another thread set the promise to 7 in the second poll: nothing wakes the task, so that is the look at its tree.
+fn set_in_the_look(promise: &Promise<i32>) -> impl Future<Output = i32> + use<> {
+    let (mut setter, mut n_polls) = (Some(promise.clone()), 0);
+    poll_fn(move |_| {
+        n_polls += 1;
+        if n_polls == 2 {
+            let setter = setter.take().unwrap();
+            thread::spawn(move || setter.set(7).unwrap()).join().unwrap();
+        }
+        Poll::Pending
+    })
+}
+
 #[test]
 fn promise_that_is_set_and_let_go_while_a_deadlock_is_looked_for_is_none() {
     let promise = Promise::new();
-    let mut setter = Some(promise.clone());
-    let mut n_polls = 0;
-    let value = xiio::Builder::new().detect_deadlock(Duration::from_millis(5)).run(async {
-        // Nothing wakes the task, so the second poll is the look at its tree.
-        let set_in_the_look = poll_fn(|_| {
-            n_polls += 1;
-            if n_polls == 2 {
-                let setter = setter.take().unwrap();
-                thread::spawn(move || setter.set(7).unwrap()).join().unwrap();
-            }
-            Poll::Pending
-        });
-        race!(set_in_the_look, promise.wait())
-    });
+    let set_in_the_look = set_in_the_look(&promise);
+    let value = xiio::Builder::new()
+        .detect_deadlock(Duration::from_millis(5))
+        .run(async { race!(set_in_the_look, promise.wait()) });
     assert_eq!(value, 7);
 }
 
@@ -654,17 +657,8 @@ async fn with_own_waker<F: Future>(future: F) -> F::Output {
 #[test]
 fn promise_whose_wake_is_taken_while_a_deadlock_is_looked_for_is_none() {
     let promise = Promise::new();
-    let mut setter = Some(promise.clone());
-    let mut n_polls = 0;
+    let set_in_the_look = set_in_the_look(&promise);
     let value = xiio::Builder::new().detect_deadlock(Duration::from_millis(5)).run(async {
-        let set_in_the_look = poll_fn(|_| {
-            n_polls += 1;
-            if n_polls == 2 {
-                let setter = setter.take().unwrap();
-                thread::spawn(move || setter.set(7).unwrap()).join().unwrap();
-            }
-            Poll::Pending
-        });
         // The group is polled in the same look, and takes what other threads have woken, as it is polled with another waker than its own.
         let group = with_own_waker(async {
             let task = task_group!(|tg| tg.spawn(promise.wait()).await);

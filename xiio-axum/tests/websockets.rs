@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket as Client};
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer};
-use xiio::io::{Read, Write};
+use xiio::io::{DuplexStream, Read, Write};
 use xiio::net::TcpListener;
 use xiio::{Promise, bracket, in_thread, now, task_group, timeout};
 use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
@@ -139,6 +139,15 @@ fn sockets_that_stay_count_for_their_worker() {
     });
 }
 
+/// Asks for a WebSocket over HTTP/1, and gets it.
+async fn become_websocket(client: &mut DuplexStream) {
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
+    client.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    client.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+}
+
 #[test]
 fn client_that_does_not_answer_the_goodbye_does_not_hold_up_the_end() {
     let close = async |upgrade: WebSocketUpgrade| {
@@ -153,12 +162,7 @@ fn client_that_does_not_answer_the_goodbye_does_not_hold_up_the_end() {
         let start = now();
         task_group!(|tg| {
             tg.spawn(serve_connection(stream, Router::new().route("/", any(close)), stop.wait()));
-            let upgrade =
-                "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
-            client.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
-            let mut head = [0; 12];
-            client.read_exact(&mut head).await.unwrap();
-            assert_eq!(&head, b"HTTP/1.1 101");
+            become_websocket(&mut client).await;
             stop.set(()).unwrap();
         });
         assert!(now() - start < millis(10_000));
@@ -187,12 +191,7 @@ fn client_with_many_small_messages_keeps_no_task_from_its_turn() {
         let mut longest_turn = 0;
         task_group!(|tg| {
             tg.spawn(serve_connection(stream, Router::new().route("/", any(talk)), stop.wait()));
-            let upgrade =
-                "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
-            client.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
-            let mut head = [0; 12];
-            client.read_exact(&mut head).await.unwrap();
-            assert_eq!(&head, b"HTTP/1.1 101");
+            become_websocket(&mut client).await;
             // A text of one byte, under a mask of zeros.
             client.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x'].repeat(N_MESSAGES)).await.unwrap();
             while n_received.get() < N_MESSAGES {
