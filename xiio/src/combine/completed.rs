@@ -120,7 +120,7 @@ where
                 tg.spawn_at(work, self.location);
             }
             let value = consumer(&mut Completed { outputs: &outputs }).await;
-            tg.cancel_rest(self.location);
+            tg.cancel_left_at(self.location);
             value
         })
     }

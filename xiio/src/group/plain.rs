@@ -184,7 +184,7 @@ impl<'env> TaskGroup<'env> {
     }
 
     /// Cancels the tasks that are left, if any, for a combinator that was written at `location`.
-    pub(crate) fn cancel_rest(&self, location: &'static Location<'static>) {
+    pub(crate) fn cancel_left_at(&self, location: &'static Location<'static>) {
         if self.group.has_tasks() {
             self.group.cancel(Some(location));
         }

@@ -596,7 +596,7 @@ impl Drop for Way {
 }
 
 /// Whether the code being polled may be cancelled right after this poll, for something it would be told now. So it is in a last round,
-/// which polls it for its own failures only, and on a worker with orders it does not know yet.
+/// which polls it for its own failures only, or on a worker with orders it does not know yet.
 ///
 /// `false` as well if it is asked for again and again: by a foreign executor inside of a task (a `block_on`), which would go on for ever.
 pub(crate) fn may_be_cancelled_next() -> bool {
