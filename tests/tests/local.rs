@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use xiio::inspect::{Kind, Node, listen, tree};
+use xiio::inspect::{Kind, Node, ReportKind, listen, tree};
 use xiio::{
     AccessError, Promise, bracket, gather, in_thread, join, parallel_map, shield, sleep, task_group, timeout, yield_now,
 };
@@ -324,6 +324,27 @@ fn a_destructor_of_a_value_may_panic_and_ask_for_the_value() {
         });
     });
     assert_eq!(*reports.borrow(), ["a destructor panicked: a bug in a destructor"]);
+}
+
+#[test]
+fn destructors_of_two_values_of_one_task_may_panic() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a bug in a destructor");
+        }
+    }
+    xiio::local! {
+        static FIRST: Bomb;
+        static SECOND: Bomb;
+    }
+    let reports = Reports::new();
+    xiio::run(async {
+        task_group!(|tg| {
+            FIRST.scope(Bomb, SECOND.scope(Bomb, async { drop(tg.spawn(yield_now())) })).await;
+        });
+    });
+    assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 2]);
 }
 
 #[xiio::test]

@@ -311,9 +311,9 @@ struct List {
 }
 
 impl Drop for List {
-    /// Values are the user's, and a list ends in the middle of something else.
+    /// Values are the user's, and a list ends in the middle of something else. One by one: several may panic.
     fn drop(&mut self) {
-        drop_safely(mem::take(&mut self.entries));
+        mem::take(&mut self.entries).into_iter().for_each(drop_safely);
     }
 }
 
@@ -397,8 +397,9 @@ impl SentLocals {
 }
 
 impl Drop for SentLocals {
+    /// As those of a list.
     fn drop(&mut self) {
-        drop_safely(mem::take(&mut self.0));
+        mem::take(&mut self.0).into_iter().for_each(drop_safely);
     }
 }
 
