@@ -242,6 +242,17 @@ async fn what_was_cancelled_says_why() {
         "{failed:?}"
     );
 
+    let won = tree_of_the_end(race([false, true].map(async |wins| {
+        if !wins {
+            clingy().await
+        }
+    })));
+    let won = why(&won.await);
+    assert!(
+        won[0].0 == "race" && won[0].1.starts_with("a task, spawned at ") && won[0].1.ends_with(", won"),
+        "{won:?}"
+    );
+
     // The group inside says that it was not by itself.
     let limited = tree_of_the_end(async {
         let group = async {

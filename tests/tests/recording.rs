@@ -17,7 +17,9 @@ use serde_json::Value;
 use xiio::inspect::{self, listen, record};
 use xiio::signal::SIGQUIT;
 use xiio::testing::{Tester, pause};
-use xiio::{Promise, bracket, catch_panic, readable, run_in_thread, shield, sleep, task_group, timeout, yield_now};
+use xiio::{
+    Promise, bracket, catch_panic, race, readable, run_in_thread, shield, sleep, task_group, timeout, yield_now,
+};
 use xiio_tests::os::{end_fork, fork, has_ended_well, rerun};
 use xiio_tests::{assert_panics, millis, run};
 
@@ -423,6 +425,25 @@ fn a_cancellation_says_why_and_goes_down_the_tree() {
     assert_eq!(trace.life("failed")["args"]["end"], "a failure");
     assert_eq!(trace.life("sibling")["args"]["end"], "cancelled");
     assert_eq!(trace.life("limited")["args"]["end"], "a value", "its limit was not its end");
+}
+
+#[test]
+fn a_race_that_is_won_is_told_as_such() {
+    let recording = record(1000);
+    run(race([true, false].map(|wins| async move {
+        shield(yield_now()).await;
+        if !wins {
+            pending::<()>().await;
+        }
+    })));
+    let trace = Trace::parse(&recording.to_json());
+    let texts = |category: &str, what: &str| -> Vec<String> {
+        let events = trace.events().iter().filter(|event| event["cat"] == category);
+        events.filter_map(|event| Some(event["args"][what].as_str()?.to_owned())).collect()
+    };
+    assert_eq!(texts("cancel", "why"), ["a member won", "with its group"]);
+    let ends = texts("life", "end");
+    assert!(ends.contains(&"a value".to_owned()) && !ends.contains(&"a failure".to_owned()), "{ends:?}");
 }
 
 #[test]

@@ -410,7 +410,7 @@ impl<'env> Group<'env> {
     fn note(&self, cause: Cause, member: Member) -> bool {
         let is_first = !self.has_failed();
         if is_first {
-            self.set.note_cancelled(cause.why(), None);
+            self.set.note_cancelled(self.why(&cause), None);
         }
         // A panic is thrown, whatever came before it, unless that was one.
         let is_thrown = matches!(cause, Cause::Panic(_)) && !self.has_panicked();
@@ -546,11 +546,19 @@ impl<'env> Group<'env> {
         drawing::Node::new(Kind::Group, self.what.get()).named(self.options.borrow().name.clone())
     }
 
-    /// Why it ends, in words.
+    /// Why it ends.
+    fn why(&self, cause: &Cause) -> Why {
+        match cause.why() {
+            Why::MemberFailed if self.has_winner.get() => Why::MemberWon,
+            why => why,
+        }
+    }
+
+    /// The same in words.
     fn reason(&self) -> String {
         let failures = self.failures.borrow();
         let Some((cause, member)) = failures.first() else { return "it is to end".into() };
-        let reason = cause.why().of_member(member);
+        let reason = self.why(cause).of_member(member);
         match cause {
             Cause::Panic(payload) => format!("{reason}: {}", panic_text(&**payload)),
             _ => reason,

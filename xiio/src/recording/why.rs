@@ -9,6 +9,8 @@ pub(crate) enum Why {
     WithGroup,
     MemberFailed,
     MemberPanicked,
+    /// A race.
+    MemberWon,
     TimeOver,
     /// By `?` and the like in a plain group.
     BodyLeft,
@@ -27,6 +29,7 @@ impl Why {
             Self::WithGroup => "with its group",
             Self::MemberFailed => "a member failed",
             Self::MemberPanicked => "a member panicked",
+            Self::MemberWon => "a member won",
             Self::TimeOver => "its time is over",
             Self::BodyLeft => "its body was left",
             Self::AroundCancelled => "what is around it was cancelled",

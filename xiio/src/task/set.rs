@@ -45,9 +45,10 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    /// As a recording has it.
-    fn noted(&self) -> End {
+    /// As a recording has it. What ends a race is the value of the winner.
+    fn noted(&self, members: &dyn Members) -> End {
         match self {
+            Self::Failed if members.has_winner() => End::Value,
             Self::Failed => End::Failure,
             Self::Cancelled => End::Cancelled,
             Self::Panicked(_) => End::Panic,
@@ -83,6 +84,11 @@ pub(crate) trait Members {
 
     /// A task has ended without a value. If its siblings are to be cancelled they are doomed by that, before any of them is polled.
     fn end_task(&mut self, ended: Ended, origin: Origin);
+
+    /// Whether a member that fails has won, and not failed.
+    fn has_winner(&self) -> bool {
+        false
+    }
 
     /// The last round is over, so the rest is to be doomed.
     fn end_last_round(&mut self);

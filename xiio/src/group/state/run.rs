@@ -111,6 +111,10 @@ impl<B: Future, E: Ending<B::Output>> Members for Body<'_, '_, B, E> {
         self.group.end_task(ended, origin);
     }
 
+    fn has_winner(&self) -> bool {
+        self.group.has_winner.get()
+    }
+
     fn end_last_round(&mut self) {
         self.group.cancel_rest();
     }

@@ -135,7 +135,7 @@ impl Core {
     #[cold]
     pub(super) fn retire(&self, task: TaskRef, ended: Option<Ended>, members: &mut dyn Members) {
         if task.header().has(RECORDED) {
-            recording::ended(task.key(), ended.as_ref().map_or(End::Value, Ended::noted));
+            recording::ended(task.key(), ended.as_ref().map_or(End::Value, |ended| ended.noted(members)));
         }
         let origin = self.take_origin(task);
         // Dropped last.
