@@ -1,6 +1,8 @@
 //! WebSockets, each a task of the server.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -24,6 +26,13 @@ use crate::jobs::Server;
 
 /// How long a message may be, unless [`WebSocketUpgrade::max_message_bytes`] says otherwise.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// How many bytes of answers to pings are held for a client that does not read them. Some are, as a client may well write
+/// for a while before it reads.
+const MAX_UNREAD_ANSWERS: usize = 1 << 14;
+
+/// The head of an answer to a ping.
+const ANSWER_HEAD: usize = 2;
 
 /// How long an answer to a goodbye is waited for.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -106,7 +115,7 @@ impl WebSocketUpgrade {
                 .max_message_size(Some(max_message_bytes))
                 .max_frame_size(Some(max_message_bytes));
             let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            talk(WebSocket { stream }).await;
+            talk(WebSocket { stream, unread_answers: 0, has_failed: false }).await;
         };
         // It has no end of its own.
         let serve = async move { race!(() = serve => {}, () = stopping.wait() => {}) };
@@ -224,10 +233,16 @@ impl<S: Sync> FromRequestParts<S> for WebSocketUpgrade {
 /// An open WebSocket.
 pub struct WebSocket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
+    /// So many bytes of answers to pings may wait to be sent: those since the last flush that came to its end.
+    unread_answers: usize,
+    /// An answer could not be sent.
+    has_failed: bool,
 }
 
 impl WebSocket {
     /// The next message; `None` when the other end has closed it. Pings are answered meanwhile.
+    ///
+    /// While the other end sends pings and reads few of the answers, nothing is received: 16 KiB of them are held.
     ///
     /// # Errors
     /// What the connection or the protocol reports. There is nothing to receive after an error.
@@ -236,7 +251,30 @@ impl WebSocket {
     /// No message is lost.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
         // Its buffers hold many small messages, and none of them has to wait.
-        cooperative(self.stream.next()).await
+        cooperative(poll_fn(|cx| self.poll_recv(cx))).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        if self.has_failed {
+            return Poll::Ready(None);
+        }
+        // The stream itself reads on when it cannot send an answer, and holds each.
+        if self.unread_answers > 0 {
+            match self.stream.poll_flush_unpin(cx) {
+                Poll::Ready(Ok(())) => self.unread_answers = 0,
+                Poll::Ready(Err(error)) => {
+                    self.has_failed = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Pending if self.unread_answers > MAX_UNREAD_ANSWERS => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+        let next = ready!(self.stream.poll_next_unpin(cx));
+        if let Some(Ok(Message::Ping(said))) = &next {
+            self.unread_answers += ANSWER_HEAD + said.len();
+        }
+        Poll::Ready(next)
     }
 
     /// Sends a message and flushes it.
@@ -263,6 +301,8 @@ impl WebSocket {
     }
 
     /// The stream and sink of messages beneath.
+    ///
+    /// What is received from the stream itself has no bound for the answers to pings. A loop that does so flushes it after each ping.
     pub fn get_mut(&mut self) -> &mut WebSocketStream<TokioIo<Upgraded>> {
         &mut self.stream
     }

@@ -24,7 +24,7 @@ use hyper::Request;
 use hyper::body::Bytes;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, on_tokio, with_tokio};
 use xiio::inspect::ReportKind;
-use xiio::io::{Read, Write};
+use xiio::io::{DuplexStream, Read, Write};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::testing::Tester;
 use xiio::{Promise, bracket, race, sleep, task_group, timeout};
@@ -520,6 +520,60 @@ fn client_that_says_nothing_is_hung_up_on() {
             assert_eq!(get_text(addr, "/slow").await, ok("slow"), "who has asked may wait");
         };
         serve(&listener, router).until(stop).patience(millis(50)).await;
+    });
+}
+
+/// What a client of HTTP/2 begins with: the preface, its settings, and a request for `/`.
+const REQUEST_OF_HTTP2: [&[u8]; 3] = [
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+    &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'x'],
+];
+
+/// Serves 1 MiB to a client that says `said`, and gives the connection to `read`.
+fn serve_much(said: &[u8], read: impl AsyncFnOnce(DuplexStream)) {
+    let router = Router::new().route("/", get(async || vec![b'x'; 1 << 20]));
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        task_group!(|tg| {
+            let served = tg.spawn(serve_connection(stream, router, pending()));
+            client.write_all(said).await.unwrap();
+            read(client).await;
+            assert!(served.is_finished());
+        });
+    });
+}
+
+#[test]
+fn client_of_http2_that_reads_no_more_is_hung_up_on() {
+    // All of a request, and the settings only.
+    for n_parts in [3, 2] {
+        serve_much(&REQUEST_OF_HTTP2[..n_parts].concat(), async |client| {
+            sleep(Duration::from_secs(3_600)).await;
+            drop(client);
+        });
+    }
+}
+
+#[test]
+fn client_of_http2_that_reads_hardly_anything_is_hung_up_on() {
+    serve_much(&REQUEST_OF_HTTP2.concat(), async |mut client| {
+        for _ in 0..100 {
+            sleep(Duration::from_secs(30)).await;
+            let _ = client.read(&mut [0; 1]).await;
+        }
+    });
+}
+
+#[test]
+fn answer_of_http1_may_be_read_as_slowly_as_one_likes() {
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    serve_much(request, async |mut client| {
+        let mut answer = vec![0; 500_000];
+        client.read_exact(&mut answer).await.unwrap();
+        sleep(Duration::from_secs(3_600)).await;
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.len() > 1 << 20);
     });
 }
 

@@ -205,6 +205,67 @@ fn client_with_many_small_messages_keeps_no_task_from_its_turn() {
     });
 }
 
+/// A message to the server, under a mask of zeros.
+fn masked(kind: u8, text: &[u8]) -> Vec<u8> {
+    [&[0x80 | kind, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0], text].concat()
+}
+
+#[test]
+fn client_that_sends_pings_and_reads_nothing_makes_the_server_hold_little() {
+    let talk = async |mut socket: WebSocket| while let Some(Ok(_)) = socket.recv().await {};
+    let router = Router::new().route("/", any(async move |upgrade: WebSocketUpgrade| upgrade.on_upgrade(talk)));
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        let stop = Promise::new();
+        let mut n_bytes = 0;
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, router, stop.wait()));
+            become_websocket(&mut client).await;
+            let pings = masked(9, &[b'x'; 125]).repeat(100_000);
+            let _ = timeout(millis(60_000), client.write_all(&pings)).await;
+            let mut buf = [0; 4096];
+            while let Ok(Ok(n @ 1..)) = timeout(millis(1_000), client.read(&mut buf)).await {
+                n_bytes += n;
+            }
+            stop.set(()).unwrap();
+        });
+        assert!(n_bytes > 10 * 127, "pings are answered");
+        assert!(n_bytes < 100_000, "{n_bytes} bytes were held");
+    });
+}
+
+#[test]
+fn client_that_pings_and_reads_later_gets_each_answer_and_is_heard() {
+    const N_PINGS: usize = 10_000;
+    let talk = async |mut socket: WebSocket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            if message.is_text() {
+                socket.send(message).await.unwrap();
+            }
+        }
+    };
+    let router = Router::new().route("/", any(async move |upgrade: WebSocketUpgrade| upgrade.on_upgrade(talk)));
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, router, std::future::pending()));
+            become_websocket(&mut client).await;
+            let (mut reader, mut writer) = (&client, &client);
+            tg.spawn(async move {
+                writer.write_all(&masked(9, b"ping").repeat(N_PINGS)).await.unwrap();
+                writer.write_all(&masked(1, b"text")).await.unwrap();
+                writer.write_all(&masked(8, b"")).await.unwrap();
+            });
+            xiio::sleep(millis(60_000)).await;
+            let mut answers = Vec::new();
+            reader.read_to_end(&mut answers).await.unwrap();
+            let head_end = answers.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            let expected = [b"\x8a\x04ping".repeat(N_PINGS), b"\x81\x04text\x88\x00".to_vec()].concat();
+            assert_eq!(&answers[head_end..], &expected);
+        });
+    });
+}
+
 #[test]
 fn client_that_vanishes_and_one_that_meets_a_bug_disturb_nobody() {
     let n_goodbyes = Rc::new(Cell::new(0));
