@@ -3,16 +3,18 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::{IntoFuture, pending, poll_fn};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::Version;
 use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::StreamExt;
@@ -22,7 +24,7 @@ use hyper_util::server::conn::auto;
 use tower_service::Service;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
-use xiio::{Promise, now, race, sleep, task_group};
+use xiio::{Promise, Sleep, now, race, sleep, task_group};
 
 use crate::jobs::{Count, Counted, Jobs, Server, contained};
 
@@ -392,7 +394,8 @@ impl<'a, L: Listener> Serve<'a, L> {
     /// No more clients are taken, and the running requests are answered. WebSockets are cancelled at once, with their
     /// cleanup: they have no end of their own. Jobs come to their end. For answers without an end there is
     /// [`Stopping`](crate::Stopping). A client that has begun a request and sends no more of it holds the end up for its
-    /// [`patience`](Self::patience); a [`grace`](Self::grace) bounds that.
+    /// [`patience`](Self::patience); one that does not read its answer over HTTP/1 does so until it has. A [`grace`](Self::grace) bounds
+    /// both.
     pub fn until(mut self, stop: impl Future<Output = ()> + 'a) -> Self {
         self.until = Box::pin(stop);
         self
@@ -409,10 +412,11 @@ impl<'a, L: Listener> Serve<'a, L> {
     /// How long a client may take. The default is 20 seconds; the server hangs up on a client that takes longer.
     ///
     /// It counts for the first request; over HTTP/1 also for the head of each later one, and between two. Over HTTP/2 it is how
-    /// long a client may take to answer whether it is still there; one that answers may stay.
+    /// long a client may take to answer whether it is still there, which it is asked as often; one that answers may stay. One that reads
+    /// nothing at all is hung up on after twice the time.
     ///
     /// Bodies have no limit here: neither one that comes slowly, which [`TimeLimit`](crate::TimeLimit) bounds for a handler that reads it, nor an
-    /// answer that is read slowly.
+    /// answer that is read slowly. Over HTTP/2 a client may be slow with the answer to one request, but has to go on to read.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.min(LONGEST_PATIENCE);
         self
@@ -506,6 +510,69 @@ where
     race!(() = served => {}, () = stop => {});
 }
 
+/// A stream whose client has to read, unless it speaks HTTP/1.
+///
+/// hyper asks a client of HTTP/2 whether it is still there. One that does not answer is told that it is hung up on, and that
+/// is waited for: for ever, if the client reads nothing. What is told to it besides has to be read first.
+struct Reading<S> {
+    stream: S,
+    may_be_slow: Rc<Cell<bool>>,
+    patience: Duration,
+    /// Set while something waits to be written. Not by each byte anew: hyper flushes after each frame, and what asks the client
+    /// comes behind no more than that.
+    limit: Option<Sleep>,
+}
+
+impl<S> Reading<S> {
+    fn new(stream: S, may_be_slow: Rc<Cell<bool>>, patience: Duration) -> Self {
+        Self { stream, may_be_slow, patience, limit: None }
+    }
+
+    /// What a step of a write has come to, or the end of the patience.
+    fn limited<T>(&mut self, cx: &mut Context<'_>, step: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if step.is_ready() || self.may_be_slow.get() {
+            return step;
+        }
+        let limit = self.limit.get_or_insert_with(|| sleep(self.patience));
+        Pin::new(limit).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Reading<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let step = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.limited(cx, step)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let step = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.limited(cx, step)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let step = Pin::new(&mut self.stream).poll_flush(cx);
+        if step.is_ready() {
+            self.limit = None;
+        }
+        self.limited(cx, step)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let step = Pin::new(&mut self.stream).poll_close(cx);
+        self.limited(cx, step)
+    }
+}
+
 /// Serves one connection, to its end and that of its requests.
 async fn connection<S, P>(stream: S, peer: Option<P>, router: Router, server: Server, patience: Duration)
 where
@@ -523,8 +590,11 @@ where
         }
     };
     let stopping = server.stopping.clone();
+    let speaks_http1 = Rc::new(Cell::new(false));
+    let stream = Reading::new(stream, Rc::clone(&speaks_http1), patience.saturating_mul(2));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         has_asked.set(true);
+        speaks_http1.set(request.version() < Version::HTTP_2);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(server.clone());
         if let Some(peer) = &peer {

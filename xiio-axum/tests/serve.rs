@@ -566,6 +566,25 @@ fn client_of_http2_that_reads_hardly_anything_is_hung_up_on() {
 }
 
 #[test]
+fn answer_of_http2_may_wait_in_a_client_that_goes_on_to_read() {
+    run_virtually(async {
+        let (client, stream) = xiio::io::duplex(1024);
+        let router = Router::new().route("/", get(async || vec![b'x'; 1 << 20]));
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, router, pending()));
+            let mut builder = hyper::client::conn::http2::Builder::new(GroupExecutor::new(tg));
+            let (mut sender, connection) = builder.timer(HyperTimer).handshake(HyperStream::new(client)).await.unwrap();
+            tg.spawn(connection);
+            let request = Request::get("http://x/").body(Empty::<Bytes>::new()).unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            sleep(Duration::from_secs(3_600)).await;
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 1 << 20);
+            drop(sender);
+        });
+    });
+}
+
+#[test]
 fn answer_of_http1_may_be_read_as_slowly_as_one_likes() {
     let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     serve_much(request, async |mut client| {

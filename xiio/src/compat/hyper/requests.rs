@@ -42,7 +42,8 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// sent another request behind it, or part of a body that the service does not read. Then hyper does not read on, and
 /// finds out when it writes. A client that closes only its own half counts as gone, too (`half_close` of the builder
 /// changes it). One that is gone without a word is noticed by HTTP/2 with `keep_alive_interval`, and by HTTP/1 only when
-/// it is written to; a time limit helps.
+/// it is written to; a time limit helps. One that is there and reads no more is not noticed: hyper waits for its goodbye to
+/// be read. A stream that gives an error when a write has waited for too long helps.
 ///
 /// # Examples
 /// ```
