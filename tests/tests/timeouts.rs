@@ -4,12 +4,14 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::pin::pin;
+use std::sync::{Mutex, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
 use xiio::{
-    Elapsed, Promise, bracket, branch, deadline, now, shield, sleep, sleep_until, task_group, timeout, yield_now,
+    Elapsed, Promise, bracket, branch, deadline, now, parallel_map, shield, sleep, sleep_until, task_group, timeout,
+    yield_now,
 };
 use xiio_tests::{
     LONG, Trace, assert_cancels_cleanly, assert_panics, cancel_before_first_poll, millis, run, run_virtually, takes,
@@ -71,6 +73,32 @@ fn a_limit_that_is_over_at_the_start_gives_the_value_of_what_is_ready_at_once() 
         sleep(millis(5)).await;
         assert_eq!(ran_out.await, Ok(7));
     });
+}
+
+#[test]
+fn a_limit_that_is_over_at_the_start_has_jobs_that_run_at_home_polled_once() {
+    let past = || now().checked_sub(millis(1)).unwrap();
+    let values = async || {
+        let spawned = task_group!(timeout = Duration::ZERO, workers = 0, |tg| tg.workers().spawn(async || 7).await);
+        assert_eq!(spawned, Ok(7));
+        let each = task_group!(deadline = past(), workers = 0, |tg| tg.workers().each(async |n| n + 7).await);
+        assert_eq!(each, Ok(vec![7]));
+        let one_by_one = task_group!(timeout = Duration::ZERO, workers = 0, limit = 1, |tg| {
+            let [one, two] = [1, 2].map(|n| tg.workers().spawn(async move || n));
+            one.await + two.await
+        });
+        assert_eq!(one_by_one, Ok(3));
+        let of_a_job = task_group!(timeout = Duration::ZERO, workers = 0, |tg| {
+            let workers = tg.workers();
+            workers.spawn(async move || workers.spawn(async || 7).await).await
+        });
+        assert_eq!(of_a_job, Ok(7));
+        assert_eq!(timeout(Duration::ZERO, parallel_map(0, &[1, 2], async |n| n * n)).await, Ok(vec![1, 4]));
+        let waits = task_group!(timeout = Duration::ZERO, workers = 0, |tg| tg.workers().spawn(pending::<()>));
+        assert!(waits.is_err());
+    };
+    run(values());
+    run_virtually(values());
 }
 
 #[test]
@@ -168,6 +196,54 @@ fn of_two_limits_at_one_instant_the_outer_one_elapses() {
         }));
     }
     trace.assert(&[]);
+}
+
+#[test]
+fn of_a_group_and_a_job_at_home_with_limits_at_one_instant_the_group_elapses() {
+    let trace = Mutex::new(Vec::new());
+    let groups = async || {
+        let at = now() + millis(2);
+        let group = task_group!(deadline = at, workers = 0, |tg| {
+            tg.workers().spawn(async || {
+                let _ = deadline(at, sleep(LONG)).await;
+                trace.lock().unwrap().push("ran on");
+            });
+            let _ = deadline(at, sleep(LONG)).await;
+            trace.lock().unwrap().push("ran on");
+        });
+        assert!(group.is_err());
+        let at = now().checked_sub(millis(1)).unwrap();
+        let over = task_group!(deadline = at, workers = 0, |tg| {
+            tg.workers().spawn(async || {
+                let _ = deadline(at, sleep(LONG)).await;
+                trace.lock().unwrap().push("ran on");
+            });
+        });
+        assert!(over.is_err());
+    };
+    run(groups());
+    run_virtually(groups());
+    assert!(trace.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_limit_in_a_task_on_a_worker_does_not_wait_for_that_of_the_group_at_the_same_instant() {
+    let (begun, (elapsed, has_elapsed)) = (Promise::new(), mpsc::channel());
+    run(async {
+        let at = now() + millis(2);
+        let group = task_group!(deadline = at, workers = 1, |tg| {
+            tg.workers().spawn(async || {
+                begun.set(()).unwrap();
+                elapsed.send(deadline(at, sleep(LONG)).await).unwrap();
+                sleep(LONG).await;
+                panic!("ran on");
+            });
+            begun.wait().await;
+            // The group cannot look at its own limit before this poll of the body is over.
+            assert!(has_elapsed.recv().unwrap().is_err());
+        });
+        assert!(group.is_err());
+    });
 }
 
 #[test]

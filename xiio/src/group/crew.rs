@@ -44,13 +44,13 @@ impl Workforce {
         &self.crew
     }
 
-    /// Begins jobs at home, or has threads serve as the workers for whom there are some.
-    pub(super) fn start_jobs(&self, set: &TaskSet<'_>) {
+    /// Begins jobs at home, or has threads serve as the workers for whom there are some; `true` if jobs have become tasks at home.
+    pub(super) fn start_jobs(&self, set: &TaskSet<'_>) -> bool {
         if self.crew.is_at_home() {
-            self.start_at_home(set);
-        } else {
-            self.crew.start_workers().for_each(|worker| self.start(worker, set));
+            return self.start_at_home(set);
         }
+        self.crew.start_workers().for_each(|worker| self.start(worker, set));
+        false
     }
 
     /// Has a thread serve as a worker. If the system gives no thread, the group fails.
@@ -71,14 +71,15 @@ impl Workforce {
         self.posts.borrow_mut().push(post);
     }
 
-    fn start_at_home(&self, set: &TaskSet<'_>) {
+    fn start_at_home(&self, set: &TaskSet<'_>) -> bool {
         self.settle_at_home();
-        let mut errands = Vec::new();
+        let (mut errands, mut have_begun) = (Vec::new(), false);
         loop {
             let _ = self.crew.take(0, &mut errands);
             if errands.is_empty() {
-                return;
+                return have_begun;
             }
+            have_begun = true;
             for errand in errands.drain(..) {
                 // SAFETY: this is the poll of the errand's group, and the set is the group's own.
                 unsafe { errand.start(set, &self.notes) };

@@ -234,15 +234,15 @@ impl<'env> Group<'env> {
         self.workforce().is_some_and(|workforce| workforce.crew().awaits_end())
     }
 
-    /// Does what there is to do for the workers, and notes what has happened there.
-    fn tend_workers(&self) {
-        let Some(workforce) = self.workforce() else { return };
+    /// Does what there is to do for the workers, and notes what has happened there; `true` if jobs have become tasks at home by that.
+    fn tend_workers(&self) -> bool {
+        let Some(workforce) = self.workforce() else { return false };
         // A worker tells its failure before that cancels jobs. In the other order here, so that the failure is noted for which one is
         // dropped: its destructor may spawn, and its handle may be awaited.
         let doomed = workforce.take_doomed();
         self.note_news(workforce.take_news());
         workforce.discard(doomed);
-        workforce.start_jobs(&self.set);
+        workforce.start_jobs(&self.set)
     }
 
     fn note_news(&self, news: News) {

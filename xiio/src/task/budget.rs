@@ -84,6 +84,11 @@ pub(crate) fn take_poll() -> bool {
     true
 }
 
+/// Whether [`take_poll`] would take one.
+pub(crate) fn has_poll() -> bool {
+    POLLS.get() > 0 || begin_step()
+}
+
 /// Goes on to the next step of the turn, if it has one.
 #[cold]
 #[inline(never)]

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::{Cause, DROPPED, Deferred, Group, Member};
 use crate::drawing::{self, Drawing, State};
 use crate::runtime::may_begin;
-use crate::task::{Members, Polled};
+use crate::task::{Members, Polled, budget};
 use crate::time::{Deadline, Limit, left};
 use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
@@ -68,10 +68,21 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Polls what is ready of the members. A function of its own: the one call that is often made has it inlined.
+    /// Polls what is ready of the members, under the limit of time. A function of its own: the one call that is often made has it inlined.
     #[inline(never)]
     fn poll_members(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) -> Polled {
+        let is_limit = !self.is_cancelling && !self.group.is_past_tasks.get();
+        let _under_limit = self.limit.as_ref().map(|limit| limit.cover(is_limit));
         self.group.set.poll(cx, body)
+    }
+
+    /// Tends the workers. What becomes a task at home by that is polled as far as the turn goes, like what the body has spawned: before
+    /// anybody looks whether the time is over.
+    #[cold]
+    fn tend_workers(&mut self, tasks: &mut Polled, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
+        while self.group.tend_workers() && budget::has_poll() {
+            *tasks = self.poll_members(body, cx);
+        }
     }
 
     /// Cancels the body, and with it what has not been cancelled before it.
@@ -192,7 +203,7 @@ impl<'a> Course<'a> {
             }
             let is_special = self.group.is_special.get();
             if is_special {
-                self.group.tend_workers();
+                self.tend_workers(&mut tasks, body, cx);
             }
             let members = self.end_if_due(tasks, body, cx);
             if is_special && !self.waits_for_round(tasks) {
@@ -332,10 +343,7 @@ impl<'a> Course<'a> {
             self.unwind(body, cx);
             return Poll::Pending;
         }
-        let under_limit =
-            self.limit.as_ref().map(|limit| limit.cover(!self.is_cancelling && !self.group.is_past_tasks.get()));
         let tasks = self.poll_members(body, cx);
-        drop(under_limit);
         self.go_on(tasks, body, cx)
     }
 
