@@ -9,8 +9,8 @@ use futures::FutureExt;
 use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::thread::ThreadPool;
 use xiio::{
-    GroupError, as_completed, bracket, gather, in_thread, join, race, run_in_thread, shield, sleep, task_group,
-    timeout, try_task_group, yield_now,
+    GroupError, Promise, as_completed, bracket, gather, in_thread, join, race, run_in_thread, shield, sleep,
+    task_group, timeout, try_task_group, yield_now,
 };
 use xiio_tests::{LONG, Reports, millis, panic_text, poll, run, run_virtually};
 
@@ -295,6 +295,72 @@ fn tasks_that_are_ready_come_to_their_errors_whoever_has_failed() {
         })
     };
     assert_eq!(texts(run(of_a_panic()).unwrap_err()), ["panic: body", "ready"]);
+}
+
+#[test]
+fn jobs_that_wait_for_home_come_to_their_errors_whoever_has_failed() {
+    let of_the_body = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(workers = 0, all_errors, error = &str, |tg| {
+            tg.workers().spawn(async || Err::<(), _>("ready"));
+            Err("body")?;
+        })
+    };
+    let of_a_panic = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(workers = 0, all_errors, error = &str, |tg| {
+            tg.spawn(async { Err::<(), _>("task") });
+            tg.workers().spawn(async || Err::<(), _>("ready"));
+            panic!("body");
+        })
+    };
+    let of_a_sibling = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(workers = 0, all_errors, error = &str, |tg| {
+            let workers = tg.workers();
+            workers.spawn(async move || {
+                workers.spawn(async || Err::<(), _>("ready"));
+                Err::<(), _>("sibling")
+            });
+        })
+    };
+    // A task that has no place yet is not ready.
+    let under_a_limit = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(workers = 0, limit = 1, all_errors, error = &str, |tg| {
+            for text in ["ready", "waits"] {
+                tg.workers().spawn(async move || Err::<(), _>(text));
+            }
+            Err("body")?;
+        })
+    };
+    let fail = async || {
+        assert_eq!(texts(of_the_body().await.unwrap_err()), ["body", "ready"]);
+        assert_eq!(texts(of_a_panic().await.unwrap_err()), ["panic: body", "task", "ready"]);
+        assert_eq!(texts(of_a_sibling().await.unwrap_err()), ["sibling", "ready"]);
+        assert_eq!(texts(under_a_limit().await.unwrap_err()), ["body", "ready"]);
+    };
+    run(fail());
+    run_virtually(fail());
+}
+
+#[test]
+fn a_job_that_no_worker_has_begun_is_cancelled_before_it_comes_to_its_error() {
+    let (begun, (dropped, is_dropped)) = (Promise::new(), mpsc::channel::<()>());
+    let begun = &begun;
+    let group = async move || -> Result<(), GroupError<&str>> {
+        try_task_group!(workers = 1, all_errors, error = &str, |tg| {
+            tg.workers().spawn(async move || {
+                begun.set(()).unwrap();
+                // Until home has dropped what waits behind this.
+                is_dropped.recv().unwrap_err();
+                Err::<(), _>("worker")
+            });
+            begun.wait().await;
+            tg.workers().spawn(async move || {
+                let _dropped = dropped;
+                Err::<(), _>("behind")
+            });
+            Err("body")?;
+        })
+    };
+    assert_eq!(texts(run(group()).unwrap_err()), ["body", "worker"]);
 }
 
 // What a shield comes to when it was cancelled.

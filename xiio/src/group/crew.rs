@@ -132,7 +132,7 @@ impl Workforce {
         self.discard(self.take_doomed());
     }
 
-    /// What has ended at home is gone: the set is not being polled.
+    /// What has ended at home is gone: none of these tasks is being polled.
     fn settle_at_home(&self) {
         if self.crew.is_at_home() {
             self.crew.settle(0, self.notes.n_ended.take(), true);

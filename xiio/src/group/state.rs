@@ -431,9 +431,18 @@ impl<'env> Group<'env> {
                 self.cancel(None);
             }
         // A group that keeps all errors lets the tasks that are ready come to theirs first.
-        } else if !(self.keeps_all.get() && self.set.begin_last_round()) {
+        } else if !(self.keeps_all.get() && self.begin_last_round()) {
             self.cancel_rest();
         }
+    }
+
+    /// Has the tasks that are ready at home polled once more; `false` if none is. Jobs that wait for home are among them. Those of workers
+    /// are not: to have them all begin first would keep home waiting.
+    fn begin_last_round(&self) -> bool {
+        if let Some(workforce) = self.workforce().filter(|workforce| workforce.crew().is_at_home()) {
+            let _ = workforce.start_jobs(&self.set);
+        }
+        self.set.begin_last_round()
     }
 
     /// The same where there is no last round to wait for.
