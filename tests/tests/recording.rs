@@ -20,7 +20,7 @@ use xiio::testing::{Tester, pause};
 use xiio::{
     Promise, bracket, catch_panic, race, readable, run_in_thread, shield, sleep, task_group, timeout, yield_now,
 };
-use xiio_tests::os::{end_fork, fork, has_ended_well, rerun};
+use xiio_tests::os::{end_fork, fork, has_ended_well, rerun, wait_until};
 use xiio_tests::{assert_panics, millis, run};
 
 /// A trace, with what the tests look at.
@@ -993,4 +993,35 @@ fn leaks_where_it_is_cancelled() {
     };
     let check = || assert!(!is_open.replace(false), "it is open still");
     xiio::testing::cancel_everywhere_and(transaction, check);
+}
+
+#[test]
+fn the_thread_of_a_socket_ends_with_its_run_also_where_no_descriptor_is_left() {
+    let directory = Directory::new("full");
+    let mut command = rerun("program_that_ends_a_run_without_descriptors");
+    command.env("XIIO_INSPECT", "1");
+    fs::set_permissions(&directory.0, fs::Permissions::from_mode(0o700)).unwrap();
+    let output = command.env("XDG_RUNTIME_DIR", &directory.0).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "started by a test, with a variable"]
+fn program_that_ends_a_run_without_descriptors() {
+    xiio::run(async { set_limit(0) });
+    set_limit(64);
+    let is_left = || {
+        let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let mut names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+        names.any(|name| name.trim_end() == "xiio-inspect")
+    };
+    wait_until("the thread has ended", || !is_left());
+}
+
+#[expect(unsafe_code, reason = "std does not set limits")]
+fn set_limit(limit: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: 64 };
+    // SAFETY: the limit lives until the call returns.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
 }

@@ -57,6 +57,7 @@ pub(crate) fn serve(requests: Arc<Requests>, recorder: Arc<Recorder>) -> Box<dyn
 /// A socket that is answered, until this is dropped.
 struct Served {
     path: PathBuf,
+    listener: Arc<UnixListener>,
     has_ended: Arc<AtomicBool>,
     /// The process that serves. What it forks off has no part in it.
     of: Process,
@@ -67,8 +68,9 @@ impl Served {
         let directory = directory()?;
         remove_stale(&directory);
         let (path, listener) = listen_in(&directory)?;
-        let has_ended = Arc::new(AtomicBool::new(false));
-        let served = Self { path, has_ended: Arc::clone(&has_ended), of: Process::this() };
+        let (listener, has_ended) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
+        let served =
+            Self { path, listener: Arc::clone(&listener), has_ended: Arc::clone(&has_ended), of: Process::this() };
         fs::set_permissions(&served.path, Permissions::from_mode(0o600))?;
         let answering = Answering { requests, recorder, has_ended, started: sys::now() };
         let thread = thread::Builder::new().name("xiio-inspect".into()).stack_size(STACK);
@@ -84,7 +86,10 @@ impl Drop for Served {
         }
         self.has_ended.store(true, Ordering::Release);
         // The thread waits in `accept`. It is not waited for: it may be busy with somebody who does not read.
-        drop(UnixStream::connect(&self.path));
+        // A client takes descriptors, of which there may be none, so there is one only where the system does not end listening.
+        if socket::end_listening(self.listener.as_fd()).is_err() {
+            drop(UnixStream::connect(&self.path));
+        }
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -176,17 +181,32 @@ enum Request {
     Recording,
 }
 
+/// How long it is until then. A socket takes no time for all time.
+fn left_until(end: Instant) -> io::Result<Duration> {
+    let left = end.checked_duration_since(sys::now()).filter(|left| !left.is_zero());
+    left.ok_or_else(|| io::ErrorKind::TimedOut.into())
+}
+
 /// What a client asks for, who says it in one word or closes its side.
 fn request(mut client: &UnixStream) -> io::Result<Request> {
-    client.set_read_timeout(Some(TIME_TO_READ))?;
-    let mut word = [0; MAX_REQUEST];
-    let n_bytes = client.read(&mut word)?;
+    let (mut word, end) = ([0; MAX_REQUEST], sys::now() + TIME_TO_READ);
+    let n_bytes = loop {
+        client.set_read_timeout(Some(left_until(end)?))?;
+        match client.read(&mut word) {
+            // With a limit of time any signal does that.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            n_bytes => break n_bytes?,
+        }
+    };
     match &word[..n_bytes] {
         b"" => Ok(Request::Tree),
         b"recording" => Ok(Request::Recording),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
+
+/// The run has ended while it was asked.
+struct Ended;
 
 /// What the thread needs.
 struct Answering {
@@ -218,14 +238,14 @@ impl Answering {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let text = match request(client)? {
-            Request::Tree => self.text(),
+            // Nothing, where the run has ended meanwhile.
+            Request::Tree => self.text().unwrap_or_default(),
             Request::Recording => self.recorder.trace(None),
         };
         let (mut left, end) = (text.as_bytes(), sys::now() + TIME_TO_READ);
         while !left.is_empty() {
-            let rest = end.checked_duration_since(sys::now()).filter(|rest| !rest.is_zero());
             // The limit of a socket begins anew with each call, and with each of its buffers.
-            client.set_write_timeout(Some(rest.ok_or(io::ErrorKind::TimedOut)?))?;
+            client.set_write_timeout(Some(left_until(end)?))?;
             // No signal comes of who has gone.
             let n_sent = socket::send_patiently(client.as_fd(), &left[..left.len().min(PORTION)])?;
             left = &left[n_sent..];
@@ -233,30 +253,29 @@ impl Answering {
         Ok(())
     }
 
-    /// One line of JSON.
-    fn text(&self) -> String {
+    /// One line of JSON; `None` if the run has ended.
+    fn text(&self) -> Option<String> {
         let mut text = format!("{{\"version\":1,\"pid\":{},\"program\":{}", process::id(), json_string(&program()));
         let age = sys::now().saturating_duration_since(self.started).as_millis();
         text.push_str(&format!(",\"milliseconds_old\":{age}"));
-        match self.draw() {
+        match self.draw().ok()? {
             Some(drawing) => text.push_str(&format!(",\"tree\":{}", drawing.to_json())),
             None => text.push_str(&self.recorder.busy().map(|busy| busy_text(&busy)).unwrap_or_default()),
         }
         text.push_str("}\n");
-        text
+        Some(text)
     }
 
     /// `None` if the loop does not come to it.
-    fn draw(&self) -> Option<Drawing> {
+    fn draw(&self) -> Result<Option<Drawing>, Ended> {
         let (sender, receiver) = sync_channel(1);
         self.requests.draw(Box::new(move |drawing| drop(sender.send(drawing))));
         let end = sys::now() + TIME_TO_DRAW;
         loop {
             match receiver.recv_timeout(PATIENCE) {
-                Ok(drawing) => return Some(drawing),
-                // The run has ended.
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.is_stuck() || sys::now() >= end => return None,
+                Ok(drawing) => return Ok(Some(drawing)),
+                Err(RecvTimeoutError::Disconnected) => return Err(Ended),
+                Err(RecvTimeoutError::Timeout) if self.is_stuck() || sys::now() >= end => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }

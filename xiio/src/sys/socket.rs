@@ -195,6 +195,12 @@ fn send_with(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> io::Result<u
     retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }))
 }
 
+/// Has a thread that waits in `accept(2)` return from it, with an error, where the system can do that to a listener. See `shutdown(2)`.
+pub(crate) fn end_listening(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes its arguments by value and touches no memory of ours.
+    check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) }).map(drop)
+}
+
 /// [`send`] for several buffers, the bytes of a stream. Few are joined: to copy them takes less than the kernel takes for a
 /// list.
 pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
