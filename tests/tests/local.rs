@@ -377,6 +377,21 @@ async fn the_tree_has_what_is_shown_where_it_begins() {
 }
 
 #[xiio::test]
+async fn two_keys_of_one_name_are_two_in_the_tree_as_json() {
+    mod other {
+        xiio::local!(pub(super) static REQUEST: u32, shown);
+    }
+    let tree = task_group!(|tg| {
+        let both = other::REQUEST.scope(9, async { drop(tg.spawn(pending::<()>())) });
+        REQUEST.scope(8, both).await;
+        let tree = tree().await;
+        tg.cancel();
+        tree
+    });
+    assert!(tree.to_json().contains(r#""locals":{"REQUEST":"8","REQUEST#2":"9"}"#), "{}", tree.to_json());
+}
+
+#[xiio::test]
 async fn a_report_of_a_task_has_what_is_shown() {
     let reports = Rc::new(RefCell::new(Vec::new()));
     let sink = Rc::clone(&reports);

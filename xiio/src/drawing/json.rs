@@ -28,6 +28,7 @@ fn write_node(node: &Node, text: &mut String) {
     text.push_str("{\"kind\":");
     write_string(node.kind.as_str(), text);
     write_field("state", node.state.as_str(), text);
+    text.push_str(if node.is_held { ",\"held\":true" } else { "" });
     write_field("cancelled_as", node.cancelled_as.as_deref(), text);
     write_number("milliseconds_cancelled", node.cancelled_ago.map(|ago| ago.as_millis()), text);
     write_field("what", &*node.what, text);
@@ -40,7 +41,11 @@ fn write_node(node: &Node, text: &mut String) {
         text.push_str(",\"locals\":{");
         for (index, (name, value)) in node.locals.iter().enumerate() {
             text.push_str(if index > 0 { "," } else { "" });
-            write_string(name, text);
+            // Of two keys with one name a parser keeps one.
+            match node.locals[..index].iter().filter(|(before, _)| before == name).count() {
+                0 => write_string(name, text),
+                n_before => write_string(&format!("{name}#{}", n_before + 1), text),
+            }
             text.push(':');
             write_string(value, text);
         }
