@@ -244,7 +244,7 @@ async fn what_was_cancelled_says_why() {
 
     let won = tree_of_the_end(race([false, true].map(async |wins| {
         if !wins {
-            clingy().await
+            clingy().await;
         }
     })));
     let won = why(&won.await);
@@ -266,6 +266,22 @@ async fn what_was_cancelled_says_why() {
         why(&limited.await),
         [is("timeout", "its time is over"), is("a group", "what is around it was cancelled")]
     );
+}
+
+#[xiio::test]
+async fn who_waits_for_a_place_is_told_apart_from_who_begins_next() {
+    let n_held = |tree: &Tree| tree.to_json().matches(r#""state":"not started","held":true"#).count();
+    for (limit, expected) in [(1, 2), (3, 0)] {
+        let tree = task_group!(limit = limit, |tg| {
+            for _ in 0..3 {
+                tg.spawn(pending::<()>());
+            }
+            let tree = tree().await;
+            tg.cancel();
+            tree
+        });
+        assert_eq!(n_held(&tree), expected, "{}", tree.to_json());
+    }
 }
 
 #[xiio::test(virtual_time)]

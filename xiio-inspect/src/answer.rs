@@ -39,6 +39,8 @@ pub(crate) struct Place {
 pub(crate) struct Node {
     pub(crate) kind: String,
     pub(crate) state: String,
+    /// It is to begin when another task of its group has ended.
+    pub(crate) is_held: bool,
     pub(crate) cancelled_as: Option<String>,
     pub(crate) what: String,
     pub(crate) name: Option<String>,
@@ -48,6 +50,7 @@ pub(crate) struct Node {
     pub(crate) milliseconds_left: Option<u64>,
     pub(crate) milliseconds_cancelled: Option<u64>,
     pub(crate) life: Option<Life>,
+    pub(crate) pid: Option<u64>,
     pub(crate) descriptor: Option<String>,
     pub(crate) address: Option<String>,
     pub(crate) peer: Option<String>,
@@ -139,6 +142,7 @@ fn node(value: &Value) -> Result<Node, String> {
     Ok(Node {
         kind: text(value, "kind")?,
         state: text(value, "state")?,
+        is_held: value.get("held").is_some(),
         cancelled_as: text(value, "cancelled_as").ok(),
         what: text(value, "what")?,
         name: text(value, "name").ok(),
@@ -147,6 +151,7 @@ fn node(value: &Value) -> Result<Node, String> {
         milliseconds_left: number(value, "milliseconds_left").ok(),
         milliseconds_cancelled: number(value, "milliseconds_cancelled").ok(),
         life: life(value),
+        pid: number(value, "pid").ok(),
         descriptor: text(value, "descriptor").ok(),
         address: text(value, "address").ok(),
         peer: text(value, "peer").ok(),

@@ -6,6 +6,8 @@ use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::complain;
@@ -37,18 +39,31 @@ fn directories() -> Result<Directories, String> {
     Ok(Directories { found, refused })
 }
 
-/// The sockets there are of programs that live, with the number of the process.
-fn sockets() -> Result<Vec<(u32, PathBuf)>, String> {
+/// Where a run answers. In the order of processes, and of the runs in each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Run {
+    pid: u32,
+    /// Of the run in its process.
+    pub(crate) number: u32,
+    path: PathBuf,
+}
+
+impl Run {
+    /// The run of a socket, which is called `PID.NUMBER`.
+    fn at(path: PathBuf) -> Option<Self> {
+        let (pid, number) = path.file_name()?.to_str()?.split_once('.')?;
+        Some(Self { pid: pid.parse().ok()?, number: number.parse().ok()?, path })
+    }
+}
+
+/// The runs of programs that live.
+fn runs() -> Result<Vec<Run>, String> {
     let mut found = Vec::new();
     let directories = directories()?;
     for directory in directories.found {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let pid = name.to_str().and_then(|name| name.split_once('.')).and_then(|(pid, _)| pid.parse().ok());
             let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-            if let Some(pid) = pid.filter(|_| is_socket && !is_stale(&entry.path())) {
-                found.push((pid, entry.path()));
-            }
+            found.extend(Run::at(entry.path()).filter(|run| is_socket && !is_stale(&run.path)));
         }
     }
     if found.is_empty() && !directories.refused.is_empty() {
@@ -69,7 +84,7 @@ fn is_stale(path: &Path) -> bool {
 }
 
 pub(crate) fn pids() -> Result<Vec<u32>, String> {
-    let mut pids: Vec<u32> = sockets()?.into_iter().map(|(pid, _)| pid).collect();
+    let mut pids: Vec<u32> = runs()?.into_iter().map(|run| run.pid).collect();
     pids.dedup();
     Ok(pids)
 }
@@ -91,27 +106,33 @@ impl Request {
 }
 
 /// What each run in a process answers: JSON. One that gives no answer, as it has ended meanwhile, hides none of the others.
-pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<String>, String> {
-    let sockets: Vec<PathBuf> = sockets()?.into_iter().filter(|(of, _)| *of == pid).map(|(_, path)| path).collect();
-    if sockets.is_empty() {
+pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<(Run, String)>, String> {
+    let runs: Vec<Run> = runs()?.into_iter().filter(|run| run.pid == pid).collect();
+    if runs.is_empty() {
         return Err(format!(
             "process {pid} has no socket: it must be a program of xiio, of this user, started with XIIO_INSPECT=1"
         ));
     }
-    let (answers, errors): (Vec<_>, Vec<_>) = sockets.iter().map(|path| answer(path, request)).partition(Result::is_ok);
-    let errors: Vec<String> = errors.into_iter().filter_map(Result::err).collect();
+    let (mut answers, mut errors) = (Vec::new(), Vec::new());
+    for run in runs {
+        match answer(&run.path, request, PATIENCE) {
+            Ok(text) => answers.push((run, text)),
+            Err(error) => errors.push(error),
+        }
+    }
     if answers.is_empty() {
         return Err(errors.join("; "));
     }
     errors.iter().for_each(|error| complain(error));
-    answers.into_iter().collect()
+    Ok(answers)
 }
 
-fn answer(path: &Path, request: Request) -> Result<String, String> {
+fn answer(path: &Path, request: Request, patience: Duration) -> Result<String, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let mut stream = UnixStream::connect(path).map_err(|error| named(&error))?;
+    let end = Instant::now() + patience;
+    let mut stream = connect(path, end).map_err(|error| named(&error))?;
     let asked = stream.write_all(request.word()).and_then(|()| stream.shutdown(Shutdown::Write));
-    let bytes = asked.and_then(|()| read(stream)).map_err(|error| named(&error))?;
+    let bytes = asked.and_then(|()| read(stream, end)).map_err(|error| named(&error))?;
     let text = String::from_utf8(bytes).map_err(|_| named(&"the answer is no text"))?;
     if text.is_empty() {
         return Err(named(&"the program ended, or gives this user no answer"));
@@ -122,13 +143,25 @@ fn answer(path: &Path, request: Request) -> Result<String, String> {
     Ok(text)
 }
 
+/// Connects to a program, which may have stopped and accept nobody: that is waited for on a thread, which is left behind then.
+fn connect(path: &Path, end: Instant) -> io::Result<UnixStream> {
+    let (sender, receiver) = sync_channel(1);
+    let path = path.to_owned();
+    thread::Builder::new().spawn(move || drop(sender.send(UnixStream::connect(path))))?;
+    receiver.recv_timeout(end.saturating_duration_since(Instant::now())).unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no whole answer within ten seconds")
+}
+
 /// All that comes, within bounds of size and time.
-fn read(mut stream: UnixStream) -> io::Result<Vec<u8>> {
-    let (end, mut bytes, mut part) = (Instant::now() + PATIENCE, Vec::new(), vec![0; 1 << 16]);
+fn read(mut stream: UnixStream, end: Instant) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut part) = (Vec::new(), vec![0; 1 << 16]);
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no whole answer within ten seconds"));
+            return Err(late());
         }
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut part) {
@@ -140,5 +173,27 @@ fn read(mut stream: UnixStream) -> io::Result<Vec<u8>> {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process};
+
+    use xiio::net::UnixSocket;
+
+    use super::*;
+
+    #[test]
+    fn who_accepts_nobody_is_not_waited_for_longer_than_who_does_not_answer() {
+        let path = env::temp_dir().join(format!("xiio-deaf-{}", process::id()));
+        let socket = UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        // One client is all that may wait to be accepted.
+        let _listener = xiio::run(async { socket.listen(0) }).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let error = answer(&path, Request::Tree, Duration::from_millis(50)).unwrap_err();
+        assert!(error.ends_with("no whole answer within ten seconds"), "{error}");
+        fs::remove_file(path).unwrap();
     }
 }

@@ -5,8 +5,10 @@ mod ask;
 mod text;
 mod view;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand};
 
 use answer::Answer;
-use ask::Request;
+use ask::{Request, Run};
 use text::Look;
 
 /// For the deepest answer, without optimization too.
@@ -85,7 +87,7 @@ struct Tree {
 
 impl Tree {
     fn render(&self) -> Result<String, String> {
-        ask::answers(self.pid, Request::Tree)?.iter().map(|line| self.form(line)).collect()
+        ask::answers(self.pid, Request::Tree)?.iter().map(|(_, line)| self.form(line)).collect()
     }
 
     /// An answer as it is asked for.
@@ -100,11 +102,11 @@ impl Tree {
 
     /// Prints the tree again and again: for who reads it with the busiest and the stuck above, each in the place of the one before.
     fn watch(&self, pause: Duration) -> Result<(), String> {
-        let (mut looks, mut looked_at) = (Vec::<Look>::new(), Instant::now());
+        let (mut looks, mut looked_at) = (BTreeMap::<Run, Look>::new(), Instant::now());
         let mut answers = ask::answers(self.pid, Request::Tree)?;
         loop {
             if self.json || self.dot {
-                print(&answers.iter().map(|line| self.form(line)).collect::<Result<String, _>>()?)?;
+                print(&answers.iter().map(|(_, line)| self.form(line)).collect::<Result<String, _>>()?)?;
             } else {
                 let seconds = looked_at.elapsed().as_secs_f64();
                 looked_at = Instant::now();
@@ -117,13 +119,19 @@ impl Tree {
         }
     }
 
-    fn marked(&self, answers: &[String], looks: &mut Vec<Look>, seconds: f64) -> Result<String, String> {
+    fn marked(
+        &self,
+        answers: &[(Run, String)],
+        looks: &mut BTreeMap<Run, Look>,
+        seconds: f64,
+    ) -> Result<String, String> {
         // To the top left, and nothing below.
         let mut text = String::from("\x1b[H\x1b[2J");
-        looks.resize_with(answers.len(), Look::new);
-        for (line, look) in answers.iter().zip(looks) {
-            let (marks, now) = text::marks(&Answer::parse(line)?, look, seconds);
-            *look = now;
+        let before = mem::take(looks);
+        for (run, line) in answers {
+            let nothing = Look::new();
+            let (marks, now) = text::marks(&Answer::parse(line)?, before.get(run).unwrap_or(&nothing), seconds);
+            looks.insert(run.clone(), now);
             text.push_str(&marks);
             text.push_str(&self.form(line)?);
         }
@@ -154,7 +162,7 @@ fn run(command: &Command) -> Result<(), String> {
         Command::List => print(&list()?),
         Command::Tree(tree) => print(&tree.render()?),
         Command::Why { pid } => {
-            for line in ask::answers(*pid, Request::Tree)? {
+            for (_, line) in ask::answers(*pid, Request::Tree)? {
                 print(&text::why(&Answer::parse(&line)?))?;
             }
             Ok(())
@@ -171,13 +179,15 @@ fn run(command: &Command) -> Result<(), String> {
     }
 }
 
-/// A file for each run in a program.
+/// A file for each run in a program. Of several each has the same name every time, also if others have ended meanwhile.
 fn record(pid: u32, file: &Path) -> Result<(), String> {
     let mut said = String::new();
-    for (number, trace) in ask::answers(pid, Request::Recording)?.into_iter().enumerate() {
+    let answers = ask::answers(pid, Request::Recording)?;
+    let is_one = answers.len() == 1;
+    for (run, trace) in answers {
         let mut name = file.as_os_str().to_owned();
-        if number > 0 {
-            name.push(format!(".{number}"));
+        if run.number > 0 && !is_one {
+            name.push(format!(".{}", run.number));
         }
         said.push_str(&write(Path::new(&name), &trace)?);
     }
@@ -216,7 +226,7 @@ fn list() -> Result<String, String> {
     let mut text = String::new();
     for pid in ask::pids()? {
         match ask::answers(pid, Request::Tree)
-            .and_then(|lines| lines.iter().map(|line| Answer::parse(line)).collect::<Result<Vec<_>, _>>())
+            .and_then(|lines| lines.iter().map(|(_, line)| Answer::parse(line)).collect::<Result<Vec<_>, _>>())
         {
             Ok(answers) => answers.iter().for_each(|answer| text.push_str(&text::head(answer))),
             Err(error) => text.push_str(&format!("{pid} does not answer: {}\n", text::harmless(&error))),

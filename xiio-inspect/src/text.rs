@@ -11,6 +11,12 @@ use crate::answer::{Answer, Life, Node, Place};
 /// More tasks than this of one place that wait for the same are summed up.
 const MAX_ALIKE: usize = 10;
 
+/// Kinds of what is around a leaf. Where there is none foreign code is waited for.
+const AROUND: [&str; 9] = ["body", "task", "group", "deferred", "limit", "branch", "bracket", "shield", "local"];
+
+/// What a task waits for that has had its share of a turn.
+const NO_WAIT: &str = "something that does not wait";
+
 /// Kinds of leaves that something outside of the program ends.
 const FROM_OUTSIDE: [&str; 4] = ["descriptor", "process", "signal", "thread"];
 
@@ -60,29 +66,53 @@ fn key(node: &Node) -> Option<(Place, String)> {
     let place = node.place.clone().filter(|_| node.kind == "task" && node.state != "cleaning up")?;
     Some((
         place,
-        if node.state == "not started" { "not started".into() } else { format!("waiting for: {}", waits_for(node)) },
+        if is_to_begin(node) { "not started".into() } else { format!("waiting for: {}", waits_for(node, wait)) },
     ))
 }
 
-/// What a task waits for, without numbers.
-fn waits_for(node: &Node) -> String {
-    let mut waits: Vec<String> = node.leaves().into_iter().map(wait).collect();
+fn is_to_begin(node: &Node) -> bool {
+    node.state == "not started"
+}
+
+/// What a task waits for: `wait` gives that of one leaf. What is to begin in it waits for the others, if there are any.
+fn waits_for(node: &Node, wait: fn(&Node) -> String) -> String {
+    let leaves = node.leaves();
+    let has_begun = leaves.iter().any(|leaf| !is_to_begin(leaf));
+    let mut waits: Vec<String> = leaves.into_iter().filter(|leaf| !has_begun || !is_to_begin(leaf)).map(wait).collect();
     waits.sort();
     waits.dedup();
     waits.join(" and ")
 }
 
+/// What a leaf waits for, as those that are alike say it: without what is another one for each.
 fn wait(leaf: &Node) -> String {
-    if ["body", "task", "group"].contains(&&*leaf.kind) {
-        return "something that xiio does not know".into();
+    let is_of_task = leaf.what.starts_with("the task `") || leaf.what.starts_with("the task spawned at ");
+    match (&*leaf.kind, leaf.pid) {
+        ("process", Some(pid)) => harmless(&leaf.what.replace(&format!(" ({pid})"), "")),
+        ("wait", _) if is_of_task => "another task".into(),
+        _ if leaf.what.starts_with("Condition {") => "a `Condition`".into(),
+        _ => only_wait(leaf),
     }
+}
+
+/// The same for a task that is spoken of alone. Of a descriptor its kind says more than its number.
+fn only_wait(leaf: &Node) -> String {
     match (&*leaf.kind, leaf.what.split_once(" to be ")) {
-        // "fd 7 to be readable": the number is another one for each.
+        _ if is_to_begin(leaf) && leaf.is_held => "a place among those that its group has at once".into(),
+        _ if is_to_begin(leaf) => "its turn to begin".into(),
+        (kind, _) if AROUND.contains(&kind) => "something that xiio does not know".into(),
+        ("worker", _) if is_busy_worker(leaf) => "tasks of a worker that is in a poll".into(),
+        ("wait", _) if leaf.what == NO_WAIT => "its turn to go on".into(),
         ("descriptor", Some((_, direction))) => {
             format!("{} to be {}", harmless(leaf.descriptor.as_deref().unwrap_or("descriptor")), harmless(direction))
         }
         _ => harmless(&leaf.what),
     }
+}
+
+/// Whether it is a worker that could not be asked, as it is in the code of a task.
+fn is_busy_worker(node: &Node) -> bool {
+    node.kind == "worker" && node.what.contains(", which was in a poll, ")
 }
 
 fn line(node: &Node) -> String {
@@ -130,6 +160,10 @@ fn line(node: &Node) -> String {
 /// What keeps the loop.
 fn busy(answer: &Answer) -> String {
     let Some(busy) = &answer.busy else { return "It has not drawn its tree, and says nothing else.".into() };
+    if busy.milliseconds < LONG_POLL {
+        return "The loop has not come to draw its tree: it goes from poll to poll, and none of them lasts long."
+            .into();
+    }
     let since = Duration::from_millis(busy.milliseconds);
     let who = match (&busy.name, &busy.place) {
         (Some(name), Some(place)) => format!("the task `{}`, spawned at {},", harmless(name), at(place)),
@@ -139,6 +173,9 @@ fn busy(answer: &Answer) -> String {
     let what = if busy.is_worker { "waits for a worker" } else { "is blocked" };
     format!("The loop {what}: {who} has been running for {since:?} without an `await` that waits.")
 }
+
+/// A poll that lasts for fewer milliseconds does not block the loop.
+const LONG_POLL: u64 = 500;
 
 /// Of a place with so many tasks one may stand out.
 const MIN_OTHERS: usize = 2;
@@ -166,7 +203,7 @@ fn slow_ones(roots: &[Node]) -> Vec<String> {
             slow.push(format!(
                 "{}, waiting for: {}; one in the middle is {middle:?} old",
                 titled(oldest.1),
-                waits_for(oldest.1)
+                waits_for(oldest.1, only_wait)
             ));
         }
     }
@@ -219,7 +256,7 @@ pub(crate) fn marks(answer: &Answer, before: &Look, seconds: f64) -> (String, Lo
             busiest.push((life.microseconds_busy.saturating_sub(*busy), life.polls.saturating_sub(*polls), node));
         }
         if node.milliseconds_cancelled.is_some_and(|ago| ago > MAX_CLEANUP) {
-            let _ = writeln!(text, "  STUCK {}, waiting for: {}", titled(node), waits_for(node));
+            let _ = writeln!(text, "  STUCK {}, waiting for: {}", titled(node), waits_for(node, only_wait));
         }
     }
     busiest.sort_by_key(|(busy, polls, _)| std::cmp::Reverse((*busy, *polls)));
@@ -258,9 +295,13 @@ fn largest_crowd(node: &Node) -> Option<Crowd<'_>> {
 pub(crate) fn why(answer: &Answer) -> String {
     let mut text = head(answer);
     let Some(roots) = &answer.tree else {
-        let is_worker = answer.busy.as_ref().is_some_and(|busy| busy.is_worker);
-        let goes_on = if is_worker { "Only other workers go on" } else { "Nothing else of this program goes on" };
-        let _ = writeln!(text, "{}\n{goes_on} meanwhile.", busy(answer));
+        let _ = writeln!(text, "{}", busy(answer));
+        let blocked = answer.busy.as_ref().filter(|busy| busy.milliseconds >= LONG_POLL);
+        let _ = match blocked.map(|busy| busy.is_worker) {
+            Some(true) => writeln!(text, "Only other workers go on meanwhile."),
+            Some(false) => writeln!(text, "Nothing else of this program goes on meanwhile."),
+            None => Ok(()),
+        };
         return text;
     };
     let mut tasks = Vec::new();
@@ -269,12 +310,15 @@ pub(crate) fn why(answer: &Answer) -> String {
         // There is no group.
         tasks.extend(roots);
     }
-    let mut waits: BTreeMap<String, usize> = BTreeMap::new();
+    let mut waits: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
     for task in &tasks {
-        *waits.entry(waits_for(task)).or_default() += 1;
+        waits.entry(waits_for(task, wait)).or_default().push(task);
     }
-    let waits: Vec<String> =
-        waits.iter().map(|(wait, n)| if *n == 1 { wait.clone() } else { format!("{wait} ({n} times)") }).collect();
+    let of_all = |(wait, tasks): (&String, &Vec<&Node>)| match **tasks {
+        [task] => waits_for(task, only_wait),
+        _ => format!("{wait} ({} times)", tasks.len()),
+    };
+    let waits: Vec<String> = waits.iter().map(of_all).collect();
     let _ = writeln!(text, "It waits for: {}.", waits.join("; "));
     for slow in slow_ones(roots) {
         let _ = writeln!(text, "Much older than others of its place: {slow}.");
@@ -303,11 +347,14 @@ pub(crate) fn why(answer: &Answer) -> String {
     text
 }
 
-/// Whether it ends without another task: by time, by what is outside of the program, or as it only gives way. Or perhaps, as nobody knows.
+/// Whether it ends without another task: by time, by what is outside of the program, or as it runs. Or perhaps, as nobody knows.
 fn is_hopeful(node: &Node) -> bool {
+    let runs = is_to_begin(node) && !node.is_held && ["task", "body"].contains(&&*node.kind);
     node.milliseconds_left.is_some()
+        || runs
+        || is_busy_worker(node)
         || FROM_OUTSIDE.contains(&&*node.kind)
-        || ["yield_now", "more, too far in to be drawn"].contains(&&*node.what)
+        || ["yield_now", NO_WAIT, "more, too far in to be drawn"].contains(&&*node.what)
 }
 
 /// The innermost tasks and bodies, which wait for themselves and for no other.
@@ -350,7 +397,7 @@ fn stops(node: &Node, around: Around<'_>) -> String {
     if let Some(task) = around.task.filter(|_| node.kind != "task") {
         let _ = write!(text, " in {}", line(task));
     }
-    let _ = write!(text, ", waiting for: {}", waits_for(node));
+    let _ = write!(text, ", waiting for: {}", waits_for(node, only_wait));
     if let Some(reason) = around.reason.filter(|_| node.cancelled_as.is_none()) {
         let _ = write!(text, ", cancelled as {}", harmless(reason));
     }
@@ -487,6 +534,92 @@ mod tests {
             let said = why(&answer(&hopeless));
             assert!(said.contains("xiio knows of will end that"), "{hopeless}: {said}");
         }
+    }
+
+    #[test]
+    fn who_runs_or_is_to_begin_is_hopeful_and_who_waits_for_a_place_is_not() {
+        let node = |kind: &str, state: &str, what: &str, more: &str| {
+            format!(r#"{{"kind":"{kind}","state":"{state}","what":"{what}"{more}}}"#)
+        };
+        let around = |child: &str| node("task", "running", "task", &format!(r#","children":[{child}]"#));
+        let ready = node("task", "not started", "task", "");
+        let gives_way = around(&node("wait", "running", "something that does not wait", ""));
+        let on_worker = around(&node("worker", "running", "worker 0, which was in a poll, 3 task(s)", ""));
+        let waits = [
+            (ready, "its turn to begin"),
+            (gives_way, "its turn to go on"),
+            (on_worker, "tasks of a worker that is in a poll"),
+        ];
+        for (hopeful, wait) in waits {
+            let said = why(&answer(&hopeful));
+            assert!(said.contains("a thread may end some of that"), "{hopeful}: {said}");
+            assert!(said.contains(&format!("It waits for: {wait}.")), "{hopeful}: {said}");
+        }
+        let held = node("task", "not started", "task", r#","held":true"#);
+        let promise = around(&node("wait", "running", "a promise", ""));
+        let said = why(&answer(&format!("{promise},{held}")));
+        assert!(said.contains("It waits for: a place among those that its group has at once; a promise."), "{said}");
+        assert!(said.contains("xiio knows of will end that"), "{said}");
+    }
+
+    #[test]
+    fn foreign_code_in_whatever_is_around_it_is_something_that_xiio_does_not_know() {
+        for kind in ["body", "task", "group", "local", "limit", "bracket", "shield", "branch", "deferred"] {
+            let around = format!(r#"{{"kind":"{kind}","state":"running","what":"REQUEST = 7"}}"#);
+            let task = format!(r#"{{"kind":"task","state":"running","what":"task","children":[{around}]}}"#);
+            let said = why(&answer(&task));
+            assert!(said.contains("It waits for: something that xiio does not know."), "{kind}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_differs_among_tasks_that_are_alike_is_left_out_unless_there_is_one() {
+        let answer_of = |n_tasks: usize, leaf: &dyn Fn(usize) -> String| {
+            let task = |index: usize| {
+                let leaf = leaf(index);
+                format!(
+                    r#"{{"kind":"task","state":"running","what":"task","file":"a.rs","line":1,"children":[{leaf}]}}"#
+                )
+            };
+            let tasks: Vec<String> = (0..n_tasks).map(task).collect();
+            let tasks = tasks.join(",");
+            answer(&format!(r#"{{"kind":"group","state":"running","what":"a group","children":[{tasks}]}}"#))
+        };
+        let process = |pid: usize| {
+            format!(r#"{{"kind":"process","state":"running","what":"process `a` ({pid}) to end","pid":{pid}}}"#)
+        };
+        let condition = |fd: usize| {
+            let what = format!("Condition {{ readable: [{fd}], writable: [], n_promises: 0, deadline: None }}");
+            format!(r#"{{"kind":"descriptor","state":"running","what":"{what}"}}"#)
+        };
+        let task = |index: usize| {
+            format!(r#"{{"kind":"wait","state":"running","what":"the task `t{index}`, spawned at a.rs:{index}"}}"#)
+        };
+        let leaves: [(&str, &str, &dyn Fn(usize) -> String); 3] = [
+            ("process `a` to end", "process `a` (0) to end", &process),
+            ("a `Condition`", "Condition { readable: [0], writable: [], n_promises: 0, deadline: None }", &condition),
+            ("another task", "the task `t0`, spawned at a.rs:0", &task),
+        ];
+        for (alike, alone, leaf) in leaves {
+            let many = tree(&answer_of(20, leaf), false);
+            assert!(many.ends_with(&format!("    20 tasks spawned at a.rs:1, waiting for: {alike}\n")), "{many}");
+            let said = why(&answer_of(20, leaf));
+            assert!(said.contains(&format!("It waits for: {alike} (20 times).")), "{said}");
+            let said = why(&answer_of(1, leaf));
+            assert!(said.contains(&format!("It waits for: {alone}.")), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_loop_that_is_not_blocked_is_not_said_to_be() {
+        let of = |busy: &str| {
+            let text = format!(r#"{{"version":1,"pid":7,"program":"a","milliseconds_old":5{busy}}}"#);
+            why(&Answer::parse(&text).unwrap())
+        };
+        assert!(!of("").contains("goes on"), "{}", of(""));
+        let short = of(r#","busy":{"milliseconds":3}"#);
+        assert!(!short.contains("3ms") && !short.contains("goes on"), "{short}");
+        assert!(short.contains("The loop has not come to draw its tree: it goes from poll to poll"), "{short}");
     }
 
     #[test]

@@ -271,8 +271,10 @@ fn of_a_run_that_has_ended_meanwhile_an_answer_comes_at_once() {
     };
     let asked = Instant::now();
     let _ = stream.shutdown(Shutdown::Write);
-    stream.read_to_end(&mut Vec::new()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
     assert!(asked.elapsed() < Duration::from_secs(4), "not when there has been time enough to draw");
+    assert!(answer.is_empty() || answer.contains("\"tree\""), "{answer}");
 }
 
 #[test]
@@ -344,6 +346,71 @@ fn is_slowly_drawn() {
             }
         });
     });
+}
+
+/// A run of this process that answers each time with the next of these, and has ended then. Its directory goes with the test.
+fn pretend_run(directory: &Path, number: usize, answers: Vec<String>) {
+    let path = directory.join("xiio").join(format!("{}.{number}", process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        let mut answers = answers.into_iter().peekable();
+        for mut client in listener.incoming().flatten() {
+            client.read_to_end(&mut Vec::new()).unwrap();
+            let Some(answer) = answers.next() else { return };
+            if answers.peek().is_none() {
+                fs::remove_file(&path).unwrap();
+            }
+            client.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+}
+
+fn directory_of_runs(name: &str) -> PathBuf {
+    let directory = env::temp_dir().join(format!("xiio-{name}-{}", process::id()));
+    fs::create_dir_all(directory.join("xiio")).unwrap();
+    fs::set_permissions(directory.join("xiio"), Permissions::from_mode(0o700)).unwrap();
+    directory
+}
+
+#[test]
+fn who_watches_compares_each_run_with_itself() {
+    let directory = directory_of_runs("watched");
+    let answer = |program: &str, microseconds: u32| {
+        let life = format!(r#""number":1,"milliseconds_old":9,"polls":1,"microseconds_busy":{microseconds}"#);
+        let tree = format!(r#"[{{"kind":"task","state":"running","what":"task",{life}}}]"#);
+        format!(r#"{{"version":1,"pid":1,"program":"{program}","milliseconds_old":5,"tree":{tree}}}"#) + "\n"
+    };
+    pretend_run(&directory, 0, vec![answer("short", 0)]);
+    pretend_run(&directory, 1, ["one", "two", "three"].map(|look| answer(look, 30_000_000)).into());
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+    watch.args(["watch", "--every", "0.01", &process::id().to_string()]);
+    let output = watch.env("XDG_RUNTIME_DIR", &directory).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(" three, ") && !said.contains("BUSY"), "{said}");
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn runs_are_in_their_order_and_each_has_a_file_of_its_own() {
+    let directory = directory_of_runs("ordered");
+    for number in [10, 9, 0] {
+        pretend_run(&directory, number, vec![format!("{{\"run\":{number}}}\n"); 2]);
+    }
+    let file = directory.join("run");
+    let record = || {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+        tool.args(["record", &process::id().to_string()]).arg(&file);
+        let output = tool.env("XDG_RUNTIME_DIR", &directory).output().unwrap();
+        let written = String::from_utf8(output.stdout).unwrap();
+        written.lines().map(|path| (path.to_owned(), fs::read_to_string(path).unwrap())).collect::<Vec<_>>()
+    };
+    let path = file.to_str().unwrap();
+    let expected = [("", 0), (".9", 9), (".10", 10)]
+        .map(|(ending, number)| (format!("{path}{ending}"), format!("{{\"run\":{number}}}\n")));
+    assert_eq!(record(), expected);
+    fs::remove_file(directory.join("xiio").join(format!("{}.0", process::id()))).unwrap();
+    assert_eq!(record(), expected[1..]);
+    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

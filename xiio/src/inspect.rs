@@ -37,8 +37,9 @@ impl Tree {
         self.drawing.nodes()
     }
 
-    /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `cancelled_as`, `milliseconds_cancelled`, `name`, `type`, `file`, `line`,
+    /// The tree as JSON: an array of objects, each with `kind`, `state`, `what` and those of `held`, `cancelled_as`, `milliseconds_cancelled`, `name`, `type`, `file`, `line`,
     /// `column`, `locals`, `number`, `milliseconds_old`, `polls`, `microseconds_busy`, `milliseconds_left`, `fd`, `descriptor`, `address`, `peer`, `pid` and `children` that it has.
+    /// `held` is true of a task that has no place yet in a group with a `limit`. Of several values with one name in `locals` the second is `NAME#2`.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.drawing.to_json()

@@ -24,6 +24,8 @@ pub(crate) const TOO_DEEP: &str = "more, too far in to be drawn";
 pub struct Node {
     kind: Kind,
     state: State,
+    /// It has no place among those that its group has at once.
+    is_held: bool,
     cancelled_as: Option<Cow<'static, str>>,
     cancelled_ago: Option<Duration>,
     number: Option<u32>,
@@ -137,6 +139,7 @@ impl Node {
         Self {
             kind,
             state: State::Running,
+            is_held: false,
             cancelled_as: None,
             cancelled_ago: None,
             number: None,
@@ -160,6 +163,10 @@ impl Node {
 
     pub(crate) fn in_state(self, state: State) -> Self {
         Self { state, ..self }
+    }
+
+    pub(crate) fn held(self, is_held: bool) -> Self {
+        Self { is_held, ..self }
     }
 
     /// It was cancelled, and why.

@@ -16,7 +16,7 @@ use crate::report::{ReportKind, report};
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
 use crate::task::polls::{self, Noted, Who};
-use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, QUEUED, RECORDED, STARTED, TaskRef};
+use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, PLACED, QUEUED, RECORDED, STARTED, TaskRef};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
 
@@ -520,7 +520,9 @@ impl Core {
             (true, false) => State::Running,
         };
         let locals = self.locals_of(task).map(|locals| locals.shown_beside_current()).unwrap_or_default();
-        let node = with_stats(self.node_of(task).in_state(state).with_locals(locals), task);
+        let is_held = state == State::NotStarted && self.limit != usize::MAX && !header.has(PLACED);
+        let node = self.node_of(task).in_state(state).held(is_held).with_locals(locals);
+        let node = with_stats(node, task);
         let _around = unwind::draw_around(|| node);
         if header.has(STARTED)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.poll_with_locals(task, members)))
