@@ -10,9 +10,9 @@ use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::thread::ThreadPool;
 use xiio::{
     GroupError, Promise, as_completed, bracket, gather, in_thread, join, race, run_in_thread, shield, sleep,
-    task_group, timeout, try_task_group, yield_now,
+    task_group, timeout, try_gather, try_task_group, yield_now,
 };
-use xiio_tests::{LONG, Reports, millis, panic_text, poll, run, run_virtually};
+use xiio_tests::{LONG, Reports, millis, panic_text, poll, rounds, run, run_virtually};
 
 /// More than any test here should take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -410,6 +410,7 @@ fn an_error_of_a_shield_that_is_a_cancelled_task_is_the_group_s() {
 
 #[test]
 fn a_value_of_a_shield_does_not_undo_the_cancellation_of_its_task() {
+    let reports = Reports::new();
     run_virtually(async {
         let cancelled: Result<(), &str> = try_task_group!(error = &str, |tg| {
             let task = tg.spawn(shield(async {
@@ -421,15 +422,20 @@ fn a_value_of_a_shield_does_not_undo_the_cancellation_of_its_task() {
         });
         assert_eq!(cancelled, Ok(()));
         task_group!(|tg| {
-            let task = tg.spawn(shield(commit()));
+            let task = tg.spawn(shield(async {
+                sleep(millis(5)).await;
+                7
+            }));
             sleep(millis(1)).await;
             assert_eq!(task.cancel().await, None);
         });
     });
+    reports.assert_none();
 }
 
 #[test]
 fn code_behind_a_shield_does_not_run_on() {
+    let reports = Reports::new();
     let result: Result<(), &str> = run(async {
         try_task_group!(error = &str, |tg| {
             tg.spawn(async { shield(commit()).await.map_err(|_| unreachable!("cancelled")) });
@@ -439,11 +445,141 @@ fn code_behind_a_shield_does_not_run_on() {
         })
     });
     assert_eq!(result, Ok(()));
+    assert_eq!(reports.kinds(), [ReportKind::ErrorUnheard; 2], "{:?}", reports.texts());
+}
+
+/// A shielded step that tells when it has begun, and ends some polls after it is let.
+struct Step {
+    begun: Promise<()>,
+    goes_on: Promise<()>,
+}
+
+impl Step {
+    fn new() -> Self {
+        Self { begun: Promise::new(), goes_on: Promise::new() }
+    }
+
+    fn shielded<T>(&self, value: T) -> impl Future<Output = T> + use<'_, T> {
+        let _ = self.begun.set(());
+        shield(async {
+            self.goes_on.wait().await;
+            rounds(3).await;
+            value
+        })
+    }
+}
+
+#[test]
+fn an_error_of_a_shield_that_is_a_task_on_a_worker_is_the_group_s() {
+    for workers in [0, 1] {
+        for cancels_group in [true, false] {
+            let (reports, step) = (Reports::new(), Step::new());
+            let failed: Result<(), &str> = run(async {
+                try_task_group!(workers = workers, error = &str, |tg| {
+                    let task = tg.workers().spawn(|| step.shielded(Err::<(), _>("disk full")));
+                    step.begun.wait().await;
+                    if cancels_group {
+                        tg.cancel();
+                        step.goes_on.set(()).unwrap();
+                    } else {
+                        let cancelled = task.cancel();
+                        step.goes_on.set(()).unwrap();
+                        assert_eq!(cancelled.await, None);
+                    }
+                })
+            });
+            assert_eq!(failed, Err("disk full"), "{workers} workers");
+            reports.assert_none();
+        }
+        let step = Step::new();
+        let keeps = run(async {
+            try_task_group!(workers = workers, all_errors, error = &str, |tg| {
+                tg.workers().spawn(|| step.shielded(Err::<(), _>("disk full")));
+                step.begun.wait().await;
+                step.goes_on.set(()).unwrap();
+                Err("body")?;
+            })
+        });
+        assert_eq!(texts(keeps.unwrap_err()), ["body", "disk full"], "{workers} workers");
+    }
+}
+
+#[test]
+fn a_value_of_a_shield_does_not_undo_the_cancellation_of_its_task_on_a_worker() {
+    for workers in [0, 1] {
+        let step = Step::new();
+        run(async {
+            task_group!(workers = workers, |tg| {
+                let task = tg.workers().spawn(|| step.shielded(7));
+                step.begun.wait().await;
+                let cancelled = task.cancel();
+                step.goes_on.set(()).unwrap();
+                assert_eq!(cancelled.await, None, "{workers} workers");
+            });
+        });
+    }
+}
+
+/// Asserts that the late error of a `shield` in `work` is reported once, as long as `work` is cancelled.
+#[track_caller]
+fn assert_unheard<F: Future>(work: impl Fn() -> F) {
+    let reports = Reports::new();
+    run_virtually(async { assert!(timeout(millis(1), work()).await.is_err()) });
+    reports.assert_one(ReportKind::ErrorUnheard, &["a `shield`, made at tests/tests/later_failures.rs:", "`on_late`"]);
+    let reports = Reports::new();
+    run_virtually(async { drop(work().await) });
+    reports.assert_none();
+}
+
+#[test]
+fn an_error_of_a_shield_that_goes_nowhere_is_reported() {
+    assert_unheard(|| shield(commit()));
+    assert_unheard(|| async { shield(commit()).await.is_err() });
+    assert_unheard(|| shield(commit()).map(|_| ()));
+    assert_unheard(|| async { race!(shield(commit()), pending()).is_err() });
+    assert_unheard(|| timeout(LONG, shield(commit())));
+    assert_unheard(|| try_gather([shield(commit()).boxed_local()]));
+    assert_unheard(|| async { futures::join!(shield(commit()), async {}).0.is_err() });
+    assert_unheard(|| async {
+        try_task_group!(error = &str, |tg| {
+            tg.spawn(shield(commit()).boxed_local());
+        })
+    });
+    for workers in [0, 1] {
+        assert_unheard(|| async move {
+            try_task_group!(workers = workers, error = &str, |tg| {
+                tg.workers().spawn(async || shield(commit()).await);
+            })
+        });
+    }
+}
+
+#[test]
+fn an_error_of_a_shield_that_is_a_task_of_a_plain_group_is_reported() {
+    for workers in [0, 1] {
+        let (reports, home, sent) = (Reports::new(), Step::new(), Step::new());
+        run(async {
+            task_group!(workers = workers, |tg| {
+                let at_home = tg.spawn(home.shielded(Err::<(), _>("disk full")));
+                let on_worker = tg.workers().spawn(|| sent.shielded(Err::<(), _>("disk full")));
+                sent.begun.wait().await;
+                rounds(2).await;
+                let both = (at_home.cancel(), on_worker.cancel());
+                home.goes_on.set(()).unwrap();
+                sent.goes_on.set(()).unwrap();
+                assert_eq!(join!(both.0, both.1), (None, None));
+            });
+        });
+        assert_eq!(reports.kinds(), [ReportKind::ErrorUnheard; 2], "{:?}", reports.texts());
+        for text in reports.texts() {
+            assert!(text.contains("later_failures.rs") && text.contains("`on_late`"), "{text}");
+        }
+    }
 }
 
 #[test]
 fn a_late_value_of_a_shield_goes_to_who_asks_for_it() {
-    let late = std::cell::RefCell::new(Vec::new());
+    let (reports, late) = (Reports::new(), RefCell::new(Vec::new()));
     let note = |result: Result<(), &'static str>| late.borrow_mut().push(result);
     run_virtually(async {
         assert!(timeout(millis(1), shield(commit()).on_late(note)).await.is_err());
@@ -457,6 +593,7 @@ fn a_late_value_of_a_shield_goes_to_who_asks_for_it() {
         assert_eq!(cancelled, Ok(()));
     });
     assert_eq!(*late.borrow(), [Err("disk full"); 2]);
+    reports.assert_none();
 }
 
 async fn fails(text: &str) -> Result<(), String> {

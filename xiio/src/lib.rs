@@ -84,7 +84,7 @@
 //!
 //! 1. **Cancelled code does not run on.** After its cancellation only its destructors and cleanup run.
 //! 2. Cleanup runs to its end, and may await. The innermost runs first; independent cleanups run
-//!    side by side.
+//!    side by side. An `Err` that it ends with, and that nobody is given, is reported.
 //! 3. Whoever cancelled waits for it: the group, `timeout`, `race`, `task.cancel().await`, `run`.
 //! 4. `grace` bounds the cleanup; what is cut off then is reported.
 //! 5. What has nothing to clean up is dropped at once.

@@ -74,7 +74,8 @@ pub enum ReportKind {
     ChildStopped,
     /// A child process, or a descendant of one, was to be stopped and lives on. It could not be killed, as it runs as another user.
     ChildLeft,
-    /// A task of a plain group gave an `Err`, and nobody has taken its value; or the usage of a bracket, which was cancelled then.
+    /// A task of a plain group gave an `Err`, and nobody has taken its value. Or a shield, the usage of a bracket or a job on a thread gave
+    /// one, and was cancelled before it could be handed on.
     ErrorUnheard,
     /// A blocking job has waited a second for a thread, as all threads of its pool are busy.
     NoThread,
@@ -275,6 +276,18 @@ pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) 
             "a task, {}, ended with an `Err` that nobody has taken ({type_name}); await its handle, handle the error in \
              the task, or take `try_task_group!`, whose failure it is (`try_join!` for `join!`, `try_gather` for `gather`)",
             Origin::at(location)
+        )
+    });
+}
+
+/// Reports a value that has come after a cancellation if it is an `Err`: code that does not run on is given none. `what` is whose it is.
+#[inline]
+pub(crate) fn report_late_err<T>(value: &T, what: impl FnOnce() -> String) {
+    report_err(value, |type_name| {
+        format!(
+            "{} was cancelled, and then ended with an `Err` that nobody is given ({type_name}); take it with `on_late` of a `shield`, or let \
+             the `shield` be all there is of a task in a `try_task_group!`, unboxed: then the `Err` is the group's",
+            what()
         )
     });
 }

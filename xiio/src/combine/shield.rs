@@ -5,16 +5,18 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::drawing::{self, Kind};
+use crate::drawing::{self, FileLine, Kind};
 use crate::pin::Pinned;
+use crate::report::report_late_err;
 use crate::runtime::may_begin;
 use crate::unwind::{self, Duty, Node, Owner, Whole};
 
 /// Runs a future to its end, whatever happens to the task around it.
 ///
 /// Once it has been polled, a cancellation of the task waits for it: the future and all that it started run on as usual,
-/// and the code after it does not run. Its value goes to `on_late` of the [`Shield`]; without that it is dropped. The exception is
-/// an `Err` of a shield that is the whole of a task in a [`TryTaskGroup`](crate::TryTaskGroup): that is a failure of the group.
+/// and the code after it does not run. Its value goes to `on_late` of the [`Shield`]; without that it is dropped, and an `Err` is a
+/// [report](crate::inspect::ReportKind::ErrorUnheard). The exception is an `Err` of a shield that is the whole of a task in a
+/// [`TryTaskGroup`](crate::TryTaskGroup), at home or on a worker, and not in a box: that is a failure of the group.
 ///
 /// # Cancellation
 /// Before its first poll the future is dropped like any other. After that only the `grace` of a group cuts it off, or
@@ -125,14 +127,25 @@ impl<F: Future, L: OnLate<F::Output>> Future for Shield<F, L> {
                 }
             },
             Duty::Unwind => {
+                let (label, place) = (node.label(), node.place());
                 let mut unwanted = None;
                 node.clean_up(cx, |cx| {
                     owner.poll_slot(slot, cx).map(|value| {
-                        unwanted = value.and_then(|value| late.take_late(value)).filter(|_| whole.gives_late());
+                        let Some(value) = value.and_then(|value| late.take_late(value)) else { return };
+                        if whole.gives_late() {
+                            unwanted = Some(value);
+                        } else {
+                            report_late_err(&value, || describe(label, place));
+                        }
                     })
                 });
                 unwanted.map_or(Poll::Pending, Poll::Ready)
             }
         }
     }
+}
+
+fn describe(label: &str, place: Option<&Location<'_>>) -> String {
+    let made = place.map_or(String::new(), |place| format!(", made at {},", FileLine(place)));
+    format!("a `{label}`{made}")
 }

@@ -17,11 +17,11 @@ use crate::drawing::{self, Kind, State};
 use crate::error::Payload;
 use crate::local::{self, SentLocals};
 use crate::pin::Pinned;
-use crate::report::{Origin, ReportKind, going_on, report};
+use crate::report::{Origin, ReportKind, going_on, report, report_late_err};
 use crate::sync::{Mutex, lock};
 use crate::task::TaskSet;
 use crate::time::{Deadline, now};
-use crate::unwind::{self, Dropper, Duty, Node, Owner};
+use crate::unwind::{self, AllThereIs, Dropper, Duty, Given, Node, Owner};
 
 /// Where a group's handles find its workers, while there are any.
 #[derive(Default)]
@@ -404,6 +404,7 @@ where
             node: Node::new(LABEL),
             has_begun: false,
             is_cancelled: false,
+            has_output: false,
             grace: Deadline::at(None),
             location,
             ticket: Ticket::new(self.share()),
@@ -412,7 +413,7 @@ where
         let finish = |is_success: bool| is_success.then_some(());
         let _entered = SentLocals::enter_only(locals.as_ref());
         // The set of a worker is open while it starts errands, and so is that of a group which takes its own. The limit is the board's.
-        drop(set.insert(Pinned::new(async move { function().await }, state), finish, location, true));
+        drop(set.insert(Pinned::new(async move { AllThereIs::of(function()).await }, state), finish, location, true));
     }
 
     fn is_cancelled(&self) -> bool {
@@ -434,6 +435,8 @@ struct Running<J, T> {
     node: Node,
     has_begun: bool,
     is_cancelled: bool,
+    /// The handle has been given what it gave.
+    has_output: bool,
     /// How long it may clean up, since it was cancelled alone.
     grace: Deadline,
     location: &'static Location<'static>,
@@ -444,9 +447,9 @@ struct Running<J, T> {
 impl<J, T> Drop for Running<J, T> {
     fn drop(&mut self) {
         self.notes.n_ended.set(self.notes.n_ended.get() + 1);
-        let is_untold = self.judge.is_some() && !self.ticket.is_for_home && self.notes.is_of_worker();
+        let is_untold = !self.has_output && !self.ticket.is_for_home && self.notes.is_of_worker();
         if is_untold && self.notes.crew().is_ending() {
-            // SAFETY: nobody has judged an output, and nobody will.
+            // SAFETY: it has given no output, and never will.
             let notice = unsafe { self.ticket.leave_to_home() };
             self.notes.crew().tell(|news| news.cancelled.push(notice));
         }
@@ -508,9 +511,10 @@ impl<J, T: Send> Running<J, T> {
     }
 
     /// `Ready` says whether the task has not failed.
-    fn poll<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
+    fn poll<F, O>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
     where
-        J: FnOnce(F::Output) -> Option<T>,
+        F: Future<Output = Given<O>>,
+        J: FnOnce(O) -> Option<T>,
     {
         // A drawing changes nothing; whoever has cancelled it has it polled afterwards.
         if !unwind::is_inspecting() {
@@ -532,9 +536,10 @@ impl<J, T: Send> Running<J, T> {
     }
 
     /// Cleans up, since the set cancels the task. If it ends by itself meanwhile, that counts.
-    fn unwind<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
+    fn unwind<F, O>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
     where
-        J: FnOnce(F::Output) -> Option<T>,
+        F: Future<Output = Given<O>>,
+        J: FnOnce(O) -> Option<T>,
     {
         // At home the set sees to the grace.
         if self.notes.is_of_worker() && self.grace.instant().is_none() {
@@ -554,7 +559,7 @@ impl<J, T: Send> Running<J, T> {
     }
 
     /// [`Self::finish`], of which home is told if it is a failure on a worker.
-    fn conclude<O>(&mut self, output: O) -> bool
+    fn conclude<O>(&mut self, output: Given<O>) -> bool
     where
         J: FnOnce(O) -> Option<T>,
     {
@@ -571,19 +576,23 @@ impl<J, T: Send> Running<J, T> {
     }
 
     /// Hands the output to the handle; `false` if the task has failed. Without an output it was cancelled.
-    fn finish<O>(&mut self, output: Option<O>) -> bool
+    fn finish<O>(&mut self, output: Option<Given<O>>) -> bool
     where
         J: FnOnce(O) -> Option<T>,
     {
-        let Some(output) = output else { return true };
-        let value = self.judge.take().and_then(|judge| judge(output));
-        let is_success = value.is_some();
-        if is_success {
-            self.ticket.slot().end(value);
-        } else {
-            self.notes.has_failed.set(true);
+        let Some(Given { value, is_late }) = output else { return true };
+        match self.judge.take().and_then(|judge| judge(value)) {
+            Some(value) if is_late => report_late_err(&value, || format!("a task on a worker, {},", self.origin())),
+            Some(value) => {
+                self.has_output = true;
+                self.ticket.slot().end(Some(value));
+            }
+            None => {
+                self.notes.has_failed.set(true);
+                return false;
+            }
         }
-        is_success
+        true
     }
 
     /// Tells home of a failure, and leaves it to home to tell the handle.
@@ -595,10 +604,10 @@ impl<J, T: Send> Running<J, T> {
     }
 }
 
-impl<F, J, T> Future for Pinned<F, Running<J, T>>
+impl<F, O, J, T> Future for Pinned<F, Running<J, T>>
 where
-    F: Future,
-    J: FnOnce(F::Output) -> Option<T>,
+    F: Future<Output = Given<O>>,
+    J: FnOnce(O) -> Option<T>,
     T: Send,
 {
     type Output = bool;

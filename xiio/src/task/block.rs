@@ -13,7 +13,7 @@ use super::home::Home;
 use super::pool;
 use super::refs::{DONE, HANDLE, Header, OUTPUT, TaskRef};
 use super::set::Core;
-use crate::report::{Held, report_if_err};
+use crate::report::{Held, Origin, report_if_err, report_late_err};
 use crate::unwind::{Owner, Whole};
 
 /// A task: the header in front, then the work or what it gave.
@@ -236,6 +236,9 @@ impl<F: Future, M: Fn(F::Output) -> Option<T>, T> Block<F, M, T> {
         if matches!(finished.get(), Some(Some(None))) {
             task.header().has_failed.set(true);
         } else if is_late {
+            if let Some(Some(Some(value))) = finished.get() {
+                report_late_err(value, || format!("a task, {},", Origin::at(task.header().location)));
+            }
             drop(finished.take());
         }
         // SAFETY: the caller's contract is this one's; the reference from above is not used any more.

@@ -49,4 +49,4 @@ pub(crate) use parked::Parked;
 pub(crate) use reached::{Reached, reach};
 pub(crate) use scope::on_begin;
 pub(crate) use skipped::{Dropper, dropper, dropping, report_skipped};
-pub(crate) use whole::Whole;
+pub(crate) use whole::{AllThereIs, Given, Whole};

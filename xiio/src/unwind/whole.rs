@@ -2,6 +2,11 @@
 
 use std::any::type_name;
 use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::current::is_unwinding;
+use crate::pin::Pinned;
 
 /// Where a future is, and of which type: what wraps it may be at the same place, and has another type.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,5 +45,36 @@ impl Whole {
         let is_whole = WHOLE.get() == Some(self);
         IS_LATE.set(is_whole);
         is_whole
+    }
+}
+
+/// What all there is of a task has given.
+pub(crate) struct Given<T> {
+    pub(crate) value: T,
+    /// Its task was cancelled all the same.
+    pub(crate) is_late: bool,
+}
+
+/// A future that is all there is of a task which something else polls: whoever awaits it does nothing but hand on what it gives.
+pub(crate) struct AllThereIs;
+
+impl AllThereIs {
+    pub(crate) fn of<F>(future: F) -> Pinned<F, Self> {
+        Pinned::new(future, Self)
+    }
+}
+
+impl<F: Future> Future for Pinned<F, AllThereIs> {
+    type Output = Given<F::Output>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (slot, AllThereIs) = self.project();
+        let Some(future) = slot.as_pin_mut() else { unreachable!("it is there until it is dropped") };
+        if !is_unwinding() {
+            return future.poll(cx).map(|value| Given { value, is_late: false });
+        }
+        let (polled, is_late) = Whole::of(&*future).poll(|| future.poll(cx));
+        polled.map(|value| Given { value, is_late })
     }
 }
