@@ -2,6 +2,9 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::future::Ready;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,17 +16,17 @@ use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerNam
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use futures_rustls::{TlsAcceptor, TlsConnector};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::body::{Body, Buf, Bytes, Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper::rt::Executor as _;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response, StatusCode};
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, RequestTasks};
 use xiio::inspect::ReportKind;
 use xiio::net::{TcpListener, TcpStream};
 use xiio::{Promise, bracket, race, sleep, task_group, timeout};
-use xiio_tests::{LONG, Reports, millis, run};
+use xiio_tests::{DropBomb, LONG, Reports, millis, run};
 
 type Answer = Response<Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>>;
 
@@ -401,6 +404,114 @@ fn body_that_is_streamed_comes_whole_and_one_that_panics_breaks_off() {
         assert_eq!(ledger.n_held(), 0);
     });
     assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 3], "{:?}", reports.texts());
+}
+
+/// A service for requests that no client sends.
+struct ByHand<F>(F);
+
+impl<F, A, B, E> Service<Request<()>> for ByHand<F>
+where
+    F: Fn() -> A,
+    A: Future<Output = Result<Response<B>, E>>,
+{
+    type Response = Response<B>;
+    type Error = E;
+    type Future = A;
+
+    fn call(&self, _: Request<()>) -> A {
+        self.0()
+    }
+}
+
+/// What panics when it is dropped, where hyper wants data or an error.
+struct Odd(DropBomb);
+
+fn odd(text: &'static str) -> Odd {
+    Odd(DropBomb(text))
+}
+
+impl Buf for Odd {
+    fn remaining(&self) -> usize {
+        1
+    }
+
+    fn chunk(&self) -> &[u8] {
+        b"x"
+    }
+
+    fn advance(&mut self, _: usize) {}
+}
+
+impl fmt::Debug for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.0)
+    }
+}
+
+impl fmt::Display for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.0)
+    }
+}
+
+impl Error for Odd {}
+
+#[test]
+fn panic_in_what_a_request_leaves_that_never_begins_is_only_reported() {
+    let reports = Reports::new();
+    run(async {
+        task_group!(|requests| {
+            let service = ByHand(|| {
+                let left = DropBomb("a bug in what is left");
+                async {
+                    drop(left);
+                    Ok::<_, Infallible>(answer("never"))
+                }
+            });
+            // As hyper does where the client sends and closes at once.
+            drop(RequestTasks::new(requests, service).call(Request::new(())));
+        });
+    });
+    reports.assert_one(ReportKind::LaterFailure, &["a bug in what is left"]);
+}
+
+#[test]
+fn panic_before_a_request_begins_is_reported_though_nobody_waits_for_it() {
+    let reports = Reports::new();
+    run(async {
+        task_group!(|requests| {
+            let service = ByHand(|| -> Ready<Result<Answer, Infallible>> { panic!("a bug in a call") });
+            drop(RequestTasks::new(requests, service).call(Request::new(())));
+        });
+    });
+    reports.assert_one(ReportKind::LaterFailure, &["a bug in a call"]);
+}
+
+#[test]
+fn panic_in_what_nobody_takes_of_an_answer_is_only_reported() {
+    let reports = Reports::new();
+    run(async {
+        task_group!(|requests| {
+            let service = ByHand(async || Err::<Answer, _>(odd("a bug in an error")));
+            let request = RequestTasks::new(requests, service).call(Request::new(()));
+            xiio::yield_now().await;
+            drop(request);
+            let service = ByHand(async || {
+                let texts = ["a bug in a first frame", "a bug in a frame", "a bug in a frame that waits"];
+                let frames = texts.map(|text| Ok::<_, Infallible>(Frame::data(odd(text))));
+                Ok::<_, Infallible>(Response::new(StreamBody::new(stream::iter(frames))))
+            });
+            let service = RequestTasks::new(requests, service);
+            // Before its head is taken, and after.
+            let request = service.call(Request::new(()));
+            xiio::yield_now().await;
+            drop(request);
+            let response = service.call(Request::new(())).await.unwrap();
+            xiio::yield_now().await;
+            drop(response);
+        });
+    });
+    assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 7], "{:?}", reports.texts());
 }
 
 /// A body without end that always has a frame, and a bracket beside.

@@ -14,9 +14,8 @@ use ::hyper::service::Service;
 use ::hyper::{Request, Response, StatusCode};
 
 use crate::combine::catch_panic;
-use crate::error::Panic;
 use crate::group::{CancelOnDrop, TaskGroup};
-use crate::report::report_panic;
+use crate::report::{drop_safely, report_panic};
 use crate::unwind;
 
 /// So many frames a cancelled body may give in one poll.
@@ -130,21 +129,25 @@ where
 
     fn call(&self, request: Request<R>) -> Self::Future {
         let exchange = Rc::new(Exchange::default());
-        // It may panic before it has made a future.
-        let called = catch_unwind(AssertUnwindSafe(|| self.service.call(request)));
+        let panicked = |payload| report_panic("a request panicked", payload);
+        // It may panic before it has made a future; and the task may be cancelled before it has begun, which drops the future.
+        let called = match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
+            Ok(answer) => Some(catch_panic(answer)),
+            Err(payload) => {
+                panicked(payload);
+                None
+            }
+        };
         let server = Rc::clone(&exchange);
         let serve = async move {
             let answered = match called {
-                Ok(answer) => catch_panic(answer).await.map_err(Panic::into_payload),
-                Err(payload) => Err(payload),
+                Some(answer) => answer.await.map_err(|panic| panicked(panic.into_payload())).ok(),
+                None => None,
             };
             match answered {
-                Ok(Ok(response)) => server.send(response).await,
-                Ok(Err(error)) => server.begin(Err(error)),
-                Err(payload) => {
-                    report_panic("a request panicked", payload);
-                    server.begin(Ok(bare(StatusCode::INTERNAL_SERVER_ERROR)));
-                }
+                Some(Ok(response)) => server.send(response).await,
+                Some(Err(error)) => server.begin(Err(error)),
+                None => server.begin(Ok(bare(StatusCode::INTERNAL_SERVER_ERROR))),
             }
         };
         let task = self.group.spawn_at(serve, self.location).cancel_on_drop();
@@ -169,7 +172,8 @@ fn bare<B: Body>(status: StatusCode) -> Head<B> {
     response
 }
 
-/// What goes from the task of a request to hyper: the head, then a frame at a time.
+/// What goes from the task of a request to hyper: the head, then a frame at a time. What nobody takes belongs to the user, and
+/// is dropped in hyper or in the group, where a panic would be everybody's.
 struct Exchange<B: Body, E> {
     head: Cell<Option<Result<Head<B>, E>>>,
     frame: Cell<Option<Result<Frame<B::Data>, AnyError>>>,
@@ -179,6 +183,13 @@ struct Exchange<B: Body, E> {
     receiver: Cell<Option<Waker>>,
     /// The task waits for its frame to be taken.
     sender: Cell<Option<Waker>>,
+}
+
+impl<B: Body, E> Drop for Exchange<B, E> {
+    fn drop(&mut self) {
+        drop_safely(self.head.take());
+        drop_safely(self.frame.take());
+    }
 }
 
 impl<B: Body, E> Default for Exchange<B, E> {
@@ -251,8 +262,11 @@ where
             Ok(()) => self.has_ended.set(true),
             Err(panic) => {
                 report_panic("the body of a response panicked", panic.into_payload());
-                match parts {
-                    Some(_) => self.begin(Ok(bare(StatusCode::INTERNAL_SERVER_ERROR))),
+                match parts.take() {
+                    Some(parts) => {
+                        drop_safely(parts);
+                        self.begin(Ok(bare(StatusCode::INTERNAL_SERVER_ERROR)));
+                    }
                     None => self.put(Err("the body of the response panicked".into())).await,
                 }
             }
@@ -339,7 +353,7 @@ impl<B: Body, E> Future for RequestTask<B, E> {
         let head = head.unwrap_or_else(|| Ok(bare(StatusCode::SERVICE_UNAVAILABLE)))?;
         Poll::Ready(Ok(head.map(|Beginning { hint, first, goes_on }| {
             let link = link.filter(|_| goes_on);
-            TaskBody { hint, first, link }
+            TaskBody { hint, first: First(first), link }
         })))
     }
 }
@@ -350,11 +364,20 @@ impl<B: Body, E> fmt::Debug for RequestTask<B, E> {
     }
 }
 
+/// A frame that came with the head. Dropped inside of hyper if nobody takes it, where a panic would be everybody's.
+struct First<D>(Option<Frame<D>>);
+
+impl<D> Drop for First<D> {
+    fn drop(&mut self) {
+        drop_safely(self.0.take());
+    }
+}
+
 /// The body of a response of [`RequestTasks`], sent by the task of the request. Dropped before its end, it cancels the task.
 pub struct TaskBody<B: Body, E> {
     /// What is still to come.
     hint: SizeHint,
-    first: Option<Frame<B::Data>>,
+    first: First<B::Data>,
     /// `None` when nothing but `first` is to come.
     link: Option<Link<B, E>>,
 }
@@ -367,7 +390,7 @@ impl<B: Body, E> Body for TaskBody<B, E> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, AnyError>>> {
         let this = &mut *self;
-        let next = match (this.first.take(), &mut this.link) {
+        let next = match (this.first.0.take(), &mut this.link) {
             (Some(first), _) => Some(Ok(first)),
             (None, None) => None,
             (None, Some(link)) => match ready!(link.poll_slot(|exchange| &exchange.frame, cx)) {
@@ -387,7 +410,7 @@ impl<B: Body, E> Body for TaskBody<B, E> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.link.is_none()
+        self.first.0.is_none() && self.link.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
