@@ -8,6 +8,7 @@ use std::future::Ready;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -512,6 +513,60 @@ fn panic_in_what_nobody_takes_of_an_answer_is_only_reported() {
         });
     });
     assert_eq!(reports.kinds(), [ReportKind::LaterFailure; 7], "{:?}", reports.texts());
+}
+
+#[test]
+fn body_is_not_polled_after_its_error() {
+    let reports = Reports::new();
+    let n_polls = Cell::new(0);
+    run(async {
+        task_group!(|requests| {
+            let service = ByHand(async || {
+                let frames = stream::poll_fn(|_| {
+                    n_polls.set(n_polls.get() + 1);
+                    Poll::Ready(Some(match n_polls.get() {
+                        1 | 2 => Ok(Frame::data(Bytes::from_static(b"frame "))),
+                        3 => Err("no more"),
+                        n => panic!("poll {n}"),
+                    }))
+                });
+                Ok::<_, Infallible>(Response::new(StreamBody::new(frames)))
+            });
+            let service = RequestTasks::new(requests, service);
+            let error = service.call(Request::new(())).await.unwrap().into_body().collect().await.unwrap_err();
+            assert_eq!(error.to_string(), "no more");
+        });
+    });
+    reports.assert_none();
+    assert_eq!(n_polls.get(), 3);
+}
+
+#[test]
+fn body_whose_error_waits_is_not_polled_when_the_client_leaves() {
+    let reports = Reports::new();
+    let has_failed = Cell::new(false);
+    run(async {
+        task_group!(|requests| {
+            let service = ByHand(async || {
+                let held = stream::once(bracket((), async |_| sleep(LONG).await, async |()| sleep(millis(1)).await));
+                let held = held.filter_map(async |()| None);
+                let frames = stream::iter(0..4).map(|n| {
+                    has_failed.set(n == 2);
+                    assert!(n < 3, "polled after its error");
+                    if n < 2 { Ok(Frame::data(Bytes::from_static(b"frame "))) } else { Err("no more") }
+                });
+                let frames = stream::select(Box::pin(held), frames);
+                Ok::<_, Infallible>(Response::new(StreamBody::new(frames)))
+            });
+            let response = RequestTasks::new(requests, service).call(Request::new(())).await.unwrap();
+            while !has_failed.get() {
+                xiio::yield_now().await;
+            }
+            drop(response);
+        });
+    });
+    // What it holds beside its error has nobody to poll it.
+    reports.assert_one(ReportKind::CleanupSkipped, &["a `bracket`"]);
 }
 
 /// A body without end that always has a frame, and a bracket beside.

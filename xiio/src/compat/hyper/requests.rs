@@ -252,10 +252,11 @@ where
             let beginning = Beginning { hint, first, goes_on: !is_over };
             self.begin(Ok(Response::from_parts(parts.take().expect("taken once"), beginning)));
             if let Some(failed) = failed {
-                return self.put_of(body.as_mut(), failed).await;
+                self.put_of(body.as_mut(), failed).await;
+                return;
             }
             while !is_over && let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-                self.put_of(body.as_mut(), frame.map_err(Into::into)).await;
+                is_over = self.put_of(body.as_mut(), frame.map_err(Into::into)).await;
             }
         });
         match sent.await {
@@ -273,27 +274,30 @@ where
         }
     }
 
-    /// [`Self::put`] of what a body has given. It may hold something while it waits here, and be cancelled.
-    async fn put_of(&self, mut body: Pin<&mut B>, frame: Result<Frame<B::Data>, AnyError>) {
+    /// [`Self::put`] of what a body has given. It may hold something while it waits here, and be cancelled. Says whether the body
+    /// may not be polled any more; then it is dropped, with what it holds.
+    async fn put_of(&self, mut body: Pin<&mut B>, frame: Result<Frame<B::Data>, AnyError>) -> bool {
+        let mut is_over = frame.is_err();
         let mut put = pin!(self.put(frame));
-        let mut has_more = true;
         poll_fn(|cx| {
             if !unwind::is_unwinding() {
-                return put.as_mut().poll(cx);
+                return put.as_mut().poll(cx).map(|()| is_over);
             }
             // What is to clean up is below the body. Nobody wants its frames any more, and of one that always has some not all parts
             // hear of a poll.
             for _ in 0..UNWANTED_FRAMES {
-                has_more &= !body.is_end_stream();
-                match has_more.then(|| body.as_mut().poll_frame(cx)) {
-                    Some(Poll::Ready(Some(_))) => {}
-                    Some(Poll::Ready(None)) => has_more = false,
-                    Some(Poll::Pending) | None => break,
+                is_over |= body.is_end_stream();
+                if is_over {
+                    return Poll::Ready(true);
+                }
+                match body.as_mut().poll_frame(cx) {
+                    Poll::Ready(frame) => is_over = !matches!(frame, Some(Ok(_))),
+                    Poll::Pending => break,
                 }
             }
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Waits until hyper has taken the frame before.
