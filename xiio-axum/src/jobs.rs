@@ -20,6 +20,8 @@ pub(crate) struct Server {
     pub(crate) stopping: Promise<()>,
     /// Counts the client for its worker, as long as somebody has it.
     pub(crate) count: Count,
+    /// Whether the answer to the request opens a WebSocket; set when there is the answer, or will be none.
+    pub(crate) is_opened: Promise<bool>,
 }
 
 /// What counts a client, if there are several who may serve it.
@@ -37,6 +39,15 @@ impl Counted {
 }
 
 impl Server {
+    pub(crate) fn new(jobs: Jobs, stopping: Promise<()>, count: Count) -> Self {
+        Self { jobs, stopping, count, is_opened: Promise::new() }
+    }
+
+    /// What the next request has of it.
+    pub(crate) fn of_request(&self, is_opened: Promise<bool>) -> Self {
+        Self { is_opened, ..self.clone() }
+    }
+
     pub(crate) fn of(parts: &Parts) -> Result<&Self, (StatusCode, &'static str)> {
         let advice = "this request does not come from `xiio_axum::serve` or `serve_connection`\n";
         parts.extensions.get().ok_or((StatusCode::INTERNAL_SERVER_ERROR, advice))

@@ -27,6 +27,7 @@ use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, Sleep, now, race, sleep, task_group};
 
 use crate::jobs::{Count, Counted, Jobs, Server, contained};
+use crate::ws::Opening;
 
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -302,7 +303,7 @@ async fn serve_clients<L: Listener>(
         let jobs = Jobs::of(jobs.remote());
         task_group!(name = "connections", |connections| {
             let mut take = |stream, count| {
-                let server = Server { jobs: jobs.clone(), stopping: limits.stopping.clone(), count };
+                let server = Server::new(jobs.clone(), limits.stopping.clone(), count);
                 let router = router.clone();
                 connections.spawn(contained(async move {
                     let peer = L::peer(&stream).ok();
@@ -498,7 +499,7 @@ where
     let stopping = Promise::new();
     let served = async {
         task_group!(name = "jobs", |jobs| {
-            let server = Server { jobs: Jobs::of(jobs.remote()), stopping: stopping.clone(), count: None };
+            let server = Server::new(Jobs::of(jobs.remote()), stopping.clone(), None);
             connection(stream, None::<SocketAddr>, router, server, PATIENCE).await;
         });
     };
@@ -596,12 +597,20 @@ where
         has_asked.set(true);
         speaks_http1.set(request.version() < Version::HTTP_2);
         let mut request: Request = request.map(Body::new);
-        request.extensions_mut().insert(server.clone());
+        let opening = Opening::new(&request);
+        request.extensions_mut().insert(server.of_request(opening.is_opened()));
         if let Some(peer) = &peer {
             request.extensions_mut().insert(ConnectInfo(peer.clone()));
         }
         // It is always ready.
-        router.clone().call(request)
+        let answering = router.clone().call(request);
+        async move {
+            let answer = answering.await;
+            if let Ok(response) = &answer {
+                opening.answered(response.status());
+            }
+            answer
+        }
     });
     task_group!(name = "requests", |requests| {
         let mut builder = auto::Builder::new(GroupExecutor::new(requests));

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +20,7 @@ pub use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
 pub use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 pub use tokio_tungstenite::tungstenite::{Bytes, Error};
-use xiio::{cooperative, race, timeout};
+use xiio::{Promise, cooperative, race, timeout};
 
 use crate::jobs::Server;
 
@@ -87,7 +87,8 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// The response that opens the WebSocket. `talk` runs in a task of the server, and need not be `Send`.
+    /// The response that opens the WebSocket. `talk` runs in a task of the server, and need not be `Send`. It does not begin when the
+    /// request is answered with another status, or not at all: it is dropped then.
     ///
     /// A panic in `talk` ends nothing else. When the server ends, `talk` is cancelled with its cleanup, so a `bracket` around
     /// the socket can say goodbye. A client that does not read may keep it from sending for ever: a goodbye in a cleanup needs a
@@ -105,10 +106,14 @@ impl WebSocketUpgrade {
         if server.stopping.is_set() {
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n").into_response();
         }
-        let Server { jobs, stopping, count } = server;
+        let Server { jobs, stopping, count, is_opened } = server;
         let serve = async move {
             // The connection has ended for its task.
             let _count = count;
+            // hyper gives the connection away at its end, too, though the client has got no WebSocket.
+            if !is_opened.wait().await {
+                return;
+            }
             // Without it the client has left before it had the response.
             let Ok(upgraded) = upgrade.await else { return };
             let config = WebSocketConfig::default()
@@ -157,6 +162,34 @@ fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 fn is_connect(parts: &Parts) -> bool {
     let protocol = parts.extensions.get::<Protocol>();
     parts.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+/// A request that may open a WebSocket. Dropped without an answer, it opens none.
+pub(crate) struct Opening {
+    is_connect: bool,
+    is_opened: Promise<bool>,
+}
+
+impl Opening {
+    pub(crate) fn new(request: &Request) -> Self {
+        Self { is_connect: request.method() == Method::CONNECT, is_opened: Promise::new() }
+    }
+
+    /// Whether it has opened one.
+    pub(crate) fn is_opened(&self) -> Promise<bool> {
+        self.is_opened.clone()
+    }
+
+    pub(crate) fn answered(self, status: StatusCode) {
+        let opens = if self.is_connect { status.is_success() } else { status == StatusCode::SWITCHING_PROTOCOLS };
+        let _ = self.is_opened.set(opens);
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let _ = self.is_opened.set(false);
+    }
 }
 
 /// Why there is no WebSocket, and what would have been right.

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 
 use axum::Router;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use axum::routing::{any, get};
 use futures::{SinkExt, StreamExt};
 use hyper::ext::Protocol;
@@ -21,7 +21,7 @@ use xiio::io::{DuplexStream, Read, Write};
 use xiio::net::TcpListener;
 use xiio::{Promise, bracket, in_thread, now, task_group, timeout};
 use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
-use xiio_axum::{serve, serve_connection, serve_on};
+use xiio_axum::{TimeLimit, here, serve, serve_connection, serve_on};
 use xiio_tests::{millis, run, run_virtually};
 
 /// Serves `router`, and runs `talk` on a thread beside it.
@@ -49,7 +49,7 @@ fn open(addr: SocketAddr, path: &str) -> Client<TcpStream> {
 fn echo(
     n_goodbyes: &Rc<Cell<usize>>,
 ) -> impl Fn(WebSocketUpgrade) -> std::future::Ready<axum::response::Response> + Clone + Send + Sync + 'static {
-    let n_goodbyes = xiio_axum::here(Rc::clone(n_goodbyes));
+    let n_goodbyes = here(Rc::clone(n_goodbyes));
     move |upgrade| {
         let n_goodbyes = n_goodbyes.clone();
         let talk = move |socket| async move {
@@ -141,11 +141,74 @@ fn sockets_that_stay_count_for_their_worker() {
 
 /// Asks for a WebSocket over HTTP/1, and gets it.
 async fn become_websocket(client: &mut DuplexStream) {
+    assert_eq!(ask_for_websocket(client).await, "HTTP/1.1 101");
+}
+
+/// Asks for a WebSocket over HTTP/1; gives the beginning of the answer.
+async fn ask_for_websocket(client: &mut DuplexStream) -> String {
     let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
     client.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
     let mut head = [0; 12];
     client.read_exact(&mut head).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 101");
+    String::from_utf8(head.to_vec()).unwrap()
+}
+
+#[test]
+fn websocket_that_the_answer_does_not_open_is_never_talked_to() {
+    let has_begun = Rc::new(Cell::new(false));
+    let held = Rc::new(());
+    let begin = here((Rc::clone(&has_begun), Rc::clone(&held)));
+    let handler = move |upgrade: WebSocketUpgrade| {
+        let begin = begin.clone();
+        let opened = upgrade.on_upgrade(async move |_| begin.0.set(true));
+        here(async {
+            drop(opened);
+            xiio::sleep(millis(1_000)).await;
+            StatusCode::INTERNAL_SERVER_ERROR
+        })
+    };
+    let router = Router::new().route("/", any(handler));
+    let with_limit = router.clone().layer(TimeLimit::new(millis(500)));
+    for (router, status) in [(router, "500"), (with_limit, "503")] {
+        run_virtually(async {
+            let (mut client, stream) = xiio::io::duplex(1024);
+            let n_holders = Rc::strong_count(&held);
+            task_group!(|tg| {
+                tg.spawn(serve_connection(stream, router, std::future::pending()));
+                assert!(ask_for_websocket(&mut client).await.ends_with(status));
+                xiio::sleep(millis(1_000)).await;
+                let n_left = Rc::strong_count(&held);
+                drop(client);
+                xiio::sleep(millis(1_000)).await;
+                assert!(!has_begun.get());
+                assert!(n_left <= n_holders, "what was to talk is dropped with the answer");
+            });
+        });
+    }
+}
+
+#[test]
+fn websocket_whose_client_leaves_before_the_answer_is_never_talked_to() {
+    let has_begun = Rc::new(Cell::new(false));
+    let begin = here(Rc::clone(&has_begun));
+    let handler = move |upgrade: WebSocketUpgrade| {
+        let begin = begin.clone();
+        let opened = upgrade.on_upgrade(async move |_| begin.set(true));
+        here(async {
+            xiio::sleep(millis(1_000)).await;
+            opened
+        })
+    };
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        task_group!(|tg| {
+            let router = Router::new().route("/", any(handler));
+            tg.spawn(serve_connection(stream, router, std::future::pending()));
+            let _ = timeout(millis(500), ask_for_websocket(&mut client)).await;
+            drop(client);
+        });
+    });
+    assert!(!has_begun.get());
 }
 
 #[test]
@@ -174,7 +237,7 @@ fn client_with_many_small_messages_keeps_no_task_from_its_turn() {
     const N_MESSAGES: usize = 10_000;
     let n_received = Rc::new(Cell::new(0));
     let talk = {
-        let n_received = xiio_axum::here(Rc::clone(&n_received));
+        let n_received = here(Rc::clone(&n_received));
         move |upgrade: WebSocketUpgrade| {
             let n_received = n_received.clone();
             let talk = async move |mut socket: WebSocket| {
