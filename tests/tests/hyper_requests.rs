@@ -199,6 +199,54 @@ fn client_of_http1_that_leaves_with_more_behind_its_request_is_noticed_when_it_i
 }
 
 #[test]
+fn client_of_http1_that_leaves_in_the_middle_of_its_upload_is_an_error_of_the_body() {
+    run(async {
+        let ledger = &Ledger::default();
+        let (mut client, server) = pair().await;
+        task_group!(|tg| {
+            let handler = async move |request: Request<Incoming>| {
+                request.into_body().collect().await.unwrap_err();
+                // It is not cancelled.
+                ledger.hold(millis(50)).await;
+                answer("too little")
+            };
+            tg.spawn(serve_with(server, Http1, handler));
+            client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\npart").await.unwrap();
+            drop(client);
+        });
+        assert_eq!(ledger.n_finished.get(), 1);
+    });
+}
+
+#[test]
+fn limit_of_the_requests_streams_where_hyper_has_another_group() {
+    run(async {
+        let ledger = leaked_ledger();
+        let (client, server) = pair().await;
+        task_group!(|tg| {
+            tg.spawn(async {
+                let handler = async |_: Request<Incoming>| Ok::<_, Infallible>(slow_body(ledger, millis(1), None));
+                task_group!(|of_hyper| {
+                    task_group!(limit = 1, |requests| {
+                        let service = RequestTasks::new(requests, service_fn(handler));
+                        let builder = http2::Builder::new(GroupExecutor::new(of_hyper));
+                        let _ = builder.serve_connection(HyperStream::new(server), service).await;
+                    });
+                });
+            });
+            let talk = async |mut sender: SendRequest<_>| {
+                let both = [(); 2].map(|()| sender.send_request(get("/")));
+                for asked in both {
+                    let body = asked.await.unwrap().into_body().collect().await.unwrap();
+                    assert_eq!(body.to_bytes(), "frame frame frame ");
+                }
+            };
+            with_http2(client, talk).await;
+        });
+    });
+}
+
+#[test]
 fn stream_of_http2_that_is_reset_is_cleaned_up_and_its_neighbour_goes_on() {
     run(async {
         let ledger = Ledger::default();

@@ -2,8 +2,10 @@
 //!
 //! axum is written for tokio, where a handler is dropped when its client leaves, and has to be `Send` as it may move between
 //! threads. Here a request is a task. When its client leaves, the task is cancelled, its brackets release, and the server waits
-//! for that. One that has closed its half of the connection has left as well, as in hyper. All of the task is on the thread of
-//! its connection, so a handler may hold what is not `Send`: a group, a bracket,
+//! for that. One that has closed its half of the connection has left as well, as in hyper. [`RequestTasks`](xiio::compat::RequestTasks) says
+//! when a client is noticed to have left. One that does so in the middle of its upload over HTTP/1 makes the body an error, and the handler
+//! should return then.
+//! All of the task is on the thread of its connection, so a handler may hold what is not `Send`: a group, a bracket,
 //! a child process.
 //!
 //! ```

@@ -176,6 +176,8 @@ impl rt::Timer for HyperTimer {
 
 /// Runs what hyper spawns as tasks of a group: the streams of an HTTP/2 connection end with the group they are in.
 ///
+/// They count for the `limit` of the group. With [`RequestTasks`] take another group than that of the requests if that has a limit.
+///
 /// # Examples
 /// ```
 /// use std::cell::Cell;

@@ -36,10 +36,14 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// Make the service before the block of the group, so that its futures may borrow what it borrows. The group ends with
 /// the connection; [`TaskGroup::cancel`] ends the requests earlier.
 ///
+/// The `limit` of the group bounds the requests. Then a [`GroupExecutor`](super::GroupExecutor) needs another group: over HTTP/2 each answer has a task
+/// of hyper's as well, which takes what the request sends. With one limit for both they wait for each other.
+///
 /// # When hyper notices
-/// A client of HTTP/1 that closes its connection is noticed while its request runs. The exception is a client that has
+/// A client of HTTP/1 that closes its connection is noticed while its request runs. One exception is a client that has
 /// sent another request behind it, or part of a body that the service does not read. Then hyper does not read on, and
-/// finds out when it writes. A client that closes only its own half counts as gone, too (`half_close` of the builder
+/// finds out when it writes. The other is one that leaves in the middle of its upload: the service gets an error from the body,
+/// and should end then, as hyper looks no further. A client that closes only its own half counts as gone, too (`half_close` of the builder
 /// changes it). One that is gone without a word is noticed by HTTP/2 with `keep_alive_interval`, and by HTTP/1 only when
 /// it is written to; a time limit helps. One that is there and reads no more is not noticed: hyper waits for its goodbye to
 /// be read. A stream that gives an error when a write has waited for too long helps.
