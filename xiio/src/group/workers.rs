@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::slot::{HasSlot, Slot, WorkerTask};
+use super::state::Group;
 use crate::cores::{Crew, Ends, Errand, Failure, Job, Notes, Notice};
 use crate::drawing::{self, Kind, State};
 use crate::error::Payload;
@@ -42,6 +43,13 @@ impl Anchor {
         lock(&self.crew).take()
     }
 }
+
+/// What belongs to the thread of the group. Nothing sends it.
+struct OfHome<'env>(PhantomData<*const &'env ()>);
+
+// SAFETY: it does not apply, as the condition does not hold. It is there for a task on a worker that has captured its group: the
+// compiler gives this one reason, and not one for each field.
+unsafe impl<'env> Sync for Group<'env> where OfHome<'env>: Sync {}
 
 /// Spawns on the workers of a group. Returned by [`TaskGroup::workers`](crate::TaskGroup::workers).
 ///
