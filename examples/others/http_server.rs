@@ -106,7 +106,9 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
                 _ = signals.recv() => break,
             );
         }
-        // From a second on somebody who asks again ends the program at once.
+        // From here on clients are refused, and another server may have the address.
+        drop(listener);
+        // Whoever sends a second signal ends the program at once.
         drop(signals);
         complain("stopping");
         let _ = stopping.set(());

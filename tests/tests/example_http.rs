@@ -139,6 +139,22 @@ fn a_running_request_is_answered_before_the_server_ends() {
 }
 
 #[test]
+fn a_signal_ends_the_listening_at_once() {
+    each_number_of_workers(|arguments| {
+        let mut server = serve(arguments);
+        let mut idle = server.connect();
+        let mut busy = server.connect();
+        busy.write_all(b"GET /sleep?3600000 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        probe(&server);
+        server.terminate();
+        assert_eq!(idle.read(&mut [0]).unwrap(), 0, "it has noticed");
+        assert_eq!(TcpStream::connect(&server.address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        drop(busy);
+        assert!(server.child.wait().unwrap().success());
+    });
+}
+
+#[test]
 fn a_body_that_never_ends_is_given_up() {
     let server = serve(&["--request-time", "0.2"]);
     let answer = answer_to(&server, "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf");

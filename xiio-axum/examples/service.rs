@@ -103,7 +103,7 @@ async fn listen(address: &str) -> io::Result<()> {
         // Not `eprintln!`, which panics when nobody reads.
         let _ = writeln!(io::stderr(), "stopping");
     };
-    serve(&listener, router()).until(stop).grace(Duration::from_secs(10)).await;
+    serve(listener, router()).until(stop).grace(Duration::from_secs(10)).await;
     Ok(())
 }
 

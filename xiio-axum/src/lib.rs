@@ -35,7 +35,7 @@
 //!     let router = Router::new().route("/sum", get(local(sum))).route("/transfer", get(local(transfer)));
 //!     let listener = xiio::net::TcpListener::bind("127.0.0.1:8080").await?;
 //!     let mut signals = xiio::signal::subscribe(&[xiio::signal::SIGTERM])?;
-//!     xiio_axum::serve(&listener, router)
+//!     xiio_axum::serve(listener, router)
 //!         .until(async { drop(signals.recv().await) })
 //!         .grace(Duration::from_secs(10))
 //!         .await;

@@ -89,6 +89,19 @@ impl Listener for UnixListener {
     }
 }
 
+impl<L: Listener> Listener for &L {
+    type Stream = L::Stream;
+    type Peer = L::Peer;
+
+    async fn each(&self, take: impl FnMut(io::Result<L::Stream>)) {
+        L::each(self, take).await;
+    }
+
+    fn peer(client: &L::Stream) -> io::Result<L::Peer> {
+        L::peer(client)
+    }
+}
+
 /// A listener whose clients may be served on other threads, by [`serve_on`].
 pub trait Handover: Listener {
     /// A client on its way.
@@ -131,11 +144,27 @@ impl Handover for UnixListener {
     }
 }
 
+impl<L: Handover> Handover for &L {
+    type Sent = L::Sent;
+
+    fn give(client: L::Stream) -> io::Result<L::Sent> {
+        L::give(client)
+    }
+
+    fn take(client: L::Sent) -> io::Result<L::Stream> {
+        L::take(client)
+    }
+}
+
 /// Serves `router` to the clients of `listener`, over HTTP/1 and HTTP/2, until it is cancelled or [`Serve::until`] comes.
 ///
 /// Each connection is a task, and each request one of its own: see [`RequestTasks`]. axum's extractor `ConnectInfo`
 /// says who the client is, as a [`Listener::Peer`]. If a client cannot be taken, the error is printed on standard
 /// error, the same one once a second; [`Serve::on_error`] changes that.
+///
+/// A listener that is given is closed when [`Serve::until`] comes: further clients are refused, and another server may take the address. One
+/// that is borrowed (`serve(&listener, …)`) goes on to listen: further clients wait, for the next server of this program say. They are hung up on
+/// when it is dropped.
 ///
 /// # Cancellation
 /// All requests, sockets and jobs are cancelled, with their cleanup, and waited for.
@@ -153,7 +182,7 @@ impl Handover for UnixListener {
 ///     let stop = Promise::new();
 ///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
 ///     task_group!(|tg| {
-///         tg.spawn(xiio_axum::serve(&listener, router).until(stop.wait()).into_future());
+///         tg.spawn(xiio_axum::serve(listener, router).until(stop.wait()).into_future());
 ///         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
 ///         let mut answer = String::new();
 ///         client.read_to_string(&mut answer).await?;
@@ -165,7 +194,7 @@ impl Handover for UnixListener {
 /// # use std::future::IntoFuture;
 /// # std::io::Result::Ok(())
 /// ```
-pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
+pub fn serve<'a, L: Listener + 'a>(listener: L, router: Router) -> Serve<'a, L> {
     Serve::new(listener, |source, limits| {
         Box::pin(async move {
             let receive = async |take: &mut dyn FnMut(L::Stream, Count)| {
@@ -221,7 +250,7 @@ pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
 ///     let stop = Promise::new();
 ///     let mut client = TcpStream::connect(listener.local_addr()?).await?;
 ///     task_group!(|tg| {
-///         tg.spawn(serve_on(2, &listener, router).until(stop.wait()).into_future());
+///         tg.spawn(serve_on(2, listener, router).until(stop.wait()).into_future());
 ///         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
 ///         let mut answer = String::new();
 ///         client.read_to_string(&mut answer).await?;
@@ -233,9 +262,9 @@ pub fn serve<L: Listener>(listener: &L, router: Router) -> Serve<'_, L> {
 /// # use std::future::IntoFuture;
 /// # std::io::Result::Ok(())
 /// ```
-pub fn serve_on<'a, L: Handover>(
+pub fn serve_on<'a, L: Handover + 'a>(
     workers: usize,
-    listener: &'a L,
+    listener: L,
     router: impl Fn() -> Router + Send + Sync + 'a,
 ) -> Serve<'a, L> {
     Serve::new(listener, move |source, limits| Box::pin(serve_on_workers(workers, router, source, limits)))
@@ -244,7 +273,7 @@ pub fn serve_on<'a, L: Handover>(
 /// A server, of [`serve`] or [`serve_on`]. It runs when it is awaited.
 #[must_use = "nothing is served before this is awaited"]
 pub struct Serve<'a, L> {
-    listener: &'a L,
+    listener: L,
     run: Box<dyn FnOnce(Source<'a, L>, Limits) -> AnyFuture<'a> + 'a>,
     until: AnyFuture<'a>,
     grace: Option<Duration>,
@@ -271,7 +300,7 @@ fn complain() -> impl FnMut(io::Error) {
 
 /// Where clients come from, and until when.
 struct Source<'a, L> {
-    listener: &'a L,
+    listener: L,
     until: AnyFuture<'a>,
     on_error: Box<dyn FnMut(io::Error) + 'a>,
 }
@@ -282,6 +311,8 @@ impl<L: Listener> Source<'_, L> {
         let Self { listener, until, mut on_error } = self;
         let take = |client: io::Result<L::Stream>| client.and_then(&mut take).unwrap_or_else(&mut on_error);
         race!(() = until => {}, () = listener.each(take) => {});
+        // A client is refused rather than kept waiting for a server that may take long to end.
+        drop(listener);
         let _ = stopping.set(());
     }
 }
@@ -378,8 +409,8 @@ async fn serve_on_workers<L: Handover>(
     });
 }
 
-impl<'a, L: Listener> Serve<'a, L> {
-    fn new(listener: &'a L, run: impl FnOnce(Source<'a, L>, Limits) -> AnyFuture<'a> + 'a) -> Self {
+impl<'a, L: Listener + 'a> Serve<'a, L> {
+    fn new(listener: L, run: impl FnOnce(Source<'a, L>, Limits) -> AnyFuture<'a> + 'a) -> Self {
         Self {
             listener,
             run: Box::new(run),
@@ -392,7 +423,7 @@ impl<'a, L: Listener> Serve<'a, L> {
 
     /// Ends the server in good order when `stop` ends.
     ///
-    /// No more clients are taken, and the running requests are answered. WebSockets are cancelled at once, with their
+    /// No more clients are taken, a listener that was given is closed, and the running requests are answered. WebSockets are cancelled at once, with their
     /// cleanup: they have no end of their own. Jobs come to their end. For answers without an end there is
     /// [`Stopping`](crate::Stopping). A client that has begun a request and sends no more of it holds the end up for its
     /// [`patience`](Self::patience); one that does not read its answer over HTTP/1 does so until it has. A [`grace`](Self::grace) bounds
@@ -445,7 +476,7 @@ impl<'a, L: Listener> Serve<'a, L> {
     }
 }
 
-impl<'a, L: Listener> IntoFuture for Serve<'a, L> {
+impl<'a, L: Listener + 'a> IntoFuture for Serve<'a, L> {
     type Output = ();
     type IntoFuture = AnyFuture<'a>;
 

@@ -611,6 +611,45 @@ fn silent_client_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn end_closes_a_listener_that_was_given_before_the_last_request_has_ended() {
+    run(async {
+        for n_workers in [None, Some(2)] {
+            let has_begun = Promise::new();
+            let router = {
+                let has_begun = has_begun.clone();
+                move || {
+                    let has_begun = has_begun.clone();
+                    let wait = async move || {
+                        let _ = has_begun.set(());
+                        sleep(LONG).await;
+                    };
+                    Router::new().route("/wait", get(local(wait)))
+                }
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let stop = Promise::new();
+            let server = match n_workers {
+                None => serve(listener, router()),
+                Some(n_workers) => serve_on(n_workers, listener, router),
+            };
+            task_group!(|tg| {
+                tg.spawn(server.until(stop.wait()).into_future());
+                let mut silent = TcpStream::connect(addr).await.unwrap();
+                let busy = ask(addr, "GET", "/wait", "").await;
+                has_begun.wait().await;
+                stop.set(()).unwrap();
+                // The server has noticed.
+                assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+                assert_eq!(TcpStream::connect(addr).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+                TcpListener::bind(addr).await.unwrap();
+                drop(busy);
+            });
+        }
+    });
+}
+
+#[test]
 fn server_in_a_tree_on_tokio_cleans_up_as_well() {
     let counts = Rc::new([Cell::new(0), Cell::new(0)]);
     let router = Router::new().route("/hold", get(local(holding(&counts))));
