@@ -574,7 +574,8 @@ mod tests {
 
     #[test]
     fn what_differs_among_tasks_that_are_alike_is_left_out_unless_there_is_one() {
-        let answer_of = |n_tasks: usize, leaf: &dyn Fn(usize) -> String| {
+        type Leaf<'a> = &'a dyn Fn(usize) -> String;
+        let answer_of = |n_tasks: usize, leaf: Leaf<'_>| {
             let task = |index: usize| {
                 let leaf = leaf(index);
                 format!(
@@ -595,7 +596,7 @@ mod tests {
         let task = |index: usize| {
             format!(r#"{{"kind":"wait","state":"running","what":"the task `t{index}`, spawned at a.rs:{index}"}}"#)
         };
-        let leaves: [(&str, &str, &dyn Fn(usize) -> String); 3] = [
+        let leaves: [(&str, &str, Leaf<'_>); 3] = [
             ("process `a` to end", "process `a` (0) to end", &process),
             ("a `Condition`", "Condition { readable: [0], writable: [], n_promises: 0, deadline: None }", &condition),
             ("another task", "the task `t0`, spawned at a.rs:0", &task),
