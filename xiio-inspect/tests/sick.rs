@@ -317,6 +317,23 @@ fn has_a_worker_that_blocks() {
 }
 
 #[test]
+fn of_a_blocked_loop_that_the_program_itself_records_it_names_the_task() {
+    let patient = Patient::of_test("records_itself_and_blocks");
+    patient.assert_says(&["why", "PID"], &["The loop is blocked: the task `impolite`, spawned at "]);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn records_itself_and_blocks() {
+    xiio::run(async {
+        let _recording = xiio::inspect::record(10);
+        xiio::task_group!(|tg| {
+            tg.spawn_named("impolite", async { thread::sleep(Duration::from_secs(60)) });
+        });
+    });
+}
+
+#[test]
 fn a_tree_that_takes_long_to_draw_is_no_loop_that_is_blocked() {
     let patient = Patient::of_test("is_slowly_drawn");
     patient.assert_says(&["list"], &["sick"]);

@@ -284,7 +284,7 @@ impl<'env> Group<'env> {
             return report(ReportKind::Refused, text.into());
         }
         self.is_special.set(true);
-        let future = Box::pin(unwind::as_cleanup("defer", location, cleanup));
+        let future = Box::pin(unwind::as_cleanup("defer", self.set.key(), location, cleanup));
         self.deferred.borrow_mut().push(Deferred { future, location, is_due: true });
         self.set.notify_group();
     }

@@ -40,13 +40,15 @@ static N_SAVED: AtomicU32 = AtomicU32::new(0);
 /// ```
 pub fn record(capacity: usize) -> Recording {
     let recorder = Recorder::new(capacity);
-    Recording { _on: recording::begin(Arc::clone(&recorder)), recorder }
+    Recording { _on: recording::begin(Arc::clone(&recorder)), recorder, capacity }
 }
 
 /// What has happened since [`record`] was called.
 #[must_use = "the recording ends when this is dropped"]
 pub struct Recording {
     recorder: Arc<Recorder>,
+    /// A run may want more of the recorder.
+    capacity: usize,
     _on: On,
 }
 
@@ -54,7 +56,7 @@ impl Recording {
     /// The recording so far, as a trace of Chrome's, which Perfetto and `xiio-inspect view` read.
     #[must_use]
     pub fn to_json(&self) -> String {
-        self.recorder.trace(None)
+        self.recorder.newest(self.capacity.max(1)).write(None)
     }
 
     /// The recording so far, as a page that needs nothing but a browser.

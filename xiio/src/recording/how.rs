@@ -1,4 +1,4 @@
-//! How a member was woken, how far a cleanup is, and how a member has ended, in the words of recordings. An event keeps a byte of it.
+//! How a member was woken, and how a member has ended, in the words of recordings. An event keeps a byte of it.
 
 /// What has woken a member: another one, or what the loop is at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,15 +20,6 @@ impl How {
             Self::Loop => "the loop",
         }
     }
-}
-
-/// How far a cleanup is.
-#[derive(Clone, Copy)]
-pub(crate) enum Cleanup {
-    Begun,
-    /// By itself, or by a panic.
-    Ended,
-    CutOff,
 }
 
 /// How a member has ended.

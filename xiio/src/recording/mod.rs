@@ -19,7 +19,7 @@ mod tap;
 mod trace;
 mod why;
 
-pub(crate) use how::{Cleanup, End, How};
+pub(crate) use how::{End, How};
 pub use page::page;
 pub(crate) use tap::{On, OtherLane, SpansOn, begin, begin_spans, current, is_on, other_lane, waited};
 pub(crate) use trace::{program, program_and_hash};
@@ -36,7 +36,8 @@ use std::time::{Duration, Instant};
 use crate::drawing::{FileLine, Harmless, Kind, Node};
 use crate::sync::{Mutex, lock};
 use crate::sys;
-use tap::{noting, with_earlier, with_tap};
+use tap::{Tap, noting, with_earlier, with_tap};
+use trace::Kept;
 
 /// How many events are kept where nobody says how many.
 pub(crate) const CAPACITY: usize = 1 << 17;
@@ -138,6 +139,12 @@ struct Text {
     type_name: Option<&'static str>,
 }
 
+impl Text {
+    fn of_cleanup(label: &'static str, place: Place) -> Self {
+        Self { kind: "cleanup", what: label.into(), name: None, place, type_name: None }
+    }
+}
+
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
@@ -217,6 +224,8 @@ struct Open {
     began: Nanos,
     /// What the polls inside of it have taken.
     inside: Nanos,
+    /// Its events go to a newer recorder. Here it is known for as long as it lasts, to those who ask what keeps the loop.
+    is_elsewhere: bool,
 }
 
 struct Ring {
@@ -293,8 +302,8 @@ thread_local! {
 pub(crate) fn spawned(task: usize, group: usize, describe: impl FnOnce() -> Node) {
     spans::spawned(task);
     noting(|ring, at| {
-        let parent = ring.member(group, at, || None).number;
-        ring.add(task, at, parent, Some(&describe()));
+        let parent = ring.member(group, at, false, || None).number;
+        ring.add(task, at, parent, true, Some(&describe()));
     });
 }
 
@@ -330,17 +339,24 @@ pub(crate) fn stats(key: usize) -> Option<TaskStats> {
 }
 
 /// A poll begins, inside of the one that is under way. So many levels are around it: one that has not been ended ends with the one around it, or
-/// with the next at its level.
-pub(crate) fn poll_began(level: u32, now: Instant, key: usize, describe: impl Fn() -> Node) {
+/// with the next at its level. A member that `is_new` has begun by that.
+pub(crate) fn poll_began(level: u32, now: Instant, key: usize, is_new: bool, describe: impl Fn() -> Node) {
     spans::poll_began(level, key, &describe);
     with_tap(|tap| {
         tap.with_ring(|ring| {
             let at = ring.time_of(now);
             let key = if key == ROOT { ring.lane } else { key };
-            let member = ring.member(key, at, || Some(describe()));
-            let lane = ring.lane();
-            lane.open.push(Open { key, member, level, began: at, inside: 0 });
-            lane.turned_at = at;
+            let member = ring.member(key, at, is_new, || Some(describe()));
+            ring.open(Open { key, member, level, began: at, inside: 0, is_elsewhere: false });
+        });
+    });
+    with_earlier(|tap| {
+        tap.with_ring(|ring| {
+            let at = ring.time_of(now);
+            let key = if key == ROOT { ring.lane } else { key };
+            let member = ring.live.get(&key).map(|life| life.member);
+            let member = member.unwrap_or_else(|| ring.stranger(&describe()));
+            ring.open(Open { key, member, level, began: at, inside: 0, is_elsewhere: true });
         });
     });
 }
@@ -348,12 +364,9 @@ pub(crate) fn poll_began(level: u32, now: Instant, key: usize, describe: impl Fn
 /// The poll at this level has ended, if there is one; if it came to none after all, it is forgotten. `now` is set if there is one.
 pub(crate) fn poll_ended(level: u32, now: &mut Option<Instant>, was_polled: bool) {
     spans::poll_ended(level);
-    with_tap(|tap| {
-        if !tap.with_ring(|ring| ring.end_polls(level, now, was_polled)) {
-            // It began before the newest recorder.
-            with_earlier(|tap| _ = tap.with_ring(|ring| ring.end_polls(level, now, was_polled)));
-        }
-    });
+    let mut end = |tap: &Tap| tap.with_ring(|ring| ring.end_polls(level, now, was_polled));
+    with_tap(&mut end);
+    with_earlier(end);
 }
 
 /// Wakes from here on are the loop's, for what it is at, unless a member is polled.
@@ -379,7 +392,7 @@ pub(crate) fn woken(key: usize) {
     with_tap(|tap| {
         tap.with_ring(|ring| {
             let Some(member) = ring.live.get(&key).map(|life| life.member) else { return };
-            let (by, (how, at)) = match ring.lane().open.last() {
+            let (by, (how, at)) = match ring.lane().open.iter().rfind(|open| !open.is_elsewhere) {
                 Some(open) => (open.member.number, (How::Task, sys::now())),
                 None => (NOBODY, woken_by_loop()),
             };
@@ -407,19 +420,34 @@ pub(crate) fn cancelled(key: Option<usize>, why: Why, place: Place) {
     });
 }
 
-/// A cleanup of whoever is polled now has begun, or has ended.
+/// A cleanup has begun, of the group with this key or of whoever is polled now. Gives the number of that member for [`cleanup_ended`].
 #[inline]
-pub(crate) fn cleanup(label: &'static str, place: Option<&'static Location<'static>>, stage: Cleanup) {
+pub(crate) fn cleanup_began(group: Option<usize>, label: &'static str, place: Place) -> u32 {
+    let mut number = NOBODY;
     if is_on() {
         noting(|ring, at| {
-            let member = ring.polled();
-            let text = ring.text(Text { kind: "cleanup", what: label.into(), name: None, place, type_name: None });
-            let happened = match stage {
-                Cleanup::Begun => Happened::CleanupBegan { text },
-                Cleanup::Ended => Happened::CleanupEnded { text, is_cut_off: false },
-                Cleanup::CutOff => Happened::CleanupEnded { text, is_cut_off: true },
-            };
-            ring.push(at, member, happened);
+            let group = group.and_then(|group| ring.live.get(&group)).map(|life| life.member);
+            let member = group.unwrap_or_else(|| ring.polled());
+            let text = ring.text(Text::of_cleanup(label, place));
+            ring.push(at, member, Happened::CleanupBegan { text });
+            number = member.number;
+        });
+    }
+    number
+}
+
+/// A cleanup of the member with the number has ended: cut off, by itself, or by a panic. Those of a member that has ended have ended with it.
+#[inline]
+pub(crate) fn cleanup_ended(number: u32, label: &'static str, place: Place, is_cut_off: bool) {
+    if is_on() {
+        noting(|ring, at| {
+            // Who drops it is not always the one whose it is. Of one that nobody has noted nothing else is known.
+            let polled = Some(ring.polled()).filter(|polled| [polled.number, NOBODY].contains(&number));
+            let all = || ring.live.values().map(|life| life.member).find(|member| member.number == number);
+            if let Some(member) = polled.or_else(all) {
+                let text = ring.text(Text::of_cleanup(label, place));
+                ring.push(at, member, Happened::CleanupEnded { text, is_cut_off });
+            }
         });
     }
 }
@@ -483,7 +511,7 @@ impl Recorder {
         for what in ["not described", "more than are kept"] {
             ring.text(Text { kind: "unknown", what: what.into(), name: None, place: None, type_name: None });
         }
-        ring.add(ROOT, 0, NOBODY, Some(&root()));
+        ring.add(ROOT, 0, NOBODY, true, Some(&root()));
         Arc::new(Self { ring: Mutex::new(ring) })
     }
 
@@ -502,12 +530,25 @@ impl Recorder {
         })
     }
 
+    /// Keeps so many events from now on, if that is more.
+    pub(crate) fn grow(&self, capacity: usize) {
+        self.with_ring(|ring| {
+            if capacity > ring.capacity {
+                ring.events.rotate_left(ring.next);
+                (ring.next, ring.capacity) = (0, capacity);
+            }
+        });
+    }
+
     /// The recording so far, in the format of Chrome's traces, which Perfetto reads. `note` says what it is of.
     pub(crate) fn trace(&self, note: Option<&str>) -> String {
-        let now = sys::now();
-        // Written outside of the lock: the thread that is recorded goes on meanwhile.
-        let kept = self.with_ring(|ring| trace::Kept::of(ring, ring.ended_at.unwrap_or_else(|| ring.time_of(now))));
-        kept.write(note)
+        self.newest(usize::MAX).write(note)
+    }
+
+    /// So many of the newest events, to be written outside of the lock: the thread that is recorded goes on meanwhile.
+    pub(crate) fn newest(&self, n_events: usize) -> Kept {
+        // The clock is read in there: nothing is noted that is later.
+        self.with_ring(|ring| Kept::of(ring, ring.ended_at.unwrap_or_else(|| ring.time_of(sys::now())), n_events))
     }
 }
 
@@ -570,26 +611,32 @@ impl Ring {
         self.n_lost += 1;
     }
 
-    /// Ends the polls from this level on. Whether there were any.
-    fn end_polls(&mut self, level: u32, now: &mut Option<Instant>, was_polled: bool) -> bool {
-        let mut were_any = false;
+    /// A poll is under way.
+    fn open(&mut self, poll: Open) {
+        let lane = self.lane();
+        lane.turned_at = poll.began;
+        lane.open.push(poll);
+    }
+
+    /// Ends the polls from this level on.
+    fn end_polls(&mut self, level: u32, now: &mut Option<Instant>, was_polled: bool) {
         while let Some(open) = self.lane().open.pop_if(|open| open.level >= level) {
-            were_any = true;
             let at = self.time_of(*now.get_or_insert_with(sys::now));
             self.lane().turned_at = at;
             if was_polled {
                 self.end_poll(&open, at.saturating_sub(open.began));
             }
         }
-        were_any
     }
 
     /// A poll has taken so long.
     fn end_poll(&mut self, open: &Open, took: Nanos) {
-        self.push(open.began, open.member, Happened::Polled { took });
-        if let Some(life) = self.live.get_mut(&open.key) {
-            life.n_polls += 1;
-            life.busy += took.saturating_sub(open.inside);
+        if !open.is_elsewhere {
+            self.push(open.began, open.member, Happened::Polled { took });
+            if let Some(life) = self.live.get_mut(&open.key) {
+                life.n_polls += 1;
+                life.busy += took.saturating_sub(open.inside);
+            }
         }
         if let Some(outer) = self.lane().open.last_mut() {
             outer.inside += took;
@@ -598,36 +645,49 @@ impl Ring {
 
     /// Whoever is polled now: the root where nobody is.
     fn polled(&mut self) -> Member {
-        let open = self.lane().open.last().map(|open| open.member);
+        let open = self.lane().open.iter().rfind(|open| !open.is_elsewhere).map(|open| open.member);
         open.unwrap_or_else(|| self.live[&self.lane].member)
     }
 
-    /// The member with a key. One that is new is in whoever is polled.
+    /// The member with a key. One that is not known yet is in whoever is polled, and is older than the recorder unless it `is_new`.
     #[inline]
-    fn member(&mut self, key: usize, at: Nanos, describe: impl FnOnce() -> Option<Node>) -> Member {
+    fn member(&mut self, key: usize, at: Nanos, is_new: bool, describe: impl FnOnce() -> Option<Node>) -> Member {
         match self.live.get(&key) {
             Some(life) if life.member.text != UNKNOWN => life.member,
-            _ => self.describe(key, at, describe().as_ref()),
+            _ => self.describe(key, at, is_new, describe().as_ref()),
         }
     }
 
     #[cold]
-    fn describe(&mut self, key: usize, at: Nanos, node: Option<&Node>) -> Member {
+    fn describe(&mut self, key: usize, at: Nanos, is_new: bool, node: Option<&Node>) -> Member {
         let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
         if let Some(life) = self.live.get_mut(&key) {
             life.member.text = text;
-            return life.member;
+            let member = life.member;
+            if is_new {
+                // Somebody has spoken of it before its first poll.
+                self.push(at, member, Happened::Spawned);
+            }
+            return member;
         }
         let parent = self.polled().number;
-        self.add(key, at, parent, node)
+        self.add(key, at, parent, is_new, node)
     }
 
-    fn add(&mut self, key: usize, at: Nanos, parent: u32, node: Option<&Node>) -> Member {
+    /// One who is no member, as a newer recorder gets his events.
+    #[cold]
+    fn stranger(&mut self, node: &Node) -> Member {
+        Member { number: NOBODY, parent: NOBODY, text: self.text_of_node(node) }
+    }
+
+    fn add(&mut self, key: usize, at: Nanos, parent: u32, is_new: bool, node: Option<&Node>) -> Member {
         self.n_members = self.n_members.wrapping_add(1);
         let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
         let member = Member { number: self.n_members, parent, text };
         self.live.insert(key, Life { member, since: at, n_polls: 0, busy: 0, cancelled: None });
-        self.push(at, member, Happened::Spawned);
+        if is_new {
+            self.push(at, member, Happened::Spawned);
+        }
         member
     }
 

@@ -141,8 +141,8 @@ pub(crate) fn other_lane(group: usize, root: &Node) -> Option<OtherLane> {
             ring.lanes.push(None);
         }
         ring.lanes[lane] = Some(Lane { turned_at: at, ..Lane::NEW });
-        let parent = ring.member(group, at, || None).number;
-        ring.add(lane, at, parent, Some(root));
+        let parent = ring.member(group, at, false, || None).number;
+        ring.add(lane, at, parent, true, Some(root));
     });
     Some(OtherLane(Tap::new(recorder, lane)))
 }

@@ -11,7 +11,7 @@ use super::{Event, Happened, Member, NOBODY, Nanos, Ring, Text};
 use crate::drawing::{FileLine, json_string};
 
 /// What a ring had when it was asked, the oldest event first.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     now: Nanos,
     skipped: Duration,
     n_lost: u64,
@@ -30,21 +30,26 @@ struct Life {
 }
 
 impl Kept {
-    pub(super) fn of(ring: &Ring, now: Nanos) -> Self {
+    /// So many of the newest events.
+    pub(super) fn of(ring: &Ring, now: Nanos, n_events: usize) -> Self {
         let (newer, older) = ring.events.split_at(ring.next);
-        let mut events = [older, newer].concat();
-        let open = ring.lanes.iter().flatten().flat_map(|lane| &lane.open).map(|open| {
+        let n_left_out = ring.events.len().saturating_sub(n_events);
+        let (n_older, n_newer) = (n_left_out.min(older.len()), n_left_out.saturating_sub(older.len()));
+        let mut events = [&older[n_older..], &newer[n_newer..]].concat();
+        let open = ring.lanes.iter().flatten().flat_map(|lane| &lane.open).filter(|open| !open.is_elsewhere);
+        let open = open.map(|open| {
             let happened = Happened::Polled { took: now.saturating_sub(open.began) };
             Event { at: open.began, member: open.member, happened }
         });
         events.extend(open);
-        // A poll is noted when it ends.
-        events.sort_by_key(|event| event.at);
         let live = ring.live.values().map(|life| life.member).collect();
-        Self { now, skipped: ring.skipped, n_lost: ring.n_lost, events, live, texts: ring.texts.clone() }
+        let n_lost = ring.n_lost + n_left_out as u64;
+        Self { now, skipped: ring.skipped, n_lost, events, live, texts: ring.texts.clone() }
     }
 
-    pub(super) fn write(&self, note: Option<&str>) -> String {
+    pub(crate) fn write(mut self, note: Option<&str>) -> String {
+        // A poll is noted when it ends.
+        self.events.sort_by_key(|event| event.at);
         let mut trace = Trace::new();
         let lives = self.lives();
         for life in &lives {
@@ -105,8 +110,11 @@ impl Kept {
             let (at, track) = (event.at, event.member.number);
             match event.happened {
                 Happened::Spawned => {}
-                // What it was cleaning up was cut off.
+                // What it was cleaning up was cut off, and what it was woken for it does not come to.
                 Happened::Ended { .. } => {
+                    for id in arrows.remove(&track).unwrap_or_default() {
+                        trace.event("f", track, "wake", "wake", at, format_args!(",\"bp\":\"e\",\"id\":{id}"));
+                    }
                     for (text, id) in cleanups.remove(&track).into_iter().flatten().rev() {
                         self.write_cleanup(trace, "e", event, text, id);
                     }

@@ -687,6 +687,8 @@ impl Recorded {
     fn begin(config: &Config) -> Self {
         let is_wanted = config.serve.is_some() || config.save.is_some();
         let recorder = is_wanted.then(|| recording::current().unwrap_or_else(|| Recorder::new(recording::CAPACITY)));
+        // One that is there already may be for few events.
+        recorder.iter().for_each(|recorder| recorder.grow(recording::CAPACITY));
         let saved = config.save.zip(recorder.clone()).map(|(save, recorder)| save(recorder));
         let _spans = recording::begin_spans();
         Self { _spans, _on: recorder.clone().map(recording::begin), recorder, _saved: saved }

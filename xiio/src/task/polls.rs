@@ -83,18 +83,27 @@ pub(crate) fn set_limits(limits: Limits) {
     limits::set(if is_possible { limits } else { Limits::default() });
 }
 
-/// A poll begins of the member with the key, which `describe` draws; `now` is the time if it is known.
+/// What is known of a poll that begins.
+pub(crate) struct Begun {
+    pub(crate) level: u32,
+    /// The time, if it is known.
+    pub(crate) at: Option<Instant>,
+    /// Of the member.
+    pub(crate) key: usize,
+    /// What happens to the member is recorded. Of one that was there before it is not, also where the limits want to know of its polls: its end is not
+    /// noted either.
+    pub(crate) is_recorded: bool,
+    /// The member begins by this poll.
+    pub(crate) is_new: bool,
+}
+
+/// A poll begins of a member, which `describe` draws.
 #[cold]
-pub(crate) fn begin(
-    level: u32,
-    now: Option<Instant>,
-    who: impl FnOnce() -> Who,
-    key: usize,
-    describe: impl Fn() -> Node,
-) {
-    let now = now.unwrap_or_else(sys::now);
-    if recording::is_on() {
-        recording::poll_began(level, now, key, describe);
+pub(crate) fn begin(begun: &Begun, who: impl FnOnce() -> Who, describe: impl Fn() -> Node) {
+    let Begun { level, key, is_recorded, is_new, .. } = *begun;
+    let now = begun.at.unwrap_or_else(sys::now);
+    if is_recorded {
+        recording::poll_began(level, now, key, is_new, describe);
     }
     if limits::current().are_for_polls() {
         let frame = Frame { key, who: who(), level, began: now, inside: Duration::ZERO, has_inside: false };
@@ -109,9 +118,9 @@ pub(crate) fn begin(
 
 /// The poll at this level is over, if there is one; or it did not come to one. `woken` is the key of the task that was woken last.
 #[cold]
-pub(crate) fn end(level: u32, was_polled: bool, woken: Option<usize>) -> Noted {
+pub(crate) fn end(level: u32, is_recorded: bool, was_polled: bool, woken: Option<usize>) -> Noted {
     let mut noted = Noted::NOTHING;
-    if recording::is_on() {
+    if is_recorded {
         recording::poll_ended(level, &mut noted.at, was_polled);
     }
     if limits::current().are_for_polls() {
@@ -180,9 +189,11 @@ fn count_vain(key: usize, is_vain: bool, now: Instant) -> Option<usize> {
 /// A poll of the root.
 #[cold]
 pub(crate) fn of_root<R>(poll: impl FnOnce() -> R) -> R {
-    begin(0, None, || Who::Root, recording::ROOT, recording::root);
+    let is_recorded = recording::is_on();
+    let begun = Begun { level: 0, at: None, key: recording::ROOT, is_recorded, is_new: false };
+    begin(&begun, || Who::Root, recording::root);
     let polled = poll();
-    let _ = end(0, true, None);
+    let _ = end(0, is_recorded, true, None);
     polled
 }
 

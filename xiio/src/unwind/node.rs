@@ -8,7 +8,7 @@ use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usua
 use super::scope::{Left, Progress, Scope};
 use super::skipped::report_skipped;
 use crate::error::Payload;
-use crate::recording::{self, Cleanup};
+use crate::recording;
 use crate::report::{drop_safely, waking};
 
 /// The label of what makes an owner of a branch of a foreign combinator, and does nothing else.
@@ -25,6 +25,8 @@ pub(crate) struct Node {
     membership: Option<Membership>,
     /// Where it was made, if it has a cleanup of its own, and not only what is inside of it.
     place: Option<&'static Location<'static>>,
+    /// Of the member that has begun to clean up here, in recordings.
+    noted: u32,
     /// To drop it now would skip a cleanup. Not while it is polled: what panics then has come to its end.
     is_due: bool,
 }
@@ -60,7 +62,7 @@ impl Node {
 
     /// One that has come so far.
     pub(super) fn with(label: &'static str, stage: Stage, membership: Option<Membership>) -> Self {
-        Self { label, stage, membership, place: None, is_due: stage == Stage::Unwinding }
+        Self { label, stage, membership, place: None, noted: 0, is_due: stage == Stage::Unwinding }
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -155,7 +157,7 @@ impl Node {
             return Duty::Wait;
         }
         self.stage = Stage::Unwinding;
-        recording::cleanup(self.label, self.place, Cleanup::Begun);
+        self.noted = recording::cleanup_began(None, self.label, self.place);
         self.join(cx.waker());
         Duty::Unwind
     }
@@ -219,7 +221,7 @@ impl Node {
     /// The cleanup has ended.
     pub(crate) fn finish(&mut self) {
         self.stage = Stage::Finished;
-        recording::cleanup(self.label, self.place, Cleanup::Ended);
+        recording::cleanup_ended(self.noted, self.label, self.place, false);
         self.is_due = false;
         self.advance(Progress::Finished);
     }
@@ -237,7 +239,7 @@ impl Node {
     #[cold]
     fn cut_off(&self) {
         if self.stage == Stage::Unwinding {
-            recording::cleanup(self.label, self.place, Cleanup::CutOff);
+            recording::cleanup_ended(self.noted, self.label, self.place, true);
         }
         // One that was given up was looked for by its owner, who has reported that.
         let is_given_up = self.membership.as_ref().is_some_and(|Membership { scope, .. }| scope.is_given_up());

@@ -15,7 +15,7 @@ use crate::recording::{self, Cancellation, TaskStats};
 use crate::report::{ReportKind, report};
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
-use crate::task::polls::{self, Noted, Who};
+use crate::task::polls::{self, Begun, Noted, Who};
 use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, PLACED, QUEUED, RECORDED, STARTED, TaskRef};
 use crate::task::{budget, waker};
 use crate::unwind::{self, Frozen, Shift};
@@ -239,13 +239,15 @@ impl Core {
         let is_body = next.header().has(BODY);
         let task = || Who::Task { origin: self.origin_of(next), type_name: next.header().vtable.type_name };
         let who = || if is_body { Who::Body } else { task() };
-        polls::begin(self.level(), now, who, next.key(), || if is_body { members.node() } else { self.node_of(next) });
+        let is_new = is_body && !next.header().has(STARTED);
+        let begun = Begun { level: self.level(), at: now, key: next.key(), is_recorded: self.is_recorded, is_new };
+        polls::begin(&begun, who, || if is_body { members.node() } else { self.node_of(next) });
     }
 
     /// The poll that was noted is over, with `woken` as the last one in the queue.
     fn end_noting(&self, was_polled: bool, woken: Option<TaskRef>) -> Noted {
         match self.is_noted {
-            true => polls::end(self.level(), was_polled, woken.map(TaskRef::key)),
+            true => polls::end(self.level(), self.is_recorded, was_polled, woken.map(TaskRef::key)),
             false => Noted::NOTHING,
         }
     }
