@@ -3,7 +3,8 @@
 //! Shows: hyper over xiio's streams, clock and groups; a task for each client and each request, so a
 //! client that leaves cancels what it asked for; limits for the size of a body and for the time of a request; a limit for the time
 //! that a client may take to say what it wants (a slow loris is cut off). A client that does not read its answer may stay. Ctrl-C or
-//! SIGTERM ends the listening at once; running requests are still answered. With `--workers 2` the clients are served by two threads, and still borrow what `main` has.
+//! SIGTERM ends the listening at once; running requests are still answered. With `--workers 2` the clients are served by two threads,
+//! and still borrow what `main` has.
 //!
 //! ```text
 //! $ cargo run --release --package xiio-examples-others --example http_server &

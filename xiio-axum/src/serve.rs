@@ -423,11 +423,12 @@ impl<'a, L: Listener + 'a> Serve<'a, L> {
 
     /// Ends the server in good order when `stop` ends.
     ///
-    /// No more clients are taken, a listener that was given is closed, and the running requests are answered. WebSockets are cancelled at once, with their
-    /// cleanup: they have no end of their own. Jobs come to their end. For answers without an end there is
-    /// [`Stopping`](crate::Stopping). A client that has begun a request and sends no more of it holds the end up for its
-    /// [`patience`](Self::patience); one that does not read its answer over HTTP/1 does so until it has. A [`grace`](Self::grace) bounds
-    /// both.
+    /// No more clients are taken, a listener that was given is closed, and the running requests are answered. WebSockets are
+    /// cancelled at once, with their cleanup: they have no end of their own. Jobs come to their end. For answers without an
+    /// end there is [`Stopping`](crate::Stopping).
+    ///
+    /// A client that has begun a request and sends no more of it holds the end up for its [`patience`](Self::patience). One
+    /// that does not read its answer over HTTP/1 does so until it has. A [`grace`](Self::grace) bounds both.
     pub fn until(mut self, stop: impl Future<Output = ()> + 'a) -> Self {
         self.until = Box::pin(stop);
         self

@@ -330,6 +330,32 @@ fn client_that_pings_and_reads_later_gets_each_answer_and_is_heard() {
 }
 
 #[test]
+fn answer_that_cannot_be_sent_is_one_error_and_the_end() {
+    let n_errors = Rc::new(Cell::new(0));
+    let ended = here(Rc::clone(&n_errors));
+    let talk = async move |upgrade: WebSocketUpgrade| {
+        let ended = ended.clone();
+        upgrade.on_upgrade(async move |mut socket: WebSocket| {
+            let mut errors = 0;
+            while let Some(received) = socket.recv().await {
+                errors += usize::from(received.is_err());
+            }
+            ended.set(errors);
+        })
+    };
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, Router::new().route("/", any(talk)), std::future::pending()));
+            become_websocket(&mut client).await;
+            client.write_all(&masked(9, b"ping").repeat(2)).await.unwrap();
+            drop(client);
+        });
+    });
+    assert_eq!(n_errors.get(), 1);
+}
+
+#[test]
 fn client_that_vanishes_and_one_that_meets_a_bug_disturb_nobody() {
     let n_goodbyes = Rc::new(Cell::new(0));
     with_server(router(&n_goodbyes), |addr, _| {

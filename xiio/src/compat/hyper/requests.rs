@@ -36,8 +36,8 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// Make the service before the block of the group, so that its futures may borrow what it borrows. The group ends with
 /// the connection; [`TaskGroup::cancel`] ends the requests earlier.
 ///
-/// The `limit` of the group bounds the requests. Then a [`GroupExecutor`](super::GroupExecutor) needs another group: over HTTP/2 each answer has a task
-/// of hyper's as well, which takes what the request sends. With one limit for both they wait for each other.
+/// The `limit` of the group bounds the requests. Then a [`GroupExecutor`](super::GroupExecutor) needs another group: over HTTP/2
+/// each answer has a task of hyper's as well, which takes what the request sends. With one limit for both they wait for each other.
 ///
 /// # When hyper notices
 /// A client of HTTP/1 that closes its connection is noticed while its request runs. One exception is a client that has
