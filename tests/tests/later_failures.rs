@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::pending;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -649,7 +649,7 @@ fn an_err_of_a_bracket_that_is_cancelled_while_it_releases_is_reported() {
     );
 }
 
-// Panics on other threads that nobody waits for any more.
+// Failures on other threads that nobody waits for any more.
 
 /// Has the reports of this thread sent on for as long as the thread lasts.
 fn tell_reports(reports: mpsc::Sender<(ReportKind, String)>) {
@@ -660,62 +660,164 @@ fn tell_reports(reports: mpsc::Sender<(ReportKind, String)>) {
     LISTENING.set(Some(listening));
 }
 
-/// A function that panics once it may, on a thread whose reports come.
+type Ended = Result<(), &'static str>;
+
+fn panics() -> Ended {
+    panic!("unheard of");
+}
+
+fn fails_there() -> Ended {
+    Err("unheard of")
+}
+
+/// A function that ends once it may, on a thread whose reports come.
 struct Doomed {
-    begun: mpsc::Receiver<()>,
+    begun: Promise<()>,
     go: mpsc::Sender<()>,
     reports: mpsc::Receiver<(ReportKind, String)>,
 }
 
-fn doomed() -> (Doomed, impl FnOnce() + Send + 'static) {
-    let ((begin, begun), (go, may_go), (tell, reports)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+fn doomed(end: fn() -> Ended) -> (Doomed, impl FnOnce() -> Ended + Send + 'static) {
+    let (begun, (go, may_go), (tell, reports)) = (Promise::new(), mpsc::channel(), mpsc::channel());
+    let begins = begun.clone();
     let function = move || {
         tell_reports(tell);
-        begin.send(()).unwrap();
+        begins.set(()).unwrap();
         may_go.recv().unwrap();
-        panic!("unheard of");
+        end()
     };
     (Doomed { begun, go, reports }, function)
 }
 
-/// Polls what `make` makes of such a function once, drops it while that runs, and asserts what is reported over there.
-#[track_caller]
-fn assert_told_there<F: Future>(word: &str, make: impl FnOnce(Box<dyn FnOnce() + Send>) -> F) {
-    let (Doomed { begun, go, reports }, function) = doomed();
+type Function = Box<dyn FnOnce() -> Ended + Send>;
+
+/// Polls what `make` makes of such a function once, drops it while that runs, and gives what is reported over there.
+fn report_there<F: Future>(
+    end: fn() -> Ended,
+    make: impl FnOnce(Function) -> F,
+) -> Result<(ReportKind, String), RecvTimeoutError> {
+    let (Doomed { begun, go, reports }, function) = doomed(end);
     run(async {
         let mut job = Box::pin(make(Box::new(function)));
         assert!(poll::once(job.as_mut()).await.is_none());
-        begun.recv().unwrap();
+        begun.wait().await;
     });
     go.send(()).unwrap();
-    let (kind, text) = reports.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(kind, ReportKind::LaterFailure);
-    assert!(text.contains(word) && text.contains("later_failures.rs") && text.contains("unheard of"), "{text}");
+    reports.recv_timeout(PATIENCE)
+}
+
+/// Asserts that what `make` makes of such a function is reported over there, how ever that fails.
+#[track_caller]
+fn assert_told_there<F: Future>(word: &str, make: impl Fn(Function) -> F) {
+    let cases: [(fn() -> Ended, _, _); 2] = [
+        (panics, ReportKind::LaterFailure, "unheard of"),
+        (fails_there, ReportKind::ErrorUnheard, "(core::result::Result<(), &str>)"),
+    ];
+    for (end, expected, detail) in cases {
+        let (kind, text) = report_there(end, &make).unwrap();
+        assert_eq!(kind, expected);
+        assert!(text.contains(word) && text.contains("later_failures.rs") && text.contains(detail), "{text}");
+    }
 }
 
 #[test]
-fn a_panic_of_a_tree_on_a_thread_that_nobody_waits_for_is_reported_there() {
+fn a_failure_of_a_tree_on_a_thread_that_nobody_waits_for_is_reported_there() {
     assert_told_there("run_in_thread", |function| run_in_thread(async move || function()));
 }
 
 #[test]
-fn a_panic_of_a_thread_job_that_nobody_waits_for_is_reported_there() {
+fn a_failure_of_a_thread_job_that_nobody_waits_for_is_reported_there() {
     assert_told_there("thread job", |function| in_thread(function));
     assert_told_there("thread job", |function| ThreadPool::new(1).run(function));
-    assert_told_there("thread job", |function| in_thread(function).abandon_on_cancel());
 }
 
 #[test]
-fn a_panic_of_a_thread_job_that_comes_before_its_future_is_dropped_is_reported_by_who_drops_it() {
+fn of_a_job_that_is_left_behind_a_panic_is_reported_and_no_error() {
+    let (kind, text) = report_there(panics, |function| in_thread(function).abandon_on_cancel()).unwrap();
+    assert!(kind == ReportKind::LaterFailure && text.contains("unheard of"), "{text}");
+    // The pool is gone with the job, so its thread ends.
+    let silent = report_there(fails_there, |function| ThreadPool::new(1).run(function).abandon_on_cancel());
+    assert_eq!(silent, Err(RecvTimeoutError::Disconnected), "its thread has ended");
+}
+
+#[test]
+fn a_failure_of_a_thread_job_that_comes_before_its_future_is_dropped_is_reported_by_who_drops_it() {
+    for (end, kind) in [(panics as fn() -> Ended, ReportKind::LaterFailure), (fails_there, ReportKind::ErrorUnheard)] {
+        let reports = Reports::new();
+        let pool = ThreadPool::new(1);
+        run(async {
+            let mut job = Box::pin(pool.run(end));
+            assert!(poll::once(job.as_mut()).await.is_none());
+            // The only thread takes no other job before the outcome of this one is there.
+            pool.run(|| ()).await;
+        });
+        reports.assert_one(kind, &["thread job", "later_failures.rs"]);
+    }
+}
+
+/// Cancels what `make` makes of a function that fails while that runs, and asserts that the error is reported.
+#[track_caller]
+fn assert_told_here<F: Future>(word: &str, make: impl FnOnce(Function) -> F) {
+    let (Doomed { begun, go, .. }, function) = doomed(fails_there);
     let reports = Reports::new();
-    let pool = ThreadPool::new(1);
     run(async {
-        let mut job = Box::pin(pool.run(|| panic!("unheard of")));
-        assert!(poll::once(job.as_mut()).await.is_none());
-        // The only thread takes no other job before the outcome of this one is there.
-        pool.run(|| ()).await;
+        task_group!(|tg| {
+            let task = tg.spawn(make(Box::new(function)));
+            begun.wait().await;
+            let cancelled = task.cancel();
+            go.send(()).unwrap();
+            assert!(cancelled.await.is_none());
+        });
     });
-    reports.assert_one(ReportKind::LaterFailure, &["thread job", "later_failures.rs", "unheard of"]);
+    reports.assert_one(ReportKind::ErrorUnheard, &[word, "later_failures.rs", "(core::result::Result<(), &str>)"]);
+}
+
+#[test]
+fn an_error_of_a_thread_job_that_was_cancelled_is_reported() {
+    assert_told_here("thread job", |function| in_thread(function));
+    assert_told_here("thread job", |function| ThreadPool::new(1).run(function));
+    assert_told_here("run_in_thread", |function| run_in_thread(async move || function()));
+}
+
+#[test]
+fn an_error_of_a_file_operation_that_was_cancelled_is_reported() {
+    let reports = Reports::new();
+    let fifo = std::env::temp_dir().join(format!("xiio-later-failures-{}", std::process::id()));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    run(async {
+        task_group!(|tg| {
+            let task = tg.spawn(xiio::fs::write(&fifo, vec![0; 1 << 20]));
+            yield_now().await;
+            // This has its end when the thread of the job has opened the other end.
+            let reader = std::fs::File::open(&fifo).unwrap();
+            let cancelled = task.cancel();
+            drop(reader);
+            assert!(cancelled.await.is_none());
+        });
+    });
+    std::fs::remove_file(&fifo).unwrap();
+    reports.assert_one(ReportKind::ErrorUnheard, &["thread job", "later_failures.rs", "std::io::error::Error"]);
+}
+
+#[test]
+fn an_error_of_a_thread_job_that_was_told_to_stop_is_no_news() {
+    let reports = Reports::new();
+    let begun = Promise::new();
+    run(async {
+        task_group!(|tg| {
+            let begins = begun.clone();
+            let task = tg.spawn(in_thread(move || {
+                begins.set(()).unwrap();
+                while !xiio::thread::is_cancelled() {
+                    std::thread::yield_now();
+                }
+                Err::<(), _>("stopped")
+            }));
+            begun.wait().await;
+            assert!(task.cancel().await.is_none());
+        });
+    });
+    reports.assert_none();
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! ones) write one job that does it all: that is one hand-over instead of many.
 //!
 //! # Cancellation
-//! An operation that has begun runs to its end, and whoever cancels waits for it. It leaves nothing half done that `std` would
-//! not. An operation that waits for a free thread never begins.
+//! An operation that has begun runs to its end, and whoever cancels waits for it. An error that it ends with is
+//! [reported](crate::inspect::ReportKind::ErrorUnheard). It leaves nothing half done that `std` would not. An operation that waits for a free thread never begins.
 //!
 //! So a limit of time does not end a wait for something that may never come: a FIFO that nobody opens for writing, a file
 //! system over a network that has gone. For these use a job that can be left behind, see

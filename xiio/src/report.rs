@@ -283,21 +283,29 @@ pub(crate) fn report_if_err<T>(value: &T, location: &'static Location<'static>) 
 /// Reports a value that has come after a cancellation if it is an `Err`: code that does not run on is given none. `what` is whose it is.
 #[inline]
 pub(crate) fn report_late_err<T>(value: &T, what: impl FnOnce() -> String) {
-    report_err(value, |type_name| {
-        format!(
-            "{} was cancelled, and then ended with an `Err` that nobody is given ({type_name}); take it with `on_late` of a `shield`, or let \
-             the `shield` be all there is of a task in a `try_task_group!`, unboxed: then the `Err` is the group's",
-            what()
-        )
-    });
+    report_err(value, |type_name| late_err(&what(), type_name));
+}
+
+/// What there is to say of a late `Err`.
+pub(crate) fn late_err(what: &str, type_name: &str) -> String {
+    format!(
+        "{what} was cancelled, and then ended with an `Err` that nobody is given ({type_name}); take it with `on_late` of a `shield`, or let \
+         the `shield` be all there is of a task in a `try_task_group!`, unboxed: then the `Err` is the group's"
+    )
 }
 
 /// Reports a value that nobody is given if it is an `Err`; `text` is told its type.
 #[inline]
 pub(crate) fn report_err<T>(value: &T, text: impl FnOnce(&str) -> String) {
-    if is_err(value) {
-        report(ReportKind::ErrorUnheard, text(type_name::<T>()));
+    if let Some(type_name) = err_type(value) {
+        report(ReportKind::ErrorUnheard, text(type_name));
     }
+}
+
+/// The type of a value that is an `Err`.
+#[inline]
+pub(crate) fn err_type<T>(value: &T) -> Option<&'static str> {
+    is_err(value).then(type_name::<T>)
 }
 
 /// Whether a value is an `Err`.

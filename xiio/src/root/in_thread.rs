@@ -18,6 +18,7 @@ use super::run;
 use crate::pin::Pinned;
 use crate::promise::{Promise, WaitSet};
 use crate::recording::{self, Why};
+use crate::report::err_type;
 use crate::thread::{About, Awaited, Standing, ThreadPool};
 use crate::unwind::{self, Owner, Parked};
 
@@ -46,7 +47,8 @@ use crate::unwind::{self, Owner, Parked};
 /// # Cancellation
 /// Passed on: the tree is cancelled at its next await, cleans up, and whoever cancels waits for that, while other tasks go on. Before the thread
 /// has begun, `f` is dropped instead. If other code than xiio's drops the future, or its runtime does, it waits for nobody: the tree is
-/// cancelled and cleans up on its thread. If the future is leaked, the tree runs on with what it owns. Code of the tree that is no future can
+/// cancelled and cleans up on its thread. A tree that has ended by itself when its cancellation comes gives its value to nobody; if that is an
+/// `Err`, it is a [report](crate::inspect::ReportKind::ErrorUnheard). If the future is leaked, the tree runs on with what it owns. Code of the tree that is no future can
 /// ask [`thread::is_cancelled`](crate::thread::is_cancelled).
 ///
 /// It belongs to the tree that has polled it last. Polled elsewhere after that, it belongs to the tree there: whoever cancels the first tree does not wait for
@@ -92,7 +94,9 @@ where
     let tree = move || run(Pinned::new(async move { f().await }, Stop { owner: Owner::default(), is_told }));
     RunInThread {
         node: Parked::new(TREE.label),
-        job: Awaited::new(&TREE, threads().clone(), Box::new(tree), Some(stop)),
+        job: Awaited::new(&TREE, threads().clone(), Box::new(tree), Some(stop), |value| {
+            value.as_ref().and_then(err_type)
+        }),
     }
 }
 

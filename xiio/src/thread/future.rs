@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::job::{Failure, Job, Origin, Work};
+use super::job::{ErrType, Failure, Job, Origin, Work};
 use super::pool::ThreadPool;
 use crate::drawing::{self, FileLine, Kind};
 use crate::promise::Promise;
-use crate::report::{ReportKind, report};
+use crate::report::{ReportKind, err_type, report};
 use crate::runtime::{Outside, Runtime, poll_leaf};
 use crate::sys;
 use crate::sys::fork::Process;
@@ -45,7 +45,8 @@ const LATE: Duration = Duration::from_secs(1);
 /// A job that is still in the queue never runs. A thread cannot be interrupted, so a job that runs is waited for (the other tasks go
 /// on meanwhile) and its value is dropped; it can ask [`is_cancelled`](crate::thread::is_cancelled) and stop early.
 /// [`InThread::abandon_on_cancel`] leaves the wait out. If other code than xiio's drops the future, or the runtime does, it does not
-/// wait either: the job runs on, is told that it was cancelled, and its value is dropped on its thread.
+/// wait either: the job runs on, is told that it was cancelled, and its value is dropped on its thread. If a value that is dropped is an
+/// `Err`, that is a [report](crate::inspect::ReportKind::ErrorUnheard), unless the job has asked, and was told to stop.
 ///
 /// # Examples
 /// ```
@@ -86,12 +87,12 @@ pub struct InThread<F, T> {
 impl<F, T> InThread<F, T> {
     #[track_caller]
     pub(super) fn new(pool: ThreadPool, f: F) -> Self {
-        Self { job: Awaited::new(&JOB, pool, f, None), node: Node::new(JOB.label) }
+        Self { job: Awaited::new(&JOB, pool, f, None, err_type), node: Node::new(JOB.label) }
     }
 
     /// Lets a cancellation leave the job behind instead of waiting for it.
     ///
-    /// The job is told by [`is_cancelled`](crate::thread::is_cancelled), its value is dropped on its thread. The job may run on when its group, and
+    /// The job is told by [`is_cancelled`](crate::thread::is_cancelled), its value is dropped on its thread, and an `Err` is not reported. The job may run on when its group, and
     /// even the runtime, has ended. Use this for jobs that may block for ever, and hold nothing that others need. Its thread does not count for its
     /// pool any more, so other jobs need not wait for it.
     ///
@@ -169,6 +170,7 @@ enum Stage<F, T> {
         function: F,
         /// Set when the job is to stop.
         stop: Option<Promise<()>>,
+        err_type: ErrType<T>,
     },
     Waiting {
         job: Arc<Job<F, T>>,
@@ -191,8 +193,14 @@ impl<F, T> Unpin for Awaited<F, T> {}
 
 impl<F, T> Awaited<F, T> {
     #[track_caller]
-    pub(crate) fn new(about: &'static About, pool: ThreadPool, function: F, stop: Option<Promise<()>>) -> Self {
-        let stage = Stage::Fresh { pool, function, stop };
+    pub(crate) fn new(
+        about: &'static About,
+        pool: ThreadPool,
+        function: F,
+        stop: Option<Promise<()>>,
+        err_type: ErrType<T>,
+    ) -> Self {
+        let stage = Stage::Fresh { pool, function, stop, err_type };
         let text = about.text.into();
         Self { about, text, stage, waits: true, location: Location::caller(), outside: Outside::default() }
     }
@@ -273,10 +281,12 @@ where
 
     /// Hands the job to the pool. It is polled before, so that the worker finds a waker.
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
-        let Stage::Fresh { pool, function, stop } = mem::replace(&mut self.stage, Stage::Ended) else { unreachable!() };
+        let Stage::Fresh { pool, function, stop, err_type } = mem::replace(&mut self.stage, Stage::Ended) else {
+            unreachable!()
+        };
         let origin = Origin { text: self.about.text, location: self.location };
         let process = Process::this();
-        let job = Arc::new(Job::new(origin, function, stop, process));
+        let job = Arc::new(Job::new(origin, function, stop, err_type, process));
         let polled = job.poll(cx);
         debug_assert!(polled.is_pending());
         self.outside.count_here();
@@ -297,8 +307,9 @@ where
             }
             self.poll_outcome(cx).map(|outcome| match outcome {
                 Err(Failure::Panicked(payload)) => resume_unwind(payload),
-                // The value of who was cancelled is nobody's, and one that was refused never began.
-                Ok(_) | Err(Failure::NoThread(_)) => {}
+                Ok(value) => job.report_late(&value),
+                // It never began.
+                Err(Failure::NoThread(_)) => {}
             })
         });
     }

@@ -13,7 +13,7 @@ use crate::error::Payload;
 use crate::foreign::Surroundings;
 use crate::local::{self, SentLocals};
 use crate::promise::Promise;
-use crate::report::{Held, drop_safely, report_panic, waking};
+use crate::report::{Held, ReportKind, drop_safely, late_err, report, report_panic, waking};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
 use crate::sys::fork::Process;
 
@@ -33,6 +33,9 @@ pub(super) struct Job<F, T> {
     locals: Option<SentLocals>,
     surroundings: Surroundings,
     is_cancelled: AtomicBool,
+    /// Set when the function has asked, and was told that it is cancelled: an `Err` is its answer then, and no news.
+    was_told: AtomicBool,
+    err_type: ErrType<T>,
     /// Set with it once the job runs, for a function that waits for that.
     stop: Option<Promise<()>>,
     /// Set before it is left behind: its thread does not count for its pool any more.
@@ -41,6 +44,9 @@ pub(super) struct Job<F, T> {
     process: Process,
     origin: Origin,
 }
+
+/// The type of a value that is an `Err`.
+pub(crate) type ErrType<T> = fn(&T) -> Option<&'static str>;
 
 /// What a job is, and where its future was made.
 pub(super) struct Origin {
@@ -54,6 +60,14 @@ impl Origin {
         let Self { text, location } = self;
         let place = FileLine(location);
         report_panic(&format!("{text}, made at {place}, panicked, and nobody waits for it any more"), payload);
+    }
+
+    fn report_unheard_err(&self, type_name: &str) {
+        let Self { text, location } = self;
+        let place = FileLine(location);
+        let what =
+            format!("{text}, made at {place}, ended with an `Err` ({type_name}), and nobody waits for it any more");
+        report(ReportKind::ErrorUnheard, format!("{what}; handle the error in the job, or `abandon_on_cancel` it"));
     }
 }
 
@@ -81,15 +95,24 @@ pub(super) trait Work: Send + Sync {
     fn refuse(&self, error: io::Error);
     /// Whether the code that waits for it has been cancelled.
     fn is_cancelled(&self) -> bool;
+    /// [`Work::is_cancelled`], for the function that runs.
+    fn tell_whether_cancelled(&self) -> bool;
 }
 
 impl<F, T> Job<F, T> {
     /// A job that this process hands in, which is `process`.
-    pub(super) fn new(origin: Origin, function: F, stop: Option<Promise<()>>, process: Process) -> Self {
+    pub(super) fn new(
+        origin: Origin,
+        function: F,
+        stop: Option<Promise<()>>,
+        err_type: ErrType<T>,
+        process: Process,
+    ) -> Self {
         let state = Mutex::new(State { stage: Stage::Queued(function), waiter: None });
-        let (is_cancelled, is_left) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (is_cancelled, was_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        let is_left = AtomicBool::new(false);
         let (locals, surroundings) = (local::sent(), Surroundings::here());
-        Self { state, locals, surroundings, is_cancelled, stop, is_left, process, origin }
+        Self { state, locals, surroundings, is_cancelled, was_told, err_type, stop, is_left, process, origin }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, T>> {
@@ -143,13 +166,43 @@ impl<F, T> Job<F, T> {
         }
     }
 
+    /// The type of a value that is an `Err`, and news to whoever has cancelled the job.
+    fn type_of_err(&self, value: &T) -> Option<&'static str> {
+        let is_news = !self.was_told.load(Ordering::Relaxed) && !self.is_left.load(Ordering::Relaxed);
+        (self.err_type)(value).filter(|_| is_news)
+    }
+
+    /// The value has come after the cancellation of who has waited for it.
+    pub(super) fn report_late(&self, value: &T) {
+        if let Some(type_name) = self.type_of_err(value) {
+            let Origin { text, location } = self.origin;
+            let what = format!("{text}, made at {},", FileLine(location));
+            report(ReportKind::ErrorUnheard, late_err(&what, type_name));
+        }
+    }
+
+    /// Reports what nobody waits for any more, if it is a failure. Gives what is left to drop.
+    fn report_unheard(&self, outcome: Outcome<T>) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                if let Some(type_name) = self.type_of_err(&value) {
+                    self.origin.report_unheard_err(type_name);
+                }
+                return Some(value);
+            }
+            Err(Failure::Panicked(payload)) => self.origin.report_unheard(payload),
+            Err(Failure::NoThread(_)) => {}
+        }
+        None
+    }
+
     /// Whether no thread has taken it yet.
     pub(super) fn is_queued(&self) -> bool {
         matches!(self.lock().stage, Stage::Queued(_))
     }
 
     /// Nobody waits any more: a job that has not begun never will, and the result of one that runs is dropped there, or
-    /// reported if it is a panic. `true` if it runs in this process.
+    /// reported if it is a failure. `true` if it runs in this process.
     pub(super) fn abandon(&self, is_left: bool) -> bool {
         self.is_cancelled.store(true, Ordering::Relaxed);
         self.is_left.store(is_left, Ordering::Relaxed);
@@ -163,7 +216,7 @@ impl<F, T> Job<F, T> {
             self.stop();
         }
         match stage {
-            Stage::Finished(Err(Failure::Panicked(payload))) => self.origin.report_unheard(payload),
+            Stage::Finished(outcome) => drop(self.report_unheard(outcome).map(Held::new)),
             stage => drop(Held::new(stage)),
         }
         runs && self.is_of_this_process()
@@ -173,10 +226,7 @@ impl<F, T> Job<F, T> {
         let mut state = self.lock();
         if let Stage::Gone = state.stage {
             drop(state);
-            match outcome {
-                Ok(value) => drop_safely(value),
-                Err(payload) => self.origin.report_unheard(payload),
-            }
+            drop_safely(self.report_unheard(outcome.map_err(Failure::Panicked)));
             return self.is_left.load(Ordering::Relaxed);
         }
         state.stage = Stage::Finished(outcome.map_err(Failure::Panicked));
@@ -216,5 +266,13 @@ where
 
     fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    fn tell_whether_cancelled(&self) -> bool {
+        let is_cancelled = self.is_cancelled();
+        if is_cancelled {
+            self.was_told.store(true, Ordering::Relaxed);
+        }
+        is_cancelled
     }
 }

@@ -9,6 +9,7 @@ use loom::thread;
 
 use super::ThreadPool;
 use super::job::{Job, Origin, Work};
+use crate::report::err_type;
 use crate::sync::{Ordering, block_on};
 use crate::sys::fork::Process;
 
@@ -34,6 +35,7 @@ impl Counts {
                 Value(counts)
             },
             None,
+            err_type,
             Process::this(),
         ))
     }

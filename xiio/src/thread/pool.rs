@@ -203,7 +203,7 @@ thread_local! {
 pub fn is_cancelled() -> bool {
     // Destructors of thread-locals may come later than that of this one.
     let is_cancelled =
-        |current: &RefCell<Option<AnyJob>>| current.borrow().as_ref().is_some_and(|job| job.is_cancelled());
+        |current: &RefCell<Option<AnyJob>>| current.borrow().as_ref().is_some_and(|job| job.tell_whether_cancelled());
     CURRENT.try_with(is_cancelled).unwrap_or(false)
 }
 
