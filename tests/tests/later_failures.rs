@@ -298,7 +298,7 @@ fn tasks_that_are_ready_come_to_their_errors_whoever_has_failed() {
 }
 
 #[test]
-fn jobs_that_wait_for_home_come_to_their_errors_whoever_has_failed() {
+fn jobs_that_wait_for_home_come_to_their_failures_whoever_has_failed() {
     let of_the_body = async || -> Result<(), GroupError<&str>> {
         try_task_group!(workers = 0, all_errors, error = &str, |tg| {
             tg.workers().spawn(async || Err::<(), _>("ready"));
@@ -330,10 +330,17 @@ fn jobs_that_wait_for_home_come_to_their_errors_whoever_has_failed() {
             Err("body")?;
         })
     };
+    let of_remote = async || -> Result<(), GroupError<&str>> {
+        try_task_group!(all_errors, error = &str, |tg| {
+            tg.remote().spawn(async || panic!("ready")).unwrap();
+            Err("body")?;
+        })
+    };
     let fail = async || {
         assert_eq!(texts(of_the_body().await.unwrap_err()), ["body", "ready"]);
         assert_eq!(texts(of_a_panic().await.unwrap_err()), ["panic: body", "task", "ready"]);
         assert_eq!(texts(of_a_sibling().await.unwrap_err()), ["sibling", "ready"]);
+        assert_eq!(texts(of_remote().await.unwrap_err()), ["body", "panic: ready"]);
         assert_eq!(texts(under_a_limit().await.unwrap_err()), ["body", "ready"]);
     };
     run(fail());

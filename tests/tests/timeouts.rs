@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::pin::pin;
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -93,6 +94,12 @@ fn a_limit_that_is_over_at_the_start_has_jobs_that_run_at_home_polled_once() {
             workers.spawn(async move || workers.spawn(async || 7).await).await
         });
         assert_eq!(of_a_job, Ok(7));
+        let handed_in = Arc::new(AtomicU32::new(0));
+        let remote = task_group!(timeout = Duration::ZERO, |tg| {
+            let handed_in = Arc::clone(&handed_in);
+            tg.remote().spawn(async move || handed_in.store(7, SeqCst)).unwrap();
+        });
+        assert_eq!((remote, handed_in.load(SeqCst)), (Ok(()), 7));
         assert_eq!(timeout(Duration::ZERO, parallel_map(0, &[1, 2], async |n| n * n)).await, Ok(vec![1, 4]));
         let waits = task_group!(timeout = Duration::ZERO, workers = 0, |tg| tg.workers().spawn(pending::<()>));
         assert!(waits.is_err());

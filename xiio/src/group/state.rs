@@ -436,9 +436,10 @@ impl<'env> Group<'env> {
         }
     }
 
-    /// Has the tasks that are ready at home polled once more; `false` if none is. Jobs that wait for home are among them. Those of workers
-    /// are not: to have them all begin first would keep home waiting.
+    /// Has the tasks that are ready at home polled once more; `false` if none is. Jobs that wait for home are among them, and what was handed
+    /// in from elsewhere, as far as it may be taken at once. Jobs of workers are not: to have them all begin first would keep home waiting.
     fn begin_last_round(&self) -> bool {
+        let _ = self.take_jobs(MAX_JOBS);
         if let Some(workforce) = self.workforce().filter(|workforce| workforce.crew().is_at_home()) {
             let _ = workforce.start_jobs(&self.set);
         }
