@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
+use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use xiio::inspect::{ReportKind, tree};
 use xiio::io::{Read, Write, duplex};
 use xiio::process::Command;
 use xiio::signal::{SIGUSR1, subscribe};
 use xiio::{
-    Condition, Outputs, Promise, bracket, branch, interval, net, readable, shield, sleep, task_group, yield_now,
+    Condition, Outputs, Promise, bracket, branch, catch_panic, interval, net, readable, shield, sleep, task_group,
+    timeout, yield_now,
 };
-use xiio_tests::{Reports, millis, run, run_virtually};
+use xiio_tests::{LONG, Reports, millis, run, run_virtually};
 
 type Leaf = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -290,4 +292,56 @@ fn a_bracket_reached_by_a_task_that_has_cancelled_its_group_is_released() {
     });
     assert_eq!(n_released.get(), 1);
     reports.assert_none();
+}
+
+/// Looks at a promise that is set, and at a timer, when it is dropped.
+struct LooksAtLast<'a> {
+    set: &'a Promise<()>,
+    has_seen: &'a Cell<u32>,
+}
+
+impl Drop for LooksAtLast<'_> {
+    fn drop(&mut self) {
+        if self.set.wait().now_or_never().is_some() && sleep(millis(1000)).now_or_never().is_none() {
+            self.has_seen.set(self.has_seen.get() + 1);
+        }
+    }
+}
+
+type Owns = for<'a> fn(LocalBoxFuture<'a, ()>) -> LocalBoxFuture<'a, ()>;
+
+/// Each polls a future that it may cancel, inside of a task.
+const OWNERS: [Owns; 7] = [
+    |inside| async { timeout(LONG, inside).await.unwrap() }.boxed_local(),
+    |inside| branch(inside).boxed_local(),
+    |inside| async { catch_panic(inside).await.unwrap() }.boxed_local(),
+    |inside| async { _ = xiio::join!(inside, pending::<()>()) }.boxed_local(),
+    |inside| async { task_group!(|_tg| inside.await) }.boxed_local(),
+    |inside| async { task_group!(|tg| tg.spawn(inside).await) }.boxed_local(),
+    |inside| async { bracket((), async |()| inside.await, async |()| ()).await }.boxed_local(),
+];
+
+#[test]
+fn destructors_of_what_was_cancelled_may_look_at_leaves() {
+    for (place, cleans_up) in (0..OWNERS.len()).flat_map(|place| [(place, false), (place, true)]) {
+        let reports = Reports::new();
+        let (set, has_seen) = (Promise::new(), Cell::new(0));
+        set.set(()).unwrap();
+        run(async {
+            let inside = async {
+                let _looks = LooksAtLast { set: &set, has_seen: &has_seen };
+                if cleans_up {
+                    shield(sleep(millis(1))).await;
+                }
+                pending().await
+            };
+            let owner = OWNERS[place](inside.boxed_local());
+            task_group!(|tg| {
+                let task = tg.spawn(owner);
+                yield_now().await;
+                task.cancel().await;
+            });
+        });
+        assert_eq!((has_seen.get(), reports.texts()), (1, vec![]), "owner {place}, which cleans up: {cleans_up}");
+    }
 }

@@ -59,22 +59,27 @@ use crate::unwind::{self, Cancel, Dropper, Duty, Node, Owner};
 /// assert_eq!(*log.borrow(), wanted);
 /// ```
 pub fn catch_panic<F: IntoFuture>(future: F) -> impl Future<Output = Result<F::Output, Panic>> {
-    let future = Some(Box::pin(future.into_future()));
-    Caught { future, owner: Owner::default(), node: Node::new("catch_panic") }
+    let inside = Inside { future: Some(Box::pin(future.into_future())), owner: Owner::default() };
+    Caught { inside, node: Node::new("catch_panic") }
 }
 
-/// An owner that keeps panics in.
+/// The future of a [`catch_panic`].
 struct Caught<F> {
-    /// Boxed, since the destructor has to reach it. `None` when it has ended.
-    future: Option<Pin<Box<F>>>,
-    owner: Owner,
+    inside: Inside<F>,
     node: Node,
 }
 
-impl<F: Future> Caught<F> {
+/// An owner that keeps panics in.
+struct Inside<F> {
+    /// Boxed, since the destructor has to reach it. `None` when it has ended.
+    future: Option<Pin<Box<F>>>,
+    owner: Owner,
+}
+
+impl<F: Future> Inside<F> {
     /// `Ready(None)`: it was cancelled and has cleaned up.
-    fn poll_inside(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<F::Output, Payload>>> {
-        let Self { future, owner, .. } = self;
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<F::Output, Payload>>> {
+        let Self { future, owner } = self;
         let Some(running) = future else { return Poll::Ready(None) };
         let result = match catch_unwind(AssertUnwindSafe(|| owner.poll(running.as_mut(), cx))) {
             Ok(polled) => ready!(polled).map(Ok),
@@ -95,17 +100,24 @@ impl<F: Future> Caught<F> {
         }))
     }
 
-    fn unwind(&mut self, cx: &mut Context<'_>) {
+    /// Begins to cancel it.
+    fn cancel(&mut self) {
         if self.future.is_some() && self.owner.cancel() == Cancel::Drop {
             drop_safely(self.future.take());
         }
-        match self.poll_inside(cx) {
-            Poll::Pending => return self.node.hold(cx, true),
-            Poll::Ready(Some(Err(payload))) => report_panic("what was cancelled under `catch_panic` panicked", payload),
-            Poll::Ready(Some(Ok(value))) => drop_safely(value),
-            Poll::Ready(None) => {}
-        }
-        self.node.finish();
+    }
+}
+
+impl<F: Future> Caught<F> {
+    fn unwind(&mut self, cx: &mut Context<'_>) {
+        let Self { inside, node } = self;
+        node.clean_up(cx, |cx| {
+            inside.cancel();
+            inside.poll(cx).map(|ended| match ended {
+                Some(Err(payload)) => report_panic("what was cancelled under `catch_panic` panicked", payload),
+                ended => drop_safely(ended),
+            })
+        });
     }
 }
 
@@ -120,9 +132,9 @@ impl<F: Future> Future for Caught<F> {
                 this.unwind(cx);
                 Poll::Pending
             }
-            Duty::Run => match this.poll_inside(cx) {
+            Duty::Run => match this.inside.poll(cx) {
                 Poll::Pending => {
-                    let holds = this.owner.holds();
+                    let holds = this.inside.owner.holds();
                     this.node.hold(cx, holds);
                     Poll::Pending
                 }
@@ -136,7 +148,7 @@ impl<F: Future> Future for Caught<F> {
     }
 }
 
-impl<F> Drop for Caught<F> {
+impl<F> Drop for Inside<F> {
     fn drop(&mut self) {
         drop_safely(self.future.take());
     }

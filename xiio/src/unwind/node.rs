@@ -4,7 +4,9 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::current::{current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on, wait_for_thaw};
+use super::current::{
+    Shift, current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on, wait_for_thaw,
+};
 use super::scope::{Left, Progress, Scope};
 use super::skipped::report_skipped;
 use crate::error::Payload;
@@ -210,8 +212,14 @@ impl Node {
 
     /// Polls a cleanup, what begins it included, while the scope around unwinds. The node stays pending in any case. A panic is
     /// kept for the owner, who throws it when all have cleaned up.
+    ///
+    /// A cleanup has owners of its own, and the destructors between them are no cancelled code.
     pub(crate) fn clean_up(&mut self, cx: &mut Context<'_>, cleanup: impl FnOnce(&mut Context<'_>) -> Poll<()>) {
-        match catch_unwind(AssertUnwindSafe(|| cleanup(cx))) {
+        let cleaned_up = {
+            let _shift = Shift::begin();
+            catch_unwind(AssertUnwindSafe(|| cleanup(cx)))
+        };
+        match cleaned_up {
             Ok(Poll::Pending) => self.hold(cx, true),
             Ok(Poll::Ready(())) => self.finish(),
             Err(payload) => self.finish_with_panic(payload),

@@ -12,7 +12,7 @@ use crate::drawing::{self, Drawing, State};
 use crate::runtime::may_begin;
 use crate::task::{Members, Polled, budget};
 use crate::time::{Deadline, Limit, left};
-use crate::unwind::{self, Dropper, Duty, Node, Owner};
+use crate::unwind::{self, Dropper, Duty, Node, Owner, Shift};
 
 /// The body of a group, its first member, whatever its type.
 pub(super) trait AnyBody: Members {
@@ -362,6 +362,8 @@ impl<'a> Course<'a> {
     }
 
     fn unwind(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
+        // The members have owners of their own, and the destructors between them are no cancelled code.
+        let _shift = Shift::begin();
         if !self.is_cancelling {
             if self.group.is_past_tasks.get() {
                 let _ = self.group.note(Cause::ParentCancelled, Member::Outside);
