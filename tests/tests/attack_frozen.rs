@@ -194,6 +194,72 @@ fn a_foreign_executor_in_a_task_that_has_cancelled_its_group_panics_with_advice(
     }
 }
 
+type MakeLeaf = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// What a foreign executor in a task can wait for without the loop, and so has to be refused again and again.
+const READY_SOON: [MakeLeaf; 4] = [
+    || Box::pin(yield_now()),
+    || Box::pin(async { bracket((), async |()| yield_now().await, async |()| ()).await }),
+    || Box::pin(async { timeout(LONG, yield_now()).await.unwrap() }),
+    || {
+        Box::pin(async {
+            task_group!(|tg| {
+                tg.spawn(yield_now());
+            });
+        })
+    },
+];
+
+/// A drawing polls foreign code as well. If that goes on, and into a `block_on`, the drawing waits for it.
+#[test]
+fn a_foreign_executor_that_is_reached_by_a_drawing_goes_on() {
+    for leaf in READY_SOON {
+        let is_armed = Cell::new(false);
+        let drawing = run(async {
+            task_group!(|tg| {
+                let task = tg.spawn(async {
+                    poll_fn(|_| if is_armed.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+                    futures::executor::block_on(leaf());
+                });
+                tg.spawn_named("beside", sleep(millis(1)));
+                yield_now().await;
+                is_armed.set(true);
+                let drawing = inspect::tree().await;
+                task.await;
+                drawing
+            })
+        });
+        let beside = drawing.nodes().filter(|(_, node)| node.name() == Some("beside"));
+        assert_eq!(beside.map(|(depth, _)| depth).collect::<Vec<_>>(), [1], "{drawing}");
+    }
+}
+
+/// The exception of law 1: a foreign future that gets ready lets cancelled code run on, here into a `block_on`.
+#[test]
+fn a_foreign_executor_that_cancelled_code_has_run_on_to_panics_with_advice() {
+    for leaf in READY_SOON {
+        let reports = Reports::new();
+        let runs_on_into_it = || {
+            let (sender, receiver) = futures::channel::oneshot::channel();
+            run(timeout(millis(1), async {
+                futures::join!(
+                    async {
+                        receiver.await.unwrap();
+                        futures::executor::block_on(leaf());
+                    },
+                    shield(async {
+                        sleep(millis(5)).await;
+                        sender.send(()).unwrap();
+                        sleep(millis(1)).await;
+                    }),
+                )
+            }))
+        };
+        assert_panics(&["is it inside of a `block_on`?"], runs_on_into_it);
+        assert_eq!(reports.kinds().first(), Some(&ReportKind::RanOn), "{:?}", reports.texts());
+    }
+}
+
 /// A limit that is over does not let code go on that has just cancelled itself inside of it.
 #[test]
 fn code_that_cancels_itself_under_a_limit_that_is_over_stops_there() {

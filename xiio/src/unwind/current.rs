@@ -33,13 +33,15 @@ struct Current {
     mode: Cell<u8>,
     /// The depth of the outermost owner that was cancelled while it is polled.
     frozen_depth: Cell<u32>,
-    /// How often cancelled code was polled since.
-    n_frozen_polls: Cell<u32>,
+    /// How often code was polled in vain that is frozen, or drawn.
+    n_vain_polls: Cell<u32>,
 }
 
-/// More polls of code that was cancelled in this very poll are a loop that does not give way: a foreign executor inside of
-/// the task (a `block_on`), which would go on for ever.
-const MAX_FROZEN_POLLS: u32 = 1 << 20;
+/// More polls of cancelled code, in which none of it may go on, are a loop that does not give way: a foreign executor inside of the
+/// task (a `block_on`), which would go on for ever.
+const MAX_VAIN_POLLS: u32 = 1 << 20;
+/// So are more leaves of one task where the tree is drawn.
+const MAX_DRAWN_LEAVES: u32 = 1 << 12;
 
 thread_local! {
     // `ManuallyDrop`: a thread-local with a destructor costs a check at each access. The scope is empty outside of polls.
@@ -48,7 +50,7 @@ thread_local! {
             scope: Cell::new(None),
             mode: Cell::new(OUTSIDE),
             frozen_depth: Cell::new(u32::MAX),
-            n_frozen_polls: Cell::new(0),
+            n_vain_polls: Cell::new(0),
         })
     };
     static INSPECTION: RefCell<Option<Drawing>> = const { RefCell::new(None) };
@@ -62,6 +64,13 @@ impl Current {
         let before = self.scope.replace(scope);
         self.mode.set((mode & !(FROZEN | SCOPED)) | scoped | (self.mode.get() & FROZEN));
         before
+    }
+
+    /// What holds of the mode: a member that is polled again and again while it is drawn goes on.
+    #[cold]
+    fn mode_that_counts(&self) -> u8 {
+        let is_given_up = self.n_vain_polls.get() > MAX_DRAWN_LEAVES;
+        if is_given_up { self.mode.get() & !INSPECTING } else { self.mode.get() }
     }
 }
 
@@ -223,23 +232,35 @@ pub(crate) fn is_frozen() -> bool {
 #[inline]
 pub(crate) fn gate<N: Into<Node>>(cx: &mut Context<'_>, describe: impl FnOnce() -> N) -> bool {
     let mode = CURRENT.with(|current| current.mode.get());
-    mode < UNWINDING || refuse(mode, cx, describe)
+    mode < UNWINDING || refuse(cx, describe)
 }
 
-/// `false`, and whatever a leaf has to do that may not go on.
+/// Whatever a leaf has to do that may not go on.
 #[cold]
-fn refuse<N: Into<Node>>(mode: u8, cx: &mut Context<'_>, describe: impl FnOnce() -> N) -> bool {
+fn refuse<N: Into<Node>>(cx: &mut Context<'_>, describe: impl FnOnce() -> N) -> bool {
+    let mode = CURRENT.with(|current| current.mode_that_counts());
     if mode & INSPECTING != 0 {
         draw_leaf(describe().into());
     }
-    stay_pending(mode, cx);
+    stay_pending(mode, cx)
+}
+
+/// Has what may not go on polled again when it may; whether it may already.
+fn stay_pending(mode: u8, cx: &Context<'_>) -> bool {
+    match mode {
+        _ if mode < UNWINDING => return true,
+        // One under an unwinding scope is never asked again. Else it is when the thread is not frozen or inspecting any more.
+        _ if mode & UNWINDING != 0 => ask_again_if_ran_on(cx),
+        _ => wait_for_thaw(cx),
+    }
     false
 }
 
-fn stay_pending(mode: u8, cx: &Context<'_>) {
-    // A frozen or inspected leaf is asked again once that is over. One under an unwinding scope never is.
-    if mode & UNWINDING == 0 {
-        wait_for_thaw(cx);
+/// Has cancelled code polled again that has run on in this pass, so that it is found out if it waits on this very thread.
+#[cold]
+pub(super) fn ask_again_if_ran_on(cx: &Context<'_>) {
+    if current_scope().is_some_and(|scope| scope.has_run_on_in_this_pass()) {
+        cx.waker().wake_by_ref();
     }
 }
 
@@ -247,30 +268,30 @@ fn stay_pending(mode: u8, cx: &Context<'_>) {
 /// then it is for the next poll, which comes.
 #[inline]
 pub(crate) fn may_cancel(cx: &Context<'_>) -> bool {
-    let mode = CURRENT.with(|current| current.mode.get());
-    if mode >= UNWINDING {
-        stay_pending(mode, cx);
-    }
-    mode < UNWINDING
+    is_usual() || stay_pending(CURRENT.with(|current| current.mode_that_counts()), cx)
 }
 
 /// Stays pending, and is polled again when the thread is not frozen or inspecting any more.
 ///
+/// That does not come where a foreign executor inside of a task polls, which does not return. If it is only drawn, it goes on then.
+///
 /// # Panics
-/// When that does not come, as the one who polls does not return.
+/// When such an executor polls what is frozen.
 pub(super) fn wait_for_thaw(cx: &Context<'_>) {
+    let n_vain_polls = CURRENT.with(|current| current.n_vain_polls.replace(current.n_vain_polls.get() + 1));
     if is_frozen() {
-        CURRENT.with(|current| {
-            let n_frozen_polls = &current.n_frozen_polls;
-            assert!(
-                n_frozen_polls.get() < MAX_FROZEN_POLLS,
-                "code that has cancelled itself is polled again and again and cannot go on; is it inside of a `block_on`? \
-                 Await the future instead, or return before"
-            );
-            n_frozen_polls.set(n_frozen_polls.get() + 1);
-        });
+        assert_may_return(n_vain_polls);
     }
     cx.waker().wake_by_ref();
+}
+
+/// Whether whoever polls cancelled code may still give way.
+pub(super) fn assert_may_return(n_vain_polls: u32) {
+    assert!(
+        n_vain_polls <= MAX_VAIN_POLLS,
+        "cancelled code is polled again and again and cannot go on; is it inside of a `block_on`? Await the future instead, \
+         or return before"
+    );
 }
 
 /// Called for leaves and nodes that were not reached before: under an unwinding scope that proves that cancelled code ran
@@ -313,7 +334,7 @@ impl Frozen {
                 return Self::Above;
             }
             current.frozen_depth.set(u32::MAX);
-            current.n_frozen_polls.set(0);
+            current.n_vain_polls.set(0);
             current.mode.set(current.mode.get() & !FROZEN);
             Self::Here
         })
@@ -332,30 +353,55 @@ pub(crate) fn inspect(poll: impl FnOnce()) -> Drawing {
         }
     }
     INSPECTION.with(|slot| *slot.borrow_mut() = Some(Drawing::default()));
-    let restore = CURRENT.with(|current| Restore(current.mode.replace(current.mode.get() | INSPECTING)));
+    let restore = CURRENT.with(|current| {
+        current.n_vain_polls.set(0);
+        Restore(current.mode.replace(current.mode.get() | INSPECTING))
+    });
     poll();
     drop(restore);
     INSPECTION.with(|slot| slot.borrow_mut().take()).unwrap_or_default()
 }
 
+/// A set whose members are drawn, one after the other, until this is dropped.
+pub(crate) struct DrawnSet {
+    n_vain_polls_around: u32,
+}
+
+impl DrawnSet {
+    pub(crate) fn begin() -> Self {
+        Self { n_vain_polls_around: CURRENT.with(|current| current.n_vain_polls.get()) }
+    }
+
+    /// A member is drawn. If its drawing is given up, the others are drawn all the same.
+    pub(crate) fn begin_one(&self) {
+        CURRENT.with(|current| current.n_vain_polls.set(0));
+    }
+}
+
+impl Drop for DrawnSet {
+    fn drop(&mut self) {
+        CURRENT.with(|current| current.n_vain_polls.set(self.n_vain_polls_around + 1));
+    }
+}
+
 /// Whether the tree is being drawn.
 #[inline]
 pub(crate) fn is_inspecting() -> bool {
-    CURRENT.with(|current| current.mode.get() & INSPECTING != 0)
+    CURRENT.with(|current| current.mode.get() & INSPECTING != 0 && current.mode_that_counts() & INSPECTING != 0)
 }
 
 /// Calls `draw` with the drawing if the tree is being drawn; tells whether it is.
 #[inline]
 pub(crate) fn inspecting(draw: impl FnOnce(&mut Drawing)) -> bool {
-    if !is_inspecting() {
-        return false;
+    let is_inspecting = is_inspecting();
+    if is_inspecting {
+        draw_on(draw);
     }
-    INSPECTION.with(|slot| {
-        if let Some(inspection) = slot.borrow_mut().as_mut() {
-            draw(inspection);
-        }
-    });
-    true
+    is_inspecting
+}
+
+fn draw_on(draw: impl FnOnce(&mut Drawing)) {
+    INSPECTION.with(|slot| slot.borrow_mut().as_mut().map(draw));
 }
 
 fn draw_leaf(node: Node) {
@@ -391,7 +437,8 @@ impl Drop for Around {
     #[inline]
     fn drop(&mut self) {
         if self.is_drawn {
-            inspecting(Drawing::leave);
+            // Inside of it the drawing may have been given up.
+            draw_on(Drawing::leave);
         }
     }
 }

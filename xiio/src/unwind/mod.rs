@@ -39,8 +39,8 @@ mod whole;
 
 pub(crate) use cancellable::cancellable;
 pub(crate) use current::{
-    Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting, is_lending,
-    is_plain, is_unwinding, lending, may_cancel, state,
+    DrawnSet, Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting,
+    is_lending, is_plain, is_unwinding, lending, may_cancel, state,
 };
 pub(crate) use deferred::as_cleanup;
 pub(crate) use node::{BRANCH, Duty, Node};

@@ -18,7 +18,7 @@ use crate::task::home::{Home, Listener};
 use crate::task::polls::{self, Begun, Noted, Who};
 use crate::task::refs::{BODY, DONE, DOOMED, HOLDS, LAST, PLACED, QUEUED, RECORDED, STARTED, TaskRef};
 use crate::task::{budget, waker};
-use crate::unwind::{self, Frozen, Shift};
+use crate::unwind::{self, DrawnSet, Frozen, Shift};
 
 /// How many groups are drawn one inside of the other. What a level takes of the stack is more than in a usual poll, which comes
 /// through a thousand of them.
@@ -471,9 +471,11 @@ impl Core {
             unwind::inspecting(|tree| tree.leaf(Node::new(Kind::Wait, TOO_DEEP)));
             return Drained::Interrupted;
         }
-        let _drawn = Drawn::new();
+        let _deeper = Deeper::new();
         let _depth = Descent::new(self);
+        let drawn = DrawnSet::begin();
         if let Some(body) = self.body.get().filter(|_| members.has_body()) {
+            drawn.begin_one();
             // Nothing begins in a drawing: code that does so may count on being polled as usual.
             let has_begun = body.header().has(STARTED);
             let state = if has_begun { State::Running } else { State::NotStarted };
@@ -487,7 +489,7 @@ impl Core {
         for task in tasks {
             // One that a member has doomed by being drawn would go on.
             if !task.header().has(DOOMED) {
-                self.draw_member(task, members);
+                self.draw_member(task, members, &drawn);
             }
             task.drop_ref();
         }
@@ -501,7 +503,7 @@ impl Core {
     pub(super) fn draw_task(&self, task: TaskRef, members: &mut dyn Members) {
         let _shift = Shift::begin();
         let _depth = Descent::new(self);
-        self.draw_member(task, members);
+        self.draw_member(task, members, &DrawnSet::begin());
     }
 
     /// What a task is, and no more.
@@ -511,7 +513,7 @@ impl Core {
         node.of_type((header.vtable.type_name)())
     }
 
-    fn draw_member(&self, task: TaskRef, members: &mut dyn Members) {
+    fn draw_member(&self, task: TaskRef, members: &mut dyn Members, drawn: &DrawnSet) {
         let header = task.header();
         if self.is_stopped() || header.has(DONE) {
             return;
@@ -521,6 +523,7 @@ impl Core {
             (true, true) => State::CleaningUp,
             (true, false) => State::Running,
         };
+        drawn.begin_one();
         let locals = self.locals_of(task).map(|locals| locals.shown_beside_current()).unwrap_or_default();
         let is_held = state == State::NotStarted && self.limit != usize::MAX && !header.has(PLACED);
         let node = self.node_of(task).in_state(state).held(is_held).with_locals(locals);
@@ -568,16 +571,16 @@ impl Drop for Descent {
 }
 
 /// A set that is being drawn, until this is dropped.
-struct Drawn;
+struct Deeper;
 
-impl Drawn {
+impl Deeper {
     fn new() -> Self {
         N_DRAWN.set(N_DRAWN.get() + 1);
         Self
     }
 }
 
-impl Drop for Drawn {
+impl Drop for Deeper {
     fn drop(&mut self) {
         N_DRAWN.set(N_DRAWN.get() - 1);
     }
