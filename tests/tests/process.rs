@@ -661,6 +661,18 @@ fn child_that_may_not_be_signalled_is_given_up_after_the_grace() {
 }
 
 #[test]
+fn child_of_a_group_that_may_not_be_signalled_is_asked_by_itself() {
+    refuse_to_signal_groups();
+    let status = xiio::run(async {
+        let mut command = shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done");
+        let mut child = command.own_group(true).grace(LONG).stdout(Stdio::piped()).spawn().unwrap();
+        lines(&mut child).next().await.unwrap().unwrap();
+        child.stop().await.unwrap()
+    });
+    assert_eq!(status.code(), Some(7));
+}
+
+#[test]
 fn child_that_lives_on_is_spoken_of_once_and_an_error_of_stop() {
     refuse_to_signal_those_of_another_user();
     let left = Rc::new(RefCell::new(Vec::new()));
@@ -999,6 +1011,8 @@ fn child_is_left_alone_by_a_process_that_was_forked_off() {
     assert!(ends_in_a_fork(|| {
         let child = child.as_mut().unwrap();
         let no_child = |error: io::Error| error.raw_os_error() == Some(libc::ECHILD);
+        assert!(child.signal(SIGTERM).is_err_and(no_child));
+        assert!(child.kill().is_err_and(no_child));
         let error = child.try_wait().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
         let text = ProcessError::from(error).to_string();
@@ -1006,6 +1020,8 @@ fn child_is_left_alone_by_a_process_that_was_forked_off() {
         xiio::run(async {
             assert!(child.stop().await.is_err_and(no_child));
             assert!(child.wait().await.is_err_and(no_child));
+            // It has not ended.
+            assert!(child.wait_exited().await.is_err_and(no_child));
         });
     }));
     // Had it been signalled, it would not end well.

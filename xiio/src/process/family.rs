@@ -61,9 +61,9 @@ impl Family {
         }
     }
 
-    /// Signals those who are neither the child nor in a group that was signalled.
-    pub(super) fn signal_others(&self, signal: i32, child: u32, group: Option<u32>) {
-        let has_heard = |pid| pid == child || group.is_some_and(|group| is_in_group(pid, group));
+    /// Signals those who are neither a child nor in a group that was signalled.
+    pub(super) fn signal_others(&self, signal: i32, child: Option<u32>, group: Option<u32>) {
+        let has_heard = |pid| child == Some(pid) || group.is_some_and(|group| is_in_group(pid, group));
         for member in self.members.iter().filter(|member| !has_heard(member.pid)) {
             let _ = member.process.send_signal(signal);
         }

@@ -70,7 +70,7 @@
 //!
 //! A [`Child`] may be dropped: by foreign code, by a cancellation while something else is awaited, by a panic. It is then
 //! killed at once with its group, without a grace, and is reaped without blocking. In a process that was forked off since, a drop and a stop
-//! leave it alone, and waiting for it is `ECHILD`.
+//! leave it alone, and to signal it or wait for it is `ECHILD`.
 //!
 //! # Implementation
 //!

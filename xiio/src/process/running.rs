@@ -90,9 +90,15 @@ impl Running {
     }
 
     /// Signals the group and the child, or the child alone; nobody if it was reaped.
+    ///
+    /// # Errors
+    /// `ECHILD` in a process that was forked off since: it is no child of this one. And what the system says.
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         if self.status.is_some() {
             return Ok(());
+        }
+        if !self.parent.is_this() {
+            return Err(io::Error::from_raw_os_error(libc::ECHILD));
         }
         let Some(group) = self.group() else { return self.process.pidfd.send_signal(signal) };
         // One that may not be signalled still leads a group of which others may.
@@ -123,6 +129,9 @@ impl Running {
         if self.status.is_some() {
             checkpoint().await;
             return Ok(());
+        }
+        if !self.parent.is_this() {
+            return Err(io::Error::from_raw_os_error(libc::ECHILD));
         }
         let describe = || self.node("process");
         let mut readiness = Readiness::new(self.process.pidfd.as_fd(), Direction::Read);
@@ -241,10 +250,11 @@ impl Running {
         if let Some(family) = &mut self.family {
             family.freeze();
         }
-        let _ = self.signal(signal);
+        // Nobody twice: signals of real time queue, and a handler would run as often. A sandbox may refuse one way and not the other.
+        let group = self.group().filter(|&group| signal_group(group, signal).is_ok());
+        let has_heard = group.is_some_and(leads_group) || self.process.pidfd.send_signal(signal).is_ok();
         if let Some(family) = &self.family {
-            // Nobody twice: signals of real time queue, and a handler would run as often.
-            family.signal_others(signal, self.process.pid, self.group());
+            family.signal_others(signal, has_heard.then_some(self.process.pid), group);
             family.thaw();
         }
         // One that was stopped could not act on it.
