@@ -255,17 +255,26 @@ fn to_nanos(duration: Duration) -> u64 {
 
 fn call_previous(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let previous = &PREVIOUS[signal.unsigned_abs() as usize];
-    let plain = function(previous.plain.load(SeqCst));
-    // Behind the other: a change from that to this one is seen here.
-    if let Some(handler) = function(previous.informed.load(SeqCst)) {
-        // SAFETY: it was installed with SA_SIGINFO, so it is a function of this type.
-        let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { std::mem::transmute(handler) };
-        handler(signal, info, context);
-    } else if let Some(handler) = plain {
-        // SAFETY: it was installed without SA_SIGINFO, so it is a function of this type.
-        let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
-        handler(signal);
-    }
+    let call_informed = || {
+        let handler = function(previous.informed.load(SeqCst));
+        if let Some(handler) = handler {
+            // SAFETY: it was installed with SA_SIGINFO, so it is a function of this type.
+            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { std::mem::transmute(handler) };
+            handler(signal, info, context);
+        }
+        handler.is_some()
+    };
+    let call_plain = || {
+        let handler = function(previous.plain.load(SeqCst));
+        if let Some(handler) = handler {
+            // SAFETY: it was installed without SA_SIGINFO, so it is a function of this type.
+            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+            handler(signal);
+        }
+        handler.is_some()
+    };
+    // The new one is stored before the old one is taken out. With a look on both sides of the other, a change in either direction is seen.
+    let _ = call_informed() || call_plain() || call_informed();
 }
 
 /// The function that a handler is, if it is one.
