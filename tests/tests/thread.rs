@@ -289,6 +289,26 @@ fn job_beside_virtual_time_that_jumps_is_not_late() {
 }
 
 #[test]
+fn job_that_waits_long_behind_a_jump_of_virtual_time_is_reported() {
+    let pool = ThreadPool::new(1);
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(Some(released));
+    let reported = Promise::new();
+    let tell = reported.clone();
+    let _listening = xiio::inspect::listen(move |report| _ = tell.set(report.kind()));
+    Tester::new().virtual_time().run(|| async {
+        let released = released.lock().unwrap().take().unwrap();
+        let busy = pool.run(move || released.recv_timeout(LONG).unwrap());
+        let release = async {
+            advance(Duration::from_secs(3600)).await;
+            assert_eq!(reported.wait().await, xiio::inspect::ReportKind::NoThread);
+            release.send(()).unwrap();
+        };
+        xiio::join!(busy, pool.run(|| ()), release);
+    });
+}
+
+#[test]
 fn job_dropped_by_foreign_code_runs_on_and_the_runtime_goes_on() {
     let (release, released) = mpsc::channel::<()>();
     let (dropped, is_dropped) = mpsc::channel();

@@ -339,9 +339,8 @@ impl<F, T> fmt::Debug for Awaited<F, T> {
 
 /// Whether it has waited for long, asked where there is a clock to ask.
 fn has_become_late(slot: &mut Option<Late>, cx: &mut Context<'_>) -> bool {
-    let is_due = Runtime::is_running() && slot.as_mut().is_some_and(|late| late.deadline.poll_elapsed(cx));
-    let late = slot.take_if(|_| is_due);
-    late.is_some_and(|late| sys::now().saturating_duration_since(late.since) >= LATE)
+    let is_late = Runtime::is_running() && slot.as_mut().is_some_and(|late| late.poll_over(cx));
+    slot.take_if(|_| is_late).is_some()
 }
 
 impl Late {
@@ -349,6 +348,18 @@ impl Late {
         let now = now();
         let is_virtual = Runtime::look(Runtime::has_virtual_time).unwrap_or(false);
         Self { deadline: Deadline::at(now.checked_add(LATE)), since: if is_virtual { sys::now() } else { now } }
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.deadline.poll_elapsed(cx) {
+            let rest = LATE.saturating_sub(sys::now().saturating_duration_since(self.since));
+            if rest.is_zero() {
+                return true;
+            }
+            // Virtual time has jumped.
+            self.deadline.reset(now().checked_add(rest));
+        }
+        false
     }
 }
 
