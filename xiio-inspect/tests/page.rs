@@ -387,8 +387,8 @@ fn a_member_cleans_up_until_its_outermost_cleanup_is_over() {
     });
     browser.open(&trace.take());
     // The cursor is in the middle, ten minutes after the end of the inner one.
-    let tree = browser.text("tree");
-    assert!(tree.contains("layers") && tree.contains("cleans up"), "{tree}");
+    let tree = "document.getElementById('tree').textContent";
+    browser.wait_until(tree, |tree| tree.contains("layers") && tree.contains("cleans up"));
     browser.assert_quiet();
 }
 
@@ -474,6 +474,57 @@ fn names_are_shown_and_do_nothing() {
     let detail = browser.text("detail");
     assert!(detail.contains("</script><img src=x onerror=alert(1)><b>␛[31m\\u{202e}␀"), "{detail}");
     assert_eq!(browser.evaluate("document.images.length + document.querySelectorAll('b b, #detail b').length"), "0");
+    browser.assert_quiet();
+}
+
+#[test]
+fn the_strip_has_the_time_in_polls_also_where_the_root_is_in_none() {
+    let Some(mut browser) = Browser::start() else { return };
+    // The run was not recorded when it began, so its root is not noted.
+    let trace = xiio::run(async {
+        let recording = record(1000);
+        task_group!(|tg| {
+            for _ in 0..3 {
+                tg.spawn(async { thread::sleep(Duration::from_millis(20)) });
+            }
+        });
+        recording.to_json()
+    });
+    browser.open(&trace);
+    // Of a line near the bottom of the strip, to the right of the names.
+    let n_filled = "(() => { const strip = document.getElementById('overview'); \
+        const { data } = strip.getContext('2d').getImageData(300, strip.height - 5, strip.width - 300, 1); \
+        return data.filter((value, index) => index % 4 === 3 && value === 255).length; })()";
+    browser.wait_until(n_filled, |n_filled| n_filled.parse::<usize>().unwrap() > 300);
+    browser.assert_quiet();
+}
+
+#[test]
+fn what_a_recording_says_of_itself_may_be_anything() {
+    let Some(mut browser) = Browser::start() else { return };
+    let hostile = json!({ "toString": 0, "valueOf": 0 });
+    for field in ["program", "note", "lost", "microseconds", "virtual_microseconds"] {
+        let trace = json!({ "traceEvents": [], "otherData": { "xiio_recording": 1, field: hostile } });
+        browser.open(&trace.to_string());
+        assert_eq!(browser.evaluate("document.body.dataset.ready"), "error", "{field}");
+        assert!(browser.text("error").contains("cannot be shown: "), "{field}");
+        browser.assert_quiet();
+    }
+}
+
+#[test]
+fn the_text_of_a_report_is_shown_and_does_nothing() {
+    let Some(mut browser) = Browser::start() else { return };
+    let life = json!({ "ph": "X", "pid": 1, "tid": 1, "cat": "life", "name": "x", "ts": 1, "dur": 5 });
+    let args = json!({ "kind": "Panic", "text": "first\nsecond\u{1b}[31m\u{202e}" });
+    let report = json!({ "ph": "i", "pid": 1, "tid": 1, "cat": "report", "name": "x", "ts": 2, "args": args });
+    browser.open(&json!({ "traceEvents": [life, report], "otherData": { "xiio_recording": 1 } }).to_string());
+    for key in ["ArrowDown", "ArrowDown"] {
+        browser.press(key);
+    }
+    browser.wait_until("document.getElementById('detail').textContent", |detail| {
+        detail.contains("Panic: first\nsecond␛[31m\\u{202e}")
+    });
     browser.assert_quiet();
 }
 

@@ -18,18 +18,23 @@
     fail(error.message);
     return;
   }
-  const { members, order, rowOf, end, polls, wakes, cancels, cleanups, reports, cancellations } = recording;
+  const { members, order, rowOf, end, busy, polls, wakes, cancels, cleanups, reports, cancellations } = recording;
 
   // ---- The trace as data ----
 
   /** What a terminal or a reader would obey or not see is shown by a sign of its own. */
-  function visible(text) {
+  function visible(text, most = MAX_LABEL) {
     const sign = (c) => {
       const code = c.codePointAt(0);
       return code < 32 ? String.fromCodePoint(0x2400 + code) : code === 127 ? "␡" : "\\u{" + code.toString(16) + "}";
     };
-    const short = text.length > MAX_LABEL ? text.slice(0, MAX_LABEL) + "…" : text;
+    const short = text.length > most ? text.slice(0, most) + "…" : text;
     return short.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, sign);
+  }
+
+  /** The same of a text that may have several lines. */
+  function visibleLines(text) {
+    return text.split("\n").map((line) => visible(line, Infinity)).join("\n");
   }
 
   function labelOf(args) {
@@ -80,7 +85,7 @@
         const why = visible(String(args.why ?? "")), place = why === "with its group" ? undefined : placeOf(args);
         lists.cancel.push({ of, at, from: memberOf(Number(args.by ?? 0), at), why, reason: why + (place ? " at " + place : "") });
       }
-      else if (event.cat === "report") lists.report.push({ of, at, kind: visible(String(args.kind ?? "")), text: String(args.text ?? "").slice(0, 4000) });
+      else if (event.cat === "report") lists.report.push({ of, at, kind: visible(String(args.kind ?? "")), text: visibleLines(String(args.text ?? "").slice(0, 4000)) });
       else if (event.cat === "cleanup" && event.ph === "b") {
         const cleanup = { of, at, to: end, end: ", has not ended", what: visible(event.name), place: placeOf(args) };
         lists.cleanup.push(cleanup);
@@ -90,14 +95,34 @@
         Object.assign(cleanup, { to: at, end: (args.cut_off === true ? ", was cut off after " : ", took ") + span(at - cleanup.at) });
       }
     }
+    const busy = joined(lists.poll);
     const grouped = Object.fromEntries(Object.entries(lists).map(([key, list]) => [key, group(list, members.length)]));
     const order = arrange(members, indexOf), rowOf = new Int32Array(members.length);
     order.forEach((index, row) => { rowOf[index] = row; });
     for (const member of members) member.search = (member.label + " " + member.place + " " + member.type).toLowerCase();
     const n = Object.values(lists).reduce((sum, list) => sum + list.length, 0);
     return {
-      members, order, rowOf, end, n, other: trace.otherData, polls: grouped.poll, wakes: grouped.wake, cancels: grouped.cancel, cleanups: grouped.cleanup,
+      members, order, rowOf, end, n, about: aboutOf(trace.otherData), busy, polls: grouped.poll, wakes: grouped.wake, cancels: grouped.cancel, cleanups: grouped.cleanup,
       reports: grouped.report, cancellations: follow(members, lists.cancel, grouped.cleanup),
+    };
+  }
+
+  /** The time in polls. What is inside of another poll is counted with that: there may be none of the root. */
+  function joined(spans) {
+    const busy = [];
+    for (const { at, to } of [...spans].sort((one, other) => one.at - other.at)) {
+      const last = busy[busy.length - 1];
+      if (last === undefined || at > last.to) busy.push({ at, to });
+      else last.to = Math.max(last.to, to);
+    }
+    return busy;
+  }
+
+  /** What the recording says of itself. It may be anything, and is looked at here, where what is thrown is told. */
+  function aboutOf({ program, lost, virtual_microseconds: skipped, note }) {
+    return {
+      program: visible(String(program ?? "a program")), lost: Number(lost) || 0, skipped: Number(skipped) || 0,
+      note: note === undefined ? undefined : visibleLines(String(note)),
     };
   }
 
@@ -466,9 +491,7 @@
 
   function measure(nParts) {
     const parts = new Float64Array(nParts), width = end / nParts;
-    for (const { of, at, to } of polls.list) {
-      // The others are inside of those of the root, if that is there.
-      if (members[of].depth > 0) continue;
+    for (const { at, to } of busy) {
       for (let part = clamp(Math.floor(at / width), 0, nParts - 1); part < nParts && part * width < to; part += 1) {
         parts[part] += Math.max(0, Math.min(to, (part + 1) * width) - Math.max(at, part * width)) / width;
       }
@@ -779,12 +802,12 @@
 
   // ---- The beginning ----
 
-  const { other, n } = recording, program = visible(String(other.program ?? "a program")), lost = Number(other.lost) || 0, skipped = Number(other.virtual_microseconds) || 0;
+  const { n, about: { program, lost, skipped, note } } = recording;
   by("program").textContent = program;
   document.title = program + ": a recording of xiio";
   by("summary").textContent = [span(end), count(members.length - 1, "member"), count(n, "event"), skipped > 0 ? span(skipped) + " skipped by virtual time" : "", lost > 0 ? lost.toLocaleString("en") + " older events were not kept" : ""].filter((part) => part !== "").join(" · ");
-  if (other.note !== undefined) {
-    by("note").textContent = String(other.note).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "�");
+  if (note !== undefined) {
+    by("note").textContent = note;
     by("note").hidden = false;
   }
   readColors();
@@ -803,7 +826,7 @@
       reveal(panicked);
       return moveTo(members[panicked].to);
     }
-    moveTo(panic !== undefined ? panic.at : other.note === undefined ? end / 2 : end);
+    moveTo(panic !== undefined ? panic.at : note === undefined ? end / 2 : end);
   }
   document.body.dataset.ready = "yes";
 })();
