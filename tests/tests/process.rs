@@ -760,6 +760,59 @@ fn grandchild_that_outlives_its_parent_is_killed_after_the_grace() {
     assert!(!group_runs(pid));
 }
 
+#[test]
+fn captured_child_that_is_cancelled_may_still_write() {
+    let dir = Dir::new("still-writes");
+    let (lock, much) = (dir.path("lock"), "head -c 300000 /dev/zero");
+    // It ends by SIGPIPE if nobody has the pipes open. They hold less than that: it waits for the grace if nobody reads.
+    let script = format!(
+        "trap 'echo; echo >&2; {much}; {much} >&2; rm {lock}; exit 1' TERM; touch {lock}; while :; do sleep 0.01; done"
+    );
+    let command = || {
+        let mut command = shell(&script);
+        command.grace(Duration::from_secs(10));
+        command
+    };
+    xiio::run(async {
+        let is_locked = || fs::exists(&lock).unwrap();
+        let locked = async || {
+            while !is_locked() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        xiio::race!(_ = run_process(command()).capture_output(true) => unreachable!(), () = locked() => {});
+        assert!(!is_locked());
+        xiio::race!(_ = command().output() => unreachable!(), () = locked() => {});
+        assert!(!is_locked());
+        // It has no pipe that its user has taken.
+        let usage = async |_: &mut Child| std::future::pending::<()>().await;
+        let mut piped = command();
+        let scope = piped.stdout(Stdio::piped()).stderr(Stdio::piped()).scope(usage);
+        xiio::race!(_ = scope => unreachable!(), () = locked() => {});
+        assert!(!is_locked());
+    });
+}
+
+#[test]
+fn pipe_that_a_stranger_keeps_open_does_not_keep_who_cancels() {
+    let dir = Dir::new("kept-open");
+    let stranger = dir.path("stranger");
+    // A daemon: in a group of its own, and its parent has ended.
+    let daemon = format!("setsid sh -c 'echo $$ >{stranger}.new; mv {stranger}.new {stranger}; exec sleep 3600'");
+    let mut command = shell(&format!("({daemon} &); while :; do sleep 0.01; done"));
+    xiio::run(async {
+        let is_there = async || {
+            while !fs::exists(&stranger).unwrap() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        xiio::race!(_ = command.output() => unreachable!(), () = is_there() => {});
+    });
+    let stranger = fs::read_to_string(stranger).unwrap().trim().parse().unwrap();
+    assert!(is_running(stranger));
+    send(stranger, SIGKILL);
+}
+
 fn group_runs(group: u32) -> bool {
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(|&pid| group_of(pid) == Some(group)).any(is_running)

@@ -1,8 +1,12 @@
 //! A child that runs, and the pipes to it.
 
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::panic::Location;
+use std::pin::pin;
 use std::process::{ExitStatus, Output};
+use std::task::Poll;
 
 use super::running::Running;
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout};
@@ -166,15 +170,31 @@ impl Child {
     /// Feeds the child and takes what it writes, all at the same time.
     pub(super) async fn communicate(self, input: &[u8], place: &'static Location<'static>) -> io::Result<Output> {
         let exchange = async |child: &mut Self| {
-            let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+            let Self { stdin, stdout, stderr, running } = child;
             // The child is not reaped before its pipes are at their end: until then its group can be signalled.
             let ((), stdout, stderr, ()) =
-                (feed(stdin, input), drain(stdout), drain(stderr), child.running.ended()).try_join(place).await?;
-            let status = child.running.wait().await?;
+                (feed(stdin.take(), input), drain(stdout), drain(stderr), running.ended()).try_join(place).await?;
+            let status = running.wait().await?;
             Ok(Output { status, stdout, stderr })
         };
-        let node = Node::of_cleanup("process", place);
-        bracket_of(node, self, exchange, async |mut child| child.running.stop().await).await
+        bracket_of(Node::of_cleanup("process", place), self, exchange, Self::end).await
+    }
+
+    /// Stops the child. What it has to say about that has no reader any more, and must not keep it or end it: the pipes are read as long as
+    /// the stop takes. They may stay open for longer, as others have them too.
+    pub(super) async fn end(mut self) {
+        self.stdin = None;
+        let Self { stdout, stderr, running, .. } = &mut self;
+        let (mut stop, mut stdout, mut stderr) = (pin!(running.stop()), pin!(discard(stdout)), pin!(discard(stderr)));
+        poll_fn(|cx| {
+            // First, as it has to go on whatever the child writes.
+            let stopped = stop.as_mut().poll(cx);
+            if stopped.is_pending() {
+                let (Poll::Pending, Poll::Pending) = (stdout.as_mut().poll(cx), stderr.as_mut().poll(cx));
+            }
+            stopped
+        })
+        .await;
     }
 
     /// Sends a signal to the child's group, or to the child alone if it has no group of its own. Does nothing if the child
@@ -256,10 +276,21 @@ async fn feed(stdin: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
     }
 }
 
-async fn drain(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
+/// Reads to the end and closes the pipe. It stays open where that is cut off: a child that writes then would end by that.
+async fn drain(pipe: &mut Option<impl Read>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    if let Some(mut pipe) = pipe {
-        pipe.read_to_end(&mut bytes).await?;
+    if let Some(open) = pipe {
+        open.read_to_end(&mut bytes).await?;
     }
+    *pipe = None;
     Ok(bytes)
+}
+
+/// Reads what nobody wants; never ends.
+async fn discard(pipe: &mut Option<impl Read>) -> Infallible {
+    if let Some(open) = pipe {
+        let mut buf = vec![0; 8192];
+        while open.read(&mut buf).await.is_ok_and(|n_bytes| n_bytes > 0) {}
+    }
+    pending().await
 }

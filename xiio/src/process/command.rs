@@ -354,10 +354,7 @@ impl Command {
         let place = Location::caller();
         async move {
             let child = self.spawn()?;
-            let stop = async |mut child: Child| {
-                let _ = child.stop().await;
-            };
-            Ok(bracket_of(Node::of_cleanup("process", place), child, usage, stop).await)
+            Ok(bracket_of(Node::of_cleanup("process", place), child, usage, Child::end).await)
         }
     }
 

@@ -32,6 +32,9 @@
 //! The leader is reaped last: so long its number is that of its group. A stop that is cut off before, as by the grace of a task group, kills
 //! all who are left, at once. So does [`Child::try_wait`] where it then reaps the leader. Where the child is kept, a second stop begins anew.
 //!
+//! The captured pipes of a call that is cancelled stay open until the stop is over, and what comes through them is read and lost: a child may
+//! write while it cleans up. So do the pipes in [`Command::scope`] that `usage` has not taken; those it has taken go with it.
+//!
 //! # Groups and terminals
 //!
 //! Without a terminal a child leads a process group of its own. Where this process has a controlling terminal, a child shares its
