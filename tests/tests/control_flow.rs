@@ -6,11 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::num::ParseIntError;
 use std::ops::ControlFlow;
 use std::task::Poll;
 use std::time::Duration;
 
-use xiio::{TaskGroup, TryTaskGroup, sleep, task_group, try_task_group, yield_now};
+use serde_json::json;
+use xiio::{TaskGroup, TryTaskGroup, run, sleep, task_group, try_task_group, yield_now};
 use xiio_tests::poll::OnDrop;
 
 /// What happened, in order; and the gate that the tasks wait at, so that nothing depends on how
@@ -1260,4 +1262,27 @@ async fn bail_and_ensure_work_where_the_type_is_told_later_or_by_a_try_group() {
         Some(1)
     };
     assert_eq!(nothing.await, None);
+}
+
+/// What `json!` takes is no list of expressions, and has some in it.
+#[test]
+fn question_in_a_value_with_a_name() {
+    async fn number(text: &str) -> Result<i64, ParseIntError> {
+        text.parse()
+    }
+    async fn answer(a: &str, b: &str) -> Result<serde_json::Value, ParseIntError> {
+        let value = task_group!(|tg| {
+            let task = tg.spawn(number(a));
+            json!({
+                "a": task.await?,
+                "list": [number(b).await?, { "deep": number(b).await? + 1 }, null],
+                "big": if matches!(Some(12), Some(n) if n == number(b).await?) { "yes" } else { "no" },
+            })
+        });
+        Ok(value)
+    }
+    let wanted = json!({ "a": 1, "list": [12, { "deep": 13 }, null], "big": "yes" });
+    assert_eq!(run(answer("1", "12")), Ok(wanted));
+    assert!(run(answer("1", "no number")).is_err());
+    assert!(run(answer("no number", "1")).is_err());
 }

@@ -1,7 +1,8 @@
-//! The arguments of macros that look like calls, `println!("{}", x?)`, or like arms, `race!(n = future => n?)` and `cfg_select!(unix => x?)`.
+//! The arguments of macros that look like calls, `println!("{}", x?)`, or like arms, `race!(n = future => n?)` and `cfg_select!(unix => x?)`;
+//! and the expressions in whatever else there is, as in `json!({ "key": x? })` and `matches!(x, Some(n) if n == limit?)`.
 
-use proc_macro2::{Punct, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use proc_macro2::{Delimiter, Group, Punct, Spacing, TokenStream, TokenTree};
+use quote::{ToTokens, TokenStreamExt, quote};
 use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseStream};
 use syn::{Expr, Token};
@@ -11,7 +12,14 @@ use crate::arms::{Arm, Otherwise};
 /// Arguments of a macro: expressions and arms, then perhaps something else (the pattern of `matches!`, say).
 pub(super) struct Arguments {
     known: Vec<Argument>,
-    rest: TokenStream,
+    rest: Vec<Piece>,
+}
+
+/// A part of what looks neither like an expression nor like an arm as a whole.
+enum Piece {
+    Expression(Expr),
+    Group(Group, Vec<Piece>),
+    Token(TokenTree),
 }
 
 enum Argument {
@@ -44,7 +52,7 @@ impl Arguments {
         while let Some(choice) = parse_ahead(input) {
             known.push(Argument::Choice(choice));
         }
-        Ok(Self { known, rest: input.parse()? })
+        Ok(Self { known, rest: pieces_of(input.parse()?) })
     }
 
     /// The one expression that there is, if there is nothing else.
@@ -56,7 +64,7 @@ impl Arguments {
     }
 
     pub(super) fn expressions_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
-        self.known.iter_mut().flat_map(|argument| -> Box<dyn Iterator<Item = &mut Expr>> {
+        let known = self.known.iter_mut().flat_map(|argument| -> Box<dyn Iterator<Item = &mut Expr>> {
             match argument {
                 Argument::Expression(expression, _) => Box::new(std::iter::once(expression)),
                 Argument::Arm(arm) => Box::new(arm.expressions_mut()),
@@ -66,7 +74,8 @@ impl Arguments {
                 }
                 Argument::Choice(choice) => Box::new(std::iter::once(&mut choice.action)),
             }
-        })
+        });
+        known.chain(self.rest.iter_mut().flat_map(Piece::expressions_mut))
     }
 
     /// The actions, each with the `#[cfg]` that `cfg_select!` keeps it by: its own condition, and none of those before it.
@@ -86,6 +95,80 @@ impl Arguments {
     }
 }
 
+impl Piece {
+    fn expressions_mut(&mut self) -> Box<dyn Iterator<Item = &mut Expr> + '_> {
+        match self {
+            Self::Expression(expression) => Box::new(std::iter::once(expression)),
+            Self::Group(_, pieces) => Box::new(pieces.iter_mut().flat_map(Self::expressions_mut)),
+            Self::Token(_) => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// Looks for expressions between the separators. What stands before a `:` is a name, and before a `=>` a pattern.
+fn pieces_of(tokens: TokenStream) -> Vec<Piece> {
+    let (mut pieces, mut piece) = (Vec::new(), Vec::new());
+    let mut before = None;
+    for token in tokens {
+        let mark = match &token {
+            TokenTree::Punct(mark) => Some((mark.as_char(), mark.spacing())),
+            _ => None,
+        };
+        let is_end = match (before, mark) {
+            (_, Some((',' | ';', _))) => {
+                add_expressions(std::mem::take(&mut piece), &mut pieces);
+                true
+            }
+            (Some((':', Spacing::Joint)), _) => false,
+            (_, Some((':', Spacing::Alone))) | (Some(('=', Spacing::Joint)), Some(('>', _))) => {
+                pieces.extend(piece.drain(..).map(Piece::Token));
+                true
+            }
+            _ => false,
+        };
+        if is_end {
+            pieces.push(Piece::Token(token));
+        } else {
+            piece.push(token);
+        }
+        before = mark;
+    }
+    add_expressions(piece, &mut pieces);
+    pieces
+}
+
+/// Adds what stands between two separators: an expression, a pattern with a guard, or groups in which there may be some.
+fn add_expressions(piece: Vec<TokenTree>, pieces: &mut Vec<Piece>) {
+    if !piece.iter().any(may_leave) {
+        return pieces.extend(piece.into_iter().map(Piece::Token));
+    }
+    if let Ok(expression) = syn::parse2(piece.iter().cloned().collect()) {
+        return pieces.push(Piece::Expression(expression));
+    }
+    let guard = piece.iter().skip(1).position(|token| matches!(token, TokenTree::Ident(word) if word == "if"));
+    let (pattern, guarded) = piece.split_at(guard.map_or(piece.len(), |place| place + 2));
+    pieces.extend(pattern.iter().cloned().map(|token| match token {
+        TokenTree::Group(group) if guard.is_none() && group.delimiter() != Delimiter::None => {
+            let inside = pieces_of(group.stream());
+            Piece::Group(group, inside)
+        }
+        token => Piece::Token(token),
+    }));
+    if guard.is_some() {
+        add_expressions(guarded.to_vec(), pieces);
+    }
+}
+
+/// Whether there is a word or a mark by which code leaves a block, or a macro that may have one.
+fn may_leave(token: &TokenTree) -> bool {
+    match token {
+        TokenTree::Group(group) => group.stream().into_iter().any(|token| may_leave(&token)),
+        TokenTree::Ident(word) => ["return", "break", "continue"].iter().any(|known| word == known),
+        TokenTree::Punct(mark) => matches!(mark.as_char(), '?' | '!'),
+        TokenTree::Literal(_) => false,
+    }
+}
+
 impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut known = Vec::new();
@@ -97,7 +180,7 @@ impl Parse for Arguments {
             let Some(argument) = argument else { break };
             known.push(argument);
         }
-        Ok(Self { known, rest: input.parse()? })
+        Ok(Self { known, rest: pieces_of(input.parse()?) })
     }
 }
 
@@ -151,7 +234,23 @@ impl ToTokens for Arguments {
         for argument in &self.known {
             argument.to_tokens(tokens);
         }
-        self.rest.to_tokens(tokens);
+        tokens.append_all(&self.rest);
+    }
+}
+
+impl ToTokens for Piece {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Self::Expression(expression) => expression.to_tokens(tokens),
+            Self::Token(token) => token.to_tokens(tokens),
+            Self::Group(group, pieces) => {
+                let mut inside = TokenStream::new();
+                inside.append_all(pieces);
+                let mut rewritten = Group::new(group.delimiter(), inside);
+                rewritten.set_span(group.span());
+                rewritten.to_tokens(tokens);
+            }
+        }
     }
 }
 

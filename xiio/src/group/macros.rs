@@ -48,7 +48,7 @@
 /// | panic | cancels the tasks, waits for them, and panics on |
 ///
 /// This holds inside the arguments of macros that look like expressions (`println!`, `vec!`,
-/// `assert!`) or like arms (`race!`), and through groups in the body. Closures, `async` blocks and items in the body
+/// `assert!`), like arms (`race!`), or like values with names (`json!`), and through groups in the body. Closures, `async` blocks and items in the body
 /// keep their own control flow.
 ///
 /// # Unlike a plain block
@@ -61,8 +61,8 @@
 /// - The value is coerced as a whole (`Box<T>` to `Box<dyn Trait>`), not inside an `Ok(…)` or
 ///   `Some(…)`. What `return` and `break` take along is coerced as usual.
 /// - `?`, `return`, `break` and `continue` are not seen in three places, and the compiler then reports
-///   mismatched types:
-///   - in arguments of a macro that look neither like expressions nor like arms;
+///   mismatched types, or a `?` that "cannot be used" here:
+///   - in arguments of a macro that look like none of the above;
 ///   - in what a macro itself expands to (but for `bail!` and `ensure!`);
 ///   - in a group under another name for this macro. A macro of this name is taken for this one, whatever its path.
 /// - A `break` or `continue` without a label, in the arguments of a macro, leaves the body only where the macro is known to have no loop: those
