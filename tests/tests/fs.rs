@@ -66,6 +66,45 @@ async fn metadata_follows_links_and_symlink_metadata_does_not() {
 }
 
 #[xiio::test]
+async fn links_of_both_kinds_lead_to_the_file() {
+    let dir = Dir::new("links");
+    let (file, hard, soft) = (dir.0.join("file"), dir.0.join("hard"), dir.0.join("soft"));
+    fs::write(&file, "hello").await.unwrap();
+    fs::hard_link(&file, &hard).await.unwrap();
+    fs::symlink(&file, &soft).await.unwrap();
+    assert_eq!(fs::read_link(&soft).await.unwrap(), file);
+    assert_eq!(fs::read_link(&hard).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    fs::remove_file(&file).await.unwrap();
+    assert_eq!(fs::read(&hard).await.unwrap(), b"hello");
+    assert_eq!(fs::read(&soft).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[xiio::test]
+async fn contents_are_what_std_takes_and_neither_they_nor_a_path_outlive_the_call() {
+    let dir = Dir::new("contents");
+    let files = xiio::task_group!(|tg| {
+        let mut writes = Vec::new();
+        for text in ["one", "two"] {
+            let (path, text) = (dir.0.join(text), String::from(text));
+            writes.push((
+                tg.spawn(fs::write(&path, &text)),
+                tg.spawn(fs::write(path.with_extension("v"), text.as_bytes())),
+            ));
+        }
+        for (one, other) in writes {
+            one.await.unwrap();
+            other.await.unwrap();
+        }
+        let bytes = vec![1];
+        fs::write(dir.0.join("three"), &bytes).await.unwrap();
+        fs::write(dir.0.join("four"), bytes).await.unwrap();
+        fs::read_dir(&dir.0).await.unwrap()
+    });
+    assert_eq!(files.len(), 6);
+    assert_eq!(fs::read(dir.0.join("two")).await.unwrap(), b"two");
+}
+
+#[xiio::test]
 async fn errors_are_those_of_std() {
     let dir = Dir::new("errors");
     let missing = dir.0.join("missing");

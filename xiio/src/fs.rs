@@ -1,4 +1,4 @@
-//! Files, on threads: the functions of [`std::fs`] that people reach for.
+//! Files, on threads: the functions of [`std::fs`], and `symlink`. What gives an open file is not here: see below.
 //!
 //! The kernel does not say when a file is "ready"; a read from a slow disk stops the thread. So each function here is one
 //! [`in_thread`](crate::in_thread()) job that calls its namesake in `std`, with the same value and the same errors. If the
@@ -31,19 +31,59 @@
 //! The pool that the whole process shares. Paths and contents are copied once, at the call, as a job cannot borrow. No function is
 //! an `async fn`: the place that a tree and a report show is that of the call.
 
+use std::fmt;
 use std::fs::{DirEntry, Metadata, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use crate::thread::in_thread;
+use crate::thread::{InThread, in_thread};
+
+/// The future of a function of this module. It has copied its arguments, so a path need not live as long as the future.
+///
+/// # Examples
+/// ```
+/// let names = ["/proc/self/comm", "/proc/self/status"];
+/// let lengths = xiio::run(async {
+///     xiio::task_group!(|tg| {
+///         let tasks = names.map(|name| {
+///             let path = std::path::PathBuf::from(name);
+///             tg.spawn(xiio::fs::read(&path))
+///         });
+///         let mut lengths = Vec::new();
+///         for task in tasks {
+///             lengths.push(task.await?.len());
+///         }
+///         std::io::Result::Ok(lengths)
+///     })
+/// })?;
+/// assert!(lengths[0] < lengths[1]);
+/// # std::io::Result::Ok(())
+/// ```
+#[must_use = "nothing is done before it is awaited"]
+pub struct Operation<T> {
+    /// In a box, as the type of a closure has no name. Beside the hand-over to a thread that costs nothing.
+    job: InThread<Box<dyn FnOnce() -> io::Result<T> + Send>, io::Result<T>>,
+}
+
+impl<T: Send + 'static> Future for Operation<T> {
+    type Output = io::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.job.poll_or_refused(cx)
+    }
+}
+
+impl<T> fmt::Debug for Operation<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Operation").field(&self.job).finish()
+    }
+}
 
 #[track_caller]
-fn on_thread<F, T>(operation: F) -> impl Future<Output = io::Result<T>>
-where
-    F: FnOnce() -> io::Result<T> + Send + 'static,
-    T: Send + 'static,
-{
-    in_thread(operation).or_refused()
+fn on_thread<T: Send + 'static>(operation: impl FnOnce() -> io::Result<T> + Send + 'static) -> Operation<T> {
+    Operation { job: in_thread(Box::new(operation)) }
 }
 
 fn owned(path: impl AsRef<Path>) -> PathBuf {
@@ -56,7 +96,7 @@ fn owned(path: impl AsRef<Path>) -> PathBuf {
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -66,7 +106,7 @@ fn owned(path: impl AsRef<Path>) -> PathBuf {
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn read(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<u8>>> {
+pub fn read(path: impl AsRef<Path>) -> Operation<Vec<u8>> {
     let path = owned(path);
     on_thread(move || std::fs::read(path))
 }
@@ -77,7 +117,7 @@ pub fn read(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<u8>>>
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -86,33 +126,34 @@ pub fn read(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<u8>>>
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn read_to_string(path: impl AsRef<Path>) -> impl Future<Output = io::Result<String>> {
+pub fn read_to_string(path: impl AsRef<Path>) -> Operation<String> {
     let path = owned(path);
     on_thread(move || std::fs::read_to_string(path))
 }
 
 /// Writes a whole file, made or emptied before, as [`std::fs::write`].
 ///
-/// Takes the contents by value, so that a `Vec` or a `String` need not be copied.
+/// The contents are copied at the call.
 ///
 /// # Errors
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
 /// # xiio::run(async {
 /// let file = std::env::temp_dir().join(format!("xiio-fs-write-{}", std::process::id()));
-/// xiio::fs::write(&file, "hello").await?;
+/// let text = String::from("hello");
+/// xiio::fs::write(&file, &text).await?;
 /// assert_eq!(xiio::fs::read(&file).await?, b"hello");
 /// xiio::fs::remove_file(&file).await?;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> impl Future<Output = io::Result<()>> {
-    let (path, contents) = (owned(path), contents.into());
+pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Operation<()> {
+    let (path, contents) = (owned(path), contents.as_ref().to_vec());
     on_thread(move || std::fs::write(path, contents))
 }
 
@@ -122,7 +163,7 @@ pub fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> impl Futur
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -133,7 +174,7 @@ pub fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> impl Futur
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> impl Future<Output = io::Result<u64>> {
+pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Operation<u64> {
     let (from, to) = (owned(from), owned(to));
     on_thread(move || std::fs::copy(from, to))
 }
@@ -144,7 +185,7 @@ pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> impl Future<Output 
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -158,9 +199,78 @@ pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> impl Future<Output 
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Operation<()> {
     let (from, to) = (owned(from), owned(to));
     on_thread(move || std::fs::rename(from, to))
+}
+
+/// Gives a file a second name, as [`std::fs::hard_link`].
+///
+/// # Errors
+/// Those of its namesake.
+///
+/// # Cancellation
+/// See the [module](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let file = std::env::temp_dir().join(format!("xiio-fs-link-{}", std::process::id()));
+/// let link = file.with_extension("link");
+/// xiio::fs::write(&file, "hello").await?;
+/// xiio::fs::hard_link(&file, &link).await?;
+/// xiio::fs::remove_file(&file).await?;
+/// assert_eq!(xiio::fs::read(&link).await?, b"hello");
+/// xiio::fs::remove_file(&link).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Operation<()> {
+    let (original, link) = (owned(original), owned(link));
+    on_thread(move || std::fs::hard_link(original, link))
+}
+
+/// Makes a symbolic link, as [`std::os::unix::fs::symlink`].
+///
+/// # Errors
+/// Those of its namesake.
+///
+/// # Cancellation
+/// See the [module](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// let link = std::env::temp_dir().join(format!("xiio-fs-symlink-{}", std::process::id()));
+/// xiio::fs::symlink("/no/such/file", &link).await?;
+/// assert_eq!(xiio::fs::read_link(&link).await?, std::path::Path::new("/no/such/file"));
+/// xiio::fs::remove_file(&link).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Operation<()> {
+    let (original, link) = (owned(original), owned(link));
+    on_thread(move || std::os::unix::fs::symlink(original, link))
+}
+
+/// Where a symbolic link leads to, as [`std::fs::read_link`].
+///
+/// # Errors
+/// Those of its namesake.
+///
+/// # Cancellation
+/// See the [module](self).
+///
+/// # Examples
+/// ```
+/// # xiio::run(async {
+/// assert!(xiio::fs::read_link("/proc/self").await?.is_relative());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn read_link(path: impl AsRef<Path>) -> Operation<PathBuf> {
+    let path = owned(path);
+    on_thread(move || std::fs::read_link(path))
 }
 
 /// Removes a file, as [`std::fs::remove_file`].
@@ -169,9 +279,9 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> impl Future<Outpu
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 #[track_caller]
-pub fn remove_file(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
+pub fn remove_file(path: impl AsRef<Path>) -> Operation<()> {
     let path = owned(path);
     on_thread(move || std::fs::remove_file(path))
 }
@@ -182,7 +292,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -194,7 +304,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn create_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
+pub fn create_dir(path: impl AsRef<Path>) -> Operation<()> {
     let path = owned(path);
     on_thread(move || std::fs::create_dir(path))
 }
@@ -205,7 +315,7 @@ pub fn create_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -217,7 +327,7 @@ pub fn create_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn create_dir_all(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
+pub fn create_dir_all(path: impl AsRef<Path>) -> Operation<()> {
     let path = owned(path);
     on_thread(move || std::fs::create_dir_all(path))
 }
@@ -228,9 +338,9 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> impl Future<Output = io::Result
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 #[track_caller]
-pub fn remove_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
+pub fn remove_dir(path: impl AsRef<Path>) -> Operation<()> {
     let path = owned(path);
     on_thread(move || std::fs::remove_dir(path))
 }
@@ -241,9 +351,9 @@ pub fn remove_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 #[track_caller]
-pub fn remove_dir_all(path: impl AsRef<Path>) -> impl Future<Output = io::Result<()>> {
+pub fn remove_dir_all(path: impl AsRef<Path>) -> Operation<()> {
     let path = owned(path);
     on_thread(move || std::fs::remove_dir_all(path))
 }
@@ -254,7 +364,7 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> impl Future<Output = io::Result
 /// Those of its namesake, and the first that its iterator gives.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -264,7 +374,7 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> impl Future<Output = io::Result
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn read_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<DirEntry>>> {
+pub fn read_dir(path: impl AsRef<Path>) -> Operation<Vec<DirEntry>> {
     let path = owned(path);
     on_thread(move || std::fs::read_dir(path)?.collect())
 }
@@ -275,7 +385,7 @@ pub fn read_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<D
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -284,7 +394,7 @@ pub fn read_dir(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Vec<D
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Metadata>> {
+pub fn metadata(path: impl AsRef<Path>) -> Operation<Metadata> {
     let path = owned(path);
     on_thread(move || std::fs::metadata(path))
 }
@@ -295,7 +405,7 @@ pub fn metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Metad
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -304,7 +414,7 @@ pub fn metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Metad
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn symlink_metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Result<Metadata>> {
+pub fn symlink_metadata(path: impl AsRef<Path>) -> Operation<Metadata> {
     let path = owned(path);
     on_thread(move || std::fs::symlink_metadata(path))
 }
@@ -315,7 +425,7 @@ pub fn symlink_metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Resu
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -324,7 +434,7 @@ pub fn symlink_metadata(path: impl AsRef<Path>) -> impl Future<Output = io::Resu
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn exists(path: impl AsRef<Path>) -> impl Future<Output = io::Result<bool>> {
+pub fn exists(path: impl AsRef<Path>) -> Operation<bool> {
     let path = owned(path);
     on_thread(move || std::fs::exists(path))
 }
@@ -335,7 +445,7 @@ pub fn exists(path: impl AsRef<Path>) -> impl Future<Output = io::Result<bool>> 
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -344,7 +454,7 @@ pub fn exists(path: impl AsRef<Path>) -> impl Future<Output = io::Result<bool>> 
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn canonicalize(path: impl AsRef<Path>) -> impl Future<Output = io::Result<PathBuf>> {
+pub fn canonicalize(path: impl AsRef<Path>) -> Operation<PathBuf> {
     let path = owned(path);
     on_thread(move || std::fs::canonicalize(path))
 }
@@ -355,7 +465,7 @@ pub fn canonicalize(path: impl AsRef<Path>) -> impl Future<Output = io::Result<P
 /// Those of its namesake.
 ///
 /// # Cancellation
-/// See the [room](self).
+/// See the [module](self).
 ///
 /// # Examples
 /// ```
@@ -370,7 +480,7 @@ pub fn canonicalize(path: impl AsRef<Path>) -> impl Future<Output = io::Result<P
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[track_caller]
-pub fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> impl Future<Output = io::Result<()>> {
+pub fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> Operation<()> {
     let path = owned(path);
     on_thread(move || std::fs::set_permissions(path, permissions))
 }

@@ -1,6 +1,6 @@
 //! Tests of programs written on xiio: virtual time, seeded schedules, cancellation at every await.
 //!
-//! `#[xiio::test]` uses this room; [`Tester`] does the same by hand.
+//! `#[xiio::test]` uses this module; [`Tester`] does the same by hand.
 //!
 //! # Examples
 //! ```

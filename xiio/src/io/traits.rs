@@ -15,7 +15,7 @@ const MAX_SPARE: usize = 64 * 1024;
 /// How much it asks for behind the room that the buffer had at first.
 const PROBE: usize = 32;
 
-/// What bytes can be read from, as `std::io::Read`; see the [room](crate::io) for why its methods are `async`.
+/// What bytes can be read from, as `std::io::Read`; see the [module](crate::io) for why its methods are `async`.
 ///
 /// # Examples
 /// ```
@@ -297,7 +297,7 @@ pub(super) fn invalid_text(error: std::str::Utf8Error) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
 
-/// What bytes can be written to, as `std::io::Write`; see the [room](crate::io) for why its methods are `async`.
+/// What bytes can be written to, as `std::io::Write`; see the [module](crate::io) for why its methods are `async`.
 ///
 /// # Examples
 /// ```

@@ -1,5 +1,6 @@
 //! Addresses, and names to be looked up.
 
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::panic::Location;
@@ -183,7 +184,8 @@ async fn look_up(host: String, port: u16, place: &'static Location<'static>) -> 
         let addrs = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
         addrs.map(Vec::from_iter).map_err(|error| explain(error, || format!("cannot look up `{host}`")))
     });
-    looking.described(&LOOKUP, text).made_at(place).abandon_on_cancel().or_refused().await
+    let mut looking = looking.described(&LOOKUP, text).made_at(place).abandon_on_cancel();
+    poll_fn(|cx| looking.poll_or_refused(cx)).await
 }
 
 static LOOKUP: About = About { label: "lookup_host", text: "a look-up", why_late: Some(why_late) };

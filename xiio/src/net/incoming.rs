@@ -113,7 +113,7 @@ macro_rules! clients {
             ///
             /// # Errors
             /// What `accept(2)` reports, except what concerns a single client that is gone. After an error the next attempt comes after a
-            /// short pause, so a loop that goes on does not spin. See the [room](super).
+            /// short pause, so a loop that goes on does not spin. See the [module](super).
             ///
             /// # Cancellation
             /// No client is lost.

@@ -318,7 +318,7 @@ macro_rules! listener {
             /// Waits for a client; gives it with its address.
             ///
             /// # Errors
-            /// What `accept(2)` reports; see the [room](super) for which of them to go on after.
+            /// What `accept(2)` reports; see the [module](super) for which of them to go on after.
             ///
             /// # Cancellation
             /// No client is lost.

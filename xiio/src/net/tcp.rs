@@ -15,7 +15,7 @@ use crate::sys::{Call, call, socket as sys};
 /// How many clients may wait to be accepted; the system may allow less.
 pub(super) const BACKLOG: i32 = 1024;
 
-/// Takes clients. See [`std::net::TcpListener`], and the [room](super) for how its loop survives.
+/// Takes clients. See [`std::net::TcpListener`], and the [module](super) for how its loop survives.
 ///
 /// # Examples
 /// ```

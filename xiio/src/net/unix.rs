@@ -19,7 +19,7 @@ use crate::time::sleep;
 /// The first and the longest wait where the system does not tell when the other end has room again.
 const RETRY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
 
-/// Takes clients. See [`std::os::unix::net::UnixListener`], and the [room](super) for how its loop survives.
+/// Takes clients. See [`std::os::unix::net::UnixListener`], and the [module](super) for how its loop survives.
 ///
 /// The file that it is bound to stays when it is dropped, as with `std`.
 ///

@@ -17,7 +17,7 @@ use crate::unwind::Node;
 
 /// A process that was started by [`Command::spawn`](super::Command::spawn).
 ///
-/// If it is dropped while it runs, it is killed with its group, without a grace, and reaped later; see [the room](super). To
+/// If it is dropped while it runs, it is killed with its group, without a grace, and reaped later; see [the module](super). To
 /// give it the grace whatever is awaited, use [`Command::scope`](super::Command::scope).
 ///
 /// It stays on its thread.
@@ -74,7 +74,7 @@ impl Child {
     /// What the system reports, with its number; the child has been stopped then.
     ///
     /// # Cancellation
-    /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the room](super)), and whoever cancels waits for that. To wait
+    /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the module](super)), and whoever cancels waits for that. To wait
     /// without stopping the child, use [`Child::wait_exited`].
     ///
     /// # Examples

@@ -192,7 +192,7 @@ impl Command {
 
     /// Sets whether the child leads a process group of its own, which is signalled as a whole.
     ///
-    /// By default it does, except where this process has a terminal: see [the room](super).
+    /// By default it does, except where this process has a terminal: see [the module](super).
     pub fn own_group(&mut self, own_group: bool) -> &mut Self {
         self.own_group = Some(own_group);
         self
@@ -281,7 +281,7 @@ impl Command {
     /// As [`Command::spawn`]. A program that fails is no error.
     ///
     /// # Cancellation
-    /// The process is stopped with its group, see [the room](super). The call starts the process, so that the future needs
+    /// The process is stopped with its group, see [the module](super). The call starts the process, so that the future needs
     /// nothing of the command. A future that is dropped or cancelled before its first poll kills it.
     ///
     /// # Examples

@@ -90,7 +90,7 @@
 //!
 //! # Other systems
 //!
-//! Nobody has run this room on a system that is not Linux.
+//! Nobody has run this module on a system that is not Linux.
 //!
 //! | | Android | FreeBSD | macOS |
 //! |---|---|---|---|

@@ -29,7 +29,7 @@ use crate::unwind;
 /// When polled outside of a runtime, and when called with an array without a program.
 ///
 /// # Cancellation
-/// The process is stopped with its group, see [the room](super).
+/// The process is stopped with its group, see [the module](super).
 ///
 /// # Examples
 /// ```

@@ -206,7 +206,7 @@ impl Running {
         poll_with(&describe, |cx| if pause.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    /// Stops the child and its group, see [the room](super). Nothing if it was reaped, or is the child of another process.
+    /// Stops the child and its group, see [the module](super). Nothing if it was reaped, or is the child of another process.
     ///
     /// The child is reaped last: until then the number of the group is its own, and who finds the stop cut off can still end the rest.
     pub(super) async fn stop(&mut self) {

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::panic::{Location, resume_unwind};
@@ -131,9 +130,9 @@ where
     }
 
     /// If the system gives no thread, that is an error like those of the function.
-    pub(crate) async fn or_refused(mut self) -> io::Result<T> {
-        let Self { job, node } = &mut self;
-        poll_fn(|cx| job.poll_or_refused(node, cx)).await?
+    pub(crate) fn poll_or_refused(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let Self { job, node } = self;
+        job.poll_or_refused(node, cx).map(|outcome| outcome?)
     }
 }
 
