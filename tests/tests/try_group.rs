@@ -12,7 +12,7 @@ use std::time::Duration;
 use xiio::inspect::ReportKind;
 use xiio::{Elapsed, Failure, GroupError, Promise, Task, bracket, sleep, task_group, try_task_group, yield_now};
 use xiio_tests::{
-    DropBomb, DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, rounds, run,
+    DropBomb, DropCount, LONG, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, panic_text, rounds, run,
 };
 
 /// An error that nothing else could be.
@@ -469,7 +469,7 @@ fn all_errors_of_a_round_come_in_order_with_panics() {
     let error = run(several(&Promise::new())).unwrap_err();
     assert_eq!(error.to_string(), "first (and 2 more failures)");
     let failures: Vec<_> = error.into_failures().map(|failure| failure.to_string()).collect();
-    assert_eq!(failures, ["first", "panic: second", "third"]);
+    assert_eq!(failures, ["first", "panicked: second", "third"]);
     reports.assert_none();
 }
 
@@ -509,7 +509,7 @@ fn all_errors_keeps_the_error_of_a_task_whose_destructor_panics() {
         })
     });
     let failures: Vec<_> = failed.unwrap_err().into_failures().map(|failure| failure.to_string()).collect();
-    assert_eq!(failures, ["first", "panic: second", "third"]);
+    assert_eq!(failures, ["first", "panicked: second", "third"]);
 }
 
 #[test]
@@ -532,7 +532,7 @@ fn all_errors_begins_with_the_destructor_of_a_cancelled_task_and_who_awaits_a_fa
         })
     });
     let failures: Vec<_> = failed.unwrap_err().into_failures().map(|failure| failure.to_string()).collect();
-    assert_eq!(failures, ["panic: destructor", "error"]);
+    assert_eq!(failures, ["panicked: destructor", "error"]);
 }
 
 #[test]
@@ -567,6 +567,20 @@ fn the_first_of_all_errors_is_in_the_text_and_what_is_behind_it_is_the_source() 
     assert_eq!(texts(error.first()), ["outer", "inner"]);
 }
 
+#[test]
+fn all_errors_go_where_an_error_has_to_be_send_and_sync_and_a_panic_has_its_payload() {
+    fn boxed(gate: &Promise<()>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(run(several(gate))?)
+    }
+    let error = boxed(&Promise::new()).unwrap_err().downcast::<GroupError<Broken>>().unwrap();
+    assert_eq!(error.iter().count(), 3);
+    let panic = error.into_failures().find_map(|failure| match failure {
+        Failure::Panic(panic) => Some(panic),
+        Failure::Error(_) => None,
+    });
+    assert_eq!(panic_text(|| panic.unwrap().resume()), "second");
+}
+
 /// The texts of an error and of what is behind it.
 fn texts(error: &(dyn Error + 'static)) -> Vec<String> {
     std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
@@ -587,7 +601,7 @@ fn all_errors_keeps_what_fails_in_the_cleanup() {
         result.unwrap_err()
     });
     let failures: Vec<_> = error.into_failures().map(|failure| failure.to_string()).collect();
-    assert_eq!(failures, ["first", "panic: cleanup", "panic: deferred"]);
+    assert_eq!(failures, ["first", "panicked: cleanup", "panicked: deferred"]);
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl fmt::Display for GroupEnded {
 
 impl Error for GroupEnded {}
 
-/// The panic of a future, as [`catch_panic`](crate::catch_panic) gives it.
+/// A panic that was caught, as [`catch_panic`](crate::catch_panic) and [`Failure::Panic`](crate::Failure::Panic) give it.
 ///
 /// Its `Display` says what the panic said. It is an ordinary error: `Send`, `Sync`, and to be boxed.
 ///

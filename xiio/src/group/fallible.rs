@@ -14,7 +14,7 @@ use super::remote::Remote;
 use super::state::{Cause, Group};
 use super::task::Task;
 use super::workers::{SentErrors, TryWorkers};
-use crate::error::{Elapsed, Payload, panic_text};
+use crate::error::{Elapsed, Panic};
 use crate::report::drop_safely;
 use crate::sync::{MutexGuard, lock};
 
@@ -283,7 +283,7 @@ impl<'env, E> TryTaskGroup<'env, E> {
         match cause {
             Cause::Error => self.errors().borrow_mut().pop_front().map(Failure::Error),
             Cause::SentError => self.sent_errors().pop_front().map(Failure::Error),
-            Cause::Panic(payload) => Some(Failure::Panic(payload)),
+            Cause::Panic(payload) => Some(Failure::Panic(Panic::new(payload))),
             Cause::Elapsed => from_elapsed(Elapsed).map(Failure::Error),
             Cause::BodyExit | Cause::ParentCancelled => None,
         }
@@ -306,7 +306,7 @@ impl<E> fmt::Debug for TryTaskGroup<'_, E> {
     }
 }
 
-/// One failure of a group with the option `all_errors`.
+/// One failure of a group with the option `all_errors`. It is an [`Error`] where `E` is one.
 ///
 /// # Examples
 /// ```
@@ -321,22 +321,22 @@ impl<E> fmt::Debug for TryTaskGroup<'_, E> {
 /// let failures = xiio::run(both()).unwrap_err().into_failures();
 /// let texts = failures.map(|failure| match failure {
 ///     Failure::Error(error) => error,
-///     Failure::Panic(payload) => payload.downcast::<&str>().unwrap().to_string(),
+///     Failure::Panic(panic) => panic.to_string(),
 /// });
-/// assert_eq!(texts.collect::<Vec<_>>(), ["an error", "a panic"]);
+/// assert_eq!(texts.collect::<Vec<_>>(), ["an error", "panicked: a panic"]);
 /// ```
 pub enum Failure<E> {
     /// A task or the body returned this error.
     Error(E),
-    /// A task, the body or a cleanup panicked, with this payload.
-    Panic(Payload),
+    /// A task, the body or a cleanup panicked. [`Panic::resume`] goes on with it, [`Panic::into_payload`] gives the payload.
+    Panic(Panic),
 }
 
 impl<E: fmt::Display> fmt::Display for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Error(error) => error.fmt(f),
-            Self::Panic(payload) => write!(f, "panic: {}", panic_text(&**payload)),
+            Self::Panic(panic) => panic.fmt(f),
         }
     }
 }
@@ -355,12 +355,16 @@ impl<E: fmt::Debug> fmt::Debug for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Error(error) => f.debug_tuple("Error").field(error).finish(),
-            Self::Panic(payload) => f.debug_tuple("Panic").field(&panic_text(&**payload)).finish(),
+            Self::Panic(panic) => panic.fmt(f),
         }
     }
 }
 
 /// All failures of a group with the option `all_errors`, in the order in which they happened. There is at least one.
+///
+/// It is an [`Error`] where `E` is one, and goes with `?` into `Box<dyn Error + Send + Sync>` and its like where `E` is `Send` and `Sync`.
+/// `Box<dyn Error>` and `anyhow::Error` implement no `Error` themselves, so with `error = anyhow::Error` it is none either. There look at
+/// [`GroupError::iter`], or let the tasks give a type of their own.
 ///
 /// # Examples
 /// ```
@@ -399,6 +403,26 @@ impl<E> GroupError<E> {
     #[must_use]
     pub fn others(&self) -> &[Failure<E>] {
         &self.others
+    }
+
+    /// All failures, the first one first.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::{GroupError, try_task_group};
+    ///
+    /// async fn both() -> Result<(), GroupError<&'static str>> {
+    ///     try_task_group!(all_errors, error = &'static str, |tg| {
+    ///         tg.spawn(async { Err::<(), _>("first") });
+    ///         tg.spawn(async { Err::<(), _>("second") });
+    ///     })
+    /// }
+    /// let error = xiio::run(both()).unwrap_err();
+    /// let texts: Vec<_> = error.iter().map(ToString::to_string).collect();
+    /// assert_eq!(texts, ["first", "second"]);
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = &Failure<E>> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     /// All failures by value, the first one first.

@@ -193,9 +193,9 @@ impl<X, E> Ending<Result<X, E>> for FirstFailure<'_, E> {
 
     fn conclude(self, exit: Option<X>) -> Result<X, E> {
         match self.guard.group.take_failure(self.from_elapsed) {
-            Some(Failure::Panic(payload)) => {
+            Some(Failure::Panic(panic)) => {
                 drop_safely(exit);
-                resume_unwind(payload)
+                panic.resume()
             }
             Some(Failure::Error(error)) => {
                 drop_safely(exit);
