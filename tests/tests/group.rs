@@ -1094,3 +1094,29 @@ fn catching_the_panic_of_a_group_leaves_the_runtime_whole() {
         assert_eq!(value, 7);
     });
 }
+
+#[test]
+fn what_becomes_a_future_is_spawned_as_it_is() {
+    let order = RefCell::new(Vec::new());
+    /// Becomes a future that notes a word.
+    struct Notes<'a>(&'a RefCell<Vec<&'static str>>, &'static str);
+
+    impl<'a> IntoFuture for Notes<'a> {
+        type Output = ();
+        type IntoFuture = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+        fn into_future(self) -> Self::IntoFuture {
+            Box::pin(async move { self.0.borrow_mut().push(self.1) })
+        }
+    }
+
+    run(async {
+        task_group!(|tg| {
+            tg.spawn(Notes(&order, "spawned"));
+            tg.spawn_named("named", Notes(&order, "named"));
+            tg.defer(Notes(&order, "deferred"));
+            tg.remote().spawn(|| std::future::ready(())).unwrap();
+        });
+    });
+    assert_eq!(*order.borrow(), ["spawned", "named", "deferred"]);
+}

@@ -101,9 +101,9 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     #[inline]
     pub fn spawn<F, T>(&self, future: F) -> Task<T>
     where
-        F: Future<Output = Result<T, E>> + 'env,
+        F: IntoFuture<Output = Result<T, E>> + 'env,
     {
-        self.spawn_at(future, Location::caller())
+        self.spawn_at(future.into_future(), Location::caller())
     }
 
     /// [`TryTaskGroup::spawn`] for a task that has a name, see [`TaskGroup::spawn_named`](crate::TaskGroup::spawn_named).
@@ -124,7 +124,7 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     #[track_caller]
     pub fn spawn_named<F, T>(&self, name: impl Into<Cow<'static, str>>, future: F) -> Task<T>
     where
-        F: Future<Output = Result<T, E>> + 'env,
+        F: IntoFuture<Output = Result<T, E>> + 'env,
     {
         self.spawn(future).named(name.into())
     }
@@ -181,8 +181,8 @@ impl<'env, E: 'env> TryTaskGroup<'env, E> {
     /// assert!(failed.is_err() && is_closed.get());
     /// ```
     #[track_caller]
-    pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
-        self.group.defer(cleanup, Location::caller());
+    pub fn defer(&self, cleanup: impl IntoFuture<Output = ()> + 'env) {
+        self.group.defer(cleanup.into_future(), Location::caller());
     }
 
     /// A handle that spawns into this group from anywhere, see [`Remote`].

@@ -79,9 +79,9 @@ impl<'env> TaskGroup<'env> {
     #[inline]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
-        F: Future + 'env,
+        F: IntoFuture + 'env,
     {
-        self.spawn_at(future, Location::caller())
+        self.spawn_at(future.into_future(), Location::caller())
     }
 
     /// [`TaskGroup::spawn`] for a task that has a name, in the tree and in reports.
@@ -103,7 +103,7 @@ impl<'env> TaskGroup<'env> {
     #[track_caller]
     pub fn spawn_named<F>(&self, name: impl Into<Cow<'static, str>>, future: F) -> Task<F::Output>
     where
-        F: Future + 'env,
+        F: IntoFuture + 'env,
     {
         self.spawn(future).named(name.into())
     }
@@ -160,8 +160,8 @@ impl<'env> TaskGroup<'env> {
     /// assert_eq!(*order.borrow(), ["task", "last registered", "first registered"]);
     /// ```
     #[track_caller]
-    pub fn defer(&self, cleanup: impl Future<Output = ()> + 'env) {
-        self.group.defer(cleanup, Location::caller());
+    pub fn defer(&self, cleanup: impl IntoFuture<Output = ()> + 'env) {
+        self.group.defer(cleanup.into_future(), Location::caller());
     }
 
     /// A handle that spawns into this group from anywhere, see [`Remote`].

@@ -171,7 +171,7 @@ impl Remote {
     pub fn spawn<M, F>(&self, make: M) -> Result<(), GroupEnded>
     where
         M: FnOnce() -> F + Send + 'static,
-        F: Future + 'static,
+        F: IntoFuture + 'static,
     {
         let location = Location::caller();
         let run = async move |make: M| report_if_err(&make().await, location);
