@@ -1,7 +1,7 @@
 //! Conditions: any of several descriptors, promises and a deadline.
 
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -23,6 +23,20 @@ fn full_pair() -> (UnixStream, UnixStream) {
     a.set_nonblocking(true).unwrap();
     while a.write(&[0; 4096]).is_ok() {}
     (a, b)
+}
+
+#[test]
+fn descriptors_of_a_loop_are_borrowed_or_kept() {
+    let (a, mut b) = pair();
+    b.write_all(b"x").unwrap();
+    let mut condition = Condition::new();
+    for fd in [a.as_fd(), b.as_fd()] {
+        condition = condition.readable(fd);
+    }
+    let kept = a.try_clone().unwrap();
+    let numbers = [a.as_raw_fd(), kept.as_raw_fd()];
+    let ready = run(condition.readable(kept).writable(&a).wait()).unwrap();
+    assert_eq!((ready.readable(), ready.writable()), (&numbers[..], &numbers[..1]));
 }
 
 #[test]
@@ -200,7 +214,7 @@ fn a_condition_is_awaited_again_and_again() {
 #[test]
 fn a_closed_descriptor_is_an_error_with_its_number() {
     let fd = closed_fd();
-    let condition = Condition::new().readable(&fd).timeout(LONG);
+    let condition = Condition::new().readable(fd).timeout(LONG);
     assert!(condition.is_fulfilled().unwrap_err().raw_os_error() == Some(libc::EBADF));
     assert!(run(condition.wait()).unwrap_err().raw_os_error() == Some(libc::EBADF));
 }

@@ -46,15 +46,15 @@ pub struct Condition<'a> {
     deadline: Option<Instant>,
 }
 
-#[derive(Clone, Copy)]
 struct Interest<'a> {
-    fd: BorrowedFd<'a>,
+    /// Whatever keeps it open meanwhile.
+    fd: Box<dyn AsFd + 'a>,
     read: bool,
     write: bool,
 }
 
-impl<'a> Interest<'a> {
-    fn directions(self) -> impl Iterator<Item = Direction> {
+impl Interest<'_> {
+    fn directions(&self) -> impl Iterator<Item = Direction> + use<> {
         let read = self.read.then_some(Direction::Read);
         read.into_iter().chain(self.write.then_some(Direction::Write))
     }
@@ -159,18 +159,35 @@ impl<'a> Condition<'a> {
         Self::default()
     }
 
-    /// Fulfilled when `fd` is readable.
-    pub fn readable(self, fd: &'a impl AsFd) -> Self {
-        self.watch(fd.as_fd(), true, false)
+    /// Fulfilled when `fd` is readable: a reference, a [`BorrowedFd`], or a descriptor to be kept until the condition is dropped.
+    ///
+    /// # Examples
+    /// Of a library that hands out numbers:
+    /// ```
+    /// use std::os::fd::{AsRawFd, BorrowedFd};
+    /// use xiio::Condition;
+    ///
+    /// let (a, b) = (std::io::pipe()?, std::io::pipe()?);
+    /// let mut condition = Condition::new();
+    /// for number in [a.1.as_raw_fd(), b.1.as_raw_fd()] {
+    ///     // SAFETY: Both pipes are open for longer than the condition is there.
+    ///     condition = condition.writable(unsafe { BorrowedFd::borrow_raw(number) });
+    /// }
+    /// assert_eq!(xiio::run(condition.wait())?.writable().len(), 2);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn readable(self, fd: impl AsFd + 'a) -> Self {
+        self.watch(Box::new(fd), true, false)
     }
 
-    /// Fulfilled when `fd` is writable.
-    pub fn writable(self, fd: &'a impl AsFd) -> Self {
-        self.watch(fd.as_fd(), false, true)
+    /// Fulfilled when `fd` is writable; see [`Condition::readable`].
+    pub fn writable(self, fd: impl AsFd + 'a) -> Self {
+        self.watch(Box::new(fd), false, true)
     }
 
-    fn watch(mut self, fd: BorrowedFd<'a>, read: bool, write: bool) -> Self {
-        let interest = self.descriptors.entry(fd.as_raw_fd()).or_insert(Interest { fd, read: false, write: false });
+    fn watch(mut self, fd: Box<dyn AsFd + 'a>, read: bool, write: bool) -> Self {
+        let number = fd.as_fd().as_raw_fd();
+        let interest = self.descriptors.entry(number).or_insert(Interest { fd, read: false, write: false });
         interest.read |= read;
         interest.write |= write;
         self
@@ -248,8 +265,8 @@ impl<'a> Condition<'a> {
         };
         for interest in self.descriptors.values() {
             for direction in interest.directions() {
-                if sys::fd::is_ready(interest.fd, direction)? {
-                    ready.note(interest.fd, direction);
+                if sys::fd::is_ready(interest.fd.as_fd(), direction)? {
+                    ready.note(interest.fd.as_fd(), direction);
                 }
             }
         }
@@ -277,7 +294,8 @@ impl<'a> Condition<'a> {
     /// Nothing is taken from any descriptor, and nothing stays registered.
     pub async fn wait(&self) -> io::Result<Ready> {
         let interests = self.descriptors.values();
-        let asked = interests.flat_map(|interest| interest.directions().map(|direction| (interest.fd, direction)));
+        let asked =
+            interests.flat_map(|interest| interest.directions().map(|direction| (interest.fd.as_fd(), direction)));
         let mut descriptors: Vec<_> =
             asked.map(|(fd, direction)| (fd, direction, Readiness::new(fd, direction))).collect();
         let mut promises: Vec<_> = self.promises.iter().map(|promise| promise.wait_set()).collect();
