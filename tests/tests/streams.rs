@@ -94,6 +94,12 @@ fn a_reader_comes_back_from_a_stream_that_waits() {
         assert!(timeout(SHORT, StreamExt::next(&mut pieces)).await.is_err());
         let b = pieces.into_inner();
         assert_eq!(b.buffer(), b"half");
+        let mut pieces = b.split(b'!');
+        poll_in_vain(&mut pieces);
+        assert_eq!(pieces.get_mut().buffer(), b"half");
+        a.write_all(b" a word!").await.unwrap();
+        assert_eq!(StreamExt::next(&mut pieces).await.unwrap().unwrap(), b"half a word");
+        let b = pieces.into_inner();
         let mut lines = BufReader::new(a).lines();
         // The reader came back, and with it the other end.
         let _b = b;

@@ -36,6 +36,10 @@ assert_not_impl!(Task<()>: Send);
 assert_not_impl!(Task<()>: Sync);
 assert_not_impl!(WorkerTask<Rc<()>>: Send);
 
+// With and without the feature `futures-core`, which must not take anything away.
+assert_not_impl!(xiio::io::Lines<&'static [u8]>: Send);
+assert_not_impl!(xiio::io::Split<&'static [u8]>: Send);
+
 /// As `docs/send.md` says.
 const _: fn() = || {
     fn assert_send<T: Send>(_: T) {}

@@ -1,7 +1,10 @@
 //! Reading by lines, from a buffer that grows up to a bound.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::marker::PhantomData;
+use std::rc::Rc;
 
 use super::traits::{Read, invalid_text};
 use crate::runtime::checkpoint;
@@ -345,12 +348,16 @@ impl BufRead for &[u8] {
 pub(super) type Piece = Option<io::Result<Vec<u8>>>;
 
 /// The pieces of a [`BufRead`] up to some byte, see [`BufRead::split`].
+///
+/// It stays on its thread, as do reads of most readers: the feature `futures-core` lets it hold one that has begun.
 pub struct Split<R> {
     /// `None` while it is lent.
     pub(super) reader: Option<R>,
     /// The read of one who polls without a future.
     #[cfg(feature = "futures-core")]
     pub(super) lent: Option<super::stream::Lent<R>>,
+    /// What a type can do must not depend on a feature, which any crate of a program may turn on.
+    lends: PhantomData<Rc<Cell<R>>>,
     pub(super) end: u8,
     pub(super) has_failed: bool,
 }
@@ -361,9 +368,19 @@ impl<R> Split<R> {
             reader: Some(reader),
             #[cfg(feature = "futures-core")]
             lent: None,
+            lends: PhantomData,
             end,
             has_failed: false,
         }
+    }
+
+    /// The reader. If a stream has begun a read, that is given up. No byte is lost.
+    pub fn get_mut(&mut self) -> &mut R {
+        #[cfg(feature = "futures-core")]
+        if let Some(lent) = self.lent.take() {
+            self.reader = lent.take_back();
+        }
+        self.reader.as_mut().unwrap_or_else(|| unreachable!("who has borrowed the reader gives it back"))
     }
 
     /// Gives the reader back.
@@ -430,6 +447,8 @@ impl<R: fmt::Debug> fmt::Debug for Split<R> {
 }
 
 /// The lines of a [`BufRead`], see [`BufRead::lines`].
+///
+/// It stays on its thread, see [`Split`].
 #[derive(Debug)]
 pub struct Lines<R> {
     pub(super) pieces: Split<R>,
@@ -449,6 +468,24 @@ impl<R: BufRead> Lines<R> {
 }
 
 impl<R> Lines<R> {
+    /// The reader. If a stream has begun a read, that is given up. No byte is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// use xiio::io::{BufRead, BufReader, Read};
+    ///
+    /// # xiio::run(async {
+    /// let mut lines = BufReader::new(&b"length: 4\nbody"[..]).lines();
+    /// assert_eq!(lines.next().await.unwrap()?, "length: 4");
+    /// let mut body = [0; 4];
+    /// lines.get_mut().read_exact(&mut body).await?;
+    /// assert_eq!(&body, b"body");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn get_mut(&mut self) -> &mut R {
+        self.pieces.get_mut()
+    }
+
     /// Gives the reader back.
     pub fn into_inner(self) -> R {
         self.pieces.into_inner()
