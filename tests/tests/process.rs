@@ -386,9 +386,13 @@ fn input_for_a_command_with_another_stdin_is_refused() {
 }
 
 #[test]
-#[should_panic = "a command needs at least the name of a program"]
-fn empty_command_panics() {
-    let _ = run_process::<'static>([""; 0]);
+fn a_command_without_a_word_is_an_error_and_not_the_end_of_its_group() {
+    xiio::run(async {
+        let words = Vec::<String>::new();
+        let error = task_group!(|tg| tg.spawn(run_process(&words)).await.unwrap_err());
+        assert_eq!(error.to_string(), "expected the name of a program and its arguments, got no words");
+        assert_eq!(error.io_error().unwrap().kind(), io::ErrorKind::InvalidInput);
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
+use std::io::{self, ErrorKind};
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -23,10 +24,10 @@ use crate::unwind;
 ///
 /// # Errors
 /// The reason why the program could not run, with its name. With [`check`](RunProcess::check) also a
-/// program that failed.
+/// program that failed. `InvalidInput` for an array, a slice or a `Vec` without a program.
 ///
 /// # Panics
-/// When polled outside of a runtime, and when called with an array without a program.
+/// When polled outside of a runtime.
 ///
 /// # Cancellation
 /// The process is stopped with its group, see [the module](super).
@@ -65,6 +66,8 @@ pub struct RunProcess<'a> {
 enum Held<'a> {
     Owned(Box<Command>),
     Borrowed(&'a mut Command),
+    /// There is no word, so no program.
+    Nothing,
 }
 
 impl<'a> RunProcess<'a> {
@@ -97,6 +100,10 @@ impl<'a> RunProcess<'a> {
         let command: &mut Command = match &mut self.command {
             Held::Owned(command) => command,
             Held::Borrowed(command) => command,
+            Held::Nothing => {
+                let text = "expected the name of a program and its arguments, got no words";
+                return Err(io::Error::new(ErrorKind::InvalidInput, text).into());
+            }
         };
         let mut streams = Defaults::inherit();
         if self.input.is_some() {
@@ -187,7 +194,7 @@ impl<S: AsRef<OsStr>> From<&Vec<S>> for RunProcess<'_> {
 
 impl<S: AsRef<OsStr>> From<&[S]> for RunProcess<'_> {
     fn from(words: &[S]) -> Self {
-        let [program, arguments @ ..] = words else { panic!("a command needs at least the name of a program") };
+        let [program, arguments @ ..] = words else { return RunProcess::new(Held::Nothing) };
         let mut command = Command::new(program);
         command.args(arguments);
         command.into()
@@ -196,10 +203,11 @@ impl<S: AsRef<OsStr>> From<&[S]> for RunProcess<'_> {
 
 impl fmt::Debug for RunProcess<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command: &Command = match &self.command {
-            Held::Owned(command) => command,
-            Held::Borrowed(command) => command,
+        let command: Option<&Command> = match &self.command {
+            Held::Owned(command) => Some(command),
+            Held::Borrowed(command) => Some(command),
+            Held::Nothing => None,
         };
-        f.debug_struct("RunProcess").field("command", command).finish_non_exhaustive()
+        f.debug_struct("RunProcess").field("command", &command).finish_non_exhaustive()
     }
 }
