@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +52,18 @@ fn options_are_set_before_the_address_is_taken() {
         other.set_reuseport(true).unwrap();
         other.bind(addr).unwrap();
     });
+}
+
+#[test]
+fn a_socket_that_is_given_away_blocks_again() {
+    let is_nonblocking = |socket: &dyn AsRawFd| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", socket.as_raw_fd())).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        u32::from_str_radix(flags, 8).unwrap() & 0o4000 != 0
+    };
+    let (tcp, unix) = (TcpSocket::new_v4().unwrap(), UnixSocket::new_stream().unwrap());
+    assert!(is_nonblocking(&tcp) && is_nonblocking(&unix));
+    assert!(!is_nonblocking(&OwnedFd::from(tcp)) && !is_nonblocking(&OwnedFd::from(unix)));
 }
 
 #[test]

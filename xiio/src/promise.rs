@@ -36,7 +36,7 @@ use crate::unwind::{self, Reached, inspecting};
 ///
 /// # Source
 /// `xiio.Future` in the Python original.
-#[doc(alias("oneshot", "OnceCell", "watch"))]
+#[doc(alias("oneshot", "OnceCell"))]
 pub struct Promise<T> {
     shared: Arc<Shared<T>>,
 }

@@ -50,7 +50,7 @@ pub struct Report {
 /// assert!(late.is_err());
 /// assert_eq!(*kinds.borrow(), [ReportKind::GraceOver]);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReportKind {
     /// A member of a group failed, and the failure is not the one that the group ends with. Or a destructor, a waker, a thread job or a

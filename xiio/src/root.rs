@@ -21,7 +21,7 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 
 /// Runs a future, and every task under it, to the end on this thread.
 ///
-/// Code that blocks the thread holds up every task of it. So does a `block_on` of another crate inside of a task: it hears of its own
+/// Code that blocks the thread holds up every task of it. So does a `block_on` of another crate inside of a task. It hears of its own
 /// groups and of wakes from other threads, but until it returns no timer fires, no descriptor gets ready, and no worker of a group is
 /// let in. Await the future there instead.
 ///

@@ -28,7 +28,7 @@ mod stream;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::task::{Context, Poll, ready};
 
 use crate::drawing::{Kind, Node};
@@ -190,6 +190,12 @@ impl AsFd for Signals {
     /// Readable when there may be a signal to receive; for [`Condition`](crate::Condition). It must not be read from.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.subscription.as_fd()
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

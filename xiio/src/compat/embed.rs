@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -112,6 +112,12 @@ impl<F: Future> Embed<F> {
 impl<F: Future> AsFd for Embed<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor()
+    }
+}
+
+impl<F: Future> AsRawFd for Embed<F> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -95,6 +95,10 @@ fn poll_part<F: Future>(ended: &mut Option<F::Output>, part: Pin<&mut F>, cx: &m
 /// The end of one is passed on to the other ([`Write::close`]), and the other direction goes on. Each direction holds at most
 /// 64 KiB, see [`copy`].
 ///
+/// Both directions go at once, so `&A` and `&B` have to read and write: streams of `net`, [`Async`](super::Async),
+/// [`DuplexStream`](super::DuplexStream), `compat::FuturesIo`. For what needs `&mut`, such as a `Box` of [`DynReadWrite`](super::DynReadWrite), keep
+/// two halves, each in a `Box` of its own, and join two [`copy`].
+///
 /// # Errors
 /// The first error of either direction. It cancels the other direction, cleanup included: what was read there and not
 /// written is lost.
@@ -103,7 +107,7 @@ fn poll_part<F: Future>(ended: &mut Option<F::Output>, part: Pin<&mut F>, cx: &m
 /// Up to 64 KiB of each direction that were read and not yet written are lost.
 ///
 /// # Examples
-/// A proxy.
+/// A proxy:
 /// ```
 /// use xiio::io::{Read, Write, copy_bidirectional};
 /// use xiio::net::UnixStream;
@@ -115,6 +119,27 @@ fn poll_part<F: Future>(ended: &mut Option<F::Output>, part: Pin<&mut F>, cx: &m
 /// server.write_all(b"reply").await?;
 /// server.close().await?;
 /// assert_eq!(copy_bidirectional(&inner, &outer).await?, (8, 5));
+/// let mut question = String::new();
+/// server.read_to_string(&mut question).await?;
+/// assert_eq!(question, "question");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+///
+/// A proxy that has read a header. What the [`BufReader`](super::BufReader) has read beyond it goes first:
+/// ```
+/// use xiio::io::{BufRead, BufReader, Read, Write, copy_bidirectional};
+/// use xiio::net::UnixStream;
+///
+/// # xiio::run(async {
+/// let ((mut client, inner), (outer, mut server)) = (UnixStream::pair()?, UnixStream::pair()?);
+/// client.write_all(b"to: server\nquestion").await?;
+/// client.close().await?;
+/// server.close().await?;
+/// let mut reader = BufReader::new(inner);
+/// let mut header = String::new();
+/// reader.read_line(&mut header).await?;
+/// (&outer).write_all(reader.buffer()).await?;
+/// copy_bidirectional(reader.get_ref(), &outer).await?;
 /// let mut question = String::new();
 /// server.read_to_string(&mut question).await?;
 /// assert_eq!(question, "question");

@@ -9,7 +9,7 @@
 //! # The traits
 //! They are the traits of `std::io` with `async` methods, and code written for `std` needs no more than `.await`. `Read` and
 //! `Write` have one required method each, `BufRead` has three. Elsewhere such traits have `poll_read` and `poll_write`, for two
-//! reasons: a future of `async fn` in a trait cannot be told to be `Send`, and a trait with `async fn` cannot be made into `dyn`.
+//! reasons. A future of `async fn` in a trait cannot be told to be `Send`, and a trait with `async fn` cannot be made into `dyn`.
 //! The first is of no concern here, as a task never leaves its thread. And a future of its own gives each reader its own place in
 //! the line: with `poll_read` the last of several tasks that read from one socket is woken, and the others are forgotten. The
 //! price is the second: there is no `Box<dyn Read>`. [`DynRead`], [`DynWrite`] and [`DynReadWrite`] are what there is in its

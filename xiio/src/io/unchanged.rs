@@ -1,7 +1,7 @@
 //! A descriptor whose flags are other people's business, with the traits of this room.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use super::{Read, Write, read, write};
 use crate::runtime::checkpoint;
@@ -60,5 +60,11 @@ impl<T: AsFd> Write for Unchanged<T> {
 impl<T: AsFd> AsFd for Unchanged<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl<T: AsFd> AsRawFd for Unchanged<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }

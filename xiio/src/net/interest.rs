@@ -46,10 +46,10 @@ impl Interest {
     pub(super) async fn wait(self, fd: BorrowedFd<'_>) -> io::Result<Self> {
         let mut condition = Condition::new();
         if self.read {
-            condition = condition.readable(&fd);
+            condition = condition.readable(fd);
         }
         if self.write {
-            condition = condition.writable(&fd);
+            condition = condition.writable(fd);
         }
         let ready = condition.wait().await?;
         Ok(Self { read: !ready.readable().is_empty(), write: !ready.writable().is_empty() })

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{self, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram as StdUnixDatagram};
 use std::path::Path;
 use std::time::Duration;
@@ -156,6 +156,19 @@ impl AsFd for TcpSocket {
     }
 }
 
+impl AsRawFd for TcpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Gives the descriptor away, blocking again.
+impl From<TcpSocket> for OwnedFd {
+    fn from(socket: TcpSocket) -> Self {
+        blocking(socket.socket.into())
+    }
+}
+
 /// Takes a socket whatever it was made by; it becomes non-blocking.
 impl TryFrom<OwnedFd> for TcpSocket {
     type Error = io::Error;
@@ -287,6 +300,25 @@ impl AsFd for UnixSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+impl AsRawFd for UnixSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Gives the descriptor away, blocking again.
+impl From<UnixSocket> for OwnedFd {
+    fn from(socket: UnixSocket) -> Self {
+        blocking(socket.socket)
+    }
+}
+
+fn blocking(socket: OwnedFd) -> OwnedFd {
+    // Fails only for what is no open file.
+    let _ = sys::fd::set_blocking(socket.as_fd());
+    socket
 }
 
 fn set_backlog(fd: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {

@@ -244,9 +244,8 @@ impl Command {
     /// Starts the command.
     ///
     /// # Errors
-    /// What kept it from running, as `std` gives it, so without the name of the program
-    /// ([`run_process`](super::run_process()) names it): it was not found, is not executable, the working directory cannot be
-    /// entered, there are no descriptors or processes left. Nothing is started where it is `Unsupported`, on a kernel without
+    /// What kept it from running, as `std` gives it, so without the name of the program; [`run_process`](super::run_process()) names it.
+    /// It was not found, is not executable, the working directory cannot be entered, there are no descriptors or processes left. Nothing is started where it is `Unsupported`, on a kernel without
     /// `pidfd_open`, or `InvalidInput`, for a [stop signal](Command::stop_signal) that there is not.
     ///
     /// # Cancellation

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -165,13 +165,26 @@ macro_rules! pipe_ends {
             }
         }
 
-        /// The pipe for another child. It blocks again, as programs expect.
-        impl From<$end> for Stdio {
+        impl AsRawFd for $end {
+            fn as_raw_fd(&self) -> RawFd {
+                self.pipe.as_raw_fd()
+            }
+        }
+
+        /// Gives the pipe away, blocking again.
+        impl From<$end> for OwnedFd {
             fn from(end: $end) -> Self {
                 let pipe = end.pipe.into_inner();
                 // Fails only for what is no open file.
                 let _ = sys::fd::set_blocking(pipe.as_fd());
-                OwnedFd::from(pipe).into()
+                pipe.into()
+            }
+        }
+
+        /// The pipe for another child. It blocks again, as programs expect.
+        impl From<$end> for Stdio {
+            fn from(end: $end) -> Self {
+                OwnedFd::from(end).into()
             }
         }
     )*};

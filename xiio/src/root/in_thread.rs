@@ -26,9 +26,9 @@ use crate::unwind::{self, Owner, Parked};
 ///
 /// The future that `f` makes is the root of the tree, as if it were given to [`run`] there. It need not be `Send`. It owns what `f` has moved in,
 /// and its tasks borrow from it; groups in it may have workers. Nothing of it is on this thread, so neither has to wait for the other: the
-/// thread that awaits lends nothing, and is woken once, when the value is there. It has three uses: in a [tree inside a foreign loop](crate::compat),
-/// whose groups have no workers; in a plain task of another runtime; on a thread that must not stand still for the [workers](crate::task_group!) of a
-/// group.
+/// thread that awaits lends nothing, and is woken once, when the value is there. It has three uses. One is in a [tree inside a foreign loop](crate::compat),
+/// whose groups have no workers. Another is in a plain task of another runtime. The third is on a thread that must not stand still for the
+/// [workers](crate::task_group!) of a group.
 ///
 /// The future is `Send`. It may be awaited in a tree of xiio's, or polled outside of any, on one thread or on several. Nothing is
 /// handed to a thread before the first poll. A thread is started, or one taken that has ended such a tree less than ten seconds before.
