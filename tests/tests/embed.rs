@@ -50,7 +50,7 @@ impl Wake for Counting {
 
 fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
     // Asks without a runtime and without waiting.
-    Condition::new().readable(&descriptor).is_fulfilled().unwrap()
+    Condition::new().readable(descriptor).is_fulfilled().unwrap()
 }
 
 /// A group with a worker that has its first poll in a `run`, and has not ended there.
