@@ -1,6 +1,7 @@
 //! Failures that come when the group has one already, and failures of what was cancelled: none is lost.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::pending;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -627,6 +628,20 @@ fn an_err_of_a_plain_group_that_nobody_takes_is_reported() {
     for text in reports.texts() {
         assert!(text.contains("later_failures.rs") && text.contains("Result<(), alloc::string::String>"), "{text}");
     }
+}
+
+#[test]
+fn an_err_without_a_size_is_one_like_any_other() {
+    #[derive(Debug)]
+    struct Failed;
+    let reports = Reports::new();
+    run(async {
+        task_group!(|tg| {
+            tg.spawn(async { Err::<Infallible, _>(Failed) });
+            tg.spawn(async { Ok::<_, Infallible>(()) });
+        });
+    });
+    reports.assert_one(ReportKind::ErrorUnheard, &["Result<core::convert::Infallible, "]);
 }
 
 #[test]

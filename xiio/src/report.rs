@@ -314,7 +314,7 @@ pub(crate) fn err_type<T>(value: &T) -> Option<&'static str> {
 /// any for more. Should `std` write either otherwise, no value is one.
 #[inline]
 pub(crate) fn is_err<T>(value: &T) -> bool {
-    size_of::<T>() > 0 && type_name::<T>().starts_with("core::result::Result<") && is_second(discriminant(value))
+    type_name::<T>().starts_with("core::result::Result<") && is_second(discriminant(value))
 }
 
 #[cold]
