@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::select;
 use xiio::{
-    Elapsed, as_completed, bracket, branch, cooperative, deadline, gather, join, race, shield, sleep, task_group,
-    timeout, try_task_group, yield_now,
+    Condition, Elapsed, Outputs, Promise, as_completed, bracket, branch, catch_panic, cooperative, deadline, gather,
+    in_thread, join, parallel_map, race, race_ok, shield, sleep, task_group, timeout, try_gather, try_join,
+    try_task_group, yield_now,
 };
 use xiio_tests::{LONG, Trace, millis, run};
 
@@ -55,6 +56,60 @@ fn what_is_ready_at_once_gives_way() {
     gives_way("race!", async || race!(async {}, async {}));
     gives_way("join!", async || assert_eq!(join!(async {}, async {}), ((), ())));
     gives_way("as_completed", async || as_completed([async {}]).consume(async |_| {}).await);
+    gives_way("catch_panic", async || catch_panic(async {}).await.unwrap());
+    gives_way("try_gather", async || assert_eq!(try_gather([async { Ok::<_, ()>(7) }]).await, Ok(vec![7])));
+    gives_way("race_ok", async || assert_eq!(race_ok([async { Ok::<_, ()>(7) }]).await, Ok(7)));
+    gives_way("try_join!", async || assert_eq!(try_join!(async { Ok::<_, ()>(7) }), Ok((7,))));
+    gives_way("parallel_map", async || assert_eq!(parallel_map(0, &[7], async |n| *n).await, [7]));
+    let outputs = Outputs::new();
+    gives_way("Outputs::next", async || {
+        outputs.give(async { 7 }).await;
+        assert_eq!(outputs.next().await, Some(7));
+    });
+    gives_way("group without workers", async || {
+        task_group!(workers = 0, |tg| {
+            tg.workers().spawn(async || ());
+        });
+    });
+}
+
+#[test]
+fn what_is_there_already_gives_way() {
+    let set = Promise::new();
+    set.set(()).unwrap();
+    gives_way("promise", async || set.wait().await);
+    gives_way("condition", async || drop(Condition::new().promise(&set).wait().await));
+    gives_way("job on a thread", async || in_thread(|| ()).await);
+}
+
+#[test]
+fn handles_of_tasks_that_have_ended_give_way() {
+    /// Awaits all, and asserts that a sibling has its turns meanwhile.
+    async fn await_all(what: &str, ended: Vec<impl Future<Output = ()>>) {
+        let n_turns = Cell::new(0);
+        let all = async {
+            for task in ended {
+                task.await;
+            }
+        };
+        let sibling = async {
+            loop {
+                n_turns.set(n_turns.get() + 1);
+                yield_now().await;
+            }
+        };
+        race!(all, sibling);
+        assert!(n_turns.get() > 10, "{what}: {} turns", n_turns.get());
+    }
+    run(async {
+        let of_tasks: Vec<_> = task_group!(|tg| { (0..10_000).map(|_| tg.spawn(async {})).collect() });
+        await_all("tasks", of_tasks).await;
+        for workers in [0, 1] {
+            let of_jobs: Vec<_> =
+                task_group!(workers = workers, |tg| { (0..10_000).map(|_| tg.workers().spawn(async || ())).collect() });
+            await_all("tasks on workers", of_jobs).await;
+        }
+    });
 }
 
 /// Computes for two milliseconds, which is more than a turn of the loop may take.
