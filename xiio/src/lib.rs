@@ -68,7 +68,8 @@
 //! 8. No task starves: a task that is always ready gives way after a bounded number of polls and awaits. Futures of
 //!    other crates count where [`cooperative`] wraps them; nothing interrupts a computation.
 //! 9. A panic anywhere in the group, even in a cleanup, is the group's panic, with its payload. It is thrown when all
-//!    tasks have ended, in place of any other failure. A second panic is reported.
+//!    tasks have ended, in place of any other failure. A second panic is reported, and so is one of a cancelled
+//!    [`catch_panic`], or of a tree that a signal of `cancel_on` has cancelled.
 //!
 //! They hold on the workers of a group as well (the option `workers`), with these differences. A worker may begin a task at
 //! once. Cancelled code on another thread runs to its next await. A worker's task is polled only while its group is (see
