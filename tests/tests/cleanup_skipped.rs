@@ -227,6 +227,25 @@ fn what_a_grace_cuts_off_is_in_its_report_and_nowhere_else() {
 }
 
 #[test]
+fn the_report_of_a_grace_tells_brackets_and_shields_of_one_task_apart() {
+    let reports = Reports::new();
+    let first = line!() + 4;
+    let late = run(async {
+        task_group!(timeout = millis(2), grace = millis(5), |tg| {
+            tg.spawn(async {
+                let one = bracket((), async |()| sleep(LONG).await, async |()| sleep(LONG).await);
+                let other = bracket((), async |()| sleep(LONG).await, async |()| sleep(LONG).await);
+                futures::join!(one, other, shield(sleep(LONG)));
+            });
+        })
+    });
+    assert!(late.is_err());
+    let drawn = |what, line| format!("\n    {what} (cleaning up), made at tests/tests/cleanup_skipped.rs:{line}\n");
+    let [one, other] = [first, first + 1].map(|line| drawn("bracket", line));
+    reports.assert_one(ReportKind::GraceOver, &[&one, &other, &drawn("shield", first + 2)]);
+}
+
+#[test]
 fn what_could_not_be_reached_is_not_reported_twice() {
     let reports = Reports::new();
     run(async {

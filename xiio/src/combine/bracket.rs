@@ -111,7 +111,9 @@ struct Bracket<'a, F> {
 
 impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
-        let _around = unwind::draw_around(|| drawing::Node::new(Kind::Bracket, "bracket").in_state(unwind::state()));
+        let _around = unwind::draw_around(|| {
+            drawing::Node::new(Kind::Bracket, "bracket").in_state(unwind::state()).made_where_known(self.node.place())
+        });
         match self.node.duty(cx, may_begin) {
             Duty::Wait => {
                 // The resource is there from the call on, and its release due, though the use may not begin yet.

@@ -110,9 +110,11 @@ impl<F: Future, L: OnLate<F::Output>> Future for Shield<F, L> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _around = unwind::draw_around(|| drawing::Node::new(Kind::Shield, "shield").in_state(unwind::state()));
         let whole = Whole::of(&*self);
         let (slot, Shielded { owner, node, late }) = self.project();
+        let _around = unwind::draw_around(|| {
+            drawing::Node::new(Kind::Shield, "shield").in_state(unwind::state()).made_where_known(node.place())
+        });
         match node.duty(cx, may_begin) {
             Duty::Wait => Poll::Pending,
             Duty::Run => match owner.poll_slot(slot, cx) {

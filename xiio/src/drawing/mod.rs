@@ -200,7 +200,11 @@ impl Node {
     }
 
     pub(crate) fn made_at(self, location: &'static Location<'static>) -> Self {
-        Self { spawned_at: Some(location), ..self }
+        self.made_where_known(Some(location))
+    }
+
+    pub(crate) fn made_where_known(self, location: Option<&'static Location<'static>>) -> Self {
+        Self { spawned_at: location, ..self }
     }
 
     pub(crate) fn with_locals(self, locals: Vec<(&'static str, String)>) -> Self {
