@@ -1,7 +1,7 @@
 //! Polls and cleanups that take long are reported, polls in vain and groups of many tasks, with who it is, and with nobody else.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,7 +13,9 @@ use futures::FutureExt;
 use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::io::{Read, Write, duplex};
 use xiio::testing::Tester;
-use xiio::{Builder, Canceller, GroupError, shield, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio::{
+    Builder, Canceller, GroupError, Task, bracket, shield, sleep, task_group, timeout, try_task_group, yield_now,
+};
 use xiio_tests::{LONG, Reports};
 
 /// Longer than `LIMIT`.
@@ -203,6 +205,74 @@ fn a_cleanup_that_takes_long_is_reported_while_it_lasts_with_who_cleans_up() {
         "{text}"
     );
     assert!(text.contains("task `clingy` (cleaning up ") && !text.contains("at work"), "{text}");
+}
+
+/// The report of a cleanup that takes long, from `work` that only a grace ends.
+fn hanging_cleanup<F: Future<Output = ()>>(work: impl Fn() -> F) -> String {
+    let reports = Reports::new();
+    Tester::new().virtual_time().slow_cleanup(Duration::from_secs(1)).run(work);
+    assert_eq!(reports.kinds(), [ReportKind::SlowCleanup, ReportKind::GraceOver], "{:?}", reports.texts());
+    reports.texts().swap_remove(0)
+}
+
+#[test]
+fn a_cleanup_that_awaits_the_end_of_its_own_task_is_drawn_as_that() {
+    for is_nested in [false, true] {
+        let slot: RefCell<Option<Task<()>>> = RefCell::new(None);
+        let text = hanging_cleanup(|| async {
+            let release = async |()| {
+                let own = slot.take().unwrap().cancel();
+                if is_nested {
+                    task_group!(|tg| {
+                        tg.spawn(own);
+                    });
+                } else {
+                    own.await;
+                }
+            };
+            task_group!(grace = Duration::from_secs(5), |tg| {
+                let task = tg.spawn_named("clingy", bracket((), async |()| pending::<()>().await, release));
+                slot.replace(Some(task));
+                yield_now().await;
+                tg.cancel();
+            });
+        });
+        let leaf = "the cleanup of the task that this is in, `clingy`, spawned at tests/tests/slow_poll.rs:";
+        assert!(text.contains(leaf), "{text}");
+    }
+}
+
+#[test]
+fn a_task_that_awaits_another_one_is_not_said_to_be_in_it() {
+    let texts = slow_cleanups(|| async {
+        task_group!(|tg| {
+            let slow = tg.spawn_named("slow", cleaning_for(1500));
+            yield_now().await;
+            slow.cancel().await;
+        });
+    });
+    assert!(!texts.concat().contains("that this is in"), "{texts:?}");
+}
+
+#[test]
+fn a_cleanup_that_waits_for_a_lock_of_a_branch_beside_it_is_drawn_beside_what_holds_that() {
+    let line = line!() + 7;
+    let text = hanging_cleanup(|| async {
+        let lock = async_lock::Mutex::new(());
+        let holder = async {
+            let _guard = lock.lock().await;
+            sleep(LONG).await;
+        };
+        let waiter = bracket((), async |()| pending::<()>().await, async |()| drop(lock.lock().await));
+        task_group!(grace = Duration::from_secs(5), |tg| {
+            tg.spawn(async { futures::join!(holder, waiter) });
+            yield_now().await;
+            tg.cancel();
+        });
+    });
+    let drawn =
+        format!("\n        sleep, 3599s more\n        bracket (cleaning up), made at tests/tests/slow_poll.rs:{line}");
+    assert!(text.trim_end().ends_with(&drawn), "{text}");
 }
 
 #[test]

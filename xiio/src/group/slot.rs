@@ -188,6 +188,8 @@ impl<T> WorkerTask<T> {
     /// Gives the output if the task had ended before its cancellation took effect. The future may be dropped; the task
     /// is cancelled all the same. The task is on another thread, so it may come to its next await first.
     ///
+    /// A task that awaits its own cancellation, even in its cleanup, waits forever.
+    ///
     /// # Examples
     /// ```
     /// xiio::run(async {

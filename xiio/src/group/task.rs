@@ -209,8 +209,10 @@ impl<T> Task<T> {
     }
 }
 
+/// What the poll that asks waits for.
 fn describe<T>(handle: &Handle<T>) -> String {
-    format!("the task {}", handle.origin())
+    let which = if handle.is_around() { "that this is in, " } else { "" };
+    format!("the task {which}{}", handle.origin())
 }
 
 /// Waits for the task's end as a leaf. Whether it was reached before is looked at only when it is refused, which costs nothing

@@ -48,6 +48,11 @@ impl<T> Handle<T> {
         origin_of(self.task)
     }
 
+    /// Whether the task is being polled right now: whoever asks is in it.
+    pub(crate) fn is_around(&self) -> bool {
+        with_core(self.task, |core| core.depth_if_polling(self.task).is_some()).unwrap_or(false)
+    }
+
     /// Names the task in reports and in the tree.
     pub(crate) fn set_name(&self, name: Cow<'static, str>) {
         with_core(self.task, |core| core.set_name(self.task, name));
