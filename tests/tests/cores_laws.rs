@@ -229,7 +229,7 @@ fn group_4_later_failures_are_kept_or_reported() {
         });
         let failures: Vec<_> = failed.unwrap_err().into_failures().map(|failure| failure.to_string()).collect();
         assert_eq!(failures[0], "body");
-        assert_eq!(failures[1..], ["panic: cleanup"; N]);
+        assert_eq!(failures[1..], ["panicked: cleanup"; N]);
 
         let reports = Reports::new();
         let group = catch_panic(async {

@@ -295,7 +295,7 @@ fn tasks_that_are_ready_come_to_their_errors_whoever_has_failed() {
             panic!("body");
         })
     };
-    assert_eq!(texts(run(of_a_panic()).unwrap_err()), ["panic: body", "ready"]);
+    assert_eq!(texts(run(of_a_panic()).unwrap_err()), ["panicked: body", "ready"]);
 }
 
 #[test]
@@ -339,9 +339,9 @@ fn jobs_that_wait_for_home_come_to_their_failures_whoever_has_failed() {
     };
     let fail = async || {
         assert_eq!(texts(of_the_body().await.unwrap_err()), ["body", "ready"]);
-        assert_eq!(texts(of_a_panic().await.unwrap_err()), ["panic: body", "task", "ready"]);
+        assert_eq!(texts(of_a_panic().await.unwrap_err()), ["panicked: body", "task", "ready"]);
         assert_eq!(texts(of_a_sibling().await.unwrap_err()), ["sibling", "ready"]);
-        assert_eq!(texts(of_remote().await.unwrap_err()), ["body", "panic: ready"]);
+        assert_eq!(texts(of_remote().await.unwrap_err()), ["body", "panicked: ready"]);
         assert_eq!(texts(under_a_limit().await.unwrap_err()), ["body", "ready"]);
     };
     run(fail());
