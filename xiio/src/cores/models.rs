@@ -8,7 +8,8 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::permit::Permit;
-use super::team::Team;
+use super::team::{Failure, Team};
+use super::worker;
 use crate::sync::{current, park};
 use crate::task::Home;
 use crate::unwind::Dropper;
@@ -230,4 +231,147 @@ fn worker_that_sleeps_inside_comes_out_when_its_permit_is_recalled() {
         assert!(permit.wait_until_left());
         worker.join().unwrap();
     });
+}
+
+/// A job of a group that is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// It fails at its first poll.
+    Fails,
+    /// It waits until it is cancelled.
+    Waits,
+    /// It belongs to the cleanup of the one that has failed, and ends at its first poll.
+    Helps,
+    /// The same for home, which knows of the failure.
+    HelpsHome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Done,
+    /// Before or after it has begun.
+    Cancelled,
+}
+
+/// A group of which one task may fail on its only worker, and what has become of the tasks. What is noted here is no part of the model.
+struct Failing {
+    team: Team<Task>,
+    fates: std::sync::Mutex<Vec<(Task, Fate)>>,
+}
+
+impl Failing {
+    fn new(tasks: &[Task]) -> Arc<Self> {
+        let group = Arc::new(Self { team: Team::new(1, usize::MAX, None), fates: std::sync::Mutex::default() });
+        tasks.iter().for_each(|&task| group.spawn(task));
+        group
+    }
+
+    fn spawn(&self, task: Task) {
+        assert!(self.team.add(None, task).is_ok());
+    }
+
+    fn note(&self, tasks: impl IntoIterator<Item = Task>, fate: Fate) -> usize {
+        let mut fates = self.fates.lock().unwrap();
+        let before = fates.len();
+        fates.extend(tasks.into_iter().map(|task| (task, fate)));
+        fates.len() - before
+    }
+
+    fn fates_of(&self, task: Task) -> Vec<Fate> {
+        self.fates.lock().unwrap().iter().filter(|(of, _)| *of == task).map(|(_, fate)| *fate).collect()
+    }
+
+    /// Home: does `first` in its poll, and goes on until nothing is open. `true` if a task has failed.
+    fn poll_until_end(&self, turns: &Loop, first: impl FnOnce()) -> bool {
+        let mut has_failed = false;
+        let inside = self.team.bridge().enter(&turns.home.waker());
+        // SAFETY: a model has no tasks.
+        let window = unsafe { self.team.open() };
+        window.grant();
+        first();
+        loop {
+            inside.take_woken();
+            self.note(self.team.take_doomed(|_| false), Fate::Cancelled);
+            if !self.team.take_news().failures.is_empty() {
+                has_failed = true;
+                self.team.cancel_rest(|| ());
+                self.team.begin_end();
+                self.spawn(Task::HelpsHome);
+            }
+            if !self.team.awaits_end() {
+                return has_failed;
+            }
+            while !inside.is_woken() {
+                turns.sleep();
+            }
+        }
+    }
+
+    /// The worker, until it is told that the group has ended.
+    fn work(&self) {
+        let turns = Loop::new();
+        let permit = Arc::clone(self.team.permit(0));
+        worker::attach(&permit);
+        turns.home.wake_root();
+        let mut tasks = Vec::new();
+        loop {
+            if turns.home.take_root_woken()
+                && let Some(_pass) = permit.enter()
+            {
+                let mut jobs = Vec::new();
+                let orders = self.team.take(0, &mut jobs);
+                if orders.is_closed {
+                    break;
+                }
+                let mut n_ended = 0;
+                if orders.is_cancelled {
+                    n_ended += self.note(tasks.drain(..), Fate::Cancelled);
+                }
+                let (waiting, ready): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|task| *task == Task::Waits);
+                tasks.extend(waiting);
+                n_ended += self.note(ready.iter().copied(), Fate::Done);
+                if ready.contains(&Task::Fails) {
+                    self.team.tell(|news| news.failures.push(Failure { panic: None, origin: None, notice: None }));
+                    if self.team.fail(0) {
+                        n_ended += self.note(tasks.drain(..), Fate::Cancelled);
+                    }
+                    self.spawn(Task::Helps);
+                }
+                if self.team.settle(0, n_ended, true) {
+                    turns.home.wake_root();
+                }
+            }
+            turns.sleep();
+        }
+        self.team.leave(0);
+        worker::detach();
+    }
+}
+
+/// Runs such a group, in which home does `first`. What waits is cancelled, and what helps is not.
+fn fail(tasks: &'static [Task], first: fn(&Failing)) {
+    loom::model(move || {
+        let turns = Loop::new();
+        let group = Failing::new(tasks);
+        let of_worker = Arc::clone(&group);
+        assert_eq!(group.team.start_workers(), 0..1);
+        let worker = thread::spawn(move || of_worker.work());
+        let has_failed = group.poll_until_end(&turns, || first(&group));
+        group.team.close();
+        worker.join().unwrap();
+        assert_eq!(group.fates_of(Task::Waits), [Fate::Cancelled]);
+        let (fate, helped) = if has_failed { (Fate::Done, vec![Fate::Done]) } else { (Fate::Cancelled, vec![]) };
+        assert_eq!(group.fates_of(Task::Fails), [fate]);
+        assert_eq!((group.fates_of(Task::Helps), group.fates_of(Task::HelpsHome)), (helped.clone(), helped));
+    });
+}
+
+#[test]
+fn failure_beside_a_cancellation_cancels_what_was_there_and_no_helper() {
+    fail(&[Task::Fails, Task::Waits], |group| group.team.cancel(|| ()));
+}
+
+#[test]
+fn task_that_home_spawns_beside_a_failure_is_cancelled_with_the_others() {
+    fail(&[Task::Fails], |group| group.spawn(Task::Waits));
 }

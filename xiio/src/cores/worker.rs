@@ -51,6 +51,16 @@ pub(crate) fn current_permit() -> Option<Arc<Permit>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
+/// This thread is the worker of this permit, until it [ceases to be](detach).
+pub(super) fn attach(permit: &Arc<Permit>) {
+    permit.attach();
+    CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(permit)));
+}
+
+pub(super) fn detach() {
+    CURRENT.with(|current| drop(current.borrow_mut().take()));
+}
+
 /// What a worker runs, from its start to its end.
 ///
 /// Invariant: `tasks` is polled and dropped while the permit is held, and at no other time. So what is left when this is
@@ -72,8 +82,7 @@ impl Worker {
     /// The worker of this number, on its thread.
     pub(crate) fn new(crew: Arc<Crew>, worker: usize, draw: Draw) -> Self {
         let permit = crew.permit(worker);
-        permit.attach();
-        CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(permit)));
+        attach(permit);
         budget::set_interrupt(Some(Interrupt { is_due: is_recalled, is_behind }));
         let notes = Rc::new(Notes::of_worker(Arc::clone(&crew), Arc::clone(permit)));
         Self { worker, tasks: ManuallyDrop::new(TaskSet::new(usize::MAX)), notes, errands: Vec::new(), draw, crew }
@@ -157,7 +166,7 @@ impl Future for Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         budget::set_interrupt(None);
-        CURRENT.with(|current| drop(current.borrow_mut().take()));
+        detach();
     }
 }
 
