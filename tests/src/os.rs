@@ -261,6 +261,20 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// How many descriptors this process may have.
+pub fn limit_fds(n_fds: u64) {
+    let limit = libc::rlimit { rlim_cur: n_fds, rlim_max: n_fds };
+    // SAFETY: the limit lives until the call returns.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// All descriptors that there still are, until they are dropped.
+#[must_use]
+pub fn take_all_fds() -> Vec<File> {
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
 /// This test program once more, to run one test that is marked `#[ignore]`, with its stdout piped.
 pub fn rerun(test: &str) -> Command {
     let mut command = with_usual_signals(Command::new(std::env::current_exe().unwrap()));

@@ -73,6 +73,7 @@ pub enum ReportKind {
     /// A child process that is waited for has been stopped, as by the terminal when it reads from the background.
     ChildStopped,
     /// A child process, or a descendant of one, was to be stopped and lives on. It could not be killed, as it runs as another user.
+    /// Or descendants may live on, as there were too few descriptors to find them.
     ChildLeft,
     /// A task of a plain group gave an `Err`, and nobody has taken its value. Or a shield, the usage of a bracket or a job on a thread gave
     /// one, and was cancelled before it could be handed on.

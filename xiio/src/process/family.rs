@@ -4,44 +4,47 @@
 //! end. So they are stopped first, parents before their children: one that is stopped starts nobody, and leaves no child to
 //! another parent. One that was in the middle of starting somebody is found by a second look.
 
+use std::io;
+use std::rc::Rc;
+
+use super::members::Member;
 use super::stopped::Process;
-use crate::sys::process::{PidFd, is_in_group, is_in_own_group, who};
+use crate::sys::is_shortage;
+use crate::sys::process::{is_in_group, is_in_own_group, who};
 
 /// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
 /// ever.
 const MAX_LOOKS: usize = 8;
 
-#[derive(Debug)]
-struct Member {
-    pid: u32,
-    process: PidFd,
-}
-
 /// Parents before their children.
 #[derive(Debug)]
 pub(super) struct Family {
     members: Vec<Member>,
+    /// There were too few descriptors to find all of them, or to signal one.
+    is_short: bool,
 }
 
 impl Family {
     /// Those who are found now; nobody, if the child was reaped.
-    pub(super) fn of(child: &Process) -> Self {
-        let opened = PidFd::open(child.pid).ok();
-        // Somebody else may have reaped it, the kernel for example. As long as nobody has, it is the one who was opened.
-        let process = opened.filter(|_| !child.pidfd.is_reaped());
-        let members = process.map(|process| Member { pid: child.pid, process }).into_iter().collect();
-        let mut family = Self { members };
-        family.look(|_| {});
+    pub(super) fn of(child: &Rc<Process>) -> Self {
+        // Somebody else may have reaped it, the kernel for example.
+        let members = if child.pidfd.is_reaped() { Vec::new() } else { vec![Member::child(child)] };
+        let mut family = Self { members, is_short: false };
+        let _ = family.look(|_| Ok(()));
         family
+    }
+
+    /// Whether somebody may live on whom a signal was for, as there were too few descriptors.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// Stops them all, and finds who has come since.
     pub(super) fn freeze(&mut self) {
         for _ in 0..MAX_LOOKS {
             let n_before = self.members.len();
-            self.look(|member| {
-                let _ = member.process.send_signal(libc::SIGSTOP);
-            });
+            let looked = self.look(|member| member.send_signal(libc::SIGSTOP));
+            self.is_short |= looked.is_err();
             if self.members.len() == n_before {
                 return;
             }
@@ -49,59 +52,68 @@ impl Family {
     }
 
     /// Lets them go on, children first: so no parent finds its child stopped.
-    pub(super) fn thaw(&self) {
-        self.members.iter().rev().for_each(|member| {
-            let _ = member.process.send_signal(libc::SIGCONT);
-        });
+    pub(super) fn thaw(&mut self) {
+        self.send(libc::SIGCONT, |_| true);
     }
 
-    pub(super) fn signal(&self, signal: i32) {
-        for member in &self.members {
-            let _ = member.process.send_signal(signal);
-        }
+    pub(super) fn signal(&mut self, signal: i32) {
+        self.send(signal, |_| true);
     }
 
     /// Signals those who are neither a child nor in a group that was signalled.
-    pub(super) fn signal_others(&self, signal: i32, child: Option<u32>, group: Option<u32>) {
+    pub(super) fn signal_others(&mut self, signal: i32, child: Option<u32>, group: Option<u32>) {
         let has_heard = |pid| child == Some(pid) || group.is_some_and(|group| is_in_group(pid, group));
-        for member in self.members.iter().filter(|member| !has_heard(member.pid)) {
-            let _ = member.process.send_signal(signal);
-        }
+        self.send(signal, |pid| !has_heard(pid));
     }
 
-    pub(super) fn processes(&self) -> impl Iterator<Item = &PidFd> {
-        self.members.iter().map(|member| &member.process)
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter()
     }
 
     /// Those in our own group who do not ignore a signal.
-    pub(super) fn hearing(&self, signal: i32) -> impl Iterator<Item = &PidFd> {
+    pub(super) fn hearing(&self, signal: i32) -> impl Iterator<Item = &Member> {
         let hears = move |member: &&Member| is_in_own_group(member.pid) && !who::ignores(member.pid, signal);
-        self.members.iter().filter(hears).map(|member| &member.process)
+        self.members.iter().filter(hears)
     }
 
-    fn look(&mut self, visit: impl Fn(&Member)) {
-        let mut idx = 0;
-        while let Some(member) = self.members.get(idx) {
-            visit(member);
-            let found = self.unknown_children_of(member);
-            self.members.extend(found);
-            idx += 1;
+    /// Sends a signal to those who are meant, children first: so no parent that goes on finds its child stopped.
+    fn send(&mut self, signal: i32, is_meant: impl Fn(u32) -> bool) {
+        for member in self.members.iter().rev().filter(|member| is_meant(member.pid)) {
+            self.is_short |= member.send_signal(signal).is_err_and(|error| is_shortage(&error));
         }
     }
 
-    fn unknown_children_of(&self, parent: &Member) -> Vec<Member> {
-        let is_known = |pid: &u32| self.members.iter().any(|member| member.pid == *pid);
-        let children = who::children_of(parent.pid).into_iter().filter(|pid| !is_known(pid));
-        let children = children.filter_map(|pid| Member::open(pid, parent.pid)).collect();
-        // The number of one that was reaped may be another's by now, and these may be that one's.
-        if parent.process.is_reaped() { Vec::new() } else { children }
+    /// Visits all, and finds their children.
+    ///
+    /// # Errors
+    /// There were too few descriptors for all of them.
+    fn look(&mut self, visit: impl Fn(&Member) -> io::Result<()>) -> io::Result<()> {
+        let (mut idx, mut outcome) = (0, Ok(()));
+        while let Some(member) = self.members.get(idx) {
+            let visited = visit(member);
+            match self.unknown_children_of(member) {
+                Ok(found) => self.members.extend(found),
+                Err(error) => outcome = Err(error),
+            }
+            if let Err(error) = visited
+                && is_shortage(&error)
+            {
+                outcome = Err(error);
+            }
+            idx += 1;
+        }
+        outcome
     }
-}
 
-impl Member {
-    fn open(pid: u32, parent: u32) -> Option<Self> {
-        let process = PidFd::open(pid).ok()?;
-        // The number may have gone to another process in between; what the descriptor stands for stays the same.
-        (who::is(pid).ok()??.parent == parent).then_some(Self { pid, process })
+    fn unknown_children_of(&self, parent: &Member) -> io::Result<Vec<Member>> {
+        let is_known = |pid: &u32| self.members.iter().any(|member| member.pid == *pid);
+        let mut pids = who::children_of(parent.pid)?;
+        pids.retain(|pid| !is_known(pid));
+        if pids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let children = Member::open_all(&pids, |found| found.parent == parent.pid)?;
+        // The number of one that was reaped may be another's by now, and these may be that one's.
+        Ok(if parent.is_reaped()? { Vec::new() } else { children })
     }
 }

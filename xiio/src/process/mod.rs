@@ -71,6 +71,8 @@
 //! A child that may not be signalled, as it runs as another user (under `sudo`, say), is given up a second after the grace,
 //! and lives on. That is a [report](crate::inspect::ReportKind::ChildLeft), and an error of [`Child::stop`].
 //!
+//! With no descriptors left, a stop sees later who has ended, and may find no descendants. That is a report of the same kind: they may live on.
+//!
 //! A [`Child`] may be dropped: by foreign code, by a cancellation while something else is awaited, by a panic. It is then
 //! killed at once with its group, without a grace, and is reaped without blocking. In a process that was forked off since, a drop and a stop
 //! leave it alone, and to signal it or wait for it is `ECHILD`.
@@ -79,7 +81,9 @@
 //!
 //! The child's pidfd in the reactor tells of its end; there is no handler for `SIGCHLD`, and other code may have one. It must
 //! not ignore that signal, though, as the kernel then reaps children by itself: waiting for one is `ECHILD`, and [`ProcessError`] says why.
-//! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe. A thread waits
+//! Starting a child is `std`'s: it blocks until the program is loaded. A child takes one descriptor, and one for each pipe. While it is stopped
+//! each of its descendants takes one, as long as four are left to others. The rest of them are looked at a hundred times a second, and told from others
+//! of their number by the time at which they have started. A thread waits
 //! only for a child that was dropped while it ran; the thread is there for the few milliseconds until the kernel has ended the child. For one that
 //! cannot be killed it stays, and looks four times a second, as long as that child lives.
 //!

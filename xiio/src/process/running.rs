@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::family::Family;
+use super::members::Member;
 use super::orphans::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::stopped::{Look, Process};
 use super::{members, orphans};
@@ -18,15 +19,18 @@ use crate::io::Readiness;
 use crate::report::{ReportKind, report};
 use crate::runtime::{checkpoint, poll_leaf};
 use crate::sys::fd::{Direction, is_ready};
-use crate::sys::fork;
 use crate::sys::process::{PidFd, leads_group, signal_group};
 use crate::sys::signal::last_key;
+use crate::sys::{fork, is_shortage};
 use crate::time::Deadline;
 use crate::unwind::Reached;
 
 /// How long the rest of a killed group is waited for. It may hold processes of another user, which live on; so may a child
 /// that cannot be killed itself.
 const AFTER_KILL: Duration = Duration::from_secs(1);
+
+/// How long it takes to the next look, where only looks tell: there are too few descriptors.
+const NEXT_LOOK: Duration = Duration::from_millis(10);
 
 /// How a child is to be stopped.
 #[derive(Debug, Clone, Copy)]
@@ -166,7 +170,7 @@ impl Running {
             }
             self.status = self.child.as_mut().map(std::process::Child::try_wait).transpose()?.flatten();
             if self.status.is_some() {
-                self.family = None;
+                self.part();
             }
         }
         Ok(self.status)
@@ -202,8 +206,7 @@ impl Running {
             let text = format!("process `{program}` ({pid}), which has ended, to be given up by its debugger");
             Node::new(Kind::Process, text).waits_for(*pid)
         };
-        let mut pause = Deadline::after(pause);
-        poll_with(&describe, |cx| if pause.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        self::pause(pause, &describe).await;
     }
 
     /// Stops the child and its group, see [the module](super). Nothing if it was reaped, or is the child of another process.
@@ -226,12 +229,24 @@ impl Running {
             if timeout(may_live_on.then_some(AFTER_KILL), self.ended()).await.is_err() {
                 return self.report_left("");
             }
-            if timeout(AFTER_KILL, self.others_ended()).await.is_err() {
+            if timeout(AFTER_KILL, self.others_ended()).await.is_err() && self.others_run() {
                 self.report_left("a descendant of ");
             }
         }
-        self.family = None;
+        self.part();
         let _ = self.wait().await;
+    }
+
+    /// Is done with the family.
+    fn part(&mut self) {
+        if self.family.take().is_some_and(|family| family.is_short()) {
+            let Process { program, pid, .. } = &*self.process;
+            let text = format!(
+                "descendants of process `{program}` ({pid}) were to be stopped, and may live on: there were too few \
+                 descriptors to find or to signal all of them"
+            );
+            self.report_once(text);
+        }
     }
 
     /// Leaves the grace to those in our own group that had the same signal from the keyboard of the terminal as we had.
@@ -253,7 +268,7 @@ impl Running {
         // Nobody twice: signals of real time queue, and a handler would run as often. A sandbox may refuse one way and not the other.
         let group = self.group().filter(|&group| signal_group(group, signal).is_ok());
         let has_heard = group.is_some_and(leads_group) || self.process.pidfd.send_signal(signal).is_ok();
-        if let Some(family) = &self.family {
+        if let Some(family) = &mut self.family {
             family.signal_others(signal, has_heard.then_some(self.process.pid), group);
             family.thaw();
         }
@@ -283,38 +298,54 @@ impl Running {
 
     /// Reports a process that was to end, and that nobody waits for any more.
     fn report_left(&mut self, whose: &str) {
-        if std::mem::replace(&mut self.is_left, true) {
-            return;
-        }
         let Process { program, pid, .. } = &*self.process;
         let text = format!(
             "{whose}process `{program}` ({pid}) was to be stopped, and lives on: it could not be killed, \
              as one that runs as another user"
         );
-        report(ReportKind::ChildLeft, text);
+        self.report_once(text);
+    }
+
+    fn report_once(&mut self, text: String) {
+        if !std::mem::replace(&mut self.is_left, true) {
+            report(ReportKind::ChildLeft, text);
+        }
     }
 
     /// Waits until nobody runs of those who are to end with the child, and says whether that came true. The child has ended.
     async fn others_ended(&self) -> bool {
-        if !self.all_ended(self.family.iter().flat_map(Family::processes)).await {
+        let describe = || self.node("descendants of process");
+        if !self.all_ended(self.family.iter().flat_map(Family::members)).await {
             return false;
         }
         loop {
-            let Ok(members) = self.members() else { return false };
-            if members.is_empty() {
-                return true;
-            }
-            if !self.all_ended(members.iter()).await {
-                return false;
+            match self.members() {
+                Ok(members) if members.is_empty() => return true,
+                Ok(members) if self.all_ended(members.iter()).await => {}
+                // They have been asked. Who lacks descriptors only cannot see them end.
+                Err(error) if is_shortage(&error) => pause(NEXT_LOOK, &describe).await,
+                Ok(_) | Err(_) => return false,
             }
         }
     }
 
+    /// Whether it is known that somebody still runs of those who are to end with the child, which has ended.
+    fn others_run(&self) -> bool {
+        self.family.iter().flat_map(Family::members).any(Member::runs)
+            || self.members().is_ok_and(|members| !members.is_empty())
+    }
+
     /// Waits until these have ended, and says whether that came true.
-    async fn all_ended(&self, processes: impl Iterator<Item = &PidFd>) -> bool {
+    async fn all_ended(&self, members: impl Iterator<Item = &Member>) -> bool {
         let describe = || self.node("a descendant of process");
-        for process in processes {
-            let mut readiness = Readiness::new(process.as_fd(), Direction::Read);
+        for member in members {
+            let Some(pidfd) = member.descriptor() else {
+                while !member.has_ended() {
+                    pause(NEXT_LOOK, &describe).await;
+                }
+                continue;
+            };
+            let mut readiness = Readiness::new(pidfd.as_fd(), Direction::Read);
             if poll_with(&describe, |cx| readiness.poll_now(cx)).await.is_err() {
                 return false;
             }
@@ -326,7 +357,7 @@ impl Running {
     ///
     /// # Errors
     /// When it cannot be found out. The number of the group may be another's: somebody else has reaped the child.
-    fn members(&self) -> io::Result<Vec<PidFd>> {
+    fn members(&self) -> io::Result<Vec<Member>> {
         match self.group() {
             Some(group) => members::running_members(group),
             None if self.plan.has_group => Err(io::Error::from_raw_os_error(libc::ECHILD)),
@@ -346,10 +377,16 @@ impl Drop for Running {
         if is_refused && !self.has_ended().unwrap_or(false) {
             self.report_left("");
         }
+        self.part();
         if let Some(child) = self.child.take().filter(|_| self.owns_number()) {
             orphans::reap(child);
         }
     }
+}
+
+async fn pause(pause: Duration, describe: &impl Fn() -> Node) {
+    let mut pause = Deadline::after(pause);
+    poll_with(describe, |cx| if pause.poll_elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 async fn poll_with<T>(describe: &impl Fn() -> Node, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {

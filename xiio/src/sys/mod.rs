@@ -51,6 +51,19 @@ pub(crate) fn call<T>(call: Call<'_>, make: impl FnOnce() -> io::Result<T>) -> i
     make()
 }
 
+/// Whether there are too few descriptors or there is too little memory: it may work a moment later.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+/// What was found, if anything; an error where it may be found later.
+pub(crate) fn unless_short<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if is_shortage(&error) => Err(error),
+        found => Ok(found.ok()),
+    }
+}
+
 /// How many of the `len` bytes that a stream is to move are asked for: all, but in a test.
 #[inline]
 fn portion(fd: BorrowedFd<'_>, len: usize) -> usize {

@@ -130,7 +130,7 @@ mod tests {
         let (pid, us) = (child.id(), std::process::id());
         let found = who::is(pid).unwrap().unwrap();
         assert_eq!((found.parent, found.group, found.is_running), (us, own_group().unsigned_abs(), true));
-        assert!(who::in_group(found.group).unwrap().contains(&pid) && who::children_of(us).contains(&pid));
+        assert!(who::in_group(found.group).unwrap().contains(&pid) && who::children_of(us).unwrap().contains(&pid));
         assert!(!who::ignores(pid, libc::SIGTERM));
         let before = PidFd::open(pid).unwrap();
         assert!(!is_ready(before.as_fd(), Direction::Read).unwrap());

@@ -17,6 +17,8 @@ pub(crate) use system::{children_of, ignores, in_group, is};
 pub(crate) struct Entry {
     pub(crate) parent: u32,
     pub(crate) group: u32,
+    /// When it has started, in a unit of the system's. With the number that is one process for ever. `None` where that is not told.
+    pub(crate) started: Option<u64>,
     /// It has not ended; one that has only waits for its parent.
     pub(crate) is_running: bool,
 }

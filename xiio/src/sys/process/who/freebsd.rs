@@ -24,10 +24,13 @@ pub(crate) fn in_group(group: u32) -> io::Result<Vec<u32>> {
 }
 
 /// The kernel lists all processes, and not those of one parent.
-pub(crate) fn children_of(pid: u32) -> Vec<u32> {
-    let all = find(libc::KERN_PROC_PROC, 0).unwrap_or_default();
+///
+/// # Errors
+/// As [`in_group`].
+pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
+    let all = find(libc::KERN_PROC_PROC, 0)?;
     let children = all.iter().filter(|found| found.ki_ppid.unsigned_abs() == pid);
-    children.map(|found| found.ki_pid.unsigned_abs()).collect()
+    Ok(children.map(|found| found.ki_pid.unsigned_abs()).collect())
 }
 
 pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
@@ -38,7 +41,8 @@ pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
 
 fn entry_of(found: &kinfo_proc) -> Entry {
     let (parent, group) = (found.ki_ppid.unsigned_abs(), found.ki_pgid.unsigned_abs());
-    Entry { parent, group, is_running: found.ki_stat != libc::SZOMB }
+    let started = found.ki_start.tv_sec as u64 * 1_000_000 + found.ki_start.tv_usec as u64;
+    Entry { parent, group, started: Some(started), is_running: found.ki_stat != libc::SZOMB }
 }
 
 /// Those whom a selector of `KERN_PROC` finds.

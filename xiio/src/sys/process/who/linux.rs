@@ -9,7 +9,7 @@ use std::process;
 
 use super::super::may_be_in_group;
 use super::Entry;
-use crate::sys::{Call, call};
+use crate::sys::{Call, call, unless_short};
 
 /// Whether the numbers there are those of our namespace. To be asked before any of them is taken for one of ours.
 fn is_ours() -> bool {
@@ -46,10 +46,17 @@ pub(crate) fn in_group(group: u32) -> io::Result<Vec<u32>> {
 }
 
 /// The children of all threads of a process. Nobody where the kernel does not tell.
-pub(crate) fn children_of(pid: u32) -> Vec<u32> {
-    let Some(Ok(threads)) = is_ours().then(|| fs::read_dir(format!("/proc/{pid}/task"))) else { return Vec::new() };
-    let lists = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
-    lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect()
+///
+/// # Errors
+/// When there are too few descriptors to find out: it takes two.
+pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    let Some(threads) = is_ours().then(|| fs::read_dir(format!("/proc/{pid}/task"))) else { return Ok(children) };
+    for thread in unless_short(threads)?.into_iter().flatten().flatten() {
+        let list = unless_short(fs::read_to_string(thread.path().join("children")))?.unwrap_or_default();
+        children.extend(list.split_whitespace().flat_map(str::parse::<u32>));
+    }
+    Ok(children)
 }
 
 pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
@@ -72,7 +79,8 @@ fn parse(text: &str) -> Option<Entry> {
     let mut fields = fields.split_whitespace();
     let state = fields.next()?;
     let (parent, group) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(Entry { parent, group, is_running: !matches!(state, "Z" | "X" | "x") })
+    let started = fields.nth(16).and_then(|ticks| ticks.parse().ok());
+    Some(Entry { parent, group, started, is_running: !matches!(state, "Z" | "X" | "x") })
 }
 
 #[cfg(test)]
@@ -81,10 +89,12 @@ mod tests {
 
     #[test]
     fn name_may_hold_anything() {
-        let parse = |text| parse(text).unwrap();
-        assert_eq!(parse("12 (sh) S 1 34 34 0"), Entry { parent: 1, group: 34, is_running: true });
-        assert_eq!(parse("12 (a) Z 1 (2) 3)) Z 1 34 34 0"), Entry { parent: 1, group: 34, is_running: false });
-        assert_eq!(parse("12 (\n) ) R 1 7"), Entry { parent: 1, group: 7, is_running: true });
+        let parse = |text: &str| parse(text).unwrap();
+        let entry = |group, started, is_running| Entry { parent: 1, group, started, is_running };
+        let rest = "34 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 8731 9";
+        assert_eq!(parse(&format!("12 (sh) S 1 34 {rest}")), entry(34, Some(8731), true));
+        assert_eq!(parse(&format!("12 (a) Z 1 (2) 3)) Z 1 34 {rest}")), entry(34, Some(8731), false));
+        assert_eq!(parse("12 (\n) ) R 1 7"), entry(7, None, true));
     }
 
     #[test]

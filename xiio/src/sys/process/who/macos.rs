@@ -6,7 +6,7 @@ use libc::{c_int, pid_t, proc_bsdshortinfo};
 
 use super::super::to_pid;
 use super::Entry;
-use crate::sys::{Call, call};
+use crate::sys::{Call, call, is_shortage};
 
 /// Of `proc_info.h`, which `libc` does not name.
 const PROC_PGRP_ONLY: u32 = 2;
@@ -27,6 +27,8 @@ pub(crate) fn is(pid: u32) -> io::Result<Option<Entry>> {
         Ok(()) => Ok(Some(Entry {
             parent: found.pbsi_ppid,
             group: found.pbsi_pgid,
+            // Of others it is told to few.
+            started: None,
             is_running: found.pbsi_status != libc::SZOMB,
         })),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EPERM)) => Ok(None),
@@ -45,8 +47,14 @@ pub(crate) fn in_group(group: u32) -> io::Result<Vec<u32>> {
 }
 
 /// Nobody where the kernel does not tell.
-pub(crate) fn children_of(pid: u32) -> Vec<u32> {
-    list(PROC_PPID_ONLY, pid).unwrap_or_default()
+///
+/// # Errors
+/// When there is too little memory to find out.
+pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
+    match list(PROC_PPID_ONLY, pid) {
+        Err(error) if !is_shortage(&error) => Ok(Vec::new()),
+        found => found,
+    }
 }
 
 /// It is not to be found out. Nobody asks, as it does not tell of the terminal's keys either.
