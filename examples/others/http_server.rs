@@ -4,7 +4,7 @@
 //! client that leaves cancels what it asked for; limits for the size of a body and for the time of a request; a limit for the time
 //! that a client may take to say what it wants (a slow loris is cut off). A client that does not read its answer may stay. Ctrl-C or
 //! SIGTERM ends the listening at once; running requests are still answered. With `--workers 2` the clients are served by two threads,
-//! and still borrow what `main` has.
+//! and still borrow what `main` has. With `--listeners` each of them takes its own.
 //!
 //! ```text
 //! $ cargo run --release --package xiio-examples-others --example http_server &
@@ -26,6 +26,7 @@ use std::io::{self, Write};
 use std::net;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Parser;
@@ -35,7 +36,8 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, RequestTasks};
-use xiio::net::{TcpListener, TcpStream};
+use xiio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use xiio::signal::Signals;
 use xiio::{Promise, race, signal, sleep, task_group, timeout};
 
 /// What a client of HTTP/2 says first.
@@ -43,6 +45,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long the server rests when it cannot take a client, and between looks at one that is slow.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How many clients may wait to be taken, for each listener.
+const BACKLOG: u32 = 1024;
 
 /// Serves HTTP/1.1 and HTTP/2.
 #[derive(Parser)]
@@ -62,6 +67,9 @@ struct Arguments {
     /// Threads that serve clients; with 0 the one that takes them does
     #[arg(long, default_value_t = 0)]
     workers: usize,
+    /// Each worker listens by itself, with `SO_REUSEPORT`; otherwise one thread takes all clients
+    #[arg(long)]
+    listeners: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -84,45 +92,102 @@ async fn main() -> ExitCode {
 
 /// Serves until a signal comes, and then until the last running request is answered.
 async fn serve(arguments: &Arguments) -> io::Result<()> {
+    let signals = signal::subscribe(&[signal::SIGINT, signal::SIGTERM])?;
+    match arguments.listeners {
+        false => serve_from_one_listener(arguments, signals).await,
+        true => serve_from_a_listener_each(arguments, signals).await,
+    }
+}
+
+/// This thread takes the clients. It hands each to a worker that has time.
+async fn serve_from_one_listener(arguments: &Arguments, signals: Signals) -> io::Result<()> {
     let listener = TcpListener::bind(&*arguments.address).await?;
-    let mut signals = signal::subscribe(&[signal::SIGINT, signal::SIGTERM])?;
     println!("listening on {}", listener.local_addr()?);
     let stopping = &Promise::new();
     task_group!(name = "clients", workers = arguments.workers, |clients| {
         let workers = clients.workers();
-        let mut incoming = listener.incoming();
-        loop {
-            race!(
-                client = incoming.next() => match client {
-                    // A socket of a tree stays on its thread, so it goes to a worker as one of `std`.
-                    Some(Ok(stream)) => match net::TcpStream::try_from(stream) {
-                        Ok(stream) => {
-                            workers.spawn(async move || serve_client(stream, arguments, stopping).await);
-                        }
-                        Err(error) => complain(format_args!("cannot hand a client on: {error}")),
-                    },
-                    Some(Err(error)) => complain(format_args!("cannot take a client: {error}")),
-                    None => break,
-                },
-                _ = signals.recv() => break,
-            );
-        }
-        // From here on clients are refused, and another server may have the address.
-        drop(listener);
-        // Whoever sends a second signal ends the program at once.
-        drop(signals);
+        clients.spawn(stop_on(signals, stopping));
+        // A socket of a tree stays on its thread, so it goes to a worker as one of `std`.
+        take_clients(listener, stopping, |stream| match net::TcpStream::try_from(stream) {
+            Ok(stream) => {
+                workers.spawn(async move || match TcpStream::try_from(stream) {
+                    Ok(stream) => serve_client(stream, arguments, stopping).await,
+                    Err(error) => complain(format_args!("a client: {error}")),
+                });
+            }
+            Err(error) => complain(format_args!("cannot hand a client on: {error}")),
+        })
+        .await;
         complain("stopping");
-        let _ = stopping.set(());
     });
     Ok(())
 }
 
+/// Each worker takes its own clients. The kernel says which, by their addresses.
+async fn serve_from_a_listener_each(arguments: &Arguments, signals: Signals) -> io::Result<()> {
+    let listeners = Mutex::new(listeners_of_one_address(arguments).await?);
+    let stopping = &Promise::new();
+    task_group!(name = "clients", workers = arguments.workers, |clients| {
+        let served = clients.workers().each(async |_| {
+            let listener = listeners.lock().unwrap().pop().map(TcpListener::try_from);
+            match listener.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into())) {
+                Ok(listener) => {
+                    task_group!(|clients| {
+                        let serve = |stream| _ = clients.spawn(serve_client(stream, arguments, stopping));
+                        take_clients(listener, stopping, serve).await;
+                    });
+                }
+                Err(error) => complain(format_args!("cannot listen: {error}")),
+            }
+        });
+        stop_on(signals, stopping).await;
+        complain("stopping");
+        served.await;
+    });
+    Ok(())
+}
+
+/// One for each worker. They listen already, and a listener of a tree stays on its thread, so these are of `std`.
+async fn listeners_of_one_address(arguments: &Arguments) -> io::Result<Vec<net::TcpListener>> {
+    let mut addr = lookup_host(&*arguments.address).await?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut listeners = Vec::new();
+    for _ in 0..arguments.workers.max(1) {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseport(true)?;
+        socket.bind(addr)?;
+        // With port 0 the first one has found a free one.
+        addr = socket.local_addr()?;
+        listeners.push(socket.listen(BACKLOG)?.try_into()?);
+    }
+    println!("listening on {addr}");
+    Ok(listeners)
+}
+
+/// Sets `stopping` when a signal comes.
+async fn stop_on(mut signals: Signals, stopping: &Promise<()>) {
+    let _ = signals.recv().await;
+    // Whoever sends a second signal ends the program at once.
+    drop(signals);
+    let _ = stopping.set(());
+}
+
+/// Gives each client to `serve`. From the end on clients are refused, and another server may have the address.
+async fn take_clients(listener: TcpListener, stopping: &Promise<()>, mut serve: impl FnMut(TcpStream)) {
+    let mut incoming = listener.incoming();
+    loop {
+        race!(
+            client = incoming.next() => match client {
+                Some(Ok(stream)) => serve(stream),
+                Some(Err(error)) => complain(format_args!("cannot take a client: {error}")),
+                None => break,
+            },
+            () = stopping.wait() => break,
+        );
+    }
+}
+
 /// Serves one client, whatever its language. What goes wrong is its own affair.
-async fn serve_client(stream: net::TcpStream, arguments: &Arguments, stopping: &Promise<()>) {
-    let stream = match TcpStream::try_from(stream) {
-        Ok(stream) => stream,
-        Err(error) => return complain(format_args!("a client: {error}")),
-    };
+async fn serve_client(stream: TcpStream, arguments: &Arguments, stopping: &Promise<()>) {
     let is_http2 = race!(
         said = timeout(arguments.head_time, speaks_http2(&stream)) => match said {
             Ok(Ok(is_http2)) => is_http2,

@@ -388,10 +388,12 @@ fn the_first_fetch_of_reqwest_that_fails_cancels_the_others_and_so_does_the_limi
     assert!(start.elapsed() < LONG);
 }
 
-/// A server of two workers beside the one that takes clients, and one without any: the tasks at home.
+/// Servers with workers and without any, where home takes the clients, and where each worker does.
 fn each_number_of_workers(test: impl Fn(&[&str])) {
     for workers in ["0", "1", "2"] {
-        test(&["--workers", workers, PATIENT[0], PATIENT[1], PATIENT[2], PATIENT[3]]);
+        let arguments = ["--workers", workers, PATIENT[0], PATIENT[1], PATIENT[2], PATIENT[3], "--listeners"];
+        test(&arguments[..arguments.len() - 1]);
+        test(&arguments);
     }
 }
 

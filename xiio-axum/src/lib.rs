@@ -49,7 +49,7 @@
 //! | for | take |
 //! |---|---|
 //! | a server | [`serve`], with a graceful end; [`serve_connection`] where you accept yourself, after TLS say |
-//! | a server on several threads, each with a router of its own | [`serve_on`] |
+//! | a server on several threads, each with a router of its own | [`serve_on`]; [`serve_each`], where each thread has a listener, too |
 //! | handlers that are not `Send` | [`local`] |
 //! | anything else that is asked to be `Send`: extractors, streams of a body, state that is an `Rc` | [`here`] |
 //! | a job that outlives its request | the extractor [`Jobs`] |
@@ -88,6 +88,6 @@ pub mod ws;
 
 pub use self::jobs::{Jobs, Stopping};
 pub use self::local::{Local, LocalHandler, here, local};
-pub use self::serve::{Handover, Listener, Serve, serve, serve_connection, serve_on};
+pub use self::serve::{Handover, Listener, Serve, serve, serve_connection, serve_each, serve_on};
 pub use self::time::{KeepAlive, TimeLimit, TimeLimited, keep_alive};
 pub use send_wrapper::SendWrapper;

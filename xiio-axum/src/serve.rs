@@ -1,10 +1,10 @@
 //! The server: from a listener to the end of the last request.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{IntoFuture, pending, poll_fn};
 use std::io::{self, IoSlice, Write};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use hyper_util::server::conn::auto;
 use tower_service::Service;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
-use xiio::{Promise, Sleep, now, race, sleep, task_group};
+use xiio::{Promise, Sleep, gather, now, race, sleep, task_group};
 
 use crate::jobs::{Count, Counted, Jobs, Server, contained};
 use crate::ws::Opening;
@@ -270,7 +270,63 @@ pub fn serve_on<'a, L: Handover + 'a>(
     Serve::new(listener, move |source, limits| Box::pin(serve_on_workers(workers, router, source, limits)))
 }
 
-/// A server, of [`serve`] or [`serve_on`]. It runs when it is awaited.
+/// [`serve_on`] with a listener for each worker: there are as many workers as `listeners`, and each takes its own clients.
+///
+/// This saves the hand-over of each client. The listeners share an address, by
+/// [`set_reuseport`](xiio::net::TcpSocket::set_reuseport) before they are bound. The kernel spreads the clients by their addresses, and does not
+/// know which worker has time: so take [`serve_on`] where some requests take much longer than others. Where there are fewer workers, with virtual
+/// time say, each has several of the listeners.
+///
+/// What keeps clients from coming to a worker is printed on standard error, as [`Serve::on_error`] is of this thread.
+///
+/// # Panics
+/// As [`serve_on`].
+///
+/// # Cancellation
+/// As with [`serve`].
+///
+/// # Examples
+/// ```
+/// use axum::{Router, routing::get};
+/// use xiio::io::{Read, Write};
+/// use xiio::net::{TcpSocket, TcpStream};
+/// use xiio::{Promise, task_group};
+///
+/// let answer = xiio::run(async {
+///     let listen = |addr| {
+///         let socket = TcpSocket::new_v4()?;
+///         socket.set_reuseport(true)?;
+///         socket.bind(addr)?;
+///         socket.listen(1024)
+///     };
+///     let first = listen("127.0.0.1:0".parse().unwrap())?;
+///     let addr = first.local_addr()?;
+///     let listeners = [first, listen(addr)?];
+///     let stop = Promise::new();
+///     task_group!(|tg| {
+///         let server = xiio_axum::serve_each(listeners, || Router::new().route("/", get("hello")));
+///         tg.spawn(server.until(stop.wait()).into_future());
+///         let mut client = TcpStream::connect(addr).await?;
+///         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+///         let mut answer = String::new();
+///         client.read_to_string(&mut answer).await?;
+///         stop.set(()).unwrap();
+///         std::io::Result::Ok(answer)
+///     })
+/// })?;
+/// assert!(answer.ends_with("hello"));
+/// # use std::future::IntoFuture;
+/// # std::io::Result::Ok(())
+/// ```
+pub fn serve_each<'a>(
+    listeners: impl IntoIterator<Item = TcpListener>,
+    router: impl Fn() -> Router + Send + Sync + 'a,
+) -> Serve<'a, Vec<TcpListener>> {
+    let listeners = listeners.into_iter().collect();
+    Serve::new(listeners, move |source, limits| Box::pin(serve_each_on_a_worker(router, source, limits)))
+}
+
+/// A server, of [`serve`], [`serve_on`] or [`serve_each`]. It runs when it is awaited.
 #[must_use = "nothing is served before this is awaited"]
 pub struct Serve<'a, L> {
     listener: L,
@@ -349,11 +405,23 @@ async fn serve_clients<L: Listener>(
 /// A client, and what counts it.
 type Sent<T> = (T, Arc<Counted>);
 
+/// What is left for a worker, until it begins.
+struct LeftFor<T>(Mutex<Option<T>>);
+
+impl<T> LeftFor<T> {
+    fn new(value: T) -> Self {
+        Self(Mutex::new(Some(value)))
+    }
+
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The way of clients to one worker.
 struct Line<T> {
     sender: UnboundedSender<Sent<T>>,
-    /// Until the worker begins.
-    receiver: Mutex<Option<UnboundedReceiver<Sent<T>>>>,
+    receiver: LeftFor<UnboundedReceiver<Sent<T>>>,
     /// As many others have it as there are clients, here and on the worker.
     count: Arc<()>,
 }
@@ -361,16 +429,12 @@ struct Line<T> {
 impl<T> Line<T> {
     fn new() -> Self {
         let (sender, receiver) = mpsc::unbounded();
-        Self { sender, receiver: Mutex::new(Some(receiver)), count: Arc::new(()) }
+        Self { sender, receiver: LeftFor::new(receiver), count: Arc::new(()) }
     }
 
     fn send(&self, client: T) -> io::Result<()> {
         let sent = self.sender.unbounded_send((client, Counted::among(&self.count)));
         sent.map_err(|_| io::Error::other("the worker has ended that was to serve it"))
-    }
-
-    fn take_receiver(&self) -> Option<UnboundedReceiver<Sent<T>>> {
-        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -386,7 +450,7 @@ async fn serve_on_workers<L: Handover>(
         let lines = &lines[..tg.workers().n_workers()];
         let (limits, router) = (&limits, &router);
         let served = tg.workers().each(async move |worker| {
-            let Some(mut clients) = lines[worker].take_receiver() else { return };
+            let Some(mut clients) = lines[worker].receiver.take() else { return };
             let mut complain = complain();
             let receive = async |take: &mut dyn FnMut(L::Stream, Count)| {
                 while let Some((client, count)) = clients.next().await {
@@ -409,7 +473,46 @@ async fn serve_on_workers<L: Handover>(
     });
 }
 
-impl<'a, L: Listener + 'a> Serve<'a, L> {
+async fn serve_each_on_a_worker(
+    router: impl Fn() -> Router + Send + Sync,
+    source: Source<'_, Vec<TcpListener>>,
+    limits: Limits,
+) {
+    let Source { listener, until, mut on_error } = source;
+    // A listener of a tree stays on its thread.
+    let sent = listener.into_iter().map(net::TcpListener::try_from);
+    let sent: Vec<_> = sent.filter_map(|sent| sent.map_err(&mut on_error).ok()).map(LeftFor::new).collect();
+    task_group!(name = "server", workers = sent.len(), |tg| {
+        let n_workers = tg.workers().n_workers();
+        let (sent, limits, router) = (&sent, &limits, &router);
+        let served = tg.workers().each(async move |worker| {
+            let complain = RefCell::new(complain());
+            let receive = async |take: &mut dyn FnMut(TcpStream, Count)| {
+                let take = RefCell::new(take);
+                let take = |client: io::Result<TcpStream>| match client {
+                    Ok(stream) => take.borrow_mut()(stream, None),
+                    Err(error) => complain.borrow_mut()(error),
+                };
+                let own = sent.iter().skip(worker).step_by(n_workers).filter_map(LeftFor::take);
+                gather(own.map(|listener| listen(listener, &limits.stopping, take))).await;
+            };
+            serve_clients::<TcpListener>(router(), limits, receive).await;
+        });
+        until.await;
+        let _ = limits.stopping.set(());
+        served.await;
+    });
+}
+
+/// Gives each client to `take` until the server is to end.
+async fn listen(listener: net::TcpListener, stopping: &Promise<()>, mut take: impl FnMut(io::Result<TcpStream>)) {
+    match TcpListener::try_from(listener) {
+        Ok(listener) => race!(() = stopping.wait() => {}, () = listener.each(take) => {}),
+        Err(error) => take(Err(error)),
+    }
+}
+
+impl<'a, L: 'a> Serve<'a, L> {
     fn new(listener: L, run: impl FnOnce(Source<'a, L>, Limits) -> AnyFuture<'a> + 'a) -> Self {
         Self {
             listener,
@@ -477,7 +580,7 @@ impl<'a, L: Listener + 'a> Serve<'a, L> {
     }
 }
 
-impl<'a, L: Listener + 'a> IntoFuture for Serve<'a, L> {
+impl<'a, L: 'a> IntoFuture for Serve<'a, L> {
     type Output = ();
     type IntoFuture = AnyFuture<'a>;
 

@@ -2,14 +2,14 @@
 #![allow(missing_docs)]
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::{IntoFuture, pending};
 use std::io;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -25,11 +25,12 @@ use hyper::body::Bytes;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, on_tokio, with_tokio};
 use xiio::inspect::ReportKind;
 use xiio::io::{DuplexStream, Read, Write};
-use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
+use xiio::net::{TcpListener, TcpSocket, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::testing::Tester;
-use xiio::{Promise, bracket, race, sleep, task_group, timeout};
+use xiio::{Promise, bracket, gather, race, sleep, task_group, timeout};
 use xiio_axum::{
-    Jobs, Listener, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_on,
+    Jobs, Listener, SendWrapper, Stopping, TimeLimit, here, keep_alive, local, serve, serve_connection, serve_each,
+    serve_on,
 };
 use xiio_tests::os::{nobody_reads, rerun};
 use xiio_tests::{LONG, Reports, millis, panic_text, run, run_virtually};
@@ -647,6 +648,57 @@ fn end_closes_a_listener_that_was_given_before_the_last_request_has_ended() {
             });
         }
     });
+}
+
+/// Listeners of one address.
+fn listeners(n: usize) -> Vec<TcpListener> {
+    let mut addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = |_| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseport(true).unwrap();
+        socket.bind(addr).unwrap();
+        let listener = socket.listen(64).unwrap();
+        addr = listener.local_addr().unwrap();
+        listener
+    };
+    (0..n).map(listen).collect()
+}
+
+async fn every_listener_is_served_and_closed_at_the_end(n_threads: usize) {
+    let threads = Mutex::new(HashSet::new());
+    let router = || {
+        let alone = Rc::new(());
+        threads.lock().unwrap().insert(thread::current().id());
+        let greet = async move || {
+            let _alone = Rc::clone(&alone);
+            "hello"
+        };
+        Router::new().route("/", get(local(greet)))
+    };
+    let listeners = listeners(3);
+    let addr = listeners[0].local_addr().unwrap();
+    let stop = Promise::new();
+    task_group!(|tg| {
+        tg.spawn(serve_each(listeners, router).until(stop.wait()).into_future());
+        // By their ports they come to different listeners.
+        gather((0..50).map(async |_| assert_eq!(get_text(addr, "/").await, ok("hello")))).await;
+        let mut silent = TcpStream::connect(addr).await.unwrap();
+        stop.set(()).unwrap();
+        // The worker that it came to has noticed; the others may be a moment behind.
+        assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+    });
+    assert_eq!(TcpStream::connect(addr).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(threads.into_inner().unwrap().len(), n_threads);
+}
+
+#[test]
+fn each_worker_serves_the_clients_of_its_listener() {
+    run(every_listener_is_served_and_closed_at_the_end(3));
+}
+
+#[test]
+fn one_thread_serves_the_listeners_of_all_workers_with_virtual_time() {
+    Tester::new().seed(1).run(|| every_listener_is_served_and_closed_at_the_end(1));
 }
 
 #[test]
