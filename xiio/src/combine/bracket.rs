@@ -62,43 +62,59 @@ pub fn bracket<R, T>(
 }
 
 /// [`bracket`] with a node that says whose it is, and whether it reports a cleanup that is skipped.
-pub(crate) async fn bracket_of<R, T>(
+///
+/// What is given stays here until it is wanted, and `work` borrows it: a block that took it would hold it once more. For the same
+/// reason both futures are pinned where they are made, and are no argument on the way.
+pub(crate) fn bracket_of<R, T>(
     node: Node,
-    mut resource: R,
+    resource: R,
     usage: impl AsyncFnOnce(&mut R) -> T,
     release: impl AsyncFnOnce(R),
-) -> T {
-    let is_cancelled = Cell::new(false);
-    let work = pin!(Some(async {
-        let borrowed = &mut resource;
-        // Either may panic before it has made a future. Cancelled before its first poll, the resource is released all the same, when what
-        // the usage has captured is gone.
-        let mut outcome = Held::new(match is_cancelled.get() {
-            true => catch_unwind(AssertUnwindSafe(|| drop(usage))).err().map(Err),
-            false => match catch_unwind(AssertUnwindSafe(move || usage(borrowed))) {
-                Ok(used) => until_cancelled(&is_cancelled, used).await,
-                Err(panic) => Some(Err(panic)),
-            },
-        });
-        let released = match catch_unwind(AssertUnwindSafe(move || release(resource))) {
-            Ok(released) => catch(released).await,
-            Err(panic) => Err(panic),
-        };
-        match (outcome.take().flatten(), released) {
-            (Some(Err(panic)), released) => {
-                released.unwrap_or_else(|later| report_panic("the release of a bracket panicked as well", later));
-                resume_unwind(panic)
+) -> impl Future<Output = T> {
+    let (mut resource, mut usage, mut release) = (Some(resource), Some(usage), Some(release));
+    async move {
+        let is_cancelled = Cell::new(false);
+        // In the order in which they are dropped with a bracket that was never polled.
+        let (resource, usage, release) = (&mut resource, &mut usage, &mut release);
+        let work = pin!(Some(async {
+            // Cancelled before its first poll, the resource is released all the same, when what the usage has captured is gone.
+            let mut outcome = Held::new(match is_cancelled.get() {
+                true => catch_unwind(AssertUnwindSafe(|| drop(usage.take()))).err().map(Err),
+                false => {
+                    let mut panic = None;
+                    let used = pin!(made(
+                        usage.take().zip(resource.as_mut()),
+                        |(usage, borrowed)| usage(borrowed),
+                        &mut panic
+                    ));
+                    until_cancelled(&is_cancelled, used, panic).await
+                }
+            });
+            let released = {
+                let mut panic = None;
+                let released = pin!(made(
+                    release.take().zip(resource.take()),
+                    |(release, resource)| release(resource),
+                    &mut panic
+                ));
+                until_ended(released, panic).await
+            };
+            match (outcome.take().flatten(), released) {
+                (Some(Err(panic)), released) => {
+                    released.unwrap_or_else(|later| report_panic("the release of a bracket panicked as well", later));
+                    resume_unwind(panic)
+                }
+                (outcome, Err(panic)) => {
+                    drop_safely(outcome);
+                    resume_unwind(panic)
+                }
+                (Some(Ok(value)), Ok(())) => Some(value),
+                (None, Ok(())) => None,
             }
-            (outcome, Err(panic)) => {
-                drop_safely(outcome);
-                resume_unwind(panic)
-            }
-            (Some(Ok(value)), Ok(())) => Some(value),
-            (None, Ok(())) => None,
-        }
-    }));
-    let mut bracket = Bracket { work, is_cancelled: &is_cancelled, owner: Owner::default(), node };
-    poll_fn(|cx| bracket.poll(cx)).await
+        }));
+        let mut bracket = Bracket { work, is_cancelled: &is_cancelled, owner: Owner::default(), node };
+        poll_fn(|cx| bracket.poll(cx)).await
+    }
 }
 
 /// A node whose work cleans up when it is told that it was cancelled.
@@ -157,11 +173,24 @@ fn report_lost<T>(value: &T, label: &str, place: Option<&Location<'_>>) {
     });
 }
 
+/// Makes a future, to be pinned where this is called. A panic of what makes it goes to `panic`.
+fn made<P, F>(parts: Option<P>, make: impl FnOnce(P) -> F, panic: &mut Option<Payload>) -> Option<F> {
+    let made = catch_unwind(AssertUnwindSafe(|| parts.map(make)));
+    made.unwrap_or_else(|payload| {
+        *panic = Some(payload);
+        None
+    })
+}
+
 /// Runs a future until it ends or `is_cancelled` is set; then it unwinds, and `None` comes back.
-async fn until_cancelled<F: Future>(is_cancelled: &Cell<bool>, future: F) -> Option<Result<F::Output, Payload>> {
-    let mut slot = pin!(Some(future));
+/// `panic` has kept it from being made.
+fn until_cancelled<F: Future>(
+    is_cancelled: &Cell<bool>,
+    mut slot: Pin<&mut Option<F>>,
+    mut panic: Option<Payload>,
+) -> impl Future<Output = Option<Result<F::Output, Payload>>> {
     let mut owner = Owner::default();
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if is_cancelled.get() {
                 owner.cancel_slot(slot.as_mut());
@@ -170,21 +199,26 @@ async fn until_cancelled<F: Future>(is_cancelled: &Cell<bool>, future: F) -> Opt
         }));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(value.map(Ok)),
+            Ok(Poll::Ready(Some(value))) => Poll::Ready(Some(Ok(value))),
+            Ok(Poll::Ready(None)) => Poll::Ready(panic.take().map(Err)),
             Err(panic) => {
                 clear(slot.as_mut());
                 Poll::Ready(Some(Err(panic)))
             }
         }
     })
-    .await
 }
 
-/// Runs a future and catches its panic.
-async fn catch<F: Future>(future: F) -> Result<F::Output, Payload> {
-    let mut slot = pin!(Some(future));
-    poll_fn(|cx| {
-        let Some(future) = slot.as_mut().as_pin_mut() else { unreachable!("it is polled until it has ended") };
+/// Runs a future and catches its panic. `panic` has kept it from being made.
+fn until_ended<F: Future>(
+    mut slot: Pin<&mut Option<F>>,
+    mut panic: Option<Payload>,
+) -> impl Future<Output = Result<F::Output, Payload>> {
+    poll_fn(move |cx| {
+        let Some(future) = slot.as_mut().as_pin_mut() else {
+            let Some(panic) = panic.take() else { unreachable!("it is polled until it has ended") };
+            return Poll::Ready(Err(panic));
+        };
         match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(polled) => polled.map(Ok),
             Err(panic) => {
@@ -193,7 +227,6 @@ async fn catch<F: Future>(future: F) -> Result<F::Output, Payload> {
             }
         }
     })
-    .await
 }
 
 /// Drops a future that has panicked. It may do so again, and what follows must run.

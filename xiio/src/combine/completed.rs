@@ -4,16 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
+use std::iter::Fuse;
 use std::panic::Location;
-#[cfg(feature = "futures-core")]
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use super::in_place::{Unspawned, then};
+use crate::pin::Pinned;
 use crate::report::{Held, wake_all};
 use crate::runtime::poll_leaf;
 use crate::task::is_of_ended_task;
 use crate::task_group;
-use crate::time::yield_now;
+use crate::time::{YieldNow, yield_now};
 use crate::unwind::Reached;
 
 /// Runs futures side by side and hands their outputs to a consumer in the order of completion.
@@ -96,33 +98,64 @@ where
     /// # Cancellation
     /// Consumer and futures are cancelled, side by side; whoever cancels waits for their cleanup. Outputs that the consumer has
     /// not taken are dropped.
-    pub async fn consume<R>(
+    pub fn consume<R>(
         self,
         consumer: impl AsyncFnOnce(&mut Completed<'_, <I::Item as IntoFuture>::Output>) -> R,
-    ) -> R {
-        let futures = RefCell::new(self.futures.fuse());
-        let outputs = Outputs::default();
-        task_group!(|tg| {
-            tg.stand_for("as_completed");
-            for _ in 0..self.limit {
-                let Some(first) = futures.borrow_mut().next() else { break };
-                let worker = Worker::new(&outputs);
-                let futures = &futures;
-                let work = async move {
-                    let mut next = Some(first);
-                    while let Some(future) = next {
-                        worker.give(future.into_future().await);
-                        // The next one may be ready at once, and so on: others have their turn in between.
-                        yield_now().await;
-                        next = futures.borrow_mut().next();
-                    }
-                };
-                tg.spawn_at(work, self.location);
+    ) -> impl Future<Output = R> {
+        let Self { futures, limit, location } = self;
+        let (futures, mut consumer) = (RefCell::new(futures.fuse()), Unspawned::new(consumer));
+        async move {
+            let outputs = Outputs::default();
+            task_group!(|tg| {
+                tg.stand_for("as_completed");
+                for _ in 0..limit {
+                    let Some(first) = futures.borrow_mut().next() else { break };
+                    let row = Row { pause: None, futures: &futures, worker: Some(Worker::new(&outputs)) };
+                    tg.spawn_at(Pinned::new(first.into_future(), row), location);
+                }
+                let value = consumer.take()(&mut Completed { outputs: &outputs }).await;
+                tg.cancel_left_at(location);
+                value
+            })
+        }
+    }
+}
+
+/// What a task does that runs futures one after the other. It has a place for one: an `async` block would have one more for the first.
+struct Row<'a, I: Iterator, T> {
+    /// There after the end of a future.
+    pause: Option<YieldNow>,
+    futures: &'a RefCell<Fuse<I>>,
+    /// Counts until there are no more.
+    worker: Option<Worker<'a, T>>,
+}
+
+impl<F: IntoFuture, I: Iterator<Item = F>> Future for Pinned<F::IntoFuture, Row<'_, I, F::Output>> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let (mut slot, Row { pause, futures, worker }) = self.project();
+        loop {
+            if let Some(future) = slot.as_mut().as_pin_mut() {
+                let mut output = Held::new(ready!(future.poll(cx)));
+                slot.set(None);
+                if let (Some(worker), Some(output)) = (&*worker, output.take()) {
+                    worker.give(output);
+                }
+                // The next one may be ready at once, and so on: others have their turn in between.
+                *pause = Some(yield_now());
             }
-            let value = consumer(&mut Completed { outputs: &outputs }).await;
-            tg.cancel_left_at(self.location);
-            value
-        })
+            if let Some(pause) = pause {
+                ready!(Pin::new(pause).poll(cx));
+            }
+            let next = futures.borrow_mut().next();
+            let Some(next) = next else {
+                *worker = None;
+                return Poll::Ready(());
+            };
+            *pause = None;
+            slot.set(Some(next.into_future()));
+        }
     }
 }
 
@@ -183,7 +216,7 @@ impl<T> Outputs<T> {
         F: IntoFuture<Output = T>,
     {
         let worker = Worker::new(self);
-        async move { worker.give(future.into_future().await) }
+        then(future.into_future(), move |output| worker.give(output))
     }
 
     /// The next output, in the order of completion; `None` when nobody will give one.
@@ -278,7 +311,7 @@ impl<'a, T> Worker<'a, T> {
         Self { outputs }
     }
 
-    /// A method and not a field access, which a `move` block would capture without the worker.
+    /// A method and not a field access, which a `move` closure would capture without the worker.
     fn give(&self, output: T) {
         self.outputs.push(output);
     }

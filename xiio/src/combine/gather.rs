@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::panic::Location;
 
+use super::in_place::Unspawned;
 use crate::group::Task;
 use crate::{task_group, try_task_group};
 
@@ -32,12 +33,12 @@ where
     I: IntoIterator,
     I::Item: IntoFuture,
 {
-    let location = Location::caller();
+    let (location, mut futures) = (Location::caller(), Unspawned::new(futures));
     async move {
         task_group!(|tg| {
             tg.stand_for("gather");
             let mut tasks: Vec<_> =
-                futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
+                futures.take().into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
             for task in &mut tasks {
                 task.ended().await;
             }
@@ -71,12 +72,12 @@ where
     I: IntoIterator,
     I::Item: IntoFuture<Output = Result<T, E>>,
 {
-    let location = Location::caller();
+    let (location, mut futures) = (Location::caller(), Unspawned::new(futures));
     async move {
         try_task_group!(|tg| {
             tg.stand_for("try_gather");
             let mut tasks: Vec<_> =
-                futures.into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
+                futures.take().into_iter().map(|future| tg.spawn_at(future.into_future(), location)).collect();
             for task in &mut tasks {
                 task.ended().await;
             }

@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::panic::Location;
 
+use super::in_place::Unspawned;
 use crate::{task_group, try_task_group};
 
 /// Runs futures of different types side by side and gives their outputs as a tuple, in the order given.
@@ -89,28 +90,37 @@ macro_rules! impl_join {
         impl<$($Future: IntoFuture),+> Join for ($($Future,)+) {
             type Output = ($($Future::Output,)+);
 
-            async fn join(self, location: &'static Location<'static>) -> Self::Output {
+            fn join(self, location: &'static Location<'static>) -> impl Future<Output = Self::Output> {
                 let ($($name,)+) = self;
-                task_group!(|tg| {
-                    tg.stand_for("join!");
-                    $(let mut $name = tg.spawn_at($name.into_future(), location);)+
-                    $($name.ended().await;)+
-                    ($($name.into_output(),)+)
-                })
+                $(let mut $name = Unspawned::new($name);)+
+                async move {
+                    task_group!(|tg| {
+                        tg.stand_for("join!");
+                        $(let mut $name = tg.spawn_at($name.take().into_future(), location);)+
+                        $($name.ended().await;)+
+                        ($($name.into_output(),)+)
+                    })
+                }
             }
         }
 
         impl<Error, $($Value, $Future: IntoFuture<Output = Result<$Value, Error>>),+> TryJoin<Error> for ($($Future,)+) {
             type Output = ($($Value,)+);
 
-            async fn try_join(self, location: &'static Location<'static>) -> Result<Self::Output, Error> {
+            fn try_join(
+                self,
+                location: &'static Location<'static>,
+            ) -> impl Future<Output = Result<Self::Output, Error>> {
                 let ($($name,)+) = self;
-                try_task_group!(|tg| {
-                    tg.stand_for("try_join!");
-                    $(let mut $name = tg.spawn_at($name.into_future(), location);)+
-                    $($name.ended().await;)+
-                    ($($name.into_output(),)+)
-                })
+                $(let mut $name = Unspawned::new($name);)+
+                async move {
+                    try_task_group!(|tg| {
+                        tg.stand_for("try_join!");
+                        $(let mut $name = tg.spawn_at($name.take().into_future(), location);)+
+                        $($name.ended().await;)+
+                        ($($name.into_output(),)+)
+                    })
+                }
             }
         }
     };

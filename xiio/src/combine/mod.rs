@@ -8,6 +8,7 @@ mod caught;
 mod completed;
 mod cooperative;
 mod gather;
+mod in_place;
 mod join;
 mod limit;
 mod parallel;

@@ -4,6 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::future::{IntoFuture, pending};
 use std::panic::Location;
 
+use super::in_place::{Unspawned, then};
 use crate::group::TryTaskGroup;
 use crate::report::{Held, drop_safely};
 use crate::{try_task_group, unwind};
@@ -38,15 +39,15 @@ where
     I: IntoIterator,
     I::Item: IntoFuture,
 {
-    let location = Location::caller();
+    let (location, mut futures) = (Location::caller(), Unspawned::new(futures));
     async move {
         let mut winner = Winner(OnceCell::new());
         let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
             tg.stand_for("race");
             tg.expect_winner();
-            for future in futures {
+            for future in futures.take() {
                 let winner = &winner;
-                tg.spawn_at(async move { winner.end(future.into_future().await) }, location);
+                tg.spawn_at(then(future.into_future(), |output| winner.end(output)), location);
             }
             pending::<()>().await;
         });
@@ -81,7 +82,7 @@ where
     I: IntoIterator,
     I::Item: IntoFuture<Output = Result<O, E>>,
 {
-    let location = Location::caller();
+    let (location, mut futures) = (Location::caller(), Unspawned::new(futures));
     async move {
         let mut winner = Winner(OnceCell::new());
         // Each with its place in the order given.
@@ -89,20 +90,16 @@ where
         let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
             tg.stand_for("race_ok");
             tg.expect_winner();
-            for (place, future) in futures.into_iter().enumerate() {
+            for (place, future) in futures.take().into_iter().enumerate() {
                 let (winner, errors) = (&winner, &errors);
-                tg.spawn_at(
-                    async move {
-                        match future.into_future().await {
-                            Ok(output) => winner.end(output),
-                            Err(error) => {
-                                errors.borrow_mut().push((place, Held::new(error)));
-                                Ok(())
-                            }
-                        }
-                    },
-                    location,
-                );
+                let end = move |result| match result {
+                    Ok(output) => winner.end(output),
+                    Err(error) => {
+                        errors.borrow_mut().push((place, Held::new(error)));
+                        Ok(())
+                    }
+                };
+                tg.spawn_at(then(future.into_future(), end), location);
             }
         });
         winner.take().ok_or_else(|| {
@@ -263,11 +260,8 @@ where
         let end = std::rc::Rc::new(end);
         let end_rest = std::rc::Rc::clone(&end);
         if takes_part {
-            let race = async move {
-                let output = future.into_future().await;
-                if matches(&output) { end(Either::Left(output)) } else { Ok(()) }
-            };
-            tg.spawn_at(race, location);
+            let end = move |output| if matches(&output) { end(Either::Left(output)) } else { Ok(()) };
+            tg.spawn_at(then(future.into_future(), end), location);
         }
         rest.spawn(tg, move |output| end_rest(Either::Right(output)), location);
     }
@@ -276,13 +270,13 @@ where
 /// What [`race!`](crate::race!) awaits. `None` if all have ended without a match.
 #[track_caller]
 pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = Option<R::Output>> {
-    let location = Location::caller();
+    let (location, mut racers) = (Location::caller(), Unspawned::new(racers));
     async move {
         let mut winner = Winner(OnceCell::new());
         let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
             tg.stand_for("race!");
             tg.expect_winner();
-            racers.spawn(tg, |output| winner.end(output), location);
+            racers.take().spawn(tg, |output| winner.end(output), location);
         });
         winner.take()
     }
