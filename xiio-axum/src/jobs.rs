@@ -110,7 +110,8 @@ impl Jobs {
 
 /// Runs a future whose panic is nobody else's, nor that of what it leaves, also if it never begins. The panic hook has told.
 pub(crate) fn contained(future: impl Future) -> impl Future<Output = ()> {
-    let mut left = Left(Some(future));
+    // In a box from the start, as `catch_panic` has one: its place out here would stay when the future has moved there.
+    let mut left = Left(Some(Box::pin(future)));
     async move {
         if let Some(future) = left.0.take() {
             drop(Left(Some(catch_panic(future).await)));

@@ -108,22 +108,24 @@ impl WebSocketUpgrade {
         }
         let Server { jobs, stopping, count, is_opened } = server;
         let serve = async move {
-            // The connection has ended for its task.
-            let _count = count;
-            // hyper gives the connection away at its end, too, though the client has got no WebSocket.
-            if !is_opened.wait().await {
-                return;
-            }
-            // Without it the client has left before it had the response.
-            let Ok(upgraded) = upgrade.await else { return };
-            let config = WebSocketConfig::default()
-                .max_message_size(Some(max_message_bytes))
-                .max_frame_size(Some(max_message_bytes));
-            let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            talk(WebSocket { stream, unread_answers: 0, has_failed: false }).await;
+            let serve = async move {
+                // The connection has ended for its task.
+                let _count = count;
+                // hyper gives the connection away at its end, too, though the client has got no WebSocket.
+                if !is_opened.wait().await {
+                    return;
+                }
+                // Without it the client has left before it had the response.
+                let Ok(upgraded) = upgrade.await else { return };
+                let config = WebSocketConfig::default()
+                    .max_message_size(Some(max_message_bytes))
+                    .max_frame_size(Some(max_message_bytes));
+                let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+                talk(WebSocket { stream, unread_answers: 0, has_failed: false }).await;
+            };
+            // It has no end of its own. Made in here: captured it would be held twice.
+            race!(() = serve => {}, () = stopping.wait() => {});
         };
-        // It has no end of its own.
-        let serve = async move { race!(() = serve => {}, () = stopping.wait() => {}) };
         if jobs.spawn(serve).is_err() {
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server has ended\n").into_response();
         }
