@@ -1,7 +1,7 @@
 //! A chat room, entered over TCP or a Unix socket.
 //!
-//! Shows: two listeners side by side, each with a group of its clients; a `bracket` for each client, whose release says
-//! goodbye and runs also when the program is told to end; lines with a bound on their length; a client that does not read is
+//! Shows: two listeners side by side, each with a group of its clients. A `bracket` for each client, whose release says
+//! goodbye and runs also when the program is told to end. Lines have a bound on their length, and a client that does not read is
 //! sent away instead of filling the memory.
 //!
 //! ```text

@@ -17,7 +17,8 @@
 //!
 //! The exit code is 1 when no address has answered in time.
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,28 +50,41 @@ fn seconds(text: &str) -> Result<Duration, String> {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let connected = timeout(arguments.timeout, async {
-        let addrs = look_up(&arguments.targets).await?;
-        io::Result::Ok(connect_first(&addrs, Duration::from_millis(arguments.stagger)).await)
+        let addrs = look_up(&arguments.targets).await;
+        connect_first(&addrs, Duration::from_millis(arguments.stagger)).await
     });
     match connected.await {
-        Ok(Ok(Some(stream))) => {
+        Ok(Some(stream)) => {
             // Where it was connected to is said by the attempt.
             drop(stream);
             return ExitCode::SUCCESS;
         }
-        Ok(Ok(None)) => eprintln!("happy_eyeballs: no address answers"),
-        Ok(Err(error)) => eprintln!("happy_eyeballs: {error}"),
-        Err(elapsed) => eprintln!("happy_eyeballs: {elapsed}"),
+        Ok(None) => complain("no address answers"),
+        Err(elapsed) => complain(elapsed),
     }
     ExitCode::FAILURE
 }
 
-async fn look_up(targets: &[String]) -> io::Result<Vec<SocketAddr>> {
+/// Says it on standard output. Not by `println!`, which panics when nobody reads.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Says what goes wrong. Not by `eprintln!`, which panics when nobody reads.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "happy_eyeballs: {text}");
+}
+
+/// The addresses of all targets. One that has none leaves the others.
+async fn look_up(targets: &[String]) -> Vec<SocketAddr> {
     let mut addrs = Vec::new();
     for target in targets {
-        addrs.extend(lookup_host(target).await?);
+        match lookup_host(target).await {
+            Ok(found) => addrs.extend(found),
+            Err(error) => complain(error),
+        }
     }
-    Ok(addrs)
+    addrs
 }
 
 /// `None` when all have failed.
@@ -82,7 +96,7 @@ async fn connect_first(addrs: &[SocketAddr], stagger: Duration) -> Option<TcpStr
                 match connect(*addr).await {
                     Ok(stream) => Err(stream),
                     Err(error) => {
-                        println!("{addr}: {error}");
+                        say(format_args!("{addr}: {error}"));
                         Ok(())
                     }
                 }
@@ -95,12 +109,12 @@ async fn connect_first(addrs: &[SocketAddr], stagger: Duration) -> Option<TcpStr
 }
 
 async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    println!("trying {addr}");
+    say(format_args!("trying {addr}"));
     let mut attempt = Attempt { addr, has_ended: false };
     let connected = TcpStream::connect(addr).await;
     attempt.has_ended = true;
     if connected.is_ok() {
-        println!("connected to {addr}");
+        say(format_args!("connected to {addr}"));
     }
     connected
 }
@@ -114,7 +128,7 @@ struct Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.has_ended {
-            println!("gave up {}", self.addr);
+            say(format_args!("gave up {}", self.addr));
         }
     }
 }

@@ -13,8 +13,9 @@
 //! The ports are on standard output, the summary on standard error. The exit code is 1 when a port could not be looked at.
 //! Scan hosts that are yours.
 
-use std::io::{self, ErrorKind, IsTerminal};
-use std::net::IpAddr;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
@@ -76,7 +77,7 @@ async fn main() -> ExitCode {
         .await;
     progress.finish_and_clear();
     open.sort_unstable();
-    open.iter().for_each(|port| println!("{port}"));
+    open.iter().for_each(say);
     eprintln!("portscan: {} of {n_ports} ports of {host} are open", open.len());
     match failed {
         None => ExitCode::SUCCESS,
@@ -87,14 +88,19 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Says it on standard output. Not by `println!`, which panics when nobody reads.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 /// Whether somebody answers. An error is one of this end: then it is not known.
 async fn is_open(host: IpAddr, port: u16, limit: Duration) -> io::Result<bool> {
     match timeout(limit, TcpStream::connect((host, port))).await {
-        // A port from which connections are made may happen to connect to itself.
-        Ok(Ok(stream)) => Ok(stream.local_addr()? != stream.peer_addr()?),
-        Ok(Err(error)) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {
-            Ok(false)
-        }
+        // A port from which connections are made may happen to connect to itself. Not asked by `peer_addr`: who has answered may have gone.
+        Ok(Ok(stream)) => Ok(stream.local_addr()? != SocketAddr::new(host, port)),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(false),
+        // Who has answered has hung up at once: before an answer there is nothing to be reset.
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionReset => Ok(true),
         Ok(Err(error)) => Err(error),
         Err(_elapsed) => Ok(false),
     }

@@ -1,7 +1,7 @@
 //! Fetches the URLs on standard input, a few at a time, and says what became of each.
 //!
-//! Shows: a bounded number of fetches at once with `as_completed`, each with a time limit; a fetch that fails is tried
-//! again, also at a status from 502 to 504, after a pause that doubles; progress on standard error when that is a terminal; Ctrl-C stops all of it.
+//! Shows: a bounded number of fetches at once with `as_completed`, each with a time limit. A fetch that fails is tried
+//! again, also at a status from 502 to 504, after a pause that doubles. Progress is on standard error when that is a terminal. Ctrl-C stops all of it.
 //!
 //! ```text
 //! $ printf '%s\n' http://localhost:8080/ http://localhost:8080/nothing | cargo run --release --package xiio-examples-others --example http_get
@@ -11,7 +11,8 @@
 //!
 //! One line each, in the order in which they end: status, bytes, URL. The exit status is 1 if any was not fetched.
 
-use std::io::{self, IsTerminal};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +26,9 @@ use xiio::compat::HyperStream;
 use xiio::io::{BufRead, BufReader, Unchanged};
 use xiio::net::TcpStream;
 use xiio::{Completed, as_completed, sleep, task_group, timeout};
+
+/// Removes what a terminal shows of the line.
+const CLEAR_LINE: &str = "\r\x1b[K";
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -54,26 +58,37 @@ async fn main() -> ExitCode {
     };
     let n_urls = urls.len();
     let shows_progress = io::stderr().is_terminal();
+    let show_progress = |text: &str| {
+        if shows_progress {
+            let _ = write!(io::stderr(), "{text}");
+        }
+    };
     let fetches = urls.into_iter().map(|url| async move { (fetch_with_retries(&url, arguments).await, url) });
     let show = async |fetched: &mut Completed<'_, _>| {
         let (mut n_done, mut n_failed) = (0, 0);
         while let Some((outcome, url)) = fetched.next().await {
             n_done += 1;
+            // Both streams may be one terminal.
+            show_progress(CLEAR_LINE);
             match outcome {
-                Ok((status, n_bytes)) => println!("{status} {n_bytes:>7}  {url}"),
+                Ok((status, n_bytes)) => say(format_args!("{status} {n_bytes:>7}  {url}")),
                 Err(error) => {
                     n_failed += 1;
-                    println!("---       -  {url}: {error}");
+                    say(format_args!("---       -  {url}: {error}"));
                 }
             }
-            if shows_progress {
-                eprint!("\r{n_done} of {n_urls}{}", if n_done == n_urls { "\n" } else { "" });
-            }
+            show_progress(&format!("{n_done} of {n_urls}"));
         }
+        show_progress("\n");
         n_failed
     };
     let n_failed = as_completed(fetches).limit(arguments.jobs.get()).consume(show).await;
     if n_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Says it on standard output. Not by `println!`, which panics when nobody reads.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// The lines of standard input, without empty ones.
@@ -123,17 +138,23 @@ fn parse(url: &str) -> Result<Uri, AnyError> {
 async fn fetch(uri: &Uri) -> Result<(u16, usize), AnyError> {
     let authority = uri.authority().ok_or("there is no host")?.clone();
     // An address of IPv6 is in brackets.
-    let host = authority.host().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
+    let address = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((address, authority.port_u16().unwrap_or(80))).await?;
+    // The rest of the authority is a name and a password.
+    let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let host = format!("{}{port}", authority.host());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
+    let request = Request::get(path).header("host", host).body(Empty::<Bytes>::new())?;
     let (mut client, connection) = http1::handshake(HyperStream::new(stream)).await?;
     task_group!(|tg| {
         // Its errors are those of the request as well.
         tg.spawn(async { drop(connection.await) });
         let response = client.send_request(request).await?;
         let status = response.status().as_u16();
-        let n_bytes = response.into_body().collect().await?.to_bytes().len();
+        let (mut body, mut n_bytes) = (response.into_body(), 0);
+        while let Some(frame) = body.frame().await {
+            n_bytes += frame?.data_ref().map_or(0, Bytes::len);
+        }
         tg.cancel();
         Ok((status, n_bytes))
     })

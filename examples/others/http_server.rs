@@ -1,8 +1,8 @@
 //! Serves HTTP/1.1 and HTTP/2 on one port, and ends gracefully.
 //!
 //! Shows: hyper over xiio's streams, clock and groups; a task for each client and each request, so a
-//! client that leaves cancels what it asked for; limits for the size of a body and for the time of a request; a limit for the time
-//! that a client may take to say what it wants (a slow loris is cut off). A client that does not read its answer may stay. Ctrl-C or
+//! client that leaves cancels what it asked for. There are limits for the size of a body, for the time of a request, and for the time
+//! that a client may take to say what it wants: a slow loris is cut off. A client that does not read its answer may stay. Ctrl-C or
 //! SIGTERM ends the listening at once; running requests are still answered. With `--workers 2` the clients are served by two threads,
 //! and still borrow what `main` has. With `--listeners` each of them takes its own.
 //!
@@ -74,8 +74,10 @@ struct Arguments {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
-    // A century is enough: hyper adds it to the present.
-    Duration::try_from_secs_f64(seconds.min(100.0 * 365.0 * 86_400.0)).map_err(|error| error.to_string())
+    // A century is enough: hyper adds it to the present. Not by `min`, which makes one of what is no number.
+    let century = 100.0 * 365.0 * 86_400.0;
+    let seconds = if seconds > century { century } else { seconds };
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 #[xiio::main(name = "http_server")]

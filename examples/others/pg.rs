@@ -15,6 +15,8 @@
 //!
 //! With `--pause` it stops to think in the middle. It makes a table `accounts`, and gives new names 100 to begin with.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -74,6 +76,16 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Says it on standard output. Not by `println!`, which panics when nobody reads.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Says it on standard error. Not by `eprintln!`, which panics when nobody reads.
+fn warn(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 async fn connect_and_move(arguments: &Arguments) -> Result<()> {
     let port = arguments.database.get_ports().first().copied().unwrap_or(PORT);
     match arguments.database.get_hosts().first().context("the database has no `host`")? {
@@ -99,7 +111,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, arguments: &Arguments
         let client = client;
         move_money(&client, arguments).await?;
         let (from, to) = (balance(&client, &arguments.from).await?, balance(&client, &arguments.to).await?);
-        println!("{} has {from}, {} has {to}", arguments.from, arguments.to);
+        say(format_args!("{} has {from}, {} has {to}", arguments.from, arguments.to));
         Ok(())
     })
 }
@@ -113,7 +125,7 @@ async fn move_money(client: &Client, arguments: &Arguments) -> Result<()> {
         }
         client.execute(MOVE, &[from, &-amount]).await?;
         if !arguments.pause.is_zero() {
-            eprintln!("pg: half of it is done, the rest in {} s", arguments.pause.as_secs_f64());
+            warn(format_args!("pg: half of it is done, the rest in {} s", arguments.pause.as_secs_f64()));
             sleep(arguments.pause).await;
         }
         client.execute(MOVE, &[to, amount]).await?;
@@ -141,9 +153,9 @@ async fn in_transaction(client: &Client, work: impl AsyncFnOnce() -> Result<()>)
         async |is_committed| {
             if !is_committed {
                 match client.batch_execute("rollback").await {
-                    Ok(()) => println!("rolled back"),
+                    Ok(()) => say("rolled back"),
                     // The server rolls back what a lost connection has begun.
-                    Err(error) => eprintln!("pg: cannot roll back: {error}"),
+                    Err(error) => warn(format_args!("pg: cannot roll back: {error}")),
                 }
             }
         },

@@ -11,6 +11,7 @@
 //!
 //! In the order given, once all are there. [`http_get`](../http_get.rs) is the larger program, on hyper and without tokio.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ async fn fetch_all(urls: &[String]) -> anyhow::Result<()> {
     let client = &Client::new();
     let fetches = urls.iter().map(|url| async move { fetch(client, url).await });
     for ((status, n_bytes), url) in try_gather(fetches).await?.into_iter().zip(urls) {
-        println!("{status}: {n_bytes} bytes from {url}");
+        // Not by `println!`, which panics when nobody reads.
+        let _ = writeln!(io::stdout(), "{status}: {n_bytes} bytes from {url}");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use xiio_tests::example::example;
+use xiio_tests::os::nobody_reads;
 
 const ANY: &str = "127.0.0.1:0";
 
@@ -82,8 +83,9 @@ fn a_name_stands_for_its_addresses() {
 #[test]
 fn a_target_that_is_none_is_explained() {
     let (_, stderr, code) = run(&["nowhere".into()]);
-    assert_eq!(stderr, "happy_eyeballs: expected `host:port`, got `nowhere`: there is no port\n");
-    assert_eq!(code, Some(1));
+    let expected =
+        "happy_eyeballs: expected `host:port`, got `nowhere`: there is no port\nhappy_eyeballs: no address answers\n";
+    assert_eq!((stderr.as_str(), code), (expected, Some(1)));
 }
 
 #[test]
@@ -91,4 +93,18 @@ fn a_time_below_zero_is_refused() {
     let (stdout, stderr, code) = run(&[refusing().to_string(), "--timeout=-1".into()]);
     assert!(stderr.contains("'-1' for '--timeout <TIMEOUT>'"), "{stderr}");
     assert_eq!((stdout.as_str(), code), ("", Some(2)));
+}
+
+#[test]
+fn a_target_that_is_none_leaves_the_others_and_nobody_has_to_hear_of_it() {
+    let listener = TcpListener::bind(ANY).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let targets = ["nowhere".to_owned(), addr.to_string()];
+    let (stdout, stderr, code) = run(&targets);
+    assert_eq!(stdout, format!("trying {addr}\nconnected to {addr}\n"));
+    assert_eq!(stderr, "happy_eyeballs: expected `host:port`, got `nowhere`: there is no port\n");
+    assert_eq!(code, Some(0));
+    let mut command = example("happy_eyeballs");
+    let status = command.args(targets).stdout(nobody_reads()).stderr(nobody_reads()).status().unwrap();
+    assert!(status.success());
 }

@@ -1,9 +1,11 @@
 //! `examples/hello/hello.rs`: what the README shows, and what it says when the names do not come.
 #![allow(missing_docs)]
 
+use std::io::Write;
 use std::process::{Output, Stdio};
 
 use xiio_tests::example::{example, run_with_input};
+use xiio_tests::os::nobody_reads;
 
 fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
@@ -63,4 +65,13 @@ fn a_time_limit_that_is_no_number_is_named() {
     let output = run_with_input(example("hello").arg("soon"), "");
     assert_eq!(stderr(&output), "hello: expected a number of seconds, got `soon`\n");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn nobody_has_to_hear_the_greetings() {
+    let mut command = example("hello");
+    let mut child = command.stdin(Stdio::piped()).stdout(nobody_reads()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"Grace\nAda\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((stderr(&output), output.status.success()), ("", true));
 }

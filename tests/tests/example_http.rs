@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use xiio_tests::example::{Server, example, has_program, run_with_input};
-use xiio_tests::os::{is_running, pseudo_terminal, send, wait_until};
+use xiio_tests::os::{is_running, nobody_reads, pseudo_terminal, send, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -321,7 +321,35 @@ fn the_fetcher_shows_progress_on_a_terminal() {
     let mut shown = Vec::new();
     // A terminal that nobody writes to any more is an error at its end.
     let _ = File::from(terminal).read_to_end(&mut shown);
-    assert_eq!(String::from_utf8(shown).unwrap(), "\r1 of 2\r2 of 2\r\n");
+    assert_eq!(String::from_utf8(shown).unwrap(), "\r\x1b[K1 of 2\r\x1b[K2 of 2\r\n");
+}
+
+#[test]
+fn the_fetcher_keeps_a_name_and_a_password_to_itself_and_needs_nobody_who_reads() {
+    let (listener, _) = listen();
+    let addr = listener.local_addr().unwrap();
+    let fetcher = std::thread::scope(|scope| {
+        let fetching = scope.spawn(move || {
+            let mut command = example("http_get");
+            let mut child =
+                command.stdin(Stdio::piped()).stdout(nobody_reads()).stderr(Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(format!("http://ada:secret@{addr}/\n").as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        });
+        let (stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+        let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        assert!(head.contains(&format!("host: {addr}")), "{head:?}");
+        (&stream).write_all(GOOD.as_bytes()).unwrap();
+        fetching.join().unwrap()
+    });
+    assert!(fetcher.status.success(), "{}", String::from_utf8_lossy(&fetcher.stderr));
+}
+
+#[test]
+fn a_time_that_is_no_number_is_refused() {
+    let output = example("http_server").args(["--head-time", "nan"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

@@ -2,8 +2,12 @@
 #![allow(missing_docs)]
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use xiio::net::TcpSocket;
 use xiio_tests::example::example;
+use xiio_tests::os::nobody_reads;
 
 fn run(arguments: &[&str]) -> (Vec<u16>, String, Option<i32>) {
     let output = example("portscan").args(arguments).output().unwrap();
@@ -45,4 +49,22 @@ fn a_range_that_is_none_is_explained() {
     let (_, stderr, code) = run(&["--ports", "9-1"]);
     assert!(stderr.contains("expected the lower port first, got 9 before 1"), "{stderr}");
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn a_server_that_hangs_up_at_once_is_open_and_nobody_has_to_hear_of_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let hanging_up = std::thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            // So the end is a reset.
+            let socket = TcpSocket::try_from(OwnedFd::from(stream.unwrap())).unwrap();
+            socket.set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    });
+    let (ports, stderr, code) = run(&["--ports", &port]);
+    assert_eq!((ports.len(), code), (1, Some(0)), "{stderr}");
+    let output = example("portscan").args(["--ports", &port]).stdout(nobody_reads()).output().unwrap();
+    assert!(output.status.success());
+    hanging_up.join().unwrap();
 }
