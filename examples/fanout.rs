@@ -13,23 +13,30 @@
 //! exit 3         0.0 s  echo two; exit 3
 //! ```
 //!
-//! Each line is a command for `sh`; empty lines do not count. What a command wrote appears when it has ended, stdout and
-//! stderr where they belong. The summary is on stderr, and so is a progress line while that is a terminal. The exit code is
+//! Each line is a command for `sh`; empty lines do not count, and one that is longer than 64 KiB is not run. What a command wrote appears
+//! when it has ended, stdout and stderr where they belong. The summary is on stderr, and so is a progress line while that is a terminal. The exit code is
 //! 1 if a command failed.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use async_lock::{Mutex, Semaphore};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use xiio::io::{BufRead, BufReader, Unchanged};
+use xiio::io::{BufRead, BufReader, Read, Unchanged};
 use xiio::process::{Command, Output, Stdio};
 use xiio::{bracket, task_group};
+
+/// How many commands are read before it is their turn. What follows waits where it comes from.
+const READ_AHEAD: usize = 100;
 
 /// Runs commands from standard input, several at a time.
 #[derive(Parser)]
@@ -56,40 +63,81 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("fanout: {error}");
+            complain(format_args!("fanout: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Says it on standard error. Not by `eprintln!`, which panics when nobody reads.
+fn complain(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Runs each line of standard input. Says whether all succeeded.
 async fn run_all(arguments: &Arguments, board: &Board) -> io::Result<bool> {
     let limit = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let mut lines = BufReader::new(Unchanged(io::stdin())).lines();
+    let mut input = BufReader::new(Unchanged(io::stdin()));
+    // The `limit` of the group bounds those that run, and not those that wait.
+    let places = Semaphore::new(limit + READ_AHEAD);
     task_group!(name = "commands", limit = limit, |tg| {
-        while let Some(line) = lines.next().await {
-            let line = line?;
-            if !line.trim().is_empty() {
-                let entry = board.add(line);
-                tg.spawn(run_one(board, entry, arguments.grace));
+        loop {
+            let place = places.acquire().await;
+            let Some(line) = next_line(&mut input).await? else { break };
+            if line.as_ref().is_ok_and(|command| command.trim_ascii().is_empty()) {
+                continue;
             }
+            let entry = board.add(&line);
+            tg.spawn(async move {
+                run_one(board, entry, line, arguments.grace).await;
+                drop(place);
+            });
         }
     });
     Ok(board.all_succeeded())
 }
 
-async fn run_one(board: &Board, entry: usize, grace: Duration) {
-    let line = board.start(entry);
-    // Standard input is the list of commands, so they do not get it.
-    let mut command = Command::new("sh");
-    let result = command.arg("-c").arg(line).stdin(Stdio::null()).grace(grace).output().await;
-    board.end(entry, result);
+/// A command, or the beginning of a line that is too long to be one. The commands that run are not to suffer for it.
+type Line = Result<Vec<u8>, Vec<u8>>;
+
+async fn next_line(input: &mut BufReader<impl Read>) -> io::Result<Option<Line>> {
+    let (mut line, mut beginning) = (Vec::new(), None);
+    loop {
+        match input.read_until(b'\n', &mut line).await {
+            Ok(n_read) => {
+                line.pop_if(|last| *last == b'\n');
+                let is_there = n_read > 0 || beginning.is_some();
+                return Ok(is_there.then(|| beginning.map_or(Ok(line), Err)));
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                beginning.get_or_insert_with(|| input.buffer()[..40].to_vec());
+                input.consume(input.buffer().len());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn run_one(board: &Board, entry: usize, line: Line, grace: Duration) {
+    board.start(entry);
+    let result = match line {
+        Ok(line) => {
+            // Standard input is the list of commands, so they do not get it.
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(OsString::from_vec(line)).stdin(Stdio::null()).grace(grace);
+            command.output().await.map_err(|error| format!("`sh`: {error}"))
+        }
+        Err(_beginning) => Err("a line is longer than 64 KiB".into()),
+    };
+    board.end(entry, result).await;
 }
 
 /// What is known of all commands.
 struct Board {
     entries: RefCell<Vec<Entry>>,
     progress: ProgressBar,
+    /// Held by the command whose output is written.
+    output: Mutex<()>,
 }
 
 struct Entry {
@@ -117,31 +165,48 @@ impl Board {
             progress.set_style(style);
         }
         progress.enable_steady_tick(Duration::from_millis(200));
-        Self { entries: RefCell::default(), progress }
+        Self { entries: RefCell::default(), progress, output: Mutex::new(()) }
     }
 
-    fn add(&self, line: String) -> usize {
+    fn add(&self, line: &Line) -> usize {
+        let line = match line {
+            Ok(line) => String::from_utf8_lossy(line).into_owned(),
+            Err(beginning) => format!("{}…", String::from_utf8_lossy(beginning)),
+        };
         let mut entries = self.entries.borrow_mut();
         entries.push(Entry { line, state: State::Waiting });
         self.progress.inc_length(1);
         entries.len() - 1
     }
 
-    /// Notes that a command starts, and gives its line.
-    fn start(&self, entry: usize) -> String {
+    /// Notes that a command starts.
+    fn start(&self, entry: usize) {
         let entry = &mut self.entries.borrow_mut()[entry];
         entry.state = State::Running(Instant::now());
         self.progress.set_message(entry.line.clone());
-        entry.line.clone()
     }
 
-    /// Prints what a command has written, in one piece, and notes how it ended.
-    fn end(&self, entry: usize, result: io::Result<Output>) {
-        let entry = &mut self.entries.borrow_mut()[entry];
-        self.progress.suspend(|| print_output(&entry.line, &result));
+    /// Notes how a command ended, and prints what it has written, in one piece.
+    async fn end(&self, entry: usize, result: Result<Output, String>) {
+        let line = self.note_end(entry, &result);
+        let _turn = self.output.lock().await;
+        // Whoever reads us may have gone; the commands run on.
+        let _ = self.print(io::stdout(), format!("==> {line}\n").as_bytes()).await;
+        match result {
+            Ok(output) => {
+                let _ = self.print(io::stdout(), &output.stdout).await;
+                let _ = self.print(io::stderr(), &output.stderr).await;
+            }
+            Err(error) => _ = self.print(io::stderr(), format!("fanout: {error}\n").as_bytes()).await,
+        }
         self.progress.inc(1);
-        let State::Running(started) = entry.state else { return };
-        let end = match result.map(|output| output.status) {
+    }
+
+    /// Gives the line of the command.
+    fn note_end(&self, entry: usize, result: &Result<Output, String>) -> String {
+        let entry = &mut self.entries.borrow_mut()[entry];
+        let State::Running(started) = entry.state else { unreachable!("it was started") };
+        let end = match result.as_ref().map(|output| output.status) {
             Ok(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => End::Exit(code),
                 (None, signal) => End::Signal(signal.unwrap_or_default()),
@@ -149,6 +214,15 @@ impl Board {
             Err(_) => End::NotRun,
         };
         entry.state = State::Ended(end, started.elapsed());
+        entry.line.clone()
+    }
+
+    /// Writes to a terminal while the progress line is hidden. Whoever is behind anything else may not read, so the thread does not wait there.
+    async fn print(&self, mut to: impl AsFd + IsTerminal + Write, bytes: &[u8]) -> io::Result<()> {
+        match to.is_terminal() {
+            true => self.progress.suspend(|| to.write_all(bytes).and_then(|()| to.flush())),
+            false => xiio::write_all(to, bytes).await,
+        }
     }
 
     fn all_succeeded(&self) -> bool {
@@ -158,21 +232,8 @@ impl Board {
     fn print_summary(self) {
         self.progress.finish_and_clear();
         for entry in self.entries.borrow().iter() {
-            eprintln!("{:<8} {}", entry.state, entry.line);
+            complain(format_args!("{:<8} {}", entry.state, entry.line));
         }
-    }
-}
-
-fn print_output(line: &str, result: &io::Result<Output>) {
-    let mut stdout = io::stdout().lock();
-    // Whoever reads us may have gone; the commands run on.
-    let _ = writeln!(stdout, "==> {line}");
-    match result {
-        Ok(output) => {
-            let _ = stdout.write_all(&output.stdout).and_then(|()| stdout.flush());
-            let _ = io::stderr().write_all(&output.stderr);
-        }
-        Err(error) => eprintln!("fanout: {error}"),
     }
 }
 

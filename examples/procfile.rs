@@ -1,7 +1,7 @@
 //! Runs the services of a Procfile until Ctrl-C, and starts again those that end.
 //!
-//! Shows: child processes as part of the tree, whose output is read line by line; a `shield` that keeps the services going
-//! while the program is told to stop, so that they end one after the other, in reverse order; `race!` for "this or the
+//! Shows: child processes as part of the tree, whose output is read line by line. A `shield` keeps the services going
+//! while the program is told to stop, so that they end one after the other, in reverse order. `race!` stands for "this or the
 //! end".
 //!
 //! ```text
@@ -24,10 +24,12 @@
 
 use std::fs;
 use std::future::pending;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use async_lock::Mutex;
 use clap::Parser;
 use xiio::io::{BufRead, BufReader, Read};
 use xiio::process::{Command, ExitStatus, Stdio};
@@ -80,10 +82,13 @@ struct Service {
     backoff: Duration,
     /// Set when it is to end.
     stopping: Promise<()>,
+    /// Held by the service whose line is written.
+    output: Rc<Mutex<()>>,
 }
 
 fn parse(text: &str, arguments: &Arguments) -> Result<Vec<Service>, String> {
     let mut services: Vec<Service> = Vec::new();
+    let output = Rc::default();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -104,6 +109,7 @@ fn parse(text: &str, arguments: &Arguments) -> Result<Vec<Service>, String> {
             grace: Duration::from_secs_f64(arguments.grace),
             backoff: Duration::from_secs_f64(arguments.backoff),
             stopping: Promise::new(),
+            output: Rc::clone(&output),
         });
     }
     if services.is_empty() {
@@ -145,21 +151,21 @@ async fn run_all(services: &[Service]) {
 async fn supervise(service: &Service) {
     let mut pause = service.backoff;
     while !service.stopping.is_set() {
-        service.say("started");
+        service.say("started").await;
         let started = Instant::now();
         let end = run_once(service).await;
-        let how = end.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let how = end.map_or_else(|error| format!("`sh`: {error}"), |status| status.to_string());
         if service.stopping.is_set() {
-            return service.say(&format!("stopped: {how}"));
+            return service.say(&format!("stopped: {how}")).await;
         }
         if started.elapsed() > pause {
             pause = service.backoff;
         }
-        service.say(&format!("ended: {how}; again in {pause:?}"));
+        service.say(&format!("ended: {how}; again in {pause:?}")).await;
         race!(sleep(pause), service.stopping.wait());
         pause = pause.saturating_mul(2).min(service.backoff.saturating_mul(30));
     }
-    service.say("stopped");
+    service.say("stopped").await;
 }
 
 /// Runs a service to its end, or until it is to stop. What it has left behind ends with it, and what it says on its way out
@@ -200,19 +206,28 @@ impl Service {
             line.clear();
             match reader.read_until(b'\n', &mut line).await {
                 Ok(0) => return,
-                Ok(_) => self.say(String::from_utf8_lossy(&line).trim_end()),
+                Ok(_) => self.say(String::from_utf8_lossy(&line).trim_end()).await,
                 // A service that nobody reads could not go on, so a line that is too long is said in pieces.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    self.say(&String::from_utf8_lossy(reader.buffer()));
+                    self.say(&String::from_utf8_lossy(reader.buffer())).await;
                     reader.consume(reader.buffer().len());
                 }
-                Err(error) => return self.say(&format!("cannot be read any more: {error}")),
+                Err(error) => return self.say(&format!("cannot be read any more: {error}")).await,
             }
         }
     }
 
-    fn say(&self, text: &str) {
-        // Whoever reads us may have gone; the services run on.
-        let _ = writeln!(io::stdout(), "{} {text}", self.prefix);
+    /// Prints a line. The thread does not wait for a reader that does not read, and nobody does once the service is to stop.
+    async fn say(&self, text: &str) {
+        let write = async {
+            let _turn = self.output.lock().await;
+            // Whoever reads us may have gone; the services run on.
+            let _ = xiio::write_all(io::stdout(), format!("{} {text}\n", self.prefix).as_bytes()).await;
+        };
+        let too_late = async {
+            self.stopping.wait().await;
+            sleep(self.grace).await;
+        };
+        race!(() = write => {}, () = too_late => {});
     }
 }

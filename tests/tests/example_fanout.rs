@@ -1,12 +1,12 @@
 //! `examples/fanout.rs`: output kept apart, the limit, the summary, and Ctrl-C.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use xiio::signal::SIGINT;
+use xiio::signal::{SIGINT, SIGTERM};
 use xiio_tests::example::{example, run_with_input};
 use xiio_tests::os::{is_running, pseudo_terminal, send, wait_until};
 
@@ -102,4 +102,62 @@ fn a_grace_below_zero_is_refused() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("'-1' for '--grace <GRACE>'"), "{stderr}");
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_not_run_and_one_of_any_bytes_is() {
+    let mut command = example("fanout");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let long = "x".repeat(200_000);
+    stdin
+        .write_all([b"echo one\n: ", long.as_bytes(), b"\necho \xff\n: ", long.as_bytes()].concat().as_slice())
+        .unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for said in [&b"\none\n"[..], b"\n\xff\n"] {
+        assert!(output.stdout.windows(said.len()).any(|part| part == said), "{output:?}");
+    }
+    let ends: Vec<String> = summary(&output).into_iter().map(|(how, _)| how).collect();
+    assert_eq!(ends, ["ok", "not run", "ok", "not run"]);
+}
+
+#[test]
+fn so_many_commands_are_read_ahead_and_no_more() {
+    let mut command = example("fanout");
+    command.args(["-j", "1"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // They fit in the pipe.
+    stdin.write_all(format!("echo begun\necho two; sleep 3600\n{}", "true\n".repeat(1000)).as_bytes()).unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while line != "begun\n" {
+        line.clear();
+        stdout.read_line(&mut line).unwrap();
+    }
+    assert!(send(child.id(), SIGINT));
+    let output = child.wait_with_output().unwrap();
+    let n_read = summary(&output).len();
+    assert!(n_read <= 1 + 1 + 100, "{n_read} commands were read");
+}
+
+#[test]
+fn a_signal_ends_it_while_nobody_reads_what_it_has_to_say() {
+    let mut command = example("fanout");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // More than the pipe holds.
+    child.stdin.take().unwrap().write_all(b"head -c 200000 /dev/zero\n").unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 4]).unwrap();
+    assert!(send(child.id(), SIGTERM));
+    assert_eq!(child.wait().unwrap().signal(), Some(SIGTERM));
+}
+
+#[test]
+fn what_cannot_run_the_commands_is_named() {
+    let output = run_with_input(example("fanout").env("PATH", "/no/such/directory"), "echo one\n");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("fanout: `sh`: No such file"), "{stderr}");
 }

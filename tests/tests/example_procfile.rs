@@ -176,3 +176,28 @@ fn mistakes_are_told_with_their_line() {
     let missing = example("procfile").arg("/no/such/Procfile").output().unwrap();
     assert!(missing.stderr.starts_with(b"procfile: /no/such/Procfile: No such file"));
 }
+
+#[test]
+fn a_signal_ends_it_while_nobody_reads_what_it_has_to_say() {
+    let procfile = Procfile::new("unread", "a: exec yes\n");
+    let mut command = example("procfile");
+    let mut child = command.arg(&procfile.0).args(["--grace", "0.3"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while line != "a | y\n" {
+        line.clear();
+        stdout.read_line(&mut line).unwrap();
+    }
+    assert!(send(child.id(), SIGTERM));
+    assert_eq!(child.wait().unwrap().signal(), Some(SIGTERM));
+}
+
+#[test]
+fn what_cannot_run_a_service_is_named() {
+    let procfile = Procfile::new("no-shell", "a: true\n");
+    let mut child = procfile.command().env("PATH", "/no/such/directory").spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let mut program = Program { child, output, lines: Vec::new() };
+    assert!(program.read_to("a | ended: ").starts_with("`sh`: No such file"));
+    program.stop();
+}
