@@ -1,8 +1,8 @@
 //! Sends every client back what it sends, over TLS, with a certificate that is made at the start.
 //!
 //! Shows: a library over the traits of `futures-io` (feature `futures-io`), here `futures-rustls`, works on xiio's
-//! streams as it is; a client that does not get through its handshake is cut off; a `bracket` says goodbye on every
-//! connection, also when Ctrl-C cancels it. TLS has a message for that, which a destructor could not send, and without
+//! streams as it is. The number of clients is bounded before they are taken. One that does not get through its handshake is cut off, and one that
+//! says nothing or does not read. A `bracket` says goodbye on every connection, also when Ctrl-C cancels it. TLS has a message for that, which a destructor could not send, and without
 //! which a client takes the end for an attack.
 //!
 //! ```text
@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_lock::Semaphore;
 use clap::Parser;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use futures_rustls::TlsAcceptor;
@@ -33,8 +34,11 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use xiio::net::{TcpListener, TcpStream};
 use xiio::{bracket, task_group, timeout};
 
-/// How many clients are served at once.
+/// How many clients are served at once. The others wait in the queue of the system.
 const N_CLIENTS: usize = 1000;
+
+/// How long a client has to take its goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Sends every client back what it sends, over TLS.
 #[derive(Parser)]
@@ -48,6 +52,9 @@ struct Arguments {
     /// Milliseconds that a handshake may take
     #[arg(long, default_value_t = 5000)]
     handshake_time: u64,
+    /// Milliseconds that a client may say nothing, or not read
+    #[arg(long, default_value_t = 60_000)]
+    idle_time: u64,
 }
 
 #[xiio::main(cancel_on(SIGINT, SIGTERM), grace = Duration::from_secs(2), name = "tls_echo")]
@@ -64,18 +71,22 @@ async fn main() -> ExitCode {
 
 async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let acceptor = make_acceptor(arguments)?;
-    let handshake_time = Duration::from_millis(arguments.handshake_time);
+    let places = Semaphore::new(N_CLIENTS);
     let listener = TcpListener::bind(&*arguments.address).await?;
     println!("listening on {}", listener.local_addr()?);
-    task_group!(name = "clients", limit = N_CLIENTS, |clients| {
+    task_group!(name = "clients", |clients| {
         let mut incoming = listener.incoming();
-        while let Some(client) = incoming.next().await {
+        loop {
+            // Before the client: the `limit` of a group would hold the connections of those that wait.
+            let place = places.acquire().await;
+            let Some(client) = incoming.next().await else { break };
             match client {
                 Ok(stream) => {
                     clients.spawn(async {
-                        if let Err(error) = serve_client(&acceptor, stream, handshake_time).await {
+                        if let Err(error) = serve_client(&acceptor, stream, arguments).await {
                             complain(format_args!("a client: {error}"));
                         }
+                        drop(place);
                     });
                 }
                 Err(error) => complain(format_args!("cannot take a client: {error}")),
@@ -101,24 +112,32 @@ fn make_acceptor(arguments: &Arguments) -> Result<TlsAcceptor, Box<dyn Error>> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn serve_client(acceptor: &TlsAcceptor, stream: TcpStream, handshake_time: Duration) -> io::Result<()> {
+async fn serve_client(acceptor: &TlsAcceptor, stream: TcpStream, arguments: &Arguments) -> io::Result<()> {
+    let handshake_time = Duration::from_millis(arguments.handshake_time);
+    let idle_time = Duration::from_millis(arguments.idle_time);
     let stream = timeout(handshake_time, acceptor.accept(stream)).await??;
-    bracket(stream, echo, async |mut stream| {
-        // One that has gone needs no goodbye.
-        let _ = stream.close().await;
-    })
+    bracket(
+        stream,
+        async |stream| echo(stream, idle_time).await,
+        async |mut stream| {
+            // One that has gone needs no goodbye, and one that does not read gets none.
+            let _ = timeout(GOODBYE, stream.close()).await;
+        },
+    )
     .await
 }
 
-async fn echo(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+async fn echo(stream: &mut TlsStream<TcpStream>, idle_time: Duration) -> io::Result<()> {
     let mut buf = [0; 4096];
     loop {
-        match stream.read(&mut buf).await? {
-            0 => return Ok(()),
-            n_read => {
-                stream.write_all(&buf[..n_read]).await?;
-                stream.flush().await?;
-            }
+        let n_read = timeout(idle_time, stream.read(&mut buf)).await??;
+        if n_read == 0 {
+            return Ok(());
         }
+        let answer = async {
+            stream.write_all(&buf[..n_read]).await?;
+            stream.flush().await
+        };
+        timeout(idle_time, answer).await??;
     }
 }

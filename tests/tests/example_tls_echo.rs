@@ -170,3 +170,16 @@ fn a_certificate_that_cannot_be_written_is_named() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("cannot write /nowhere/cert.pem: No such file"), "{text}");
 }
+
+#[test]
+fn one_that_says_no_more_and_one_that_does_not_read_are_said_goodbye() {
+    let tls = Tls::start("idle", &["--idle-time", "300"]);
+    run(async {
+        let mut silent = tls.connect().await.unwrap();
+        assert_echoes(&mut silent, b"here").await;
+        assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+        let mut deaf = tls.connect().await.unwrap();
+        // More than is kept on the way, and none of the answers is read.
+        while deaf.write_all(&[0; 100_000]).await.is_ok() {}
+    });
+}
