@@ -1286,3 +1286,60 @@ fn question_in_a_value_with_a_name() {
     assert!(run(answer("1", "no number")).is_err());
     assert!(run(answer("no number", "1")).is_err());
 }
+
+/// Of a map of closures.
+macro_rules! table {
+    ({ $($name:literal : $value:expr),* }) => {
+        [$(($name, $value)),*]
+    };
+}
+
+/// As `cfg_if!` has it: items behind conditions.
+macro_rules! choose {
+    (if #[cfg($condition:meta)] { $($items:item)* } else { $($others:item)* }) => {
+        $(#[cfg($condition)] $items)*
+        $(#[cfg(not($condition))] $others)*
+    };
+}
+
+/// Of blocks with names.
+macro_rules! blocks {
+    ({ $($name:literal : { $($body:tt)* }),* }) => {
+        ($({ $($body)* }),*)
+    };
+}
+
+/// Of fields, some of which may be absent.
+macro_rules! fields {
+    ({ $($name:ident : $type:ident $($mark:tt)?),* }) => {
+        [$((stringify!($name), stringify!($type $($mark)?))),*]
+    };
+}
+
+/// What looks like an exit, and is none of the body.
+#[test]
+fn closures_items_and_loops_with_labels_in_other_macros_keep_their_flow() {
+    type Double = fn(Option<u8>, Option<u8>) -> Option<u8>;
+    let (sums, parsed, last, fields) = run(async {
+        task_group!(|_tg| {
+            let sums: [(&str, Double); 2] = table!({
+                "sum": |a, b| { Some(a? + b?) },
+                "twice": |a: Option<u8>, _: Option<u8>| -> Option<u8> { Some(a? * 2) }
+            });
+            choose! {
+                if #[cfg(unix)] {
+                    fn parse(text: &str) -> Result<u8, ParseIntError> { Ok(text.parse::<u8>()? + 1) }
+                } else {
+                    fn parse(text: &str) -> Result<u8, ParseIntError> { Ok(text.parse::<u8>()? + 2) }
+                }
+            }
+            let (last, ()) = blocks!({
+                "first": { let mut n = 0; 'count: loop { n += 1; if n > 3 { break 'count; } } n },
+                "second": { async fn unused() -> Option<()> { None?; Some(()) } let _ = unused; }
+            });
+            (sums.map(|(_, f)| f(Some(1), Some(2))), parse("7"), last, fields!({ id: i32 ?, name: Text }))
+        })
+    });
+    assert_eq!((sums, parsed, last), ([Some(3), Some(2)], Ok(8), 4));
+    assert_eq!(fields.map(|(name, _)| name), ["id", "name"]);
+}

@@ -1,7 +1,7 @@
 //! The arguments of macros that look like calls, `println!("{}", x?)`, or like arms, `race!(n = future => n?)` and `cfg_select!(unix => x?)`;
 //! and the expressions in whatever else there is, as in `json!({ "key": x? })` and `matches!(x, Some(n) if n == limit?)`.
 
-use proc_macro2::{Delimiter, Group, Punct, Spacing, TokenStream, TokenTree};
+use proc_macro2::{Group, Punct, Spacing, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt, quote};
 use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseStream};
@@ -105,58 +105,115 @@ impl Piece {
     }
 }
 
-/// Looks for expressions between the separators. What stands before a `:` is a name, and before a `=>` a pattern.
+/// Looks for expressions in values with names, in lists of such, and in guards. What may be anything else stays as it is.
 fn pieces_of(tokens: TokenStream) -> Vec<Piece> {
-    let (mut pieces, mut piece) = (Vec::new(), Vec::new());
-    let mut before = None;
-    for token in tokens {
-        let mark = match &token {
-            TokenTree::Punct(mark) => Some((mark.as_char(), mark.spacing())),
-            _ => None,
-        };
-        let is_end = match (before, mark) {
-            (_, Some((',' | ';', _))) => {
-                add_expressions(std::mem::take(&mut piece), &mut pieces);
-                true
-            }
-            (Some((':', Spacing::Joint)), _) => false,
-            (_, Some((':', Spacing::Alone))) | (Some(('=', Spacing::Joint)), Some(('>', _))) => {
-                pieces.extend(piece.drain(..).map(Piece::Token));
-                true
-            }
-            _ => false,
-        };
-        if is_end {
-            pieces.push(Piece::Token(token));
-        } else {
-            piece.push(token);
-        }
-        before = mark;
+    let parts = parts_of(tokens);
+    if parts.iter().any(Part::has_flow_of_its_own) {
+        return parts.into_iter().flat_map(Part::into_tokens).map(Piece::Token).collect();
     }
-    add_expressions(piece, &mut pieces);
+    let mut pieces = Vec::new();
+    let mut may_be_type = false;
+    for part in parts {
+        match part.end {
+            Some(End::Name(_)) => pieces.extend(part.tokens.iter().cloned().map(Piece::Token)),
+            _ if may_be_type => pieces.extend(part.tokens.iter().cloned().map(Piece::Token)),
+            _ => add_expressions(part.tokens.clone(), &mut pieces),
+        }
+        may_be_type = matches!(&part.end, Some(End::Name(mark)) if mark.as_char() == ':') && !part.is_literal();
+        pieces.extend(part.end.map(|end| Piece::Token(end.into())));
+    }
     pieces
 }
 
-/// Adds what stands between two separators: an expression, a pattern with a guard, or groups in which there may be some.
-fn add_expressions(piece: Vec<TokenTree>, pieces: &mut Vec<Piece>) {
-    if !piece.iter().any(may_leave) {
-        return pieces.extend(piece.into_iter().map(Piece::Token));
+/// What stands between two separators.
+struct Part {
+    tokens: Vec<TokenTree>,
+    end: Option<End>,
+}
+
+enum End {
+    /// The `:` behind a name, or the second half of the `=>` behind a pattern.
+    Name(Punct),
+    Value(Punct),
+}
+
+impl From<End> for TokenTree {
+    fn from(end: End) -> Self {
+        let (End::Name(mark) | End::Value(mark)) = end;
+        mark.into()
     }
-    if let Ok(expression) = syn::parse2(piece.iter().cloned().collect()) {
+}
+
+impl Part {
+    fn is_literal(&self) -> bool {
+        matches!(&*self.tokens, [TokenTree::Literal(_)])
+    }
+
+    /// Whether this is, or may be cut out of, a closure, an item or a loop with a label.
+    fn has_flow_of_its_own(&self) -> bool {
+        let is_sign = |token: &TokenTree| match token {
+            TokenTree::Ident(word) => ["fn", "impl", "move", "async"].iter().any(|known| word == known),
+            TokenTree::Punct(mark) => matches!(mark.as_char(), '|' | '\'' | '#'),
+            TokenTree::Group(_) | TokenTree::Literal(_) => false,
+        };
+        let is_expression = || !matches!(self.end, Some(End::Name(_))) && parse_expression_of(&self.tokens).is_ok();
+        self.tokens.iter().any(is_sign) && guard_of(&self.tokens).is_none() && !is_expression()
+    }
+
+    fn into_tokens(self) -> impl Iterator<Item = TokenTree> {
+        self.tokens.into_iter().chain(self.end.map(TokenTree::from))
+    }
+}
+
+fn parts_of(tokens: TokenStream) -> Vec<Part> {
+    let (mut parts, mut part, mut before) = (Vec::new(), Vec::new(), None);
+    for token in tokens {
+        let TokenTree::Punct(mark) = token else {
+            part.push(token);
+            before = None;
+            continue;
+        };
+        let now = (mark.as_char(), mark.spacing());
+        let end = match (before.replace(now), now) {
+            (_, (',' | ';', _)) => Ok(End::Value(mark)),
+            (Some((':', Spacing::Joint)), _) => Err(mark),
+            (_, (':', Spacing::Alone)) | (Some(('=', Spacing::Joint)), ('>', _)) => Ok(End::Name(mark)),
+            _ => Err(mark),
+        };
+        match end {
+            Ok(end) => parts.push(Part { tokens: std::mem::take(&mut part), end: Some(end) }),
+            Err(mark) => part.push(mark.into()),
+        }
+    }
+    parts.push(Part { tokens: part, end: None });
+    parts
+}
+
+fn parse_expression_of(tokens: &[TokenTree]) -> syn::Result<Expr> {
+    syn::parse2(tokens.iter().cloned().collect())
+}
+
+/// Where the guard of a pattern begins, behind its `if`.
+fn guard_of(tokens: &[TokenTree]) -> Option<usize> {
+    let is_if = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word == "if");
+    let place = tokens.iter().position(is_if)?;
+    (place > 0 && parse_expression_of(&tokens[place + 1..]).is_ok()).then_some(place + 1)
+}
+
+/// Adds an expression, a pattern with a guard, or a group in which there may be some.
+fn add_expressions(tokens: Vec<TokenTree>, pieces: &mut Vec<Piece>) {
+    if !tokens.iter().any(may_leave) {
+        return pieces.extend(tokens.into_iter().map(Piece::Token));
+    }
+    if let Ok(expression) = parse_expression_of(&tokens) {
         return pieces.push(Piece::Expression(expression));
     }
-    let guard = piece.iter().skip(1).position(|token| matches!(token, TokenTree::Ident(word) if word == "if"));
-    let (pattern, guarded) = piece.split_at(guard.map_or(piece.len(), |place| place + 2));
-    pieces.extend(pattern.iter().cloned().map(|token| match token {
-        TokenTree::Group(group) if guard.is_none() && group.delimiter() != Delimiter::None => {
-            let inside = pieces_of(group.stream());
-            Piece::Group(group, inside)
-        }
-        token => Piece::Token(token),
-    }));
-    if guard.is_some() {
-        add_expressions(guarded.to_vec(), pieces);
+    if let [TokenTree::Group(group)] = &*tokens {
+        return pieces.push(Piece::Group(group.clone(), pieces_of(group.stream())));
     }
+    let (pattern, guard) = tokens.split_at(guard_of(&tokens).unwrap_or(tokens.len()));
+    pieces.extend(pattern.iter().cloned().map(Piece::Token));
+    pieces.extend(parse_expression_of(guard).map(Piece::Expression));
 }
 
 /// Whether there is a word or a mark by which code leaves a block, or a macro that may have one.
