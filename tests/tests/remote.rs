@@ -2,9 +2,10 @@
 #![allow(missing_docs)]
 
 use std::cell::{Cell, RefCell};
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -493,4 +494,25 @@ fn when_the_grace_is_over_nothing_begins_any_more() {
     });
     assert!(EVENTS.take().is_empty());
     assert!(reports.kinds().contains(&ReportKind::GraceOver));
+}
+
+xiio::local!(static NAME: u32);
+
+/// It begins in the round that the failure of another task has begun.
+#[test]
+fn a_task_from_elsewhere_has_the_locals_of_its_group_whoever_fails() {
+    let seen = Arc::new(AtomicU32::new(9));
+    let failed: Result<(), GroupError<&str>> = run(async {
+        try_task_group!(all_errors, error = &str, |tg| {
+            let (remote, seen) = (tg.remote(), Arc::clone(&seen));
+            let fails = async move {
+                remote.spawn(async move || seen.store(NAME.try_get().unwrap_or(0), SeqCst)).unwrap();
+                Err::<(), _>("failed")
+            };
+            NAME.sync_scope(7, || drop(tg.spawn(fails)));
+            pending::<()>().await;
+        })
+    });
+    assert!(failed.is_err());
+    assert_eq!(seen.load(SeqCst), 0);
 }

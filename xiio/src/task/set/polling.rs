@@ -150,7 +150,7 @@ impl Core {
     fn poll_member(&self, task: TaskRef, members: &mut dyn Members) {
         self.ready.pop_first(task);
         if task.header().start() {
-            self.poll_task(task, members);
+            self.poll_task(task, members, ());
         } else {
             self.poll_special(task, members);
         }
@@ -358,8 +358,7 @@ impl Core {
 
     /// Polls a task that is not done, with what it has kept.
     fn poll_with_locals(&self, task: TaskRef, members: &mut dyn Members) {
-        let _entered = self.locals_of(task).map(local::enter);
-        self.poll_task(task, members);
+        self.poll_task(task, members, self.locals_of(task).map(local::enter));
     }
 
     /// Polls the body, for which `body` stands. A panic goes through; `end_panicked` does what is left to do then.
@@ -371,17 +370,19 @@ impl Core {
         self.polling.set(None);
     }
 
-    /// Polls a task that is not done. A panic goes through; `end_panicked` does what is left to do then.
+    /// Polls a task that is not done, with what is `entered` for that. A panic goes through; `end_panicked` does what is left to do then.
     ///
     /// `polling` is left as it is, for the next one to replace.
     #[inline(always)]
-    fn poll_task(&self, task: TaskRef, members: &mut dyn Members) {
+    fn poll_task<Entered>(&self, task: TaskRef, members: &mut dyn Members, entered: Entered) {
         let header = task.header();
         self.polling.set(Some(task));
         let waker = waker::borrowed(task);
         // SAFETY: home thread, inside the poll of the set, and `poll` is not entered twice: it takes the future that
         // polls the set, which cannot poll itself. The task was in a list, so it is not done.
         let step = unsafe { (header.vtable.poll)(task.as_ptr(), &mut Context::from_waker(&waker)) };
+        // What its end brings about is the group's.
+        drop(entered);
         let is_settled =
             unwind::is_plain() && (step == Step::Waiting || (step == Step::Value && self.retire_unnoticed(task)));
         if !is_settled {
@@ -467,13 +468,13 @@ impl Core {
     /// said to be out, it would be lost with all that stands behind it.
     #[cold]
     fn draw(&self, members: &mut dyn Members) -> Drained {
+        let drawn = DrawnSet::begin();
         if N_DRAWN.get() >= MAX_DRAWN {
             unwind::inspecting(|tree| tree.leaf(Node::new(Kind::Wait, TOO_DEEP)));
             return Drained::Interrupted;
         }
         let _deeper = Deeper::new();
         let _depth = Descent::new(self);
-        let drawn = DrawnSet::begin();
         if let Some(body) = self.body.get().filter(|_| members.has_body()) {
             drawn.begin_one();
             // Nothing begins in a drawing: code that does so may count on being polled as usual.
