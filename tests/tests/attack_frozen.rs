@@ -234,30 +234,55 @@ fn a_foreign_executor_that_is_reached_by_a_drawing_goes_on() {
     }
 }
 
-/// The exception of law 1: a foreign future that gets ready lets cancelled code run on, here into a `block_on`.
+/// The same for code that cleans up, and cancels what is around it by that.
 #[test]
-fn a_foreign_executor_that_cancelled_code_has_run_on_to_panics_with_advice() {
-    for leaf in READY_SOON {
-        let reports = Reports::new();
-        let runs_on_into_it = || {
-            let (sender, receiver) = futures::channel::oneshot::channel();
-            run(timeout(millis(1), async {
-                futures::join!(
-                    async {
-                        receiver.await.unwrap();
-                        futures::executor::block_on(leaf());
-                    },
-                    shield(async {
-                        sleep(millis(5)).await;
-                        sender.send(()).unwrap();
-                        sleep(millis(1)).await;
-                    }),
-                )
-            }))
-        };
-        assert_panics(&["is it inside of a `block_on`?"], runs_on_into_it);
-        assert_eq!(reports.kinds().first(), Some(&ReportKind::RanOn), "{:?}", reports.texts());
-    }
+fn a_foreign_executor_in_cancelled_code_that_is_cancelled_further_out_panics_with_advice() {
+    let cancels = || {
+        run(async {
+            task_group!(|outer| {
+                let task = outer.spawn(async {
+                    let (sender, receiver) = futures::channel::oneshot::channel();
+                    futures::join!(
+                        shield(async {
+                            sleep(millis(1)).await;
+                            outer.cancel();
+                            sender.send(()).unwrap();
+                        }),
+                        async {
+                            receiver.await.unwrap();
+                            futures::executor::block_on(yield_now());
+                        },
+                    )
+                });
+                yield_now().await;
+                task.cancel().await;
+            });
+        });
+    };
+    assert_panics(&["is it inside of a `block_on`?"], cancels);
+}
+
+/// A task that awaits many things at once is no such executor.
+#[test]
+fn many_leaves_of_one_task_are_drawn() {
+    let drawing = run(async {
+        task_group!(|tg| {
+            tg.spawn(async {
+                let mut waits: Vec<_> = (0..10_000).map(|_| Box::pin(sleep(LONG))).collect();
+                poll_fn(|cx| {
+                    waits.iter_mut().for_each(|wait| _ = wait.as_mut().poll(cx));
+                    Poll::<()>::Pending
+                })
+                .await;
+            });
+            yield_now().await;
+            let drawing = inspect::tree().await;
+            tg.cancel();
+            drawing
+        })
+    });
+    let n_sleeps = drawing.nodes().filter(|(_, node)| node.what().starts_with("sleep")).count();
+    assert_eq!(n_sleeps, 10_000);
 }
 
 /// A limit that is over does not let code go on that has just cancelled itself inside of it.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Context;
 
 use super::scope::Scope;
-use crate::drawing::{Drawing, Node, State};
+use crate::drawing::{Drawing, Kind, Node, State};
 
 /// No owner is polling on this thread.
 const OUTSIDE: u8 = 0;
@@ -37,11 +37,11 @@ struct Current {
     n_vain_polls: Cell<u32>,
 }
 
-/// More polls of cancelled code, in which none of it may go on, are a loop that does not give way: a foreign executor inside of the
-/// task (a `block_on`), which would go on for ever.
-const MAX_VAIN_POLLS: u32 = 1 << 20;
-/// So are more leaves of one task where the tree is drawn.
-const MAX_DRAWN_LEAVES: u32 = 1 << 12;
+/// More polls of code that was cancelled in this very poll are a loop that does not give way: a foreign executor inside of
+/// the task (a `block_on`), which would go on for ever.
+const MAX_FROZEN_POLLS: u32 = 1 << 20;
+/// So are more polls of one member while it is drawn. No task awaits so many things at once, but for those that its groups await.
+const MAX_DRAWN_POLLS: u32 = 1 << 16;
 
 thread_local! {
     // `ManuallyDrop`: a thread-local with a destructor costs a check at each access. The scope is empty outside of polls.
@@ -69,7 +69,7 @@ impl Current {
     /// What holds of the mode: a member that is polled again and again while it is drawn goes on.
     #[cold]
     fn mode_that_counts(&self) -> u8 {
-        let is_given_up = self.n_vain_polls.get() > MAX_DRAWN_LEAVES;
+        let is_given_up = self.n_vain_polls.get() >= MAX_DRAWN_POLLS;
         if is_given_up { self.mode.get() & !INSPECTING } else { self.mode.get() }
     }
 }
@@ -247,21 +247,11 @@ fn refuse<N: Into<Node>>(cx: &mut Context<'_>, describe: impl FnOnce() -> N) -> 
 
 /// Has what may not go on polled again when it may; whether it may already.
 fn stay_pending(mode: u8, cx: &Context<'_>) -> bool {
-    match mode {
-        _ if mode < UNWINDING => return true,
-        // One under an unwinding scope is never asked again. Else it is when the thread is not frozen or inspecting any more.
-        _ if mode & UNWINDING != 0 => ask_again_if_ran_on(cx),
-        _ => wait_for_thaw(cx),
+    // What is frozen or drawn is asked again once that is over. What is only under an unwinding scope never is.
+    if mode & FROZEN != 0 || mode & (INSPECTING | UNWINDING) == INSPECTING {
+        wait_for_thaw(cx);
     }
-    false
-}
-
-/// Has cancelled code polled again that has run on in this pass, so that it is found out if it waits on this very thread.
-#[cold]
-pub(super) fn ask_again_if_ran_on(cx: &Context<'_>) {
-    if current_scope().is_some_and(|scope| scope.has_run_on_in_this_pass()) {
-        cx.waker().wake_by_ref();
-    }
+    mode < UNWINDING
 }
 
 /// Whether whoever has polled something that is still pending may cancel it now. Not if that has just cancelled itself, or was drawn:
@@ -278,20 +268,26 @@ pub(crate) fn may_cancel(cx: &Context<'_>) -> bool {
 /// # Panics
 /// When such an executor polls what is frozen.
 pub(super) fn wait_for_thaw(cx: &Context<'_>) {
-    let n_vain_polls = CURRENT.with(|current| current.n_vain_polls.replace(current.n_vain_polls.get() + 1));
-    if is_frozen() {
-        assert_may_return(n_vain_polls);
-    }
+    let n_vain_polls = count_vain_poll();
+    assert!(
+        !is_frozen() || n_vain_polls <= MAX_FROZEN_POLLS,
+        "code that has cancelled itself is polled again and again and cannot go on; is it inside of a `block_on`? Await the \
+         future instead, or return before"
+    );
     cx.waker().wake_by_ref();
 }
 
-/// Whether whoever polls cancelled code may still give way.
-pub(super) fn assert_may_return(n_vain_polls: u32) {
-    assert!(
-        n_vain_polls <= MAX_VAIN_POLLS,
-        "cancelled code is polled again and again and cannot go on; is it inside of a `block_on`? Await the future instead, \
-         or return before"
-    );
+fn count_vain_poll() -> u32 {
+    let n_vain_polls = CURRENT.with(|current| current.n_vain_polls.get()) + 1;
+    if n_vain_polls == MAX_DRAWN_POLLS {
+        // Something may be hidden that somebody will wake.
+        inspecting(|drawing| {
+            drawing.leaf(Node::new(Kind::Wait, "more than is drawn"));
+            drawing.hope();
+        });
+    }
+    CURRENT.with(|current| current.n_vain_polls.set(n_vain_polls));
+    n_vain_polls
 }
 
 /// Called for leaves and nodes that were not reached before: under an unwinding scope that proves that cancelled code ran
@@ -345,21 +341,27 @@ impl Frozen {
 ///
 /// For the code between, this is a spurious poll: leaves stay pending and are woken again.
 pub(crate) fn inspect(poll: impl FnOnce()) -> Drawing {
-    struct Restore(u8);
+    struct Restore {
+        mode: u8,
+        n_vain_polls: u32,
+    }
     impl Drop for Restore {
         fn drop(&mut self) {
-            // What was cancelled meanwhile is frozen still.
-            CURRENT.with(|current| current.mode.set(self.0 | (current.mode.get() & FROZEN)));
+            CURRENT.with(|current| {
+                // What was cancelled meanwhile is frozen still.
+                current.mode.set(self.mode | (current.mode.get() & FROZEN));
+                current.n_vain_polls.set(self.n_vain_polls);
+            });
         }
     }
-    INSPECTION.with(|slot| *slot.borrow_mut() = Some(Drawing::default()));
-    let restore = CURRENT.with(|current| {
-        current.n_vain_polls.set(0);
-        Restore(current.mode.replace(current.mode.get() | INSPECTING))
+    let around = INSPECTION.with(|slot| slot.replace(Some(Drawing::default())));
+    let restore = CURRENT.with(|current| Restore {
+        mode: current.mode.replace(current.mode.get() | INSPECTING),
+        n_vain_polls: current.n_vain_polls.replace(0),
     });
     poll();
     drop(restore);
-    INSPECTION.with(|slot| slot.borrow_mut().take()).unwrap_or_default()
+    INSPECTION.with(|slot| slot.replace(around)).unwrap_or_default()
 }
 
 /// A set whose members are drawn, one after the other, until this is dropped.
@@ -380,7 +382,8 @@ impl DrawnSet {
 
 impl Drop for DrawnSet {
     fn drop(&mut self) {
-        CURRENT.with(|current| current.n_vain_polls.set(self.n_vain_polls_around + 1));
+        CURRENT.with(|current| current.n_vain_polls.set(self.n_vain_polls_around));
+        count_vain_poll();
     }
 }
 

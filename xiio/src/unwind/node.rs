@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::current::{
-    Shift, ask_again_if_ran_on, current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on,
-    wait_for_thaw,
+    Shift, current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on, wait_for_thaw,
 };
 use super::scope::{Left, Progress, Scope};
 use super::skipped::report_skipped;
@@ -143,7 +142,6 @@ impl Node {
                 if self.label != BRANCH {
                     report_if_ran_on(self.label);
                 }
-                ask_again_if_ran_on(cx);
                 Duty::Wait
             }
             (Stage::Unwinding | Stage::Finished, false) => panic!(

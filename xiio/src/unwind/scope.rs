@@ -5,7 +5,6 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use super::current::assert_may_return;
 use super::parked::Letterbox;
 use crate::error::Payload;
 use crate::report::{ReportKind, drop_safely, report, report_panic, waking};
@@ -36,8 +35,8 @@ pub(crate) struct Scope {
     patience: Cell<u32>,
     /// Nodes were looked for in vain, which has been reported.
     is_given_up: Cell<bool>,
-    /// Cancelled code that ran on, which has been reported.
-    ran_on: Cell<RanOn>,
+    /// Cancelled code that ran on has been reported.
+    has_run_on: Cell<bool>,
     panic: RefCell<Option<Payload>>,
     /// Kept from one pass of the unwinding to the next, for whoever wants to know how long that takes.
     kept: Cell<Option<Box<dyn Any>>>,
@@ -58,17 +57,6 @@ pub(crate) fn on_begin(hear: Option<OnBegin>) {
 /// Has whoever wants to know hear of a cleanup that begins; what comes back is to be kept until it has ended.
 pub(super) fn begun() -> Option<Box<dyn Any>> {
     ON_BEGIN.get().and_then(|hear| hear())
-}
-
-/// That cancelled code has run on.
-#[derive(Clone, Copy, Default)]
-struct RanOn {
-    /// In how many passes it has.
-    n_passes: u32,
-    /// The last of them.
-    pass: u32,
-    /// How often it was polled in that one.
-    n_polls: u32,
 }
 
 struct Entry {
@@ -305,11 +293,7 @@ impl Scope {
     /// Reports, once, that cancelled code has reached something that it should not have come to.
     #[cold]
     pub(crate) fn report_ran_on(&self, what: &str) {
-        let (before, pass) = (self.ran_on.get(), self.pass.get());
-        if before.n_passes == 0 || before.pass != pass {
-            self.ran_on.set(RanOn { n_passes: before.n_passes.saturating_add(1), pass, n_polls: 0 });
-        }
-        if before.n_passes > 0 {
+        if self.has_run_on.replace(true) {
             return;
         }
         report(
@@ -318,21 +302,6 @@ impl Scope {
                 "cancelled code ran on to a `{what}`, which was not started; wrap the branches of foreign combinators in `xiio::branch`"
             ),
         );
-    }
-
-    /// Whether cancelled code has run on in this pass. Whoever polls it then may wait on this very thread, and so is to poll it again: a pass
-    /// is over sooner than that. Not in each of many passes, as others are woken in vain.
-    ///
-    /// # Panics
-    /// When it is polled again and again.
-    pub(super) fn has_run_on_in_this_pass(&self) -> bool {
-        let RanOn { n_passes, pass, n_polls } = self.ran_on.get();
-        let has_run_on = n_passes > 0 && n_passes < MAX_IDLE_PASSES && pass == self.pass.get();
-        if has_run_on {
-            assert_may_return(n_polls);
-            self.ran_on.set(RanOn { n_passes, pass, n_polls: n_polls + 1 });
-        }
-        has_run_on
     }
 
     /// Keeps the panic of a cleanup. Thrown at once, it would cut off the cleanup of its siblings.
