@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "the names of helpers say what they do")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -116,6 +116,19 @@ pub fn errno_after_raise(errno: i32, signal: i32) -> i32 {
 pub fn nobody_reads() -> Stdio {
     let (_, writer) = std::io::pipe().unwrap();
     writer.into()
+}
+
+/// A pipe in which there is no room.
+pub fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let set_nonblocking = |writer: &PipeWriter, mut is_on: libc::c_int| {
+        // SAFETY: the request reads one `int`, which lives until the call returns.
+        assert_eq!(unsafe { libc::ioctl(writer.as_raw_fd(), libc::FIONBIO, &raw mut is_on) }, 0);
+    };
+    set_nonblocking(&writer, 1);
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    set_nonblocking(&writer, 0);
+    (reader, writer)
 }
 
 /// How many descriptors this process has open.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use xiio::signal::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGWINCH};
 use xiio::{bracket, shield, sleep, task_group, yield_now};
 use xiio_tests::os::{
-    Inherited, children_of, errno_after_raise, is_running, rerun, rerun_in_namespace, send, send_self, start_until,
-    start_with, wait_until,
+    Inherited, children_of, errno_after_raise, full_pipe, is_running, rerun, rerun_in_namespace, send, send_self,
+    start_until, start_with, state_of, wait_until,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -141,6 +141,33 @@ fn slow_cleanup_is_spoken_of_and_goes_on_until_somebody_is_impatient() {
     assert!(errors.contains("group `server`"), "{errors}");
     assert!(errors.contains("signal_shutdown.rs:"), "where the task was spawned: {errors}");
     assert!(errors.contains("sleep, 3"), "what it waits for: {errors}");
+}
+
+#[test]
+fn errors_that_nobody_reads_keep_no_cleanup() {
+    let (_nobody_reads, full) = full_pipe();
+    let mut command = rerun("program_with_much_to_say");
+    command.stderr(full);
+    let (mut child, mut output) = start_until(&mut command, "ready");
+    assert!(send(child.id(), SIGQUIT));
+    assert!(send(child.id(), SIGTERM));
+    wait_until("the program ends", || state_of(child.id()) == Some('Z'));
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!((&*said, child.wait().unwrap().signal()), ("cleaned up\n", Some(SIGTERM)));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_much_to_say() {
+    xiio::Builder::new().cancel_on(&[SIGTERM]).tree_on(&[SIGQUIT]).run(async {
+        let cleanup = async |_| {
+            // It is spoken of after a second.
+            sleep(Duration::from_millis(1200)).await;
+            say("cleaned up");
+        };
+        bracket((), async |_| ready_and_wait().await, cleanup).await;
+    });
 }
 
 #[test]

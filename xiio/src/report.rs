@@ -2,12 +2,12 @@
 //! on.
 //!
 //! Reports go to the thread's listener, or to standard error where there is none, so that nothing is lost silently.
+//! Standard error may have no room for a second at most; what is lost then is counted there.
 
 use std::any::type_name;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, Write};
 use std::mem::discriminant;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use std::task::Waker;
 use crate::drawing::{FileLine, Harmless};
 use crate::error::{Payload, panic_text};
 use crate::recording;
+use crate::sys::stderr::say;
 
 /// Something that went wrong and that no return value carries.
 ///
@@ -152,8 +153,7 @@ pub(crate) fn deliver(report: &Report) {
     if matches!(told, Some(Ok(()))) || report.is_traced && told.is_none() {
         return;
     }
-    // Not `eprintln!`, which panics when nobody reads.
-    let _ = writeln!(io::stderr(), "xiio: {report}");
+    say(&format!("xiio: {report}"));
     if let Some(Err(payload)) = told {
         discard(payload);
     }

@@ -6,7 +6,6 @@ mod shutdown;
 
 use std::borrow::Cow;
 use std::future::IntoFuture;
-use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -16,6 +15,7 @@ use crate::error::Elapsed;
 use crate::group::{GroupOptions, Guard, Leave, new_group};
 use crate::inspect;
 use crate::runtime::{Config, Save, Serve, block_on};
+use crate::sys::stderr::say;
 pub use in_thread::{RunInThread, run_in_thread};
 use shutdown::{BlockOnUntil, Stop, block_on_until};
 
@@ -421,8 +421,7 @@ impl FromElapsed for () {
 
 impl FromElapsed for ExitCode {
     fn from_elapsed(elapsed: Elapsed) -> Self {
-        // Not `eprintln!`, which panics when nobody reads.
-        let _ = writeln!(io::stderr(), "Error: {elapsed}");
+        say(&format!("Error: {elapsed}"));
         Self::FAILURE
     }
 }

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process;
@@ -13,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::recording::{self, On, Recorder};
 use crate::sys::fork::Process;
+use crate::sys::stderr::say;
 
 /// Names the file of a recording.
 const VARIABLE: &str = "XIIO_RECORD";
@@ -113,7 +113,7 @@ impl Drop for Saved {
         }
         if let Err(error) = fs::write(&self.path, self.recorder.trace(None)) {
             let path = self.path.display();
-            let _ = writeln!(io::stderr(), "xiio: cannot write the recording {path}: {error}");
+            say(&format!("xiio: cannot write the recording {path}: {error}"));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fs::{self, DirBuilder, Metadata, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -19,6 +19,7 @@ use crate::recording::{Busy, Recorder, program};
 use crate::runtime::Requests;
 use crate::sys::fork::Process;
 use crate::sys::socket::{self, setup};
+use crate::sys::stderr::say;
 use crate::sys::{self, user};
 
 /// How long the loop may take to draw, or be in one poll while it does, before it is said to be busy.
@@ -48,7 +49,7 @@ pub(crate) fn serve(requests: Arc<Requests>, recorder: Arc<Recorder>) -> Box<dyn
         Ok(served) => Box::new(served),
         Err(error) => {
             // Not worth the end of a program that works otherwise.
-            let _ = writeln!(io::stderr(), "xiio: this program cannot be inspected: {error}");
+            say(&format!("xiio: this program cannot be inspected: {error}"));
             Box::new(())
         }
     }

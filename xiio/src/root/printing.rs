@@ -4,7 +4,6 @@
 
 use std::any::Any;
 use std::future::poll_fn;
-use std::io::{self, Write};
 use std::pin::pin;
 use std::process;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use crate::runtime::{Config, Requests, block_on};
 use crate::signal::{Signals, subscribe};
 use crate::sys::fork::Process;
 use crate::sys::signal::{is_ignored, name};
+use crate::sys::stderr::say;
 use crate::time::sleep;
 
 /// How long the loop may take to come to drawing, before it is said to be busy.
@@ -55,7 +55,7 @@ impl Drop for Ends {
             return;
         }
         let _ = self.stop.set(());
-        // What it may have panicked with is on standard error.
+        // It does not take long, see `say`. What it may have panicked with is on standard error.
         drop(self.thread.take().map(JoinHandle::join));
     }
 }
@@ -84,13 +84,13 @@ impl Printing {
         let drawing = async {
             let is_in_time = is_drawn_in(PATIENCE).await || !self.requests.is_any() && is_drawn_in(TIME_TO_DRAW).await;
             if !is_in_time {
-                say(&format!("{of} comes when the loop does: a task keeps it"));
+                say(&format!("xiio: {of} comes when the loop does: a task keeps it"));
             }
             drawn.wait().await
         };
         // Without an answer the run has ended.
         if let Some(drawing) = unless(self.stop.wait(), drawing).await {
-            say(&format!("{of}:\n{drawing}"));
+            say(&format!("xiio: {of}:\n{drawing}"));
         }
     }
 }
@@ -103,9 +103,4 @@ async fn unless<T, E>(end: impl Future<Output = E>, future: impl Future<Output =
         Poll::Pending => end.as_mut().poll(cx).map(|_| None),
     })
     .await
-}
-
-fn say(text: &str) {
-    // Not `eprintln!`, which panics when nobody reads.
-    let _ = writeln!(io::stderr(), "xiio: {text}");
 }

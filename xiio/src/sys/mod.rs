@@ -15,6 +15,7 @@ pub(crate) mod opened;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod stderr;
 pub(crate) mod terminal;
 
 use std::io;
