@@ -85,6 +85,60 @@ fn program_with_a_child() {
     });
 }
 
+/// A program of this file that finds no device, not even that of its terminal, with other streams if these are pipes. `None` where there may be
+/// no such place.
+fn rerun_without_devices(program: &str, has_pipes: bool) -> Option<std::process::Command> {
+    let without_devices = |start: &str| {
+        let mut command = std::process::Command::new("unshare");
+        let script = format!("mount -t tmpfs none /dev && {start}");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+        command
+    };
+    if !without_devices("true").stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: `{program}`, as there may be no namespace of mounts here");
+        return None;
+    }
+    let start = r#""$0" --exact "$1" --ignored --nocapture"#;
+    let mut command = without_devices(&if has_pipes { format!("true | {start} 2>&1 | cat") } else { start.to_owned() });
+    command.arg(std::env::current_exe().unwrap()).arg(program);
+    Some(command)
+}
+
+#[test]
+fn terminal_whose_device_is_missing_is_one_all_the_same() {
+    for has_pipes in [false, true] {
+        let Some(mut command) = rerun_without_devices("program_whose_child_is_in_its_group", has_pipes) else { return };
+        let mut terminal = OnTerminal::start(&mut command);
+        let said = terminal.read_to_end();
+        assert!(said.contains("1 passed"), "{said}");
+    }
+    let Some(mut elsewhere) = rerun_without_devices("program_whose_child_leads_a_group", true) else { return };
+    start_session(&mut elsewhere);
+    let said = elsewhere.output().unwrap().stdout;
+    assert!(String::from_utf8_lossy(&said).contains("1 passed"));
+}
+
+fn group_of_a_child() -> Option<u32> {
+    xiio::run(async {
+        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+        let group = group_of(child.id());
+        child.stop().await.unwrap();
+        group
+    })
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_whose_child_is_in_its_group() {
+    assert_eq!(group_of_a_child(), group_of(std::process::id()));
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_whose_child_leads_a_group() {
+    assert_ne!(group_of_a_child(), group_of(std::process::id()));
+}
+
 // What the keyboard sends
 
 #[test]
