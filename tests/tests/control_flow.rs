@@ -1268,6 +1268,7 @@ async fn bail_and_ensure_work_where_the_type_is_told_later_or_by_a_try_group() {
 #[test]
 fn question_in_a_value_with_a_name() {
     async fn number(text: &str) -> Result<i64, ParseIntError> {
+        yield_now().await;
         text.parse()
     }
     async fn answer(a: &str, b: &str) -> Result<serde_json::Value, ParseIntError> {
@@ -1335,7 +1336,7 @@ fn closures_items_and_loops_with_labels_in_other_macros_keep_their_flow() {
             }
             let (last, ()) = blocks!({
                 "first": { let mut n = 0; 'count: loop { n += 1; if n > 3 { break 'count; } } n },
-                "second": { async fn unused() -> Option<()> { None?; Some(()) } let _ = unused; }
+                "second": { fn unused() -> Option<()> { None?; Some(()) } let _ = unused; }
             });
             (sums.map(|(_, f)| f(Some(1), Some(2))), parse("7"), last, fields!({ id: i32 ?, name: Text }))
         })

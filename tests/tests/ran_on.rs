@@ -333,7 +333,7 @@ fn destructors_of_what_was_cancelled_may_look_at_leaves() {
                 if cleans_up {
                     shield(sleep(millis(1))).await;
                 }
-                pending().await
+                pending::<()>().await;
             };
             let owner = OWNERS[place](inside.boxed_local());
             task_group!(|tg| {
