@@ -131,6 +131,23 @@ fn error_of_check_carries_what_was_captured() {
 }
 
 #[test]
+fn error_of_check_is_short_and_harmless() {
+    let text = |script: &str| {
+        let mut command = shell(script);
+        xiio::run(run_process(&mut command).capture_output(true).check(true)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        text(r"printf 'first\033[2J\n\033]0;title\007why\342\200\256\r\n\n' >&2; exit 7"),
+        r"`sh` ended with exit status: 7: \u{1b}]0;title\u{7}why\u{202e}"
+    );
+    // The end of a long line says more than its beginning. It may be cut in the middle of a character.
+    let long = text(r"yes 'äöü' | head -c 100001 | tr -d '\n' >&2; printf ' why' >&2; exit 7");
+    let shown = long.strip_prefix("`sh` ended with exit status: 7: …").unwrap();
+    assert!(shown.ends_with(" why") && (1000..=1024).contains(&shown.len()), "{long}");
+    assert!(shown.chars().all(|c| "äöü why".contains(c)), "{long}");
+}
+
+#[test]
 fn death_by_a_signal_is_told() {
     let error = xiio::run(run_process(shell("kill -9 $$")).check(true)).unwrap_err();
     assert_eq!(error.status().unwrap().signal(), Some(SIGKILL));

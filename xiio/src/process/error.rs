@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::{ExitStatus, Output};
 
+use crate::drawing::Harmless;
 use crate::sys::fork::Process;
 use crate::sys::signal::is_ignored;
 
@@ -28,6 +29,9 @@ use crate::sys::signal::is_ignored;
 pub struct ProcessError {
     kind: Kind,
 }
+
+/// How much an error shows of the last line of a program, in bytes.
+const MAX_SHOWN: usize = 1024;
 
 #[derive(Debug)]
 enum Kind {
@@ -94,14 +98,22 @@ impl fmt::Display for ProcessError {
                 Ok(())
             }
             Kind::Failed { program, output } => {
-                write!(f, "`{program}` ended with {}", output.status)?;
-                let errors = String::from_utf8_lossy(&output.stderr);
-                match errors.lines().rev().find(|line| !line.trim().is_empty()) {
-                    Some(last) => write!(f, ": {}", last.trim()),
-                    None => Ok(()),
-                }
+                write!(f, "`{}` ended with {}", Harmless(program), output.status)?;
+                let lines = output.stderr.rsplit(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+                lines.into_iter().find(|line| !line.is_empty()).map_or(Ok(()), |last| write_end(f, last))
             }
         }
+    }
+}
+
+/// The end of a line, which says more than its beginning.
+fn write_end(f: &mut fmt::Formatter<'_>, line: &[u8]) -> fmt::Result {
+    let end = &line[line.len().saturating_sub(MAX_SHOWN)..];
+    let text = String::from_utf8_lossy(end);
+    match end.len() < line.len() {
+        // The first may be the rest of a character.
+        true => write!(f, ": …{}", Harmless(text.trim_start_matches(char::REPLACEMENT_CHARACTER))),
+        false => write!(f, ": {}", Harmless(&text)),
     }
 }
 
