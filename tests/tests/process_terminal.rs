@@ -240,6 +240,26 @@ fn program_with_a_child_that_ignores_the_keyboard() {
     });
 }
 
+#[test]
+fn child_that_is_stopped_when_the_key_comes_is_asked_at_once() {
+    let mut terminal = on_terminal("program_with_a_child_that_is_stopped");
+    let child = sleeping_child(&mut terminal);
+    wait_until("the child is stopped", || state_of(child) == Some('T'));
+    let start = Instant::now();
+    terminal.type_in("\x03");
+    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGINT));
+    assert!(start.elapsed() < Duration::from_secs(60), "that was the grace");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_a_child_that_is_stopped() {
+    xiio::Builder::new().cancel_on(&[SIGINT]).run(async {
+        let mut command = shell("trap 'exit 0' INT; echo child: $$; kill -STOP $$; while :; do sleep 0.01; done");
+        command.grace(Duration::from_secs(70)).status().await.unwrap();
+    });
+}
+
 // A cancellation
 
 #[test]

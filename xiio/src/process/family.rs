@@ -70,9 +70,11 @@ impl Family {
         self.members.iter()
     }
 
-    /// Those in our own group who do not ignore a signal.
+    /// Those in our own group who act on a signal: they neither ignore it nor are stopped.
     pub(super) fn hearing(&self, signal: i32) -> impl Iterator<Item = &Member> {
-        let hears = move |member: &&Member| is_in_own_group(member.pid) && !who::ignores(member.pid, signal);
+        let hears = move |member: &&Member| {
+            is_in_own_group(member.pid) && !who::ignores(member.pid, signal) && !is_stopped(member.pid)
+        };
         self.members.iter().filter(hears)
     }
 
@@ -116,4 +118,8 @@ impl Family {
         // The number of one that was reaped may be another's by now, and these may be that one's.
         Ok(if parent.is_reaped()? { Vec::new() } else { children })
     }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    who::is(pid).is_ok_and(|found| found.is_some_and(|found| found.is_stopped))
 }

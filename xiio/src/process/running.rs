@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::family::Family;
 use super::members::Member;
 use super::orphans::{FIRST_PAUSE, LONGEST_PAUSE};
-use super::stopped::{Look, Process};
+use super::stopped::{LOOK, Look, Process};
 use super::{members, orphans};
 use crate::combine::timeout;
 use crate::drawing::{Kind, Node};
@@ -254,8 +254,10 @@ impl Running {
         let Some((signal, ago)) = last_key().filter(|(_, ago)| *ago < self.plan.started.elapsed()) else { return };
         if !self.plan.has_group {
             let rest = self.plan.grace.saturating_sub(ago);
-            let hearing = self.family.iter().flat_map(|family| family.hearing(signal));
-            let _ = timeout(rest, self.all_ended(hearing)).await;
+            let hearing = || self.family.iter().flat_map(|family| family.hearing(signal));
+            // One may be stopped meanwhile.
+            let all_ended = async { while timeout(LOOK, self.all_ended(hearing())).await.is_err() {} };
+            let _ = timeout(rest, all_ended).await;
         }
     }
 

@@ -10,7 +10,7 @@ use crate::sys::signal::name;
 use crate::time::Deadline;
 
 /// How often it is asked whether a child that is waited for is stopped: nothing tells of that.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// Which process a child is.
 #[derive(Debug)]

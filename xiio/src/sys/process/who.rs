@@ -19,6 +19,8 @@ pub(crate) struct Entry {
     pub(crate) group: u32,
     /// When it has started, in a unit of the system's. With the number that is one process for ever. `None` where that is not told.
     pub(crate) started: Option<u64>,
+    /// It does nothing until somebody lets it go on.
+    pub(crate) is_stopped: bool,
     /// It has not ended; one that has only waits for its parent.
     pub(crate) is_running: bool,
 }

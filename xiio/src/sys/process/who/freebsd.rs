@@ -42,7 +42,8 @@ pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
 fn entry_of(found: &kinfo_proc) -> Entry {
     let (parent, group) = (found.ki_ppid.unsigned_abs(), found.ki_pgid.unsigned_abs());
     let started = found.ki_start.tv_sec as u64 * 1_000_000 + found.ki_start.tv_usec as u64;
-    Entry { parent, group, started: Some(started), is_running: found.ki_stat != libc::SZOMB }
+    let (is_stopped, is_running) = (found.ki_stat == libc::SSTOP, found.ki_stat != libc::SZOMB);
+    Entry { parent, group, started: Some(started), is_stopped, is_running }
 }
 
 /// Those whom a selector of `KERN_PROC` finds.

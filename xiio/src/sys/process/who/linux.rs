@@ -80,7 +80,7 @@ fn parse(text: &str) -> Option<Entry> {
     let state = fields.next()?;
     let (parent, group) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     let started = fields.nth(16).and_then(|ticks| ticks.parse().ok());
-    Some(Entry { parent, group, started, is_running: !matches!(state, "Z" | "X" | "x") })
+    Some(Entry { parent, group, started, is_stopped: state == "T", is_running: !matches!(state, "Z" | "X" | "x") })
 }
 
 #[cfg(test)]
@@ -90,10 +90,11 @@ mod tests {
     #[test]
     fn name_may_hold_anything() {
         let parse = |text: &str| parse(text).unwrap();
-        let entry = |group, started, is_running| Entry { parent: 1, group, started, is_running };
+        let entry = |group, started, is_running| Entry { parent: 1, group, started, is_stopped: false, is_running };
         let rest = "34 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 8731 9";
         assert_eq!(parse(&format!("12 (sh) S 1 34 {rest}")), entry(34, Some(8731), true));
         assert_eq!(parse(&format!("12 (a) Z 1 (2) 3)) Z 1 34 {rest}")), entry(34, Some(8731), false));
+        assert!(parse("12 (sh) T 1 34 34 0").is_stopped);
         assert_eq!(parse("12 (\n) ) R 1 7"), entry(7, None, true));
     }
 

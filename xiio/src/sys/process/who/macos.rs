@@ -29,6 +29,7 @@ pub(crate) fn is(pid: u32) -> io::Result<Option<Entry>> {
             group: found.pbsi_pgid,
             // Of others it is told to few.
             started: None,
+            is_stopped: found.pbsi_status == libc::SSTOP,
             is_running: found.pbsi_status != libc::SZOMB,
         })),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EPERM)) => Ok(None),
