@@ -64,7 +64,7 @@ pub fn bracket<R, T>(
 /// [`bracket`] with a node that says whose it is, and whether it reports a cleanup that is skipped.
 ///
 /// What is given stays here until it is wanted, and `work` borrows it: a block that took it would hold it once more. For the same
-/// reason both futures are pinned where they are made, and are no argument on the way.
+/// reason both futures are made where they are pinned.
 pub(crate) fn bracket_of<R, T>(
     node: Node,
     resource: R,
@@ -81,24 +81,13 @@ pub(crate) fn bracket_of<R, T>(
             let mut outcome = Held::new(match is_cancelled.get() {
                 true => catch_unwind(AssertUnwindSafe(|| drop(usage.take()))).err().map(Err),
                 false => {
-                    let mut panic = None;
-                    let used = pin!(made(
-                        usage.take().zip(resource.as_mut()),
-                        |(usage, borrowed)| usage(borrowed),
-                        &mut panic
-                    ));
-                    until_cancelled(&is_cancelled, used, panic).await
+                    let borrowed = resource.as_mut();
+                    let make = || usage.take().zip(borrowed).map(|(usage, borrowed)| usage(borrowed));
+                    until_cancelled(&is_cancelled, pin!(None), make).await
                 }
             });
-            let released = {
-                let mut panic = None;
-                let released = pin!(made(
-                    release.take().zip(resource.take()),
-                    |(release, resource)| release(resource),
-                    &mut panic
-                ));
-                until_ended(released, panic).await
-            };
+            let make = || release.take().zip(resource.take()).map(|(release, resource)| release(resource));
+            let released = until_ended(pin!(None), make).await;
             match (outcome.take().flatten(), released) {
                 (Some(Err(panic)), released) => {
                     released.unwrap_or_else(|later| report_panic("the release of a bracket panicked as well", later));
@@ -173,34 +162,25 @@ fn report_lost<T>(value: &T, label: &str, place: Option<&Location<'_>>) {
     });
 }
 
-/// Makes a future, to be pinned where this is called. A panic of what makes it goes to `panic`.
-fn made<P, F>(parts: Option<P>, make: impl FnOnce(P) -> F, panic: &mut Option<Payload>) -> Option<F> {
-    let made = catch_unwind(AssertUnwindSafe(|| parts.map(make)));
-    made.unwrap_or_else(|payload| {
-        *panic = Some(payload);
-        None
-    })
-}
-
-/// Runs a future until it ends or `is_cancelled` is set; then it unwinds, and `None` comes back.
-/// `panic` has kept it from being made.
+/// Makes a future in its slot and runs it until it ends or `is_cancelled` is set; then it unwinds, and `None` comes back.
 fn until_cancelled<F: Future>(
     is_cancelled: &Cell<bool>,
     mut slot: Pin<&mut Option<F>>,
-    mut panic: Option<Payload>,
+    make: impl FnOnce() -> Option<F>,
 ) -> impl Future<Output = Option<Result<F::Output, Payload>>> {
-    let mut owner = Owner::default();
+    let (mut make, mut owner) = (Some(make), Owner::default());
     poll_fn(move |cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            if is_cancelled.get() {
-                owner.cancel_slot(slot.as_mut());
+            match make.take() {
+                Some(make) => slot.set(make()),
+                None if is_cancelled.get() => owner.cancel_slot(slot.as_mut()),
+                None => {}
             }
             owner.poll_slot(slot.as_mut(), cx)
         }));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Some(value))) => Poll::Ready(Some(Ok(value))),
-            Ok(Poll::Ready(None)) => Poll::Ready(panic.take().map(Err)),
+            Ok(Poll::Ready(value)) => Poll::Ready(value.map(Ok)),
             Err(panic) => {
                 clear(slot.as_mut());
                 Poll::Ready(Some(Err(panic)))
@@ -209,17 +189,21 @@ fn until_cancelled<F: Future>(
     })
 }
 
-/// Runs a future and catches its panic. `panic` has kept it from being made.
+/// Makes a future in its slot, runs it, and catches its panic.
 fn until_ended<F: Future>(
     mut slot: Pin<&mut Option<F>>,
-    mut panic: Option<Payload>,
+    make: impl FnOnce() -> Option<F>,
 ) -> impl Future<Output = Result<F::Output, Payload>> {
+    let mut make = Some(make);
     poll_fn(move |cx| {
-        let Some(future) = slot.as_mut().as_pin_mut() else {
-            let Some(panic) = panic.take() else { unreachable!("it is polled until it has ended") };
-            return Poll::Ready(Err(panic));
-        };
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(make) = make.take() {
+                slot.set(make());
+            }
+            let Some(future) = slot.as_mut().as_pin_mut() else { unreachable!("it is polled until it has ended") };
+            future.poll(cx)
+        }));
+        match polled {
             Ok(polled) => polled.map(Ok),
             Err(panic) => {
                 clear(slot.as_mut());
