@@ -1126,7 +1126,11 @@ fn slow_poll_on_a_worker_is_reported_to_home() {
             tg.workers().spawn(async || yield_now().await);
         });
     });
-    reports.assert_one(ReportKind::SlowPoll, &[&format!("tests/cores.rs:{line}"), "without giving way"]);
+    // Home may have lent for as long, which is a poll of its group.
+    let texts = reports.texts();
+    let of_worker: Vec<_> = texts.iter().filter(|text| text.contains(&format!("tests/cores.rs:{line}"))).collect();
+    assert_eq!(of_worker.len(), 1, "{texts:?}");
+    assert!(of_worker[0].contains("without giving way"), "{texts:?}");
 }
 
 #[test]
