@@ -8,6 +8,7 @@ use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use xiio::{
@@ -81,6 +82,19 @@ fn bracket_holds_usage_and_release_in_one_place() {
         mem::size_of_val(&both),
         mem::size_of_val(&one)
     );
+}
+
+/// As many brackets as there are marks, one in the other.
+macro_rules! brackets {
+    () => { leaf().await };
+    ($mark:tt $($rest:tt)*) => { bracket((), async |()| brackets!($($rest)*), async |()| ()).await };
+}
+
+#[test]
+fn eight_brackets_need_a_small_stack() {
+    let nested = || xiio::run(timeout(Duration::ZERO, async { brackets!(+ + + + + + + +) }));
+    let thread = thread::Builder::new().stack_size(1 << 19).spawn(nested).unwrap();
+    assert!(thread.join().unwrap().is_err());
 }
 
 #[test]
