@@ -5,9 +5,10 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::complain;
@@ -114,8 +115,9 @@ pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<(Run, String)>, 
         ));
     }
     let (mut answers, mut errors) = (Vec::new(), Vec::new());
-    for run in runs {
-        match answer(&run.path, request, PATIENCE) {
+    let asked = at_once(&runs, |run| answer(&run.path, request, PATIENCE));
+    for (run, answered) in runs.into_iter().zip(asked) {
+        match answered {
             Ok(text) => answers.push((run, text)),
             Err(error) => errors.push(error),
         }
@@ -125,6 +127,21 @@ pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<(Run, String)>, 
     }
     errors.iter().for_each(|error| complain(error));
     Ok(answers)
+}
+
+/// Asks all of them at the same time, so that those who do not answer are waited for once.
+pub(crate) fn at_once<T: Sync, A: Send>(all: &[T], ask: impl Fn(&T) -> A + Sync) -> Vec<A> {
+    let ask = &ask;
+    thread::scope(|scope| {
+        let start = |one| thread::Builder::new().spawn_scoped(scope, move || ask(one));
+        let asking: Vec<_> = all.iter().map(|one| (one, start(one))).collect();
+        let answer = |(one, asking): (_, io::Result<ScopedJoinHandle<'_, A>>)| match asking {
+            Ok(asking) => asking.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // There are too many threads.
+            Err(_) => ask(one),
+        };
+        asking.into_iter().map(answer).collect()
+    })
 }
 
 fn answer(path: &Path, request: Request, patience: Duration) -> Result<String, String> {

@@ -6,8 +6,10 @@ mod text;
 mod view;
 
 use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -125,8 +127,7 @@ impl Tree {
         looks: &mut BTreeMap<Run, Look>,
         seconds: f64,
     ) -> Result<String, String> {
-        // To the top left, and nothing below.
-        let mut text = String::from("\x1b[H\x1b[2J");
+        let mut text = start_of_a_look();
         let before = mem::take(looks);
         for (run, line) in answers {
             let nothing = Look::new();
@@ -137,6 +138,13 @@ impl Tree {
         }
         Ok(text)
     }
+}
+
+/// What stands before each look: to the top left, and nothing below. A file, or a terminal that knows no such thing, has them one below the other.
+fn start_of_a_look() -> String {
+    let obeys = |terminal: OsString| !terminal.is_empty() && terminal != "dumb";
+    let is_cleared = io::stdout().is_terminal() && env::var_os("TERM").is_some_and(obeys);
+    if is_cleared { "\x1b[H\x1b[2J" } else { "\n" }.into()
 }
 
 fn main() -> ExitCode {
@@ -224,10 +232,11 @@ fn write(file: &Path, text: &str) -> Result<String, String> {
 /// A line for each program, also for those that do not answer.
 fn list() -> Result<String, String> {
     let mut text = String::new();
-    for pid in ask::pids()? {
-        match ask::answers(pid, Request::Tree)
-            .and_then(|lines| lines.iter().map(|(_, line)| Answer::parse(line)).collect::<Result<Vec<_>, _>>())
-        {
+    let pids = ask::pids()?;
+    let answered = ask::at_once(&pids, |&pid| ask::answers(pid, Request::Tree));
+    for (pid, lines) in pids.into_iter().zip(answered) {
+        // Not on the threads that ask, which have small stacks.
+        match lines.and_then(|lines| lines.iter().map(|(_, line)| Answer::parse(line)).collect::<Result<Vec<_>, _>>()) {
             Ok(answers) => answers.iter().for_each(|answer| text.push_str(&text::head(answer))),
             Err(error) => text.push_str(&format!("{pid} does not answer: {}\n", text::harmless(&error))),
         }

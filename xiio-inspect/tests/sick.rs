@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
@@ -404,6 +405,29 @@ fn who_watches_compares_each_run_with_itself() {
     let output = watch.env("XDG_RUNTIME_DIR", &directory).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains(" three, ") && !said.contains("BUSY"), "{said}");
+    assert!(!said.contains('\x1b'), "it is no terminal: {said}");
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn all_are_asked_at_the_same_time() {
+    let directory = directory_of_runs("asked");
+    let names = ["1.0", "1.1", "2.0"];
+    let all_are_asked = Arc::new(Barrier::new(names.len()));
+    for name in names {
+        let listener = UnixListener::bind(directory.join("xiio").join(name)).unwrap();
+        let all_are_asked = Arc::clone(&all_are_asked);
+        thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            all_are_asked.wait();
+            let answer = format!(r#"{{"version":1,"pid":1,"program":"{name}","milliseconds_old":5,"tree":[]}}"#) + "\n";
+            client.write_all(answer.as_bytes()).unwrap();
+        });
+    }
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_xiio-inspect")).arg("list").env("XDG_RUNTIME_DIR", &directory).output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert_eq!(said, "1 1.0, running for 5ms\n1 1.1, running for 5ms\n1 2.0, running for 5ms\n");
     fs::remove_dir_all(directory).unwrap();
 }
 
