@@ -57,7 +57,10 @@ fn play_plan(plan: &Plan, seed: u64, drawing: Option<u64>) -> Played {
         }
     });
     let played = RefCell::new(None);
-    Tester::new().virtual_time().slow_poll(None).seed(seed).run(|| async {
+    let tester = Tester::new().virtual_time().slow_poll(None);
+    // Some go by the schedule of a program that is no test.
+    let tester = if seed.is_multiple_of(4) { tester } else { tester.seed(seed) };
+    tester.run(|| async {
         let stage = Stage::new(drawing);
         let result = AssertUnwindSafe(play(&plan.root, &stage)).catch_unwind().await;
         let result = result.map_err(|panic| panic.downcast::<Planned>().expect("a panic of a node").0);
