@@ -55,10 +55,12 @@
 //! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. A process that has lost its
 //! parent before (a daemon) is found in the group only; on a terminal it lives on.
 //!
-//! A child that has received Ctrl-C or Ctrl-\ from the terminal is left alone for the grace, counted from then, and asked to stop only after that. A child
-//! that ignores that signal is not waited for, nor is one that is stopped and cannot act on it. A program without `cancel_on` has ended by then and cannot wait: its children end by the signal, or in their
-//! own time. `SIGHUP` is not taken so, as nothing tells whether the child has had it, too: with `cancel_on` for it a child that cleans up after
-//! `SIGHUP` is asked to stop in the middle of that. It may ignore the [stop signal](Command::stop_signal) meanwhile.
+//! A child that has received Ctrl-C or Ctrl-\ from the terminal is left alone for the grace, counted from then, and asked to stop only after that. A
+//! child that ignores that signal is not waited for, nor is one that is stopped and cannot act on it. A program without `cancel_on` has ended by then
+//! and cannot wait: its children end by the signal, or in their own time.
+//!
+//! `SIGHUP` is not taken so, as nothing tells whether the child has had it, too. With `cancel_on` for it, a child that cleans up after `SIGHUP` is
+//! asked to stop in the middle of that. It may ignore the [stop signal](Command::stop_signal) meanwhile.
 //!
 //! A child that is stopped while it or one of its pipes is waited for is a [report](crate::inspect::ReportKind::ChildStopped) within a second or
 //! two. It says which signal has stopped it, and what to do. It is cancelled like any other.
