@@ -273,7 +273,8 @@ pub fn serve_on<'a, L: Handover + 'a>(
 /// [`serve_on`] with a listener for each worker: there are as many workers as `listeners`, and each takes its own clients.
 ///
 /// This saves the hand-over of each client. The listeners share an address, by
-/// [`set_reuseport`](xiio::net::TcpSocket::set_reuseport) before they are bound. The kernel spreads the clients by their addresses, and does not
+/// [`set_reuseport`](xiio::net::TcpSocket::set_reuseport) before they are bound. With `set_reuseaddr` another server may take it when this one has
+/// ended. The kernel spreads the clients by their addresses, and does not
 /// know which worker has time: so take [`serve_on`] where some requests take much longer than others. Where there are fewer workers, with virtual
 /// time say, each has several of the listeners.
 ///
@@ -295,6 +296,7 @@ pub fn serve_on<'a, L: Handover + 'a>(
 /// let answer = xiio::run(async {
 ///     let listen = |addr| {
 ///         let socket = TcpSocket::new_v4()?;
+///         socket.set_reuseaddr(true)?;
 ///         socket.set_reuseport(true)?;
 ///         socket.bind(addr)?;
 ///         socket.listen(1024)

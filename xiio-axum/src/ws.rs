@@ -121,7 +121,7 @@ impl WebSocketUpgrade {
                     .max_message_size(Some(max_message_bytes))
                     .max_frame_size(Some(max_message_bytes));
                 let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-                talk(WebSocket { stream, unread_answers: 0, has_failed: false }).await;
+                talk(WebSocket { stream, unread_answers: 0, has_ended: false }).await;
             };
             // It has no end of its own. Made in here: captured it would be held twice.
             race!(() = serve => {}, () = stopping.wait() => {});
@@ -270,8 +270,8 @@ pub struct WebSocket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
     /// So many bytes of answers to pings may wait to be sent: those since the last flush that came to its end.
     unread_answers: usize,
-    /// An answer could not be sent.
-    has_failed: bool,
+    /// There is nothing more to receive.
+    has_ended: bool,
 }
 
 impl WebSocket {
@@ -290,7 +290,7 @@ impl WebSocket {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
-        if self.has_failed {
+        if self.has_ended {
             return Poll::Ready(None);
         }
         // The stream itself reads on when it cannot send an answer, and holds each.
@@ -298,7 +298,7 @@ impl WebSocket {
             match self.stream.poll_flush_unpin(cx) {
                 Poll::Ready(Ok(())) => self.unread_answers = 0,
                 Poll::Ready(Err(error)) => {
-                    self.has_failed = true;
+                    self.has_ended = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Pending if self.unread_answers > MAX_UNREAD_ANSWERS => return Poll::Pending,
@@ -306,8 +306,12 @@ impl WebSocket {
             }
         }
         let next = ready!(self.stream.poll_next_unpin(cx));
-        if let Some(Ok(Message::Ping(said))) = &next {
-            self.unread_answers += ANSWER_HEAD + said.len();
+        match &next {
+            Some(Ok(Message::Ping(said))) => self.unread_answers += ANSWER_HEAD + said.len(),
+            // From here on the stream flushes by itself, and knows its end by that.
+            Some(Ok(Message::Close(_))) => self.unread_answers = 0,
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => self.has_ended = true,
         }
         Poll::Ready(next)
     }

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket as Client};
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer};
 use xiio::io::{DuplexStream, Read, Write};
 use xiio::net::TcpListener;
-use xiio::{Promise, bracket, in_thread, now, task_group, timeout};
+use xiio::{Promise, bracket, in_thread, now, sleep, task_group, timeout};
 use xiio_axum::ws::{WebSocket, WebSocketUpgrade};
 use xiio_axum::{TimeLimit, here, serve, serve_connection, serve_on};
 use xiio_tests::{millis, run, run_virtually};
@@ -353,6 +353,27 @@ fn answer_that_cannot_be_sent_is_one_error_and_the_end() {
         });
     });
     assert_eq!(n_errors.get(), 1);
+}
+
+#[test]
+fn client_that_pings_and_closes_and_reads_later_gets_all_answers_and_a_goodbye() {
+    let talk = async |mut socket: WebSocket| while let Some(Ok(_)) = socket.recv().await {};
+    let router = Router::new().route("/", any(async move |upgrade: WebSocketUpgrade| upgrade.on_upgrade(talk)));
+    let mut answers = Vec::new();
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, router, std::future::pending()));
+            become_websocket(&mut client).await;
+            // More than fits on the way, and less than is held.
+            client.write_all(&masked(9, &[b'x'; 50]).repeat(100)).await.unwrap();
+            client.write_all(&masked(8, b"")).await.unwrap();
+            sleep(millis(1000)).await;
+            client.read_to_end(&mut answers).await.unwrap();
+        });
+    });
+    let pong = [&[0x8a, 50][..], &[b'x'; 50]].concat();
+    assert!(answers.ends_with(&[pong.repeat(100), vec![0x88, 0]].concat()), "{} bytes", answers.len());
 }
 
 #[test]
