@@ -78,11 +78,11 @@ async fn main() -> ExitCode {
     progress.finish_and_clear();
     open.sort_unstable();
     open.iter().for_each(say);
-    eprintln!("portscan: {} of {n_ports} ports of {host} are open", open.len());
+    let _ = writeln!(io::stderr(), "portscan: {} of {n_ports} ports of {host} are open", open.len());
     match failed {
         None => ExitCode::SUCCESS,
         Some((port, error)) => {
-            eprintln!("portscan: cannot look at all of them, as at {port}: {error}");
+            let _ = writeln!(io::stderr(), "portscan: cannot look at all of them, as at {port}: {error}");
             ExitCode::FAILURE
         }
     }

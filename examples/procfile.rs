@@ -152,6 +152,10 @@ async fn supervise(service: &Service) {
     let mut pause = service.backoff;
     while !service.stopping.is_set() {
         service.say("started").await;
+        if service.stopping.is_set() {
+            // Nobody has read that.
+            break;
+        }
         let started = Instant::now();
         let end = run_once(service).await;
         let how = end.map_or_else(|error| format!("`sh`: {error}"), |status| status.to_string());

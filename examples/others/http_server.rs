@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::io::{self, Write};
-use std::net;
+use std::net::{self, SocketAddr};
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -149,13 +149,26 @@ async fn serve_from_a_listener_each(arguments: &Arguments, signals: Signals) -> 
     Ok(())
 }
 
-/// One for each worker. They listen already, and a listener of a tree stays on its thread, so these are of `std`.
+/// One for each worker, at the first of the addresses that there is.
 async fn listeners_of_one_address(arguments: &Arguments) -> io::Result<Vec<net::TcpListener>> {
-    let mut addr = lookup_host(&*arguments.address).await?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for addr in lookup_host(&*arguments.address).await? {
+        match listen(addr, arguments.workers.max(1)) {
+            Ok(listeners) => return Ok(listeners),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// They listen already, and a listener of a tree stays on its thread, so these are of `std`.
+fn listen(mut addr: SocketAddr, n_listeners: usize) -> io::Result<Vec<net::TcpListener>> {
     let mut listeners = Vec::new();
-    for _ in 0..arguments.workers.max(1) {
+    for _ in 0..n_listeners {
         let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // For them, and for the next program that listens here.
         socket.set_reuseport(true)?;
+        socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
         // With port 0 the first one has found a free one.
         addr = socket.local_addr()?;

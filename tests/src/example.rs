@@ -48,8 +48,17 @@ impl Server {
     /// When it does not say so.
     #[must_use]
     pub fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_at(name, "127.0.0.1:0", arguments)
+    }
+
+    /// The same, at an address.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_at(name: &str, address: &str, arguments: &[&str]) -> Self {
         let mut command = example(name);
-        let command = command.arg("127.0.0.1:0").args(arguments).stdout(Stdio::piped()).stderr(nobody_reads());
+        let command = command.arg(address).args(arguments).stdout(Stdio::piped()).stderr(nobody_reads());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

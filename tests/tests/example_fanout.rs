@@ -135,7 +135,7 @@ fn so_many_commands_are_read_ahead_and_no_more() {
     let mut line = String::new();
     while line != "begun\n" {
         line.clear();
-        stdout.read_line(&mut line).unwrap();
+        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it has ended");
     }
     assert!(send(child.id(), SIGINT));
     let output = child.wait_with_output().unwrap();

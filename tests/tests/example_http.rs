@@ -416,18 +416,24 @@ fn the_first_fetch_of_reqwest_that_fails_cancels_the_others_and_so_does_the_limi
     assert!(start.elapsed() < LONG);
 }
 
-/// Servers with workers and without any, where home takes the clients, and where each worker does.
+/// A server of two workers beside the one that takes clients, and one without any: the tasks at home.
 fn each_number_of_workers(test: impl Fn(&[&str])) {
     for workers in ["0", "1", "2"] {
-        let arguments = ["--workers", workers, PATIENT[0], PATIENT[1], PATIENT[2], PATIENT[3], "--listeners"];
-        test(&arguments[..arguments.len() - 1]);
-        test(&arguments);
+        test(&["--workers", workers, PATIENT[0], PATIENT[1], PATIENT[2], PATIENT[3]]);
     }
+}
+
+/// The same, where each worker takes its own clients, too. Nobody knows then who was taken before whom.
+fn each_number_of_listeners(test: impl Fn(&[&str])) {
+    each_number_of_workers(|arguments| {
+        test(arguments);
+        test(&[arguments, &["--listeners"]].concat());
+    });
 }
 
 #[test]
 fn clients_are_served_on_workers() {
-    each_number_of_workers(|arguments| {
+    each_number_of_listeners(|arguments| {
         let server = serve(arguments);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -457,6 +463,36 @@ fn one_signal_ends_all_workers_when_what_runs_there_is_answered() {
         }
         assert!(server.child.wait().unwrap().success());
         drop(idle);
+    });
+}
+
+#[test]
+fn one_signal_ends_the_listeners_of_all_workers() {
+    each_number_of_listeners(|arguments| {
+        let mut server = serve(arguments);
+        let idle: Vec<_> = (0..8).map(|_| server.connect()).collect();
+        for mut stream in &idle {
+            // It is taken when it is answered.
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"hello\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                answer.extend(byte);
+            }
+        }
+        server.terminate();
+        for mut stream in idle {
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+        assert!(server.child.wait().unwrap().success());
+        // Another one has the address, whichever way it listens.
+        for way in [&arguments[..2], &["--workers", "2", "--listeners"]] {
+            let mut next = Server::start_at("http_server", &server.address, way);
+            probe(&next);
+            next.terminate();
+            assert!(next.child.wait().unwrap().success());
+        }
     });
 }
 

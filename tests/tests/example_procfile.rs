@@ -186,7 +186,7 @@ fn a_signal_ends_it_while_nobody_reads_what_it_has_to_say() {
     let mut line = String::new();
     while line != "a | y\n" {
         line.clear();
-        stdout.read_line(&mut line).unwrap();
+        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it has ended");
     }
     assert!(send(child.id(), SIGTERM));
     assert_eq!(child.wait().unwrap().signal(), Some(SIGTERM));
