@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use xiio::signal::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGWINCH};
 use xiio::{bracket, shield, sleep, task_group, yield_now};
 use xiio_tests::os::{
-    Inherited, children_of, errno_after_raise, full_pipe, is_running, rerun, rerun_in_namespace, send, send_self,
-    start_until, start_with, state_of, wait_until,
+    Inherited, OnTerminal, children_of, errno_after_raise, full_pipe, is_running, rerun, rerun_in_namespace, send,
+    send_self, start_until, start_with, state_of, wait_until,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -158,7 +158,28 @@ fn errors_that_nobody_reads_keep_no_cleanup() {
 }
 
 #[test]
+fn terminal_that_was_stopped_keeps_no_cleanup() {
+    let mut terminal = OnTerminal::start(&mut rerun("program_with_a_report"));
+    terminal.read_until("ready");
+    // Ctrl-S.
+    terminal.type_in("\x13");
+    let pid = terminal.child.id();
+    assert!(send(pid, SIGTERM));
+    wait_until("the program ends", || state_of(pid) == Some('Z'));
+    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGTERM));
+}
+
+#[test]
 #[ignore = "a program for the test above"]
+fn program_with_a_report() {
+    xiio::Builder::new().cancel_on(&[SIGTERM]).run(async {
+        // It is spoken of after a second.
+        bracket((), async |_| ready_and_wait().await, async |_| sleep(Duration::from_millis(1200)).await).await;
+    });
+}
+
+#[test]
+#[ignore = "a program for the test further above"]
 fn program_with_much_to_say() {
     xiio::Builder::new().cancel_on(&[SIGTERM]).tree_on(&[SIGQUIT]).run(async {
         let cleanup = async |_| {
