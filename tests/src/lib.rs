@@ -3,6 +3,7 @@
 //! The tests themselves are in `tests/`, one file a situation.
 #![allow(missing_docs, reason = "the names of helpers say what they do")]
 
+pub mod allocated;
 pub mod example;
 pub mod os;
 pub mod poll;

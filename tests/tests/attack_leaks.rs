@@ -1,41 +1,12 @@
 //! Memory: what a group has taken is given back, however the group ends.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use xiio::{bracket, gather, race, shield, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio_tests::allocated::{Counting, n_bytes};
 use xiio_tests::poll;
-
-/// Counts the bytes that each thread has allocated and not freed.
-struct Counting;
-
-thread_local! {
-    static N_BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(n_bytes: isize) {
-    let _ = N_BYTES.try_with(|total| total.set(total.get() + n_bytes));
-}
-
-// The trait is unsafe; the two methods pass their contract on to `System`.
-#[expect(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: allocates and frees with `System`, counting changes nothing about it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size().cast_signed());
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-layout.size().cast_signed());
-        // SAFETY: the memory came from `System` with this layout.
-        unsafe { System.dealloc(memory, layout) };
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -45,11 +16,11 @@ async fn growth(scene: impl AsyncFn()) -> isize {
     for _ in 0..10 {
         scene().await;
     }
-    let before = N_BYTES.get();
+    let before = n_bytes();
     for _ in 0..100 {
         scene().await;
     }
-    N_BYTES.get() - before
+    n_bytes() - before
 }
 
 fn assert_flat(what: &str, scene: impl AsyncFn()) {
@@ -192,7 +163,7 @@ fn a_run_keeps_no_memory() {
         xiio::run(future.as_mut());
     };
     (0..3).for_each(|_| round());
-    let before = N_BYTES.get();
+    let before = n_bytes();
     (0..20).for_each(|_| round());
-    assert_eq!(N_BYTES.get() - before, 0);
+    assert_eq!(n_bytes() - before, 0);
 }

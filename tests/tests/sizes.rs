@@ -1,6 +1,5 @@
 //! What a combinator adds to the size of the future in it, and to the memory of a task that waits.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::hint::black_box;
@@ -15,6 +14,7 @@ use xiio::{
     Outputs, as_completed, bracket, branch, catch_panic, cooperative, gather, join, race, race_ok, shield, task_group,
     timeout, try_gather, try_join, try_task_group,
 };
+use xiio_tests::allocated::{Counting, n_bytes};
 
 /// So many bytes a level may add: its own state, which is a group in most, and no future a second time. Less than the leaf.
 const LEVEL: usize = 800;
@@ -172,34 +172,6 @@ fn a_group_holds_its_body_once() {
     assert_flat("try_task_group!", sizes!(|inner| try_task_group!(error = (), |_| inner().await)));
 }
 
-/// Counts the bytes that each thread has allocated and not freed.
-struct Counting;
-
-thread_local! {
-    static N_BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(n_bytes: isize) {
-    let _ = N_BYTES.try_with(|total| total.set(total.get() + n_bytes));
-}
-
-// The trait is unsafe; the two methods pass their contract on to `System`.
-#[expect(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: allocates and frees with `System`, counting changes nothing about it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size().cast_signed());
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-layout.size().cast_signed());
-        // SAFETY: the memory came from `System` with this layout.
-        unsafe { System.dealloc(memory, layout) };
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -209,7 +181,7 @@ const LARGE: isize = 1 << 15;
 /// Asserts that the task of a combinator with one large future holds that once.
 fn assert_held_once<T>(what: &str, combine: impl AsyncFnOnce(Large) -> T) {
     xiio::run(async {
-        let (before, meanwhile) = (N_BYTES.get(), Rc::new(Cell::new(0)));
+        let (before, meanwhile) = (n_bytes(), Rc::new(Cell::new(0)));
         combine(Large { bytes: [0; LARGE.cast_unsigned()], has_begun: false, meanwhile: Rc::clone(&meanwhile) }).await;
         let n_held = meanwhile.get() - before;
         println!("{what}: {n_held}");
@@ -232,7 +204,7 @@ impl Future for Large {
         if mem::replace(&mut self.has_begun, true) {
             return Poll::Ready(Ok(()));
         }
-        self.meanwhile.set(N_BYTES.get());
+        self.meanwhile.set(n_bytes());
         cx.waker().wake_by_ref();
         Poll::Pending
     }
