@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Barrier;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xiio::inspect::{self, listen, record};
@@ -944,6 +944,20 @@ fn program_that_records_few_events_around_its_run() {
         for _ in 0..20 {
             yield_now().await;
         }
+        task_group!(|tg| {
+            let computes = async {
+                let start = Instant::now();
+                while start.elapsed() < millis(2) {}
+                yield_now().await;
+                pending::<()>().await;
+            };
+            tg.spawn_named("hot", computes);
+            yield_now().await;
+            let tree = inspect::tree().await;
+            let hot = tree.nodes().find(|(_, node)| node.name() == Some("hot")).unwrap().1;
+            assert!(hot.busy().unwrap() >= millis(2), "{hot:?}");
+            tg.cancel();
+        });
     });
     let trace = Trace::parse(&recording.to_json());
     let n_polls = trace.events().iter().filter(|event| event["cat"] == "poll").count();

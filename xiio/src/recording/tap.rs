@@ -215,7 +215,17 @@ pub(super) fn noting(note: impl FnOnce(&mut Ring, Nanos)) {
     with_tap(|tap| tap.note(note));
 }
 
-/// Calls `note` with each of those that get the events again later.
+/// Calls `note` with each of those that get the events again later. Where one is there twice, or is the newest as well, it is noted to once.
 pub(super) fn with_earlier(mut note: impl FnMut(&Tap)) {
-    EARLIER.with(|earlier| earlier.borrow().iter().for_each(&mut note));
+    CURRENT.with(|current| {
+        let current = current.borrow();
+        EARLIER.with(|earlier| {
+            let earlier = earlier.borrow();
+            for (place, tap) in earlier.iter().enumerate() {
+                if !current.iter().chain(&earlier[..place]).any(|other| other.is_as(tap)) {
+                    note(tap);
+                }
+            }
+        });
+    });
 }
