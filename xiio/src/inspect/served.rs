@@ -276,6 +276,8 @@ impl Answering {
             match receiver.recv_timeout(PATIENCE) {
                 Ok(drawing) => return Ok(Some(drawing)),
                 Err(RecvTimeoutError::Disconnected) => return Err(Ended),
+                // Nobody takes what came behind the last look of its loop.
+                Err(RecvTimeoutError::Timeout) if self.has_ended.load(Ordering::Acquire) => return Err(Ended),
                 Err(RecvTimeoutError::Timeout) if self.is_stuck() || sys::now() >= end => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {}
             }
