@@ -89,7 +89,7 @@ impl fmt::Display for ProcessError {
         match &self.kind {
             Kind::Io { context, error } => {
                 if let Some(context) = context {
-                    write!(f, "{context}: ")?;
+                    write!(f, "{}: ", Harmless(context))?;
                 }
                 write!(f, "{error}")?;
                 if is_of_missing(error) {

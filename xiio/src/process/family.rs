@@ -6,6 +6,8 @@
 
 use std::io;
 use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
 
 use super::members::Member;
 use super::stopped::Process;
@@ -15,6 +17,10 @@ use crate::sys::process::{is_in_group, is_in_own_group, who};
 /// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
 /// ever.
 const MAX_LOOKS: usize = 8;
+
+/// How often a signal waits for a descriptor, and for how long: 50 ms for all together.
+const MAX_PAUSES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Parents before their children.
 #[derive(Debug)]
@@ -45,7 +51,7 @@ impl Family {
             let n_before = self.members.len();
             let looked = self.look(|member| member.send_signal(libc::SIGSTOP));
             self.is_short |= looked.is_err();
-            if self.members.len() == n_before {
+            if self.members.len() == n_before && looked.is_ok() {
                 return;
             }
         }
@@ -80,8 +86,18 @@ impl Family {
 
     /// Sends a signal to those who are meant, children first: so no parent that goes on finds its child stopped.
     fn send(&mut self, signal: i32, is_meant: impl Fn(u32) -> bool) {
+        let is_short = |sent: io::Result<()>| sent.is_err_and(|error| is_shortage(&error));
+        let mut n_pauses = MAX_PAUSES;
         for member in self.members.iter().rev().filter(|member| is_meant(member.pid)) {
-            self.is_short |= member.send_signal(signal).is_err_and(|error| is_shortage(&error));
+            while is_short(member.send_signal(signal)) {
+                if n_pauses == 0 {
+                    self.is_short = true;
+                    break;
+                }
+                // Another thread has taken the last descriptor. Who was stopped is to go on.
+                n_pauses -= 1;
+                thread::sleep(PAUSE);
+            }
         }
     }
 
@@ -93,30 +109,34 @@ impl Family {
         let (mut idx, mut outcome) = (0, Ok(()));
         while let Some(member) = self.members.get(idx) {
             let visited = visit(member);
-            match self.unknown_children_of(member) {
-                Ok(found) => self.members.extend(found),
-                Err(error) => outcome = Err(error),
-            }
-            if let Err(error) = visited
-                && is_shortage(&error)
-            {
-                outcome = Err(error);
+            let (found, is_all) = self.unknown_children_of(member);
+            self.members.extend(found);
+            for shortage in [is_all.err(), visited.err().filter(is_shortage)].into_iter().flatten() {
+                outcome = Err(shortage);
             }
             idx += 1;
         }
         outcome
     }
 
-    fn unknown_children_of(&self, parent: &Member) -> io::Result<Vec<Member>> {
+    /// Those who are found, and whether there were too few descriptors to find all.
+    fn unknown_children_of(&self, parent: &Member) -> (Vec<Member>, io::Result<()>) {
         let is_known = |pid: &u32| self.members.iter().any(|member| member.pid == *pid);
-        let mut pids = who::children_of(parent.pid)?;
+        let mut pids = match who::children_of(parent.pid) {
+            Ok(pids) => pids,
+            Err(error) => return (Vec::new(), Err(error)),
+        };
         pids.retain(|pid| !is_known(pid));
         if pids.is_empty() {
-            return Ok(Vec::new());
+            return (Vec::new(), Ok(()));
         }
-        let children = Member::open_all(&pids, |found| found.parent == parent.pid)?;
+        let (children, is_all) = Member::open_all(&pids, |found| found.parent == parent.pid);
         // The number of one that was reaped may be another's by now, and these may be that one's.
-        Ok(if parent.is_reaped()? { Vec::new() } else { children })
+        match parent.is_reaped() {
+            Ok(false) => (children, is_all),
+            Ok(true) => (Vec::new(), is_all),
+            Err(error) => (Vec::new(), Err(error)),
+        }
     }
 }
 

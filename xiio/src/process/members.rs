@@ -35,14 +35,16 @@ impl Member {
         Self { pid: process.pid, handle: Handle::Child(Rc::clone(process)) }
     }
 
-    /// Those of `pids` who are what `is_meant` says.
-    ///
-    /// # Errors
-    /// There are too few descriptors to find that out.
-    pub(super) fn open_all(pids: &[u32], is_meant: impl Fn(&who::Entry) -> bool) -> io::Result<Vec<Self>> {
-        let opened = open_leaving_some(pids);
-        let members = pids.iter().zip(opened).map(|(&pid, pidfd)| Self::new(pid, pidfd, &is_meant));
-        members.filter_map(io::Result::transpose).collect()
+    /// Those of `pids` who are what `is_meant` says, and whether there were too few descriptors to find that out of all.
+    pub(super) fn open_all(pids: &[u32], is_meant: impl Fn(&who::Entry) -> bool) -> (Vec<Self>, io::Result<()>) {
+        let (mut members, mut is_all) = (Vec::new(), Ok(()));
+        for (&pid, pidfd) in pids.iter().zip(open_leaving_some(pids)) {
+            match Self::new(pid, pidfd, &is_meant) {
+                Ok(member) => members.extend(member),
+                Err(error) => is_all = Err(error),
+            }
+        }
+        (members, is_all)
     }
 
     fn new(pid: u32, pidfd: Option<PidFd>, is_meant: impl Fn(&who::Entry) -> bool) -> io::Result<Option<Self>> {
@@ -121,5 +123,6 @@ fn open_leaving_some(pids: &[u32]) -> Vec<Option<PidFd>> {
 /// # Errors
 /// When it cannot be found out: there are no descriptors left, say.
 pub(super) fn running_members(group: u32) -> io::Result<Vec<Member>> {
-    Member::open_all(&who::in_group(group)?, |found| found.is_running && found.group == group)
+    let (members, is_all) = Member::open_all(&who::in_group(group)?, |found| found.is_running && found.group == group);
+    is_all.map(|()| members)
 }
