@@ -120,13 +120,13 @@ fn compute() {
     }
 }
 
-/// Asserts that a limit of twenty milliseconds ends `work`, which counts its polls, long before it has polled a turn full.
+/// Asserts that a limit of ten milliseconds ends `work`, which counts its polls, long before it has polled a turn full.
 fn is_ended_early(what: &str, work: impl AsyncFnOnce(&Cell<u32>)) {
     let n_polls = Cell::new(0);
     // Made inside: what is over at the start has its round.
-    let limited = run(async { timeout(millis(20), work(&n_polls)).await });
+    let limited = run(async { timeout(millis(10), work(&n_polls)).await });
     assert!(limited.is_err(), "{what}");
-    assert!(n_polls.get() < 40, "{what}: {} polls of 2 ms under a limit of 20 ms", n_polls.get());
+    assert!(n_polls.get() < 32, "{what}: {} polls of 2 ms under a limit of 10 ms", n_polls.get());
 }
 
 #[test]
