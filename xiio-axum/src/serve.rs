@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{IntoFuture, pending, poll_fn};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::{self, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::server::conn::auto;
 use tower_service::Service;
+use xiio::__private::say;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, Sleep, gather, now, race, sleep, task_group};
@@ -350,8 +351,8 @@ fn complain() -> impl FnMut(io::Error) {
         if last.as_ref().is_some_and(|(said, at)| *said == text && now().duration_since(*at) < SILENCE) {
             return;
         }
-        // Not `eprintln!`, which panics when nobody reads.
-        let _ = writeln!(io::stderr(), "cannot take a client: {text}");
+        // Not `eprintln!`, which panics when nobody reads, and may keep the server for ever when there is no room.
+        say(&format!("cannot take a client: {text}"));
         last = Some((text, now()));
     }
 }

@@ -11,5 +11,7 @@ pub use crate::local::{PackAtHome, Packer};
 /// The page that shows a recording, for the same command.
 pub use crate::recording::page as recording_page;
 pub use crate::root::FromElapsed;
+/// Writes to standard error and waits for room no longer than a second, for `xiio-axum`.
+pub use crate::sys::stderr::say;
 pub use crate::testing::Tester as TestRoot;
 pub use xiio_macros::{race, task_group, try_task_group};

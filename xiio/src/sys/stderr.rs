@@ -3,6 +3,8 @@
 //! A full pipe that nobody reads, or a terminal that was stopped by Ctrl-S, would keep a loop from its cleanups for ever. So who writes waits for a
 //! bounded time, once until there is room again, and what has no room then is lost. The next text says so.
 //!
+//! The hook of a panic is `std`'s, and may still keep its thread.
+//!
 //! What does not work: `io::stderr()`. Another thread may be stuck with its lock. Nor `eprintln!`, which panics as well when nobody reads.
 
 use std::io;
@@ -14,36 +16,39 @@ use std::time::Duration;
 use super::fd::{Direction, is_ready};
 use super::nowait;
 
-/// How long one waits between two looks whether there is room, and how often: a second.
+/// How long one waits between two looks whether there is room, and how often where none comes: a second.
 const PAUSE: Duration = Duration::from_millis(5);
 const N_PAUSES: u32 = 200;
+/// How often for one text, of which a slow reader takes a little now and then: five seconds.
+const MAX_PAUSES: u32 = 1000;
 
 static N_LOST: AtomicU32 = AtomicU32::new(0);
 
 /// Writes a line or several, or loses them.
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     say_to(io::stderr().as_fd(), &N_LOST, text);
 }
 
 fn say_to(fd: BorrowedFd<'_>, n_lost: &AtomicU32, text: &str) {
     // Taken, so that of several threads one says so.
     let n_before = n_lost.swap(0, Ordering::Relaxed);
-    let (mut whole, mut n_pauses) = (String::new(), N_PAUSES);
     if n_before > 0 {
         // One may have been cut in the middle of a line.
-        whole = format!("\nxiio: standard error had no room, {n_before} texts are lost\n");
-        n_pauses = 0;
+        let notice = format!("\nxiio: standard error had no room, {n_before} texts are lost\n");
+        if write_all(fd, notice.as_bytes(), 0).is_err() {
+            n_lost.fetch_add(n_before + 1, Ordering::Relaxed);
+            return;
+        }
     }
-    whole.push_str(text);
-    whole.push('\n');
-    if write_all(fd, whole.as_bytes(), n_pauses).is_err() {
-        n_lost.fetch_add(n_before + 1, Ordering::Relaxed);
+    if write_all(fd, format!("{text}\n").as_bytes(), N_PAUSES).is_err() {
+        n_lost.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// # Errors
-/// `WouldBlock` when there was no room for all of it in time. What the system reports; nobody can be told of it.
-fn write_all(fd: BorrowedFd<'_>, mut text: &[u8], mut n_pauses: u32) -> io::Result<()> {
+/// `WouldBlock` when there was no room for so many pauses, or for all of it in time. What the system reports; nobody can be told of it.
+fn write_all(fd: BorrowedFd<'_>, mut text: &[u8], patience: u32) -> io::Result<()> {
+    let (mut n_pauses, mut n_left) = (patience, MAX_PAUSES);
     while !text.is_empty() {
         let written = match is_ready(fd, Direction::Write)? {
             true => nowait::write(fd, text),
@@ -51,9 +56,12 @@ fn write_all(fd: BorrowedFd<'_>, mut text: &[u8], mut n_pauses: u32) -> io::Resu
         };
         match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n_bytes) => text = &text[n_bytes..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && n_pauses > 0 => {
-                n_pauses -= 1;
+            Ok(n_bytes) => {
+                text = &text[n_bytes..];
+                n_pauses = patience;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && n_pauses > 0 && n_left > 0 => {
+                (n_pauses, n_left) = (n_pauses - 1, n_left - 1);
                 thread::sleep(PAUSE);
             }
             Err(error) => return Err(error),
