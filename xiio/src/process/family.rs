@@ -18,7 +18,7 @@ use crate::sys::process::{is_in_group, is_in_own_group, who};
 /// ever.
 const MAX_LOOKS: usize = 8;
 
-/// How often a signal waits for a descriptor, and for how long: 50 ms for all together.
+/// How often a signal waits for a descriptor, and for how long: 50 ms for all whom it is for.
 const MAX_PAUSES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -47,14 +47,17 @@ impl Family {
 
     /// Stops them all, and finds who has come since.
     pub(super) fn freeze(&mut self) {
+        let mut looked = Ok(());
         for _ in 0..MAX_LOOKS {
             let n_before = self.members.len();
-            let looked = self.look(|member| member.send_signal(libc::SIGSTOP));
-            self.is_short |= looked.is_err();
-            if self.members.len() == n_before && looked.is_ok() {
-                return;
+            looked = self.look(|member| member.send_signal(libc::SIGSTOP));
+            match looked {
+                Ok(()) if self.members.len() == n_before => break,
+                Ok(()) => {}
+                Err(_) => thread::sleep(PAUSE),
             }
         }
+        self.is_short |= looked.is_err();
     }
 
     /// Lets them go on, children first: so no parent finds its child stopped.
@@ -133,9 +136,8 @@ impl Family {
         let (children, is_all) = Member::open_all(&pids, |found| found.parent == parent.pid);
         // The number of one that was reaped may be another's by now, and these may be that one's.
         match parent.is_reaped() {
-            Ok(false) => (children, is_all),
             Ok(true) => (Vec::new(), is_all),
-            Err(error) => (Vec::new(), Err(error)),
+            is_reaped => (children, is_all.and(is_reaped.map(drop))),
         }
     }
 }
