@@ -1,6 +1,6 @@
 //! Groups with workers, leaked, dropped, cancelled and nested, while their tasks touch what they borrow. To be run under
 //! `AddressSanitizer` and `ThreadSanitizer`. Built with `--cfg xiio_without_permits` the workers enter whenever they like; then
-//! `AddressSanitizer` must complain.
+//! either must complain.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
