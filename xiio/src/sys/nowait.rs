@@ -108,14 +108,17 @@ fn write_file(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 #[cfg(target_os = "linux")]
 const OWN_PLACE: libc::c_long = -1;
 
+/// A word of the machine as well: an `int` on the stack has its upper half from whoever was there before.
+#[cfg(target_os = "linux")]
+const NOWAIT: libc::c_long = libc::RWF_NOWAIT as libc::c_long;
+
 /// `preadv2(2)` with `RWF_NOWAIT`. Not every `libc` has a function for it.
 #[cfg(target_os = "linux")]
 fn read_flagged(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     let (fd, number) = (fd.as_raw_fd(), libc::SYS_preadv2);
     // SAFETY: one part, which lives until the call returns, as does the buffer that it names; that is ours for its length.
-    let n_bytes =
-        unsafe { libc::syscall(number, fd, &raw const part, 1_usize, OWN_PLACE, OWN_PLACE, libc::RWF_NOWAIT) };
+    let n_bytes = unsafe { libc::syscall(number, fd, &raw const part, 1_usize, OWN_PLACE, OWN_PLACE, NOWAIT) };
     check_len(n_bytes as libc::ssize_t)
 }
 
@@ -126,8 +129,7 @@ fn write_flagged(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
     let (fd, number) = (fd.as_raw_fd(), libc::SYS_pwritev2);
     // SAFETY: one part, which lives until the call returns, as does the buffer that it names, which may be read.
-    let n_bytes =
-        unsafe { libc::syscall(number, fd, &raw const part, 1_usize, OWN_PLACE, OWN_PLACE, libc::RWF_NOWAIT) };
+    let n_bytes = unsafe { libc::syscall(number, fd, &raw const part, 1_usize, OWN_PLACE, OWN_PLACE, NOWAIT) };
     check_len(n_bytes as libc::ssize_t)
 }
 
