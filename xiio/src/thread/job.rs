@@ -3,6 +3,7 @@
 //! What a job is made of (the function, its result, wakers) is user code: it is run and dropped only while the stage is
 //! not locked.
 
+use std::fmt;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -57,17 +58,18 @@ pub(super) struct Origin {
 impl Origin {
     /// Says what becomes of a panic that nobody waits for any more.
     fn report_unheard(&self, payload: Payload) {
-        let Self { text, location } = self;
-        let place = FileLine(location);
-        report_panic(&format!("{text}, made at {place}, panicked, and nobody waits for it any more"), payload);
+        report_panic(&format!("{self}, panicked, and nobody waits for it any more"), payload);
     }
 
     fn report_unheard_err(&self, type_name: &str) {
-        let Self { text, location } = self;
-        let place = FileLine(location);
-        let what =
-            format!("{text}, made at {place}, ended with an `Err` ({type_name}), and nobody waits for it any more");
+        let what = format!("{self}, ended with an `Err` ({type_name}), and nobody waits for it any more");
         report(ReportKind::ErrorUnheard, format!("{what}; handle the error in the job, or `abandon_on_cancel` it"));
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, made at {}", self.text, FileLine(self.location))
     }
 }
 
@@ -175,9 +177,7 @@ impl<F, T> Job<F, T> {
     /// The value has come after the cancellation of who has waited for it.
     pub(super) fn report_late(&self, value: &T) {
         if let Some(type_name) = self.type_of_err(value) {
-            let Origin { text, location } = self.origin;
-            let what = format!("{text}, made at {},", FileLine(location));
-            report(ReportKind::ErrorUnheard, late_err(&what, type_name));
+            report(ReportKind::ErrorUnheard, late_err(&format!("{},", self.origin), type_name));
         }
     }
 
