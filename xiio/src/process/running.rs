@@ -102,7 +102,7 @@ impl Running {
             return Ok(());
         }
         if !self.parent.is_this() {
-            return Err(io::Error::from_raw_os_error(libc::ECHILD));
+            return Err(no_child());
         }
         let Some(group) = self.group() else { return self.process.pidfd.send_signal(signal) };
         // One that may not be signalled still leads a group of which others may.
@@ -135,7 +135,7 @@ impl Running {
             return Ok(());
         }
         if !self.parent.is_this() {
-            return Err(io::Error::from_raw_os_error(libc::ECHILD));
+            return Err(no_child());
         }
         let describe = || self.node("process");
         let mut readiness = Readiness::new(self.process.pidfd.as_fd(), Direction::Read);
@@ -159,7 +159,7 @@ impl Running {
     pub(super) fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
             if !self.owns_number() {
-                return Err(io::Error::from_raw_os_error(libc::ECHILD));
+                return Err(no_child());
             }
             if self.family.is_some() {
                 // A stop that was cut off would find the rest of the group no more. So it is not reaped if it ends behind this look.
@@ -362,7 +362,7 @@ impl Running {
     fn members(&self) -> io::Result<Vec<Member>> {
         match self.group() {
             Some(group) => members::running_members(group),
-            None if self.plan.has_group => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+            None if self.plan.has_group => Err(no_child()),
             None => Ok(Vec::new()),
         }
     }
@@ -384,6 +384,11 @@ impl Drop for Running {
             orphans::reap(child);
         }
     }
+}
+
+/// What the system says of a process that is not to be waited for here.
+fn no_child() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECHILD)
 }
 
 async fn pause(pause: Duration, describe: &impl Fn() -> Node) {
