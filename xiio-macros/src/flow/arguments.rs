@@ -114,12 +114,12 @@ fn pieces_of(tokens: TokenStream) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut may_be_type = false;
     for part in parts {
+        let is_before_type = matches!(&part.end, Some(End::Name(mark)) if mark.as_char() == ':') && !part.is_literal();
         match part.end {
-            Some(End::Name(_)) => pieces.extend(part.tokens.iter().cloned().map(Piece::Token)),
-            _ if may_be_type => pieces.extend(part.tokens.iter().cloned().map(Piece::Token)),
-            _ => add_expressions(part.tokens.clone(), &mut pieces),
+            None | Some(End::Value(_)) if !may_be_type => add_expressions(part.tokens, &mut pieces),
+            _ => pieces.extend(part.tokens.into_iter().map(Piece::Token)),
         }
-        may_be_type = matches!(&part.end, Some(End::Name(mark)) if mark.as_char() == ':') && !part.is_literal();
+        may_be_type = is_before_type;
         pieces.extend(part.end.map(|end| Piece::Token(end.into())));
     }
     pieces
