@@ -27,6 +27,14 @@ fn sleeping_child(terminal: &mut OnTerminal) -> u32 {
     terminal.read_until("child: ").parse().unwrap()
 }
 
+/// Types Ctrl-C. The child of the program is not left alone for its grace.
+fn assert_is_interrupted_at_once(terminal: &mut OnTerminal) {
+    let start = Instant::now();
+    terminal.type_in("\x03");
+    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGINT));
+    assert!(start.elapsed() < Duration::from_secs(60), "that was the grace");
+}
+
 // Who has the terminal
 
 #[test]
@@ -225,10 +233,7 @@ fn program_that_is_interrupted_with_its_child() {
 fn child_that_ignores_the_keyboard_is_asked_at_once() {
     let mut terminal = on_terminal("program_with_a_child_that_ignores_the_keyboard");
     terminal.read_until("child is ready");
-    let start = Instant::now();
-    terminal.type_in("\x03");
-    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGINT));
-    assert!(start.elapsed() < Duration::from_secs(60), "that was the grace");
+    assert_is_interrupted_at_once(&mut terminal);
 }
 
 #[test]
@@ -245,10 +250,7 @@ fn child_that_is_stopped_when_the_key_comes_is_asked_at_once() {
     let mut terminal = on_terminal("program_with_a_child_that_is_stopped");
     let child = sleeping_child(&mut terminal);
     wait_until("the child is stopped", || state_of(child) == Some('T'));
-    let start = Instant::now();
-    terminal.type_in("\x03");
-    assert_eq!(terminal.child.wait().unwrap().signal(), Some(SIGINT));
-    assert!(start.elapsed() < Duration::from_secs(60), "that was the grace");
+    assert_is_interrupted_at_once(&mut terminal);
 }
 
 #[test]
