@@ -11,7 +11,7 @@ use crate::cores::{Crew, Ends};
 use crate::error::Cancelled;
 use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
 use crate::task::may_be_cancelled_next;
 use crate::unwind::Reached;
 
@@ -19,6 +19,8 @@ use crate::unwind::Reached;
 /// is locked.
 pub(super) struct Slot<T> {
     state: Mutex<State<T>>,
+    /// Written under the lock, before the task is woken. Beside it, as each poll asks.
+    is_cancelled: AtomicBool,
     /// Where the task was spawned.
     pub(super) location: &'static Location<'static>,
 }
@@ -27,7 +29,6 @@ struct State<T> {
     output: Option<T>,
     has_ended: bool,
     was_taken: bool,
-    is_cancelled: bool,
     has_handle: bool,
     /// Who awaits the handle.
     joiner: Option<Waker>,
@@ -38,9 +39,9 @@ struct State<T> {
 impl<T> Slot<T> {
     pub(super) fn new(location: &'static Location<'static>) -> Self {
         let (joiner, runner) = (None, None);
-        let (has_ended, was_taken, is_cancelled, has_handle) = (false, false, false, true);
-        let state = State { output: None, has_ended, was_taken, is_cancelled, has_handle, joiner, runner };
-        Self { state: Mutex::new(state), location }
+        let (has_ended, was_taken, has_handle) = (false, false, true);
+        let state = State { output: None, has_ended, was_taken, has_handle, joiner, runner };
+        Self { state: Mutex::new(state), is_cancelled: AtomicBool::new(false), location }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -50,15 +51,16 @@ impl<T> Slot<T> {
     /// Whether the task was asked to end; from now on it is woken for that, if there is a handle that may ask.
     pub(super) fn begin(&self, runner: &Waker) -> bool {
         let mut state = self.lock();
-        if state.has_handle && !state.is_cancelled {
+        let is_cancelled = self.is_cancelled();
+        if state.has_handle && !is_cancelled {
             // A worker polls its tasks with wakers of its own, so this is no code of the user.
             state.runner = Some(runner.clone());
         }
-        state.is_cancelled
+        is_cancelled
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.lock().is_cancelled
+        self.is_cancelled.load(Ordering::Relaxed)
     }
 
     /// The task has ended. Called when its future is gone.
@@ -92,7 +94,7 @@ impl<T> Slot<T> {
 
     pub(super) fn cancel(&self) {
         let mut state = self.lock();
-        state.is_cancelled = true;
+        self.is_cancelled.store(true, Ordering::Relaxed);
         let runner = state.runner.take();
         drop(state);
         if let Some(runner) = runner {

@@ -491,8 +491,9 @@ impl<J, T: Send> Running<J, T> {
     /// Polls the future on. One that was cancelled alone is dropped when its grace is over.
     fn go_on<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
         let polled = self.owner.poll_slot(slot.as_mut(), cx);
-        // Where the whole group is cancelled home has one grace for all.
-        let may_be_late = polled.is_pending() && !unwind::is_inspecting() && !self.notes.crew().is_ending();
+        // Asked first, as it is at hand. Where the whole group is cancelled home has one grace for all.
+        let has_grace = polled.is_pending() && self.grace.instant().is_some();
+        let may_be_late = has_grace && !unwind::is_inspecting() && !self.notes.crew().is_ending();
         // Last: a grace that has answered will not wake the task.
         let is_late = may_be_late && self.grace.poll_elapsed(cx);
         if is_late { self.cut_off(slot, cx) } else { polled }
