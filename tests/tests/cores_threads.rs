@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, process};
 
 use xiio::inspect::ReportKind;
 use xiio::net::TcpStream;
@@ -26,6 +26,12 @@ xiio::local! {
 /// Runs a test in a process of its own.
 #[track_caller]
 fn alone(test: &str, body: impl FnOnce()) {
+    ends_with(0, test, body);
+}
+
+/// [`alone`], where the process ends with this code.
+#[track_caller]
+fn ends_with(code: i32, test: &str, body: impl FnOnce()) {
     const IS_ALONE: &str = "XIIO_TEST_IS_ALONE";
     if env::var_os(IS_ALONE).is_some() {
         return body();
@@ -33,7 +39,7 @@ fn alone(test: &str, body: impl FnOnce()) {
     let mut command = os::with_usual_signals(Command::new(env::current_exe().unwrap()));
     let output = command.args(["--exact", test, "--nocapture"]).env(IS_ALONE, "1").output().unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&said));
+    assert_eq!(output.status.code(), Some(code), "{}: {}", output.status, String::from_utf8_lossy(&said));
 }
 
 /// The threads of a group with so many workers.
@@ -90,6 +96,57 @@ fn a_thousand_groups_have_as_many_threads_as_one_has_workers() {
         });
         assert_eq!(ids.len(), 3);
         assert_eq!(n_threads(), 3);
+    });
+}
+
+/// Has two workers count on, in what the task around the group has, until the process ends.
+async fn count_until_the_exit(exit: impl AsyncFnOnce()) {
+    let counters = [const { AtomicUsize::new(0) }; 2];
+    task_group!(workers = 2, |tg| {
+        for counter in &counters {
+            tg.workers().spawn(async || {
+                loop {
+                    counter.fetch_add(1, Relaxed);
+                    yield_now().await;
+                }
+            });
+        }
+        while counters.iter().any(|counter| counter.load(Relaxed) < 100) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        exit().await;
+    });
+}
+
+#[test]
+fn a_process_may_exit_at_home_while_its_workers_run() {
+    ends_with(7, "a_process_may_exit_at_home_while_its_workers_run", || {
+        run(count_until_the_exit(async || process::exit(7)));
+    });
+}
+
+#[test]
+fn a_process_may_exit_on_a_worker() {
+    ends_with(7, "a_process_may_exit_on_a_worker", || {
+        run(count_until_the_exit(async || {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async || process::exit(7));
+            });
+        }));
+    });
+}
+
+#[test]
+fn a_process_may_exit_beside_a_tree_with_workers() {
+    ends_with(7, "a_process_may_exit_beside_a_tree_with_workers", || {
+        let (counts, is_counting) = channel();
+        let tree = async move || {
+            counts.send(()).unwrap();
+            pending::<()>().await;
+        };
+        thread::spawn(|| run(count_until_the_exit(tree)));
+        is_counting.recv().unwrap();
+        process::exit(7);
     });
 }
 
