@@ -198,7 +198,7 @@ fn slow_ones(roots: &[Node]) -> Vec<String> {
     for tasks in places.values_mut().filter(|tasks| tasks.len() > MIN_OTHERS) {
         tasks.sort_by_key(|(age, _)| *age);
         let (middle, oldest) = (tasks[tasks.len() / 2].0, tasks[tasks.len() - 1]);
-        if oldest.0 >= MIN_OLD && oldest.0 >= MUCH_OLDER * middle.max(1) {
+        if oldest.0 >= MIN_OLD && oldest.0 / MUCH_OLDER >= middle.max(1) {
             let middle = Duration::from_millis(middle);
             slow.push(format!(
                 "{}, waiting for: {}; one in the middle is {middle:?} old",
@@ -621,6 +621,20 @@ mod tests {
         let short = of(r#","busy":{"milliseconds":3}"#);
         assert!(!short.contains("3ms") && !short.contains("goes on"), "{short}");
         assert!(short.contains("The loop has not come to draw its tree: it goes from poll to poll"), "{short}");
+    }
+
+    #[test]
+    fn tasks_of_any_age_are_compared_with_others_of_their_place() {
+        let said_of = |ages: [u64; 3]| {
+            let task = |age: u64| {
+                let life = format!(r#""number":1,"milliseconds_old":{age},"polls":1,"microseconds_busy":1"#);
+                format!(r#"{{"kind":"task","state":"running","what":"task","file":"a.rs","line":1,{life}}}"#)
+            };
+            why(&answer(&ages.map(task).join(",")))
+        };
+        assert!(said_of([0, 100, 500]).contains("Much older than others of its place: task, spawned at a.rs:1, "));
+        assert!(!said_of([0, 101, 504]).contains("Much older"));
+        assert!(!said_of([0, u64::MAX / 4, u64::MAX]).contains("Much older"));
     }
 
     #[test]
