@@ -11,7 +11,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::complain;
+use crate::{complain, view};
 
 /// No answer is longer.
 const MAX_BYTES: usize = 256 << 20;
@@ -156,6 +156,10 @@ fn answer(path: &Path, request: Request, patience: Duration) -> Result<String, S
     }
     if !text.ends_with('\n') {
         return Err(named(&"the answer was cut off; the program may have ended"));
+    }
+    // It has several lines. A tree has one, and is looked at where the stack is large.
+    if let Request::Recording = request {
+        view::check(&text).map_err(|error| named(&error))?;
     }
     Ok(text)
 }

@@ -20,12 +20,12 @@ pub(crate) fn page(file: &Path) -> Result<String, String> {
     if text.len() as u64 > MAX_BYTES {
         return Err(named(&"the recording is longer than 1 GiB"));
     }
-    let trace = parse(&text).map_err(|error| named(&error))?;
-    Ok(xiio::__private::recording_page(&trace.to_string()))
+    check(&text).map_err(|error| named(&error))?;
+    Ok(xiio::__private::recording_page(&text))
 }
 
-/// The trace, if it is a recording and each event has what the page looks at.
-fn parse(text: &str) -> Result<Value, String> {
+/// Whether it is a whole recording, and each event has what the page looks at.
+pub(crate) fn check(text: &str) -> Result<(), String> {
     // The parser refuses what is nested deeper than 128 brackets.
     let trace: Value = serde_json::from_str(text)
         .map_err(|error| format!("expected a recording, which is JSON; was it cut off? {error}"))?;
@@ -37,12 +37,12 @@ fn parse(text: &str) -> Result<Value, String> {
     }
     let events = trace.get("traceEvents").and_then(Value::as_array).ok_or("expected an array `traceEvents`")?;
     for (index, event) in events.iter().enumerate() {
-        check(event).map_err(|error| format!("event {index}: {error}"))?;
+        check_event(event).map_err(|error| format!("event {index}: {error}"))?;
     }
-    Ok(trace)
+    Ok(())
 }
 
-fn check(event: &Value) -> Result<(), String> {
+fn check_event(event: &Value) -> Result<(), String> {
     let event = event.as_object().ok_or("expected an object")?;
     let phase = text(event, "ph")?;
     text(event, "name")?;
@@ -81,9 +81,9 @@ mod tests {
         let recording = xiio::inspect::record(100);
         xiio::run(xiio::sleep(std::time::Duration::from_millis(1)));
         let whole = recording.to_json();
-        parse(&whole).unwrap();
+        check(&whole).unwrap();
         for end in (0..whole.trim_end().len()).filter(|end| whole.is_char_boundary(*end)) {
-            assert!(parse(&whole[..end]).is_err(), "{end}");
+            assert!(check(&whole[..end]).is_err(), "{end}");
         }
         let deep = "[".repeat(1_000_000);
         let of = |events: &str| format!("{{\"otherData\":{{\"xiio_recording\":1}},\"traceEvents\":{events}}}");
@@ -100,7 +100,7 @@ mod tests {
             deep,
         ];
         for text in hostile {
-            assert!(parse(&text).is_err(), "{text:.80}");
+            assert!(check(&text).is_err(), "{text:.80}");
         }
     }
 }

@@ -431,26 +431,54 @@ fn all_are_asked_at_the_same_time() {
     fs::remove_dir_all(directory).unwrap();
 }
 
+/// A recording with two events, each in a line.
+fn recording_of(run: usize) -> String {
+    let event = r#"{"ph":"M","tid":0,"name":"process_name"}"#;
+    format!("{{\"traceEvents\":[\n{event},\n{event}\n],\"otherData\":{{\"xiio_recording\":1,\"run\":{run}}}}}\n")
+}
+
+/// Has what the runs of this process have done written to `file`. Gives the output, and what was written where.
+fn record_to(file: &Path, directory: &Path) -> (Output, Vec<(String, String)>) {
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+    tool.args(["record", &process::id().to_string()]).arg(file);
+    let output = tool.env("XDG_RUNTIME_DIR", directory).output().unwrap();
+    let paths = String::from_utf8(output.stdout.clone()).unwrap();
+    let written = paths.lines().map(|path| (path.to_owned(), fs::read_to_string(path).unwrap())).collect();
+    (output, written)
+}
+
 #[test]
 fn runs_are_in_their_order_and_each_has_a_file_of_its_own() {
     let directory = directory_of_runs("ordered");
     for number in [10, 9, 0] {
-        pretend_run(&directory, number, vec![format!("{{\"run\":{number}}}\n"); 2]);
+        pretend_run(&directory, number, vec![recording_of(number); 2]);
     }
     let file = directory.join("run");
-    let record = || {
-        let mut tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
-        tool.args(["record", &process::id().to_string()]).arg(&file);
-        let output = tool.env("XDG_RUNTIME_DIR", &directory).output().unwrap();
-        let written = String::from_utf8(output.stdout).unwrap();
-        written.lines().map(|path| (path.to_owned(), fs::read_to_string(path).unwrap())).collect::<Vec<_>>()
-    };
     let path = file.to_str().unwrap();
-    let expected = [("", 0), (".9", 9), (".10", 10)]
-        .map(|(ending, number)| (format!("{path}{ending}"), format!("{{\"run\":{number}}}\n")));
-    assert_eq!(record(), expected);
+    let expected =
+        [("", 0), (".9", 9), (".10", 10)].map(|(ending, number)| (format!("{path}{ending}"), recording_of(number)));
+    assert_eq!(record_to(&file, &directory).1, expected);
     fs::remove_file(directory.join("xiio").join(format!("{}.0", process::id()))).unwrap();
-    assert_eq!(record(), expected[1..]);
+    assert_eq!(record_to(&file, &directory).1, expected[1..]);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_recording_that_is_cut_off_behind_a_line_is_not_written() {
+    let directory = directory_of_runs("cut-off");
+    let whole = recording_of(0);
+    for (end, _) in whole.match_indices('\n').take(3) {
+        pretend_run(&directory, 0, vec![whole[..=end].to_owned()]);
+        let (output, written) = record_to(&directory.join("run"), &directory);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && written.is_empty() && error.contains("was it cut off?"), "{error}");
+    }
+    pretend_run(&directory, 0, vec![whole[..whole.len() / 2].to_owned() + "\n"]);
+    pretend_run(&directory, 1, vec![recording_of(1)]);
+    let (output, written) = record_to(&directory.join("run"), &directory);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && error.contains(".0: ") && error.contains("was it cut off?"), "{error}");
+    assert_eq!(written, [(directory.join("run").to_str().unwrap().to_owned(), recording_of(1))]);
     fs::remove_dir_all(directory).unwrap();
 }
 
