@@ -17,7 +17,7 @@ use std::{env, process, thread};
 use serde_json::{Value, json};
 use xiio::inspect::{listen, record};
 use xiio::testing::{Tester, cancel_everywhere_and};
-use xiio::{bracket, shield, sleep, task_group, yield_now};
+use xiio::{bracket, shield, sleep, task_group, timeout, yield_now};
 
 /// More than a browser takes on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -410,6 +410,73 @@ fn a_cleanup_that_is_cut_off_costs_no_more_than_its_grace() {
     browser.press("c");
     let detail = browser.text("detail");
     assert!(detail.contains("cost2.00 s") && detail.contains(", was cut off after 2.00 s"), "{detail}");
+    browser.assert_quiet();
+}
+
+/// Whoever was cancelled, and what that has cost.
+const COSTS: &str = "[...document.querySelectorAll('#cancellations button')].map((button) => \
+    button.querySelector('strong').textContent + ': ' + button.querySelector('.cost').textContent).join('; ')";
+
+#[test]
+fn what_a_group_does_after_a_cancellation_in_it_is_no_part_of_its_cost() {
+    let Some(mut browser) = Browser::start() else { return };
+    let trace = RefCell::default();
+    Tester::new().virtual_time().run(|| async {
+        let recording = record(1000);
+        let seconds = |n: u64| sleep(Duration::from_secs(n));
+        task_group!(name = "shop", |tg| {
+            tg.defer(async { seconds(5).await });
+            tg.spawn_named("order", bracket((), async |()| pending::<()>().await, async |()| seconds(2).await));
+            seconds(10).await;
+            tg.cancel();
+            seconds(10).await;
+            let slow = bracket((), async |()| pending::<()>().await, async |()| seconds(3).await);
+            assert!(timeout(Duration::from_secs(10), slow).await.is_err());
+            seconds(3600).await;
+        });
+        let late = task_group!(name = "late", timeout = Duration::from_secs(10), |tg| {
+            tg.defer(async { seconds(4).await });
+            seconds(3600).await;
+        });
+        assert!(late.is_err());
+        trace.replace(recording.to_json());
+    });
+    browser.open(&trace.take());
+    let costs = browser.evaluate(COSTS);
+    assert_eq!(costs, "group shop: 2.00 s; group shop: 3.00 s; group late: 4.00 s");
+    browser.press("c");
+    let detail = browser.text("detail");
+    assert!(detail.contains("2 cancellations, 1 cleanup") && detail.contains("order cleanup of bracket"), "{detail}");
+    browser.assert_quiet();
+}
+
+/// Workers go on as their group does.
+#[test]
+fn what_workers_do_after_a_cancellation_in_their_group_is_no_part_of_its_cost() {
+    let Some(mut browser) = Browser::start() else { return };
+    let recording = record(1000);
+    xiio::run(async {
+        let begun = &AtomicU32::new(0);
+        task_group!(name = "crew", workers = 2, |tg| {
+            for _ in 0..4 {
+                tg.workers().spawn(async || {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    pending::<()>().await;
+                });
+            }
+            while begun.load(Ordering::Relaxed) < 4 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            tg.cancel();
+            tg.workers().spawn(async || yield_now().await);
+        });
+    });
+    browser.open(&recording.to_json());
+    browser.press("c");
+    let detail = browser.text("detail");
+    assert!(detail.contains("ended: cancelled") && !detail.contains("ended: ended"), "{detail}");
+    let costs = browser.evaluate(COSTS);
+    assert!(costs.starts_with("group crew: ") && !costs.contains(';'), "{costs}");
     browser.assert_quiet();
 }
 

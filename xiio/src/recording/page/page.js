@@ -196,18 +196,21 @@
         roots.push(root);
       }
       latest.set(cancel.of, root);
-      const isWhole = !cancel.why.startsWith("a limit");
+      // Of a group that was told to cancel its tasks, and of its workers, nothing ends but those; they note that themselves.
+      const member = members[cancel.of], isOfTasks = member.kind === "worker" || (member.kind === "group" && cancel.why === "asked for");
+      const isWhole = !isOfTasks && !cancel.why.startsWith("a limit");
       root.nMembers += 1;
       root.steps.push({ at: cancel.at, of: cancel.of, text: "cancelled: " + cancel.reason });
       for (let index = bisect(cleanups, cancel.of, ({ at }) => at < cancel.at); index < cleanups.starts[cancel.of + 1]; index += 1) {
         const cleanup = cleanups.list[index];
-        if (cleanup.at >= cancel.until) break;
+        if (isOfTasks || cleanup.at >= cancel.until) break;
+        // It comes at the end of its group, whenever that is.
+        if (!isWhole && cleanup.what === "defer") continue;
         root.nCleanups += 1;
         root.to = Math.max(root.to, cleanup.to);
         const what = "cleanup of " + cleanup.what + (cleanup.place ? ", " + cleanup.place : "");
         root.steps.push({ at: cleanup.at, of: cleanup.of, text: what + cleanup.end });
       }
-      const member = members[cancel.of];
       if (isWhole && member.how !== "") {
         root.to = Math.max(root.to, member.to);
         root.steps.push({ at: member.to, of: cancel.of, text: "ended: " + member.how });
