@@ -1,7 +1,7 @@
 //! What does not wait is a leaf like any other: cancelled code does not get past it, and a loop of it gives way.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, Cursor, IoSlice, IoSliceMut};
 use std::net;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::thread;
@@ -164,8 +164,18 @@ fn memory() -> Rounds {
         "read_to_end of a slice": TEXT, |it| it.read_to_end(&mut Vec::new());
         "fill_buf of a slice": TEXT, |it| it.fill_buf();
         "fill_until of a slice": TEXT, |it| it.fill_until(b'\n', 9);
+        "read of a Cursor": Cursor::new(TEXT), |it| it.read(&mut [0; 2]);
+        "read of nothing from a Cursor": Cursor::new(TEXT), |it| it.read(&mut []);
+        "fill_buf of a Cursor": Cursor::new(TEXT), |it| it.fill_buf();
+        "fill_until of a Cursor": Cursor::new(TEXT), |it| it.fill_until(b'\n', 9);
+        "read of Empty": io::empty(), |it| it.read(&mut [0; 2]);
+        "fill_buf of Empty": io::empty(), |it| it.fill_buf();
         "write to a Vec": Vec::new(), |it| it.write(b"x");
         "write_vectored to a Vec": Vec::new(), |it| it.write_vectored(&[IoSlice::new(b"x")]);
+        "write to a Sink": io::sink(), |it| it.write(b"x");
+        "write_vectored to a Sink": io::sink(), |it| it.write_vectored(&[IoSlice::new(b"x")]);
+        "write to Empty": io::empty(), |it| it.write(b"x");
+        "flush of a Sink": io::sink(), |it| it.flush();
         "copy": Vec::new(), |it| copy(&mut &b""[..], &mut it);
     }
 }

@@ -1,9 +1,9 @@
 //! Buffers of any size, readers made of readers, and readers behind `dyn`.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, Cursor, ErrorKind, IoSlice, IoSliceMut};
 use std::time::Duration;
 
-use xiio::io::{Async, BufRead, BufReader, BufWriter, DynRead, DynReadWrite, Read, Write};
+use xiio::io::{Async, BufRead, BufReader, BufWriter, DynRead, DynReadWrite, Read, Write, copy};
 use xiio::net::UnixStream;
 use xiio::{sleep, task_group, timeout};
 
@@ -28,6 +28,43 @@ fn lines_are_the_same_whatever_a_read_gives() {
     assert_eq!(xiio::run(lines_of(text.as_bytes())), ["one", "", "two and more", "three\r"]);
     assert_eq!(xiio::run(lines_of(&mut BufReader::new(text.as_bytes()))).len(), 4);
     assert_eq!(xiio::run(lines_of(Box::new(text.as_bytes()))).len(), 4);
+}
+
+#[test]
+fn a_cursor_is_read_from_its_position_on() {
+    xiio::run(async {
+        let mut cursor = Cursor::new(b"head\nbody\nend".to_vec());
+        let mut head = String::new();
+        assert_eq!(cursor.read_line(&mut head).await.unwrap(), 5);
+        assert_eq!((&*head, cursor.position()), ("head\n", 5));
+        let (mut body, mut rest) = ([0; 5], [0; 9]);
+        let bufs = &mut [IoSliceMut::new(&mut body), IoSliceMut::new(&mut rest)];
+        assert_eq!(Read::read_vectored(&mut cursor, bufs).await.unwrap(), 8);
+        assert_eq!((&body[..], &rest[..3]), (&b"body\n"[..], &b"end"[..]));
+        assert_eq!(Read::read(&mut cursor, &mut rest).await.unwrap(), 0);
+        cursor.set_position(100);
+        assert_eq!(BufRead::fill_buf(&mut cursor).await.unwrap(), b"");
+        cursor.set_position(0);
+        assert_eq!(lines_of(cursor).await, ["head", "body", "end"]);
+    });
+}
+
+#[test]
+#[should_panic(expected = "4 bytes were consumed, and 3 are buffered")]
+fn no_more_than_there_is_is_consumed() {
+    BufRead::consume(&mut Cursor::new(b"abc"), 4);
+}
+
+#[test]
+fn nothing_comes_from_empty_and_a_sink_takes_all() {
+    xiio::run(async {
+        assert!(lines_of(io::empty()).await.is_empty());
+        assert_eq!(copy(&mut io::empty(), &mut io::sink()).await.unwrap(), 0);
+        assert_eq!(copy(&mut Cursor::new("some"), &mut io::sink()).await.unwrap(), 4);
+        assert_eq!(copy(&mut &b"some"[..], &mut io::empty()).await.unwrap(), 4);
+        let bufs = [IoSlice::new(b"so"), IoSlice::new(b"me")];
+        assert_eq!(Write::write_vectored(&mut io::sink(), &bufs).await.unwrap(), 4);
+    });
 }
 
 #[test]

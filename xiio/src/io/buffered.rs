@@ -325,25 +325,6 @@ impl<R: Read> BufRead for BufReader<R> {
     }
 }
 
-/// All of it is buffered.
-impl BufRead for &[u8] {
-    async fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        checkpoint().await;
-        Ok(self)
-    }
-
-    fn consume(&mut self, n_bytes: usize) {
-        assert!(n_bytes <= self.len(), "{n_bytes} bytes were consumed, and {} are buffered", self.len());
-        *self = &self[n_bytes..];
-    }
-
-    async fn fill_until(&mut self, end: u8, limit: usize) -> io::Result<usize> {
-        checkpoint().await;
-        let found = self.iter().position(|byte| *byte == end).map(|at| at + 1);
-        Ok(found.unwrap_or(self.len()).min(limit))
-    }
-}
-
 /// A piece with its end; `None` behind the last one.
 pub(super) type Piece = Option<io::Result<Vec<u8>>>;
 
