@@ -580,6 +580,61 @@ fn what_a_recording_says_of_itself_may_be_anything() {
 }
 
 #[test]
+fn a_time_that_no_recording_has_is_an_error() {
+    let Some(mut browser) = Browser::start() else { return };
+    let life = json!({ "ph": "X", "pid": 1, "tid": 1, "cat": "life", "name": "x", "ts": 1e308, "dur": 1e308 });
+    let about = |microseconds: Value| json!({ "xiio_recording": 1, "microseconds": microseconds });
+    for trace in [
+        json!({ "traceEvents": [life], "otherData": about(json!(5)) }),
+        json!({ "traceEvents": [], "otherData": about(json!("Infinity")) }),
+    ] {
+        browser.open(&trace.to_string());
+        assert_eq!(browser.evaluate("document.body.dataset.ready"), "error", "{trace}");
+        assert!(browser.text("error").ends_with("it lasts longer than any recording"), "{}", browser.text("error"));
+        browser.assert_quiet();
+    }
+}
+
+#[test]
+fn a_poll_without_an_end_is_none() {
+    let Some(mut browser) = Browser::start() else { return };
+    let life = json!({ "ph": "X", "pid": 1, "tid": 1, "cat": "life", "name": "x", "ts": 1, "dur": 5 });
+    let poll = |phase: &str, at: u32| json!({ "ph": phase, "pid": 1, "tid": 1, "cat": "poll", "name": "x", "ts": at, "dur": 1, "id": 1 });
+    let mut instant = poll("i", 2);
+    instant.as_object_mut().unwrap().remove("dur");
+    let events = [life, instant, poll("b", 3), poll("X", 4)];
+    browser.open(&json!({ "traceEvents": events, "otherData": { "xiio_recording": 1 } }).to_string());
+    for key in ["ArrowDown", "ArrowDown"] {
+        browser.press(key);
+    }
+    let detail = browser.text("detail");
+    assert!(detail.contains("polls1, 1.00 µs in all"), "{detail}");
+    browser.assert_quiet();
+}
+
+/// Each is cancelled with what is around it, the innermost first: nobody around was cancelled before.
+#[test]
+fn a_cancellation_is_followed_through_any_number_of_members_around_it() {
+    const N_MEMBERS: u64 = 60_000;
+    let Some(mut browser) = Browser::start() else { return };
+    let args = |number: u64| json!({ "kind": "task", "name": format!("task {number}"), "parent": number - 1 });
+    let lives = (1..=N_MEMBERS).map(|number| json!({ "ph": "X", "pid": 1, "tid": number, "cat": "life", "name": "x", "ts": 0, "dur": N_MEMBERS, "args": args(number) }));
+    let why = json!({ "why": "what is around it was cancelled" });
+    let cancel = |number: u64, at: u64| json!({ "ph": "i", "pid": 1, "tid": number, "cat": "cancel", "name": "x", "ts": at, "args": why });
+    let cancels = (1..=N_MEMBERS).map(|number| cancel(number, N_MEMBERS - number));
+    // One that was cancelled alone is the cause of what is in it.
+    let again = [cancel(N_MEMBERS, N_MEMBERS), cancel(N_MEMBERS - 100, N_MEMBERS)];
+    let events: Vec<Value> = lives.chain(cancels).chain(again).collect();
+    browser.open(&json!({ "traceEvents": events, "otherData": { "xiio_recording": 1 } }).to_string());
+    assert_eq!(browser.evaluate("document.body.dataset.ready"), "yes");
+    assert_eq!(browser.text("n-cancellations"), N_MEMBERS.to_string());
+    let of_two = "[...document.querySelectorAll('#cancellations button')].map((button, index) => \
+        button.textContent.includes('2 cancellations') ? index : -1).filter((index) => index >= 0)";
+    assert_eq!(browser.evaluate(of_two), "1,101", "they went on to the next around");
+    browser.assert_quiet();
+}
+
+#[test]
 fn the_text_of_a_report_is_shown_and_does_nothing() {
     let Some(mut browser) = Browser::start() else { return };
     let life = json!({ "ph": "X", "pid": 1, "tid": 1, "cat": "life", "name": "x", "ts": 1, "dur": 5 });
@@ -599,7 +654,7 @@ fn the_text_of_a_report_is_shown_and_does_nothing() {
 fn a_recording_of_which_nothing_fits_together_is_shown_as_it_is() {
     let Some(mut browser) = Browser::start() else { return };
     let life = |number: u64, parent: u64| json!({ "ph": "X", "pid": 1, "tid": number, "cat": "life", "name": "x", "ts": 1, "dur": 5, "args": { "kind": {}, "name": [], "parent": parent } });
-    let of = |phase: &str, category: &str, number: u64| json!({ "ph": phase, "pid": 1, "tid": number, "cat": category, "name": "x", "ts": 1e9, "dur": 1e300, "id": 7 });
+    let of = |phase: &str, category: &str, number: u64| json!({ "ph": phase, "pid": 1, "tid": number, "cat": category, "name": "x", "ts": 1e9, "dur": 1e15, "id": 7 });
     let mut events = vec![life(1, 2), life(2, 1), life(3, 3), life(3, 9), life(4, 4_000_000_000)];
     for (phase, category) in [
         ("X", "poll"),

@@ -65,6 +65,8 @@
       if (event.cat === "life" && event.ph === "X" && !indexOf.has(event.tid)) add(event.tid, event.ts, event.ts + event.dur, event.args ?? {});
     }
     end = Math.max(end, Number(trace.otherData.microseconds) || 0, 0.001);
+    // A hundred years are less. Where numbers end there is nothing to draw.
+    if (!(end < 1e16)) throw new Error("it lasts longer than any recording");
     members[0].to = end;
     // A recording that has lost its oldest events may speak of somebody of whom it has nothing else.
     const memberOf = (number, at) => {
@@ -80,7 +82,7 @@
         continue;
       }
       const of = memberOf(event.tid, at);
-      if (event.cat === "poll") lists.poll.push({ of, at, to: at + event.dur });
+      if (event.cat === "poll" && event.ph === "X") lists.poll.push({ of, at, to: at + event.dur });
       else if (event.cat === "cancel") {
         const why = visible(String(args.why ?? "")), place = why === "with its group" ? undefined : placeOf(args);
         lists.cancel.push({ of, at, from: memberOf(Number(args.by ?? 0), at), why, reason: why + (place ? " at " + place : "") });
@@ -176,21 +178,30 @@
     return low;
   }
 
+  /**
+   * Notes the nearest around each that was cancelled before. From the last cancellation to the first those who have been cancelled become fewer, so
+   * what has once led past somebody is short for good: members may be one in the other however deeply.
+   */
+  function noteAround(members, inTime) {
+    const first = new Map(), next = members.map(({ parent }) => parent);
+    for (const cancel of inTime) if (!first.has(cancel.of)) first.set(cancel.of, cancel);
+    for (const cancel of [...inTime].reverse()) {
+      if (first.get(cancel.of) === cancel) first.delete(cancel.of);
+      const start = members[cancel.of].parent;
+      cancel.around = start;
+      while (cancel.around >= 0 && !first.has(cancel.around)) cancel.around = next[cancel.around];
+      for (let index = start; index !== cancel.around;) [next[index], index] = [cancel.around, next[index]];
+    }
+  }
+
   /** Each cancellation from its cause to its last cleanup. */
   function follow(members, cancels, cleanups) {
-    const roots = [], latest = new Map();
-    const around = (of, isDirect) => {
-      const seen = new Set();
-      for (let index = members[of].parent; index >= 0 && !seen.has(index); index = isDirect ? -1 : members[index].parent) {
-        seen.add(index);
-        if (latest.has(index)) return latest.get(index);
-      }
-      return undefined;
-    };
+    const roots = [], latest = new Map(), inTime = [...cancels].sort((one, other) => one.at - other.at);
+    noteAround(members, inTime);
     for (const [place, cancel] of cancels.entries()) cancel.until = cancels[place + 1]?.of === cancel.of ? cancels[place + 1].at : Infinity;
-    for (const cancel of [...cancels].sort((one, other) => one.at - other.at)) {
-      const isPassedOn = cancel.why === "with its group" || cancel.why === "what is around it was cancelled";
-      let root = isPassedOn ? around(cancel.of, cancel.why === "with its group") : undefined;
+    for (const cancel of inTime) {
+      const around = cancel.why === "with its group" ? members[cancel.of].parent : cancel.why === "what is around it was cancelled" ? cancel.around : -1;
+      let root = latest.get(around);
       if (root === undefined) {
         root = { at: cancel.at, to: cancel.at, of: cancel.of, why: cancel.why, reason: cancel.reason, from: cancel.from, steps: [], nMembers: 0, nCleanups: 0 };
         roots.push(root);
