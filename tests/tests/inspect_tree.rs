@@ -553,3 +553,62 @@ fn groups_that_are_too_far_in_are_not_drawn() {
     assert_eq!(n_lines_with("more, too far in to be drawn"), 1, "{tree}");
     assert!((100..500).contains(&n_lines_with("a group")), "{tree}");
 }
+
+/// What `future` gives, in so many nodes.
+fn in_nodes<'a, T: 'a>(n_nodes: u32, future: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    (0..n_nodes).fold(Box::pin(future), |inner, number| match number % 3 {
+        0 => Box::pin(async move { timeout(MINUTE, inner).await.unwrap() }),
+        1 => Box::pin(async move { bracket((), async |()| inner.await, async |()| {}).await }),
+        _ => Box::pin(async move { branch(inner).await }),
+    })
+}
+
+fn n_levels(tree: &Tree) -> usize {
+    tree.nodes().map(|(depth, _)| depth + 1).max().unwrap()
+}
+
+fn n_too_far_in(tree: &Tree) -> usize {
+    tree.nodes().filter(|(_, node)| node.what() == "more, too far in to be drawn").count()
+}
+
+/// On a thread whose stack has room for it.
+fn drawn_deep_down<F: Future<Output = Tree>>(make: impl FnOnce() -> F + Send + 'static) -> Tree {
+    let thread = std::thread::Builder::new().stack_size(256 << 20);
+    thread.spawn(|| xiio::run(make())).unwrap().join().unwrap()
+}
+
+/// Whoever gets the drawing, writes it or drops it has a stack of its own, which may be smaller than that of the tree. `xiio-inspect` reads 1023 levels.
+#[test]
+fn what_is_too_far_in_is_not_drawn_whatever_it_is_in() {
+    let tree = drawn_deep_down(|| in_nodes(3000, async { join!(tree(), tree()).0 }));
+    assert_eq!(n_too_far_in(&tree), 1);
+    assert!((500..1024).contains(&n_levels(&tree)), "{} levels", n_levels(&tree));
+    assert_eq!(tree.to_json().matches("\"kind\"").count(), tree.nodes().count());
+    assert_eq!(tree.to_dot().matches("label=").count(), tree.nodes().count());
+}
+
+/// A worker draws from the root of its thread on, and that has its place somewhere in the tree.
+#[test]
+fn what_a_worker_has_drawn_may_be_too_far_in() {
+    let (begin, begins) = std::sync::mpsc::channel();
+    let at_home = async move || {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async move || {
+                let begun = async move {
+                    begin.send(()).unwrap();
+                    pending::<()>().await;
+                };
+                in_nodes(600, begun).await;
+            });
+            while begins.try_recv().is_err() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            let tree = tree().await;
+            tg.cancel();
+            tree
+        })
+    };
+    let tree = drawn_deep_down(move || in_nodes(600, at_home()));
+    assert_eq!(n_too_far_in(&tree), 1, "{tree}");
+    assert!((500..1024).contains(&n_levels(&tree)), "{} levels", n_levels(&tree));
+}

@@ -12,7 +12,7 @@ pub(super) fn write(drawing: &Drawing) -> String {
     text
 }
 
-/// A pair of brackets for each level: the depth of the tree is bounded by the stack, which is deeper where it is polled.
+/// A pair of brackets for each level.
 fn write_nodes(nodes: &[Node], text: &mut String) {
     text.push('[');
     for (index, node) in nodes.iter().enumerate() {

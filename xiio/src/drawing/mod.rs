@@ -14,8 +14,12 @@ use std::time::Duration;
 /// What a task that gives way waits for.
 pub(crate) const YIELD_NOW: &str = "yield_now";
 
-/// What stands for the members of a group that is too far in to be drawn.
+/// What stands for what is too far in to be drawn.
 pub(crate) const TOO_DEEP: &str = "more, too far in to be drawn";
+
+/// A drawing has no more levels, with those that say [`TOO_DEEP`]. A tree is as deep as its program likes; but whoever copies, writes or drops the
+/// drawing needs some stack for each level, on a thread of his own. `xiio-inspect` takes 1023.
+const MAX_LEVELS: usize = 1000;
 
 /// Something in the tree of tasks: a group, a task, a combinator, or what is waited for.
 ///
@@ -449,16 +453,30 @@ pub(crate) struct Drawing {
     roots: Vec<Node>,
     /// Those that are being drawn, the innermost last.
     open: Vec<Node>,
+    /// How many more are being drawn that are too far in.
+    n_too_deep: usize,
+    /// The most levels that there are.
+    n_levels: usize,
     /// Something outside of the tree may wake a leaf, and the runtime is not told of it.
     has_hope: bool,
 }
 
 impl Drawing {
     pub(crate) fn enter(&mut self, node: Node) {
-        self.open.push(node);
+        if self.open.len() + 1 < MAX_LEVELS {
+            self.open.push(node);
+            self.n_levels = self.n_levels.max(self.open.len());
+        } else {
+            self.n_too_deep += 1;
+            self.say_too_deep();
+        }
     }
 
     pub(crate) fn leave(&mut self) {
+        if self.n_too_deep > 0 {
+            self.n_too_deep -= 1;
+            return;
+        }
         let Some(node) = self.open.pop() else { return };
         match self.open.last_mut() {
             Some(parent) => parent.children.push(node),
@@ -471,6 +489,20 @@ impl Drawing {
         self.leave();
     }
 
+    /// Once for all that is in there.
+    fn say_too_deep(&mut self) {
+        let Some(parent) = self.innermost() else { return };
+        if parent.children.last().is_none_or(|before| before.what != TOO_DEEP) {
+            parent.children.push(Node::new(Kind::Wait, TOO_DEEP));
+            self.n_levels = self.n_levels.max(self.open.len() + 1);
+        }
+    }
+
+    /// What is being drawn right now, or else the last root.
+    fn innermost(&mut self) -> Option<&mut Node> {
+        self.open.last_mut().or(self.roots.last_mut())
+    }
+
     /// A leaf may be woken by something of which the runtime is not told.
     pub(crate) fn hope(&mut self) {
         self.has_hope = true;
@@ -481,12 +513,21 @@ impl Drawing {
     }
 
     pub(crate) fn append(&mut self, mut other: Self) {
+        self.n_levels = self.n_levels.max(other.n_levels);
         self.roots.append(&mut other.roots);
     }
 
     /// Puts what was drawn elsewhere into what is being drawn right now, or else below the last root.
     pub(crate) fn graft(&mut self, mut other: Self) {
-        match self.open.last_mut().or(self.roots.last_mut()) {
+        if other.is_empty() {
+            return;
+        }
+        let n_levels = self.open.len().max(usize::from(!self.roots.is_empty())) + other.n_levels;
+        if self.n_too_deep > 0 || n_levels > MAX_LEVELS {
+            return self.say_too_deep();
+        }
+        self.n_levels = self.n_levels.max(n_levels);
+        match self.innermost() {
             Some(parent) => parent.children.append(&mut other.roots),
             None => self.append(other),
         }

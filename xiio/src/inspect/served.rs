@@ -37,7 +37,7 @@ const TIME_TO_READ: Duration = Duration::from_secs(2);
 /// So much of an answer is sent at a time.
 const PORTION: usize = 16 << 10;
 
-/// Frames of a tree that is written are smaller than those in which it was polled, which had no more than that.
+/// More than a tree needs that is written or dropped: a drawing has no more than a thousand levels.
 const STACK: usize = 8 << 20;
 
 /// Tells the sockets of several runs in one process apart.
