@@ -1,14 +1,27 @@
 //! What a program has answered.
 
-use serde_json::Value;
+use std::fmt::{self, Write};
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+
+use crate::text::harmless;
 
 /// No answer is nested deeper. Whoever looks at one has the stack for that.
 const MAX_BRACKETS: usize = 2048;
 
+/// No answer has more nodes, each of which takes some 400 bytes here. Those of a program are so long that its answer would be too long before.
+const MAX_NODES: usize = 1 << 21;
+
 /// The only form there is so far.
 const VERSION: u64 = 1;
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+struct Version {
+    version: u64,
+}
+
+#[derive(Debug, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) pid: u64,
     pub(crate) program: String,
@@ -20,40 +33,50 @@ pub(crate) struct Answer {
 }
 
 /// What is being polled.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Busy {
     pub(crate) milliseconds: u64,
     /// On a worker, for which the loop waits.
+    #[serde(default, rename = "worker")]
     pub(crate) is_worker: bool,
     pub(crate) name: Option<String>,
-    pub(crate) place: Option<Place>,
+    file: Option<String>,
+    line: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) file: String,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place<'a> {
+    pub(crate) file: &'a str,
     pub(crate) line: u64,
 }
 
-#[derive(Debug)]
+/// What is left out of it here is not kept, however long it is.
+#[derive(Debug, Deserialize)]
 pub(crate) struct Node {
     pub(crate) kind: String,
     pub(crate) state: String,
     /// It is to begin when another task of its group has ended.
+    #[serde(default, rename = "held")]
     pub(crate) is_held: bool,
     pub(crate) cancelled_as: Option<String>,
     pub(crate) what: String,
     pub(crate) name: Option<String>,
-    pub(crate) place: Option<Place>,
-    /// Values that tell a task apart from others of its place.
-    pub(crate) locals: Vec<(String, String)>,
+    file: Option<String>,
+    line: Option<u64>,
+    /// Values that tell a task apart from others of its place, as they are said behind it.
+    #[serde(default, deserialize_with = "locals")]
+    pub(crate) locals: String,
     pub(crate) milliseconds_left: Option<u64>,
     pub(crate) milliseconds_cancelled: Option<u64>,
-    pub(crate) life: Option<Life>,
+    number: Option<u64>,
+    milliseconds_old: Option<u64>,
+    polls: Option<u64>,
+    microseconds_busy: Option<u64>,
     pub(crate) pid: Option<u64>,
     pub(crate) descriptor: Option<String>,
     pub(crate) address: Option<String>,
     pub(crate) peer: Option<String>,
+    #[serde(default)]
     pub(crate) children: Vec<Node>,
 }
 
@@ -70,121 +93,98 @@ pub(crate) struct Life {
 impl Answer {
     /// Expects nothing of what comes: it may be anybody's.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        let value = json(line)?;
-        let version = number(&value, "version")?;
+        let (depth, n_objects) = brackets(line);
+        if depth > MAX_BRACKETS {
+            let n_levels = MAX_BRACKETS / 2;
+            return Err(format!(
+                "the answer is nested deeper than {MAX_BRACKETS} brackets, {n_levels} levels of a tree"
+            ));
+        }
+        if n_objects > MAX_NODES {
+            return Err(format!("the answer has more than {MAX_NODES} nodes"));
+        }
+        let Version { version } = json(line)?;
         if version != VERSION {
             return Err(format!("the program answers in version {version}, and this is for version {VERSION}"));
         }
-        let tree = value.get("tree").map(nodes).transpose()?;
-        let busy = value.get("busy").map(|busy| {
-            Ok::<_, String>(Busy {
-                milliseconds: number(busy, "milliseconds")?,
-                is_worker: busy.get("worker").is_some(),
-                name: text(busy, "name").ok(),
-                place: place(busy),
-            })
-        });
-        Ok(Self {
-            pid: number(&value, "pid")?,
-            program: text(&value, "program")?,
-            milliseconds_old: number(&value, "milliseconds_old")?,
-            busy: busy.transpose()?,
-            tree,
-        })
+        json(line)
     }
 }
 
-/// An answer as JSON, if it is not nested too deeply. The parser calls itself for each bracket, and would stop at 128 of them.
-fn json(line: &str) -> Result<Value, String> {
-    let no_json = |what: &dyn std::fmt::Display| format!("the answer is no JSON that can be read: {what}");
-    if depth(line) > MAX_BRACKETS {
-        return Err(format!(
-            "the answer is nested deeper than {MAX_BRACKETS} brackets, {} levels of a tree",
-            MAX_BRACKETS / 2
-        ));
-    }
+/// The parser calls itself for each bracket, and would stop at 128 of them.
+fn json<T: DeserializeOwned>(line: &str) -> Result<T, String> {
     let mut parser = serde_json::Deserializer::from_str(line);
     parser.disable_recursion_limit();
-    let mut values = parser.into_iter();
-    let value = values.next().ok_or_else(|| no_json(&"it is empty"))?.map_err(|error| no_json(&error))?;
-    if values.next().is_some() { Err(no_json(&"something is behind it")) } else { Ok(value) }
+    let value = T::deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
+    value.map_err(|error| format!("the answer is no JSON that can be read: {error}"))
 }
 
-/// How many brackets are open at once in a text, if it is JSON.
-fn depth(line: &str) -> usize {
-    let (mut deepest, mut n_open, mut is_string, mut is_escaped) = (0, 0_usize, false, false);
+/// How many brackets are open at once in a text, if it is JSON, and how many objects it has.
+fn brackets(line: &str) -> (usize, usize) {
+    let (mut deepest, mut n_objects, mut n_open, mut is_string, mut is_escaped) = (0, 0, 0_usize, false, false);
     for byte in line.bytes() {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = is_string,
             b'"' => is_string = !is_string,
-            b'[' | b'{' if !is_string => n_open += 1,
+            b'[' | b'{' if !is_string => {
+                n_open += 1;
+                n_objects += usize::from(byte == b'{');
+            }
             b']' | b'}' if !is_string => n_open = n_open.saturating_sub(1),
             _ => {}
         }
         deepest = deepest.max(n_open);
     }
-    deepest
+    (deepest, n_objects)
+}
+
+impl Busy {
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        Some(Place { file: self.file.as_deref()?, line: self.line? })
+    }
 }
 
 impl Node {
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        Some(Place { file: self.file.as_deref()?, line: self.line? })
+    }
+
+    pub(crate) fn life(&self) -> Option<Life> {
+        Some(Life {
+            number: self.number?,
+            milliseconds_old: self.milliseconds_old?,
+            polls: self.polls?,
+            microseconds_busy: self.microseconds_busy?,
+        })
+    }
+
     /// What is waited for in it: itself if nothing is.
     pub(crate) fn leaves(&self) -> Vec<&Node> {
         if self.children.is_empty() { vec![self] } else { self.children.iter().flat_map(Self::leaves).collect() }
     }
 }
 
-fn nodes(value: &Value) -> Result<Vec<Node>, String> {
-    value.as_array().ok_or("expected an array of nodes")?.iter().map(node).collect()
-}
+fn locals<'de, D: Deserializer<'de>>(values: D) -> Result<String, D::Error> {
+    struct Locals;
 
-fn node(value: &Value) -> Result<Node, String> {
-    Ok(Node {
-        kind: text(value, "kind")?,
-        state: text(value, "state")?,
-        is_held: value.get("held").is_some(),
-        cancelled_as: text(value, "cancelled_as").ok(),
-        what: text(value, "what")?,
-        name: text(value, "name").ok(),
-        place: place(value),
-        locals: locals(value),
-        milliseconds_left: number(value, "milliseconds_left").ok(),
-        milliseconds_cancelled: number(value, "milliseconds_cancelled").ok(),
-        life: life(value),
-        pid: number(value, "pid").ok(),
-        descriptor: text(value, "descriptor").ok(),
-        address: text(value, "address").ok(),
-        peer: text(value, "peer").ok(),
-        children: value.get("children").map(nodes).transpose()?.unwrap_or_default(),
-    })
-}
+    impl<'de> Visitor<'de> for Locals {
+        type Value = String;
 
-fn life(value: &Value) -> Option<Life> {
-    Some(Life {
-        number: number(value, "number").ok()?,
-        milliseconds_old: number(value, "milliseconds_old").ok()?,
-        polls: number(value, "polls").ok()?,
-        microseconds_busy: number(value, "microseconds_busy").ok()?,
-    })
-}
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("texts by their names")
+        }
 
-fn locals(value: &Value) -> Vec<(String, String)> {
-    let all = value.get("locals").and_then(Value::as_object).into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
-}
+        fn visit_map<A: MapAccess<'de>>(self, mut values: A) -> Result<String, A::Error> {
+            let mut text = String::new();
+            while let Some((name, value)) = values.next_entry::<String, String>()? {
+                let _ = write!(text, ", {} = {}", harmless(&name), harmless(&value));
+            }
+            Ok(text)
+        }
+    }
 
-fn place(value: &Value) -> Option<Place> {
-    Some(Place { file: text(value, "file").ok()?, line: number(value, "line").ok()? })
-}
-
-fn text(value: &Value, field: &str) -> Result<String, String> {
-    let found = value.get(field).and_then(Value::as_str);
-    found.map(str::to_owned).ok_or_else(|| format!("expected a text in the field `{field}` of the answer"))
-}
-
-fn number(value: &Value, field: &str) -> Result<u64, String> {
-    let found = value.get(field).and_then(Value::as_u64);
-    found.ok_or_else(|| format!("expected a number in the field `{field}` of the answer"))
+    values.deserialize_map(Locals)
 }
 
 #[cfg(test)]
@@ -200,17 +200,31 @@ mod tests {
         for line in ["", "{", "[]", "{}", "{\"version\":2}", "{\"version\":\"1\"}", &deep] {
             assert!(Answer::parse(line).is_err(), "{line:.40}");
         }
-        let wrong = r#"{"version":1,"pid":1,"program":"a","milliseconds_old":0,"tree":[{"kind":3}]}"#;
-        assert_eq!(Answer::parse(wrong).unwrap_err(), "expected a text in the field `kind` of the answer");
+        let of = |node: &str| format!(r#"{{"version":1,"pid":1,"program":"a","milliseconds_old":0,"tree":[{node}]}}"#);
+        let error = Answer::parse(&of(r#"{"kind":3}"#)).unwrap_err();
+        assert!(error.contains("invalid type: integer `3`, expected a string at line 1 column "), "{error}");
+        let error = Answer::parse(&of(r#"{"kind":"task","state":"running"}"#)).unwrap_err();
+        assert!(error.contains("missing field `what` at line 1 column "), "{error}");
+        let error = Answer::parse(&(of("") + "{}")).unwrap_err();
+        assert!(error.contains("trailing characters"), "{error}");
+        // A later version may have anything else.
+        let error = Answer::parse(r#"{"tree":7,"version":2}"#).unwrap_err();
+        assert_eq!(error, "the program answers in version 2, and this is for version 1");
+        let many = of(&"{},".repeat(MAX_NODES));
+        assert_eq!(Answer::parse(&many).unwrap_err(), "the answer has more than 2097152 nodes");
     }
 
     #[test]
     fn an_answer_may_be_nested_as_deeply_as_the_stack_of_the_command_allows() {
-        let nested = |n: usize| format!("{}{}", "[{\"a]\\\"\":".repeat(n), "}]".repeat(n));
-        assert_eq!(depth(&nested(3).replace("]}", "0]}")), 6);
-        let deepest = nested(MAX_BRACKETS / 2).replace(":}", ":0}");
-        assert!(json(&format!("[{deepest}]")).unwrap_err().contains("1024 levels"));
-        let look = thread::Builder::new().stack_size(STACK).spawn(move || json(&deepest).map(drop)).unwrap();
+        let nested = |n: usize| {
+            let node = r#"[{"kind":"a]\\\"[","state":"","what":"","children":"#;
+            let (before, after) = (node.repeat(n), "}]".repeat(n));
+            format!(r#"{{"version":1,"pid":1,"program":"","milliseconds_old":0,"tree":{before}[]{after}}}"#)
+        };
+        assert_eq!(brackets(&nested(3)), (8, 4));
+        let deepest = nested(MAX_BRACKETS / 2 - 1);
+        assert!(Answer::parse(&deepest.replace("[]", "[[]]")).unwrap_err().contains("1024 levels"));
+        let look = thread::Builder::new().stack_size(STACK).spawn(move || Answer::parse(&deepest).map(drop)).unwrap();
         assert_eq!(look.join().unwrap(), Ok(()));
     }
 }

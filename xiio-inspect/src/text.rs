@@ -47,13 +47,13 @@ fn write_nodes(nodes: &[Node], depth: usize, is_whole: bool, text: &mut String) 
         return;
     }
     for ((place, wait), n_tasks) in alike.iter().filter(|(_, n_tasks)| **n_tasks > MAX_ALIKE) {
-        let place = at(place);
+        let place = at(*place);
         let _ = writeln!(text, "{:indent$}{n_tasks} tasks spawned at {place}, {wait}", "", indent = 2 * depth);
     }
 }
 
 /// How many tasks are of one place and wait for the same.
-fn alike(nodes: &[Node]) -> BTreeMap<(Place, String), usize> {
+fn alike(nodes: &[Node]) -> BTreeMap<(Place<'_>, String), usize> {
     let mut alike = BTreeMap::new();
     for key in nodes.iter().filter_map(key) {
         *alike.entry(key).or_default() += 1;
@@ -62,8 +62,8 @@ fn alike(nodes: &[Node]) -> BTreeMap<(Place, String), usize> {
 }
 
 /// What tasks that are alike have in common. None that cleans up is hidden among others.
-fn key(node: &Node) -> Option<(Place, String)> {
-    let place = node.place.clone().filter(|_| node.kind == "task" && node.state != "cleaning up")?;
+fn key(node: &Node) -> Option<(Place<'_>, String)> {
+    let place = node.place().filter(|_| node.kind == "task" && node.state != "cleaning up")?;
     Some((
         place,
         if is_to_begin(node) { "not started".into() } else { format!("waiting for: {}", waits_for(node, wait)) },
@@ -139,7 +139,7 @@ fn line(node: &Node) -> String {
     if let Some(left) = node.milliseconds_left {
         let _ = write!(text, ", {:?} more", Duration::from_millis(left));
     }
-    if let Some(place) = &node.place {
+    if let Some(place) = node.place() {
         let verb = match &*node.kind {
             "task" => "spawned",
             "deferred" => "deferred",
@@ -147,14 +147,11 @@ fn line(node: &Node) -> String {
         };
         let _ = write!(text, ", {verb} at {}", at(place));
     }
-    if let Some(Life { milliseconds_old, polls, microseconds_busy, .. }) = &node.life {
-        let (old, busy) = (Duration::from_millis(*milliseconds_old), Duration::from_micros(*microseconds_busy));
+    if let Some(Life { milliseconds_old, polls, microseconds_busy, .. }) = node.life() {
+        let (old, busy) = (Duration::from_millis(milliseconds_old), Duration::from_micros(microseconds_busy));
         let _ = write!(text, ", {old:.1?} old, {polls} polls of {busy:.1?}");
     }
-    for (name, value) in &node.locals {
-        let _ = write!(text, ", {} = {}", harmless(name), harmless(value));
-    }
-    text
+    text + &node.locals
 }
 
 /// What keeps the loop.
@@ -165,7 +162,7 @@ fn busy(answer: &Answer) -> String {
             .into();
     }
     let since = Duration::from_millis(busy.milliseconds);
-    let who = match (&busy.name, &busy.place) {
+    let who = match (&busy.name, busy.place()) {
         (Some(name), Some(place)) => format!("the task `{}`, spawned at {},", harmless(name), at(place)),
         (_, Some(place)) => format!("the task spawned at {}", at(place)),
         _ => "the root".into(),
@@ -188,9 +185,9 @@ const MUCH_OLDER: u64 = 5;
 
 /// Tasks that are much older than most of their place: requests that are slow.
 fn slow_ones(roots: &[Node]) -> Vec<String> {
-    let mut places: BTreeMap<&Place, Vec<(u64, &Node)>> = BTreeMap::new();
+    let mut places: BTreeMap<Place<'_>, Vec<(u64, &Node)>> = BTreeMap::new();
     for node in all(roots) {
-        if let (Some(place), Some(life), "task") = (&node.place, &node.life, &*node.kind) {
+        if let (Some(place), Some(life), "task") = (node.place(), node.life(), &*node.kind) {
             places.entry(place).or_default().push((life.milliseconds_old, node));
         }
     }
@@ -250,7 +247,7 @@ pub(crate) fn marks(answer: &Answer, before: &Look, seconds: f64) -> (String, Lo
     let mut busiest = Vec::new();
     let mut text = String::new();
     for node in nodes {
-        let Some(life) = node.life.as_ref().filter(|_| node.kind == "task") else { continue };
+        let Some(life) = node.life().filter(|_| node.kind == "task") else { continue };
         look.insert(life.number, (life.polls, life.microseconds_busy));
         if let Some((polls, busy)) = before.get(&life.number) {
             busiest.push((life.microseconds_busy.saturating_sub(*busy), life.polls.saturating_sub(*polls), node));
@@ -271,7 +268,7 @@ pub(crate) fn marks(answer: &Answer, before: &Look, seconds: f64) -> (String, Lo
 /// Many tasks of one group that are alike.
 struct Crowd<'a> {
     n_tasks: usize,
-    place: Place,
+    place: Place<'a>,
     wait: String,
     group: &'a Node,
 }
@@ -279,7 +276,7 @@ struct Crowd<'a> {
 impl fmt::Display for Crowd<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { n_tasks, place, wait, group } = self;
-        write!(f, "{n_tasks} tasks of {}, spawned at {}, {wait}", line(group), at(place))
+        write!(f, "{n_tasks} tasks of {}, spawned at {}, {wait}", line(group), at(*place))
     }
 }
 
@@ -431,8 +428,8 @@ fn dot_label(text: &str) -> String {
     text.replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-fn at(place: &Place) -> String {
-    format!("{}:{}", harmless(&place.file), place.line)
+fn at(place: Place<'_>) -> String {
+    format!("{}:{}", harmless(place.file), place.line)
 }
 
 /// Text of the program on a terminal: what that would obey is escaped.

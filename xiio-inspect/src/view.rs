@@ -1,10 +1,12 @@
 //! A recording as a page. Nothing is expected of the file: it may be cut off, or anybody's.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// No recording is longer.
 const MAX_BYTES: u64 = 1 << 30;
@@ -24,51 +26,99 @@ pub(crate) fn page(file: &Path) -> Result<String, String> {
     Ok(xiio::__private::recording_page(&text))
 }
 
+/// What the page looks at first. The rest is not kept, here and below: a recording may be long, and so may anything in it.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Recording<'a> {
+    other_data: Option<OtherData>,
+    #[serde(borrow)]
+    trace_events: Option<&'a RawValue>,
+}
+
+#[derive(serde::Deserialize)]
+struct OtherData {
+    xiio_recording: Option<u64>,
+}
+
 /// Whether it is a whole recording, and each event has what the page looks at.
 pub(crate) fn check(text: &str) -> Result<(), String> {
-    // The parser refuses what is nested deeper than 128 brackets.
-    let trace: Value = serde_json::from_str(text)
+    let recording: Recording<'_> = serde_json::from_str(text)
         .map_err(|error| format!("expected a recording, which is JSON; was it cut off? {error}"))?;
-    let version = trace.pointer("/otherData/xiio_recording").and_then(Value::as_u64);
-    match version {
+    match recording.other_data.and_then(|about| about.xiio_recording) {
         Some(VERSION) => {}
         Some(version) => return Err(format!("the recording has version {version}, and this is for version {VERSION}")),
         None => return Err("expected a recording of xiio, with `xiio_recording` in its `otherData`".into()),
     }
-    let events = trace.get("traceEvents").and_then(Value::as_array).ok_or("expected an array `traceEvents`")?;
-    for (index, event) in events.iter().enumerate() {
-        check_event(event).map_err(|error| format!("event {index}: {error}"))?;
-    }
-    Ok(())
+    let events = recording.trace_events.ok_or("expected an array `traceEvents`")?;
+    serde_json::from_str::<Events>(events.get()).map(drop).map_err(|error| format!("in `traceEvents`: {error}"))
 }
 
-fn check_event(event: &Value) -> Result<(), String> {
-    let event = event.as_object().ok_or("expected an object")?;
-    let phase = text(event, "ph")?;
-    text(event, "name")?;
-    number(event, "tid")?;
-    if event.get("args").is_some_and(|args| !args.is_object()) {
+/// Events that the page can show. Each is looked at as it comes.
+struct Events;
+
+impl<'de> Deserialize<'de> for Events {
+    fn deserialize<D: Deserializer<'de>>(events: D) -> Result<Self, D::Error> {
+        events.deserialize_seq(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Events {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut events: A) -> Result<Self, A::Error> {
+        let mut index = 0_usize;
+        while let Some(event) = events.next_element()? {
+            check_event(event).map_err(|error| A::Error::custom(format_args!("event {index}: {error}")))?;
+            index += 1;
+        }
+        Ok(self)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Event<'a> {
+    ph: String,
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(rename = "cat")]
+    category: Option<String>,
+    tid: Option<f64>,
+    ts: Option<f64>,
+    dur: Option<f64>,
+    id: Option<f64>,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+}
+
+fn check_event(event: &RawValue) -> Result<(), String> {
+    let object = |value: &RawValue| value.get().starts_with('{');
+    if !object(event) {
+        return Err("expected an object".into());
+    }
+    let event: Event<'_> = serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
+    if event.args.is_some_and(|args| !object(args)) {
         return Err("expected an object in `args`".into());
     }
-    if phase == "M" {
+    number("tid", event.tid)?;
+    if event.ph == "M" {
         return Ok(());
     }
-    text(event, "cat")?;
-    number(event, "ts")?;
-    match phase {
-        "X" => number(event, "dur"),
-        "b" | "e" | "s" | "f" => number(event, "id"),
+    event.category.ok_or("expected a text in `cat`")?;
+    number("ts", event.ts)?;
+    match &*event.ph {
+        "X" => number("dur", event.dur),
+        "b" | "e" | "s" | "f" => number("id", event.id),
         "i" => Ok(()),
         other => Err(format!("expected one of the phases M, X, b, e, s, f and i, got {other:?}")),
     }
 }
 
-fn text<'a>(event: &'a Map<String, Value>, field: &str) -> Result<&'a str, String> {
-    event.get(field).and_then(Value::as_str).ok_or_else(|| format!("expected a text in `{field}`"))
-}
-
-fn number(event: &Map<String, Value>, field: &str) -> Result<(), String> {
-    let number = event.get(field).and_then(Value::as_f64).filter(|number| *number >= 0.0);
+fn number(field: &str, value: Option<f64>) -> Result<(), String> {
+    let number = value.filter(|number| *number >= 0.0);
     number.map(drop).ok_or_else(|| format!("expected a number in `{field}` that is not negative"))
 }
 

@@ -615,7 +615,7 @@ fn a_poll_without_an_end_is_none() {
 /// Each is cancelled with what is around it, the innermost first: nobody around was cancelled before.
 #[test]
 fn a_cancellation_is_followed_through_any_number_of_members_around_it() {
-    const N_MEMBERS: u64 = 60_000;
+    const N_MEMBERS: u64 = 50_000;
     let Some(mut browser) = Browser::start() else { return };
     let args = |number: u64| json!({ "kind": "task", "name": format!("task {number}"), "parent": number - 1 });
     let lives = (1..=N_MEMBERS).map(|number| json!({ "ph": "X", "pid": 1, "tid": number, "cat": "life", "name": "x", "ts": 0, "dur": N_MEMBERS, "args": args(number) }));

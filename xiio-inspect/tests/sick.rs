@@ -482,6 +482,27 @@ fn a_recording_that_is_cut_off_behind_a_line_is_not_written() {
     fs::remove_dir_all(directory).unwrap();
 }
 
+/// What nobody looks at takes no memory, whatever it is.
+#[test]
+fn an_answer_and_a_recording_take_about_as_much_memory_as_they_are_long() {
+    let directory = directory_of_runs("long");
+    let more = r#"{"a":0},"#.repeat(2_000_000) + "0";
+    let about = r#""otherData":{"xiio_recording":1}"#;
+    let recording =
+        format!(r#"{{"traceEvents":[{{"ph":"M","tid":0,"name":"","more":[{more}]}}],{about},"x":[{more}]}}"#);
+    fs::write(directory.join("long.json"), recording + "\n").unwrap();
+    let answer = format!(r#"{{"version":1,"pid":1,"program":"long","milliseconds_old":5,"tree":[],"x":[{more}]}}"#);
+    pretend_run(&directory, 0, vec![answer + "\n"]);
+    for words in [["view", "long.json"], ["tree", &process::id().to_string()]] {
+        let mut tool = Command::new("sh");
+        // In KiB.
+        tool.args(["-c", "ulimit -v 1048576 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_xiio-inspect")]).args(words);
+        let output = tool.current_dir(&directory).env("XDG_RUNTIME_DIR", &directory).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
 #[test]
 fn what_one_run_of_a_program_does_not_answer_hides_no_other() {
     let patient = Patient::new("hangs");
