@@ -8,7 +8,7 @@ use xiio::__private::is_obeyed;
 
 use crate::answer::{Answer, Life, Node, Place};
 
-/// More tasks than this of one place that wait for the same are summed up.
+/// More tasks than this of one place that wait for the same are summed up, and of a list no more are named.
 const MAX_ALIKE: usize = 10;
 
 /// Kinds of what is around a leaf. Where there is none foreign code is waited for.
@@ -295,8 +295,8 @@ pub(crate) fn why(answer: &Answer) -> String {
         let _ = writeln!(text, "{}", busy(answer));
         let blocked = answer.busy.as_ref().filter(|busy| busy.milliseconds >= LONG_POLL);
         let _ = match blocked.map(|busy| busy.is_worker) {
-            Some(true) => writeln!(text, "Only other workers go on meanwhile."),
-            Some(false) => writeln!(text, "Nothing else of this program goes on meanwhile."),
+            Some(true) => writeln!(text, "Of this tree only other workers go on meanwhile."),
+            Some(false) => writeln!(text, "No other task of its thread goes on meanwhile."),
             None => Ok(()),
         };
         return text;
@@ -326,20 +326,23 @@ pub(crate) fn why(answer: &Answer) -> String {
     let _ = match all(roots).into_iter().any(is_hopeful) {
         true => writeln!(text, "Time, a descriptor, a process, a signal or a thread may end some of that."),
         false => {
-            let names: Vec<String> = tasks.iter().take(MAX_ALIKE).map(|task| line(task)).collect();
             writeln!(
                 text,
                 "No timer, descriptor, process, signal or thread that xiio knows of will end that; these wait for each other or for foreign code: {}.",
-                names.join("; ")
+                few(&tasks, |task| line(task))
             )
         }
     };
     let mut stopping = Vec::new();
     roots.iter().for_each(|root| cleaning(root, Around::default(), &mut stopping));
-    let stopping: Vec<String> = stopping.iter().take(MAX_ALIKE).map(|(node, around)| stops(node, *around)).collect();
     let _ = match stopping.is_empty() {
+        true if all(roots).into_iter().any(is_undrawn) => {
+            writeln!(text, "Nothing was cancelled that has not stopped, as far as it was drawn.")
+        }
         true => writeln!(text, "Nothing was cancelled that has not stopped."),
-        false => writeln!(text, "Cancelled and not stopped yet: {}.", stopping.join("; ")),
+        false => {
+            writeln!(text, "Cancelled and not stopped yet: {}.", few(&stopping, |(node, around)| stops(node, *around)))
+        }
     };
     text
 }
@@ -349,9 +352,22 @@ fn is_hopeful(node: &Node) -> bool {
     let runs = is_to_begin(node) && !node.is_held && ["task", "body"].contains(&&*node.kind);
     node.milliseconds_left.is_some()
         || runs
-        || is_busy_worker(node)
+        || is_undrawn(node)
         || FROM_OUTSIDE.contains(&&*node.kind)
-        || ["yield_now", NO_WAIT, "more, too far in to be drawn"].contains(&&*node.what)
+        || ["yield_now", NO_WAIT].contains(&&*node.what)
+}
+
+/// Whether it stands for others, of which nothing is known.
+fn is_undrawn(node: &Node) -> bool {
+    is_busy_worker(node) || node.what == "more, too far in to be drawn"
+}
+
+/// The first of many, and how many there are besides.
+fn few<T>(all: &[T], text: impl Fn(&T) -> String) -> String {
+    let mut parts: Vec<String> = all.iter().take(MAX_ALIKE).map(text).collect();
+    let n_more = all.len().saturating_sub(MAX_ALIKE);
+    parts.extend((n_more > 0).then(|| format!("and {n_more} more")));
+    parts.join("; ")
 }
 
 /// The innermost tasks and bodies, which wait for themselves and for no other.
@@ -606,6 +622,51 @@ mod tests {
             let said = why(&answer_of(1, leaf));
             assert!(said.contains(&format!("It waits for: {alone}.")), "{said}");
         }
+    }
+
+    #[test]
+    fn of_many_the_first_are_named_and_the_rest_are_counted() {
+        let promise = r#"{"kind":"wait","state":"running","what":"a promise"}"#;
+        let said_of = |n_tasks: usize, state: &str| {
+            let task = |name: usize| {
+                format!(r#"{{"kind":"task","state":"{state}","what":"task","name":"t{name}","children":[{promise}]}}"#)
+            };
+            why(&answer(&(0..n_tasks).map(task).collect::<Vec<_>>().join(",")))
+        };
+        for (start, state) in [("or for foreign code: ", "running"), ("Cancelled and not stopped yet: ", "cleaning up")]
+        {
+            let said = |n_tasks: usize| {
+                let said = said_of(n_tasks, state);
+                said.lines().find_map(|line| Some(line.split_once(start)?.1.to_owned())).unwrap()
+            };
+            assert!(said(10).contains("task `t9`") && !said(10).contains(" more"), "{}", said(10));
+            assert!(!said(13).contains("task `t10`") && said(13).ends_with("; and 3 more."), "{}", said(13));
+        }
+    }
+
+    #[test]
+    fn what_was_not_drawn_may_have_been_cancelled() {
+        let leaf = |kind: &str, what: &str| format!(r#"{{"kind":"{kind}","state":"running","what":"{what}"}}"#);
+        assert!(why(&answer(&leaf("wait", "a promise"))).ends_with("Nothing was cancelled that has not stopped.\n"));
+        for undrawn in
+            [leaf("wait", "more, too far in to be drawn"), leaf("worker", "worker 0, which was in a poll, 3 task(s)")]
+        {
+            let said = why(&answer(&undrawn));
+            assert!(said.ends_with("Nothing was cancelled that has not stopped, as far as it was drawn.\n"), "{said}");
+        }
+    }
+
+    #[test]
+    fn of_a_blocked_loop_it_says_no_more_than_it_knows() {
+        let said_of = |worker: &str| {
+            let busy = format!(r#""busy":{{"milliseconds":700{worker}}}"#);
+            let text = format!(r#"{{"version":1,"pid":7,"program":"a","milliseconds_old":5,{busy}}}"#);
+            why(&Answer::parse(&text).unwrap())
+        };
+        // Another tree of the program goes on, and so do jobs on threads.
+        assert!(said_of("").ends_with("\nNo other task of its thread goes on meanwhile.\n"), "{}", said_of(""));
+        let said = said_of(r#","worker":true"#);
+        assert!(said.ends_with("\nOf this tree only other workers go on meanwhile.\n"), "{said}");
     }
 
     #[test]
