@@ -43,7 +43,7 @@ fn directories() -> Result<Directories, String> {
 /// Where a run answers. In the order of processes, and of the runs in each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Run {
-    pid: u32,
+    pub(crate) pid: u32,
     /// Of the run in its process.
     pub(crate) number: u32,
     path: PathBuf,
@@ -57,15 +57,12 @@ impl Run {
     }
 }
 
-/// The runs of programs that live.
-fn runs() -> Result<Vec<Run>, String> {
+/// The runs of programs that live, those of a process one behind the other.
+pub(crate) fn runs() -> Result<Vec<Run>, String> {
     let mut found = Vec::new();
     let directories = directories()?;
     for directory in directories.found {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-            found.extend(Run::at(entry.path()).filter(|run| is_socket && !is_stale(&run.path)));
-        }
+        found.extend(runs_in(&directory).map_err(|error| format!("{}: {error}", directory.display()))?);
     }
     if found.is_empty() && !directories.refused.is_empty() {
         let paths: Vec<String> = directories.refused.iter().map(|path| path.display().to_string()).collect();
@@ -78,16 +75,20 @@ fn runs() -> Result<Vec<Run>, String> {
     Ok(found)
 }
 
+fn runs_in(directory: &Path) -> io::Result<Vec<Run>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        found.extend(Run::at(entry.path()).filter(|run| is_socket && !is_stale(&run.path)));
+    }
+    Ok(found)
+}
+
 /// Whether a socket has lost its process: one of datagrams is refused by such a one, and is the wrong type for one that lives.
 fn is_stale(path: &Path) -> bool {
     let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     asked.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-pub(crate) fn pids() -> Result<Vec<u32>, String> {
-    let mut pids: Vec<u32> = runs()?.into_iter().map(|run| run.pid).collect();
-    pids.dedup();
-    Ok(pids)
 }
 
 /// What a program is asked for.
@@ -106,7 +107,7 @@ impl Request {
     }
 }
 
-/// What each run in a process answers: JSON. One that gives no answer, as it has ended meanwhile, hides none of the others.
+/// What each run in a process answers: JSON.
 pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<(Run, String)>, String> {
     let runs: Vec<Run> = runs()?.into_iter().filter(|run| run.pid == pid).collect();
     if runs.is_empty() {
@@ -114,11 +115,16 @@ pub(crate) fn answers(pid: u32, request: Request) -> Result<Vec<(Run, String)>, 
             "process {pid} has no socket: it must be a program of xiio, of this user, started with XIIO_INSPECT=1"
         ));
     }
+    answers_of(&runs, request)
+}
+
+/// What each of these runs answers. One that gives no answer, as it has ended meanwhile, hides none of the others.
+pub(crate) fn answers_of(runs: &[Run], request: Request) -> Result<Vec<(Run, String)>, String> {
     let (mut answers, mut errors) = (Vec::new(), Vec::new());
-    let asked = at_once(&runs, |run| answer(&run.path, request, PATIENCE));
-    for (run, answered) in runs.into_iter().zip(asked) {
+    let asked = at_once(runs, |run| answer(&run.path, request, PATIENCE));
+    for (run, answered) in runs.iter().zip(asked) {
         match answered {
-            Ok(text) => answers.push((run, text)),
+            Ok(text) => answers.push((run.clone(), text)),
             Err(error) => errors.push(error),
         }
     }
@@ -204,6 +210,12 @@ mod tests {
     use xiio::net::UnixSocket;
 
     use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_an_error_and_not_empty() {
+        let file = env::current_exe().unwrap();
+        assert_eq!(runs_in(&file).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
 
     #[test]
     fn who_accepts_nobody_is_not_waited_for_longer_than_who_does_not_answer() {

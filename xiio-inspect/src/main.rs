@@ -232,13 +232,14 @@ fn write(file: &Path, text: &str) -> Result<String, String> {
 /// A line for each program, also for those that do not answer.
 fn list() -> Result<String, String> {
     let mut text = String::new();
-    let pids = ask::pids()?;
-    let answered = ask::at_once(&pids, |&pid| ask::answers(pid, Request::Tree));
-    for (pid, lines) in pids.into_iter().zip(answered) {
+    let runs = ask::runs()?;
+    let processes: Vec<&[Run]> = runs.chunk_by(|one, other| one.pid == other.pid).collect();
+    let answered = ask::at_once(&processes, |runs| ask::answers_of(runs, Request::Tree));
+    for (runs, lines) in processes.into_iter().zip(answered) {
         // Not on the threads that ask, which have small stacks.
         match lines.and_then(|lines| lines.iter().map(|(_, line)| Answer::parse(line)).collect::<Result<Vec<_>, _>>()) {
             Ok(answers) => answers.iter().for_each(|answer| text.push_str(&text::head(answer))),
-            Err(error) => text.push_str(&format!("{pid} does not answer: {}\n", text::harmless(&error))),
+            Err(error) => text.push_str(&format!("{} does not answer: {}\n", runs[0].pid, text::harmless(&error))),
         }
     }
     Ok(if text.is_empty() {
