@@ -429,7 +429,7 @@ fn a_started_bracket_dropped_before_the_cancellation_leaves_nothing_to_wait_for(
 #[test]
 fn what_was_unwound_panics_with_the_remedy_when_it_is_polled_again() {
     let trace = Trace::new();
-    assert_panics(&["`bracket`", "polled again after its cancellation", "`shield`"], || {
+    assert_panics(&["`bracket`", "polled again after its cancellation", "`shield`", "spawn it"], || {
         run(async {
             let mut work = pin!(held(&trace, "bracket"));
             assert!(timeout(millis(5), work.as_mut()).await.is_err());

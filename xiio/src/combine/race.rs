@@ -17,7 +17,9 @@ use crate::{try_task_group, unwind};
 /// ends.
 ///
 /// # Panics
-/// With the first panic of a racer, even in the cleanup of a loser, when all have ended.
+/// With the first panic of a racer, even in the cleanup of a loser, when all have ended. One that was cancelled before, as the loser of another
+/// race that had only a `&mut` to it, panics if it had something to clean up. What is to go on after a race that it loses is a task, and its handle
+/// races: see [`race!`](crate::race!).
 ///
 /// # Cancellation
 /// All are cancelled, side by side; whoever cancels waits for their cleanup.
@@ -63,7 +65,7 @@ where
 /// The error of every racer, when all have failed.
 ///
 /// # Panics
-/// With the first panic of a racer.
+/// As [`race`].
 ///
 /// # Cancellation
 /// All are cancelled, side by side; whoever cancels waits for their cleanup.
@@ -155,7 +157,7 @@ impl<O> Drop for Winner<O> {
 /// It is awaited inside. See [`race`](crate::race()) for ties and cancellation.
 ///
 /// # Panics
-/// With the first panic of a racer; and when nobody is left and there is no `else`.
+/// As [`race`](crate::race()); and when nobody is left and there is no `else`.
 ///
 /// # Examples
 /// ```
@@ -177,6 +179,26 @@ impl<O> Drop for Winner<O> {
 ///         else => "the end",
 ///     );
 ///     assert_eq!(line, "a");
+/// });
+/// ```
+///
+/// What goes on over several races is a task. Its handle loses, and the task does not hear of it:
+/// ```
+/// use std::time::Duration;
+/// use xiio::{in_thread, interval, race, task_group};
+///
+/// let pause = Duration::from_millis(5);
+/// xiio::run(async {
+///     let mut ticks = interval(pause);
+///     task_group!(|tg| {
+///         let mut work = tg.spawn(in_thread(move || std::thread::sleep(pause * 3)));
+///         loop {
+///             race!(
+///                 () = &mut work => break,
+///                 _ = ticks.tick() => println!("still at work"),
+///             );
+///         }
+///     });
 /// });
 /// ```
 #[doc(alias("select"))]

@@ -146,7 +146,8 @@ impl Node {
             }
             (Stage::Unwinding | Stage::Finished, false) => panic!(
                 "`{}` was polled again after its cancellation: who awaited it was cancelled, and it with that; \
-                 drop what was cancelled, or `shield` it where it must go on; where several share a future, share the task of a group around all of them",
+                 drop what was cancelled, or `shield` it where it must go on; where several share a future, or a \
+                 loop races it, spawn it in a group around all of them, and await its handle",
                 self.label
             ),
         }
