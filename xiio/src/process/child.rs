@@ -74,8 +74,8 @@ impl Child {
     /// What the system reports, with its number; the child has been stopped then.
     ///
     /// # Cancellation
-    /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the module](super)), and whoever cancels waits for that. To wait
-    /// without stopping the child, use [`Child::wait_exited`].
+    /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the module](super)), and whoever cancels waits for that: a `timeout`, or a
+    /// `race!` that something else has won. To wait without stopping the child, use [`Child::wait_exited`].
     ///
     /// # Examples
     /// ```
@@ -94,7 +94,7 @@ impl Child {
             .await
     }
 
-    /// Only waits until the child has ended: [`Child::try_wait`] then gives its status.
+    /// Only waits until the child has ended: [`Child::wait`] or [`Child::try_wait`] then gives its status at once.
     ///
     /// # Errors
     /// What `epoll_ctl(2)` reports.
@@ -105,14 +105,21 @@ impl Child {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xiio::{process::Command, timeout};
+    /// use xiio::{interval, process::Command, race};
     ///
     /// # xiio::run(async {
     /// let mut child = Command::new("sleep").arg("0.05").spawn()?;
-    /// while timeout(Duration::from_millis(10), child.wait_exited()).await.is_err() {
-    ///     println!("still waiting");
-    /// }
-    /// assert!(child.try_wait()?.is_some_and(|status| status.success()));
+    /// let mut ticks = interval(Duration::from_millis(10));
+    /// let status = loop {
+    ///     race!(
+    ///         exited = child.wait_exited() => {
+    ///             exited?;
+    ///             break child.wait().await?;
+    ///         },
+    ///         _ = ticks.tick() => println!("still waiting"),
+    ///     );
+    /// };
+    /// assert!(status.success());
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
     pub async fn wait_exited(&self) -> io::Result<()> {
