@@ -17,6 +17,8 @@ const CHUNK: usize = 64 * 1024;
 /// It holds at most 64 KiB and reads no more before that has been written. So a slow writer slows the reader down. Before it
 /// waits for the reader it flushes the writer: an answer may depend on what a [`BufWriter`](super::BufWriter) holds back.
 ///
+/// At the end the writer is flushed and stays open. To pass the end on, as a proxy has to, call [`Write::close`] behind it.
+///
 /// # Errors
 /// Those of either. What was read and not written is lost.
 ///
@@ -97,7 +99,7 @@ fn poll_part<F: Future>(ended: &mut Option<F::Output>, part: Pin<&mut F>, cx: &m
 ///
 /// Both directions go at once, so `&A` and `&B` have to read and write: streams of `net`, [`Async`](super::Async),
 /// [`DuplexStream`](super::DuplexStream), `compat::FuturesIo`. For what needs `&mut`, such as a `Box` of [`DynReadWrite`](super::DynReadWrite), keep
-/// two halves, each in a `Box` of its own, and join two [`copy`].
+/// two halves, each in a `Box` of its own, and join two [`copy`] that pass on the end, as below.
 ///
 /// # Errors
 /// The first error of either direction. It cancels the other direction, cleanup included: what was read there and not
@@ -143,6 +145,31 @@ fn poll_part<F: Future>(ended: &mut Option<F::Output>, part: Pin<&mut F>, cx: &m
 /// let mut question = String::new();
 /// server.read_to_string(&mut question).await?;
 /// assert_eq!(question, "question");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+///
+/// A proxy of halves, which passes on the end of each:
+/// ```
+/// use xiio::io::{Read, Write, copy};
+/// use xiio::net::UnixStream;
+///
+/// async fn copy_and_close(mut from: impl Read, mut to: impl Write) -> std::io::Result<u64> {
+///     let n_copied = copy(&mut from, &mut to).await?;
+///     to.close().await?;
+///     Ok(n_copied)
+/// }
+///
+/// # xiio::run(async {
+/// let ((mut client, inner), (outer, mut server)) = (UnixStream::pair()?, UnixStream::pair()?);
+/// client.write_all(b"question").await?;
+/// client.close().await?;
+/// server.write_all(b"reply").await?;
+/// server.close().await?;
+/// let (from_client, to_client) = inner.into_split();
+/// let (from_server, to_server) = outer.into_split();
+/// let there = copy_and_close(from_client, to_server);
+/// let back = copy_and_close(from_server, to_client);
+/// assert_eq!(xiio::try_join!(there, back)?, (8, 5));
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 ///
