@@ -74,6 +74,9 @@ thread_local! {
 /// # Ok::<_, AnyError>(())
 /// ```
 ///
+/// hyper takes it to write several buffers at once. Where the stream does not (`poll_write_vectored` as `futures-io` has it), `writev(false)` of
+/// hyper's builders for HTTP/1 puts head and body into one write; else they are two, and two records of TLS.
+///
 /// # Implementation
 /// hyper hands out memory that is not initialised, which only `unsafe` code may be given to a reader; so what is read goes
 /// through a buffer of the thread, 16 KiB at most at once, and is copied.
