@@ -1,6 +1,7 @@
 //! The tree for other programs of the same user: a socket, and a thread that answers on it while its run lasts.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,7 @@ impl Served {
         let served =
             Self { path, listener: Arc::clone(&listener), has_ended: Arc::clone(&has_ended), of: Process::this() };
         fs::set_permissions(&served.path, Permissions::from_mode(0o600))?;
-        let answering = Answering { requests, recorder, has_ended, started: sys::now() };
+        let answering = Answering { requests, recorder, has_ended, started: sys::now(), asked: Cell::default() };
         let thread = thread::Builder::new().name("xiio-inspect".into()).stack_size(STACK);
         thread.spawn(move || answering.run(&listener))?;
         Ok(served)
@@ -209,12 +210,28 @@ fn request(mut client: &UnixStream) -> io::Result<Request> {
 /// The run has ended while it was asked.
 struct Ended;
 
+/// What the loop was asked for.
+struct Asked {
+    drawn: Receiver<Drawing>,
+    /// Nobody keeps a tree that is for nobody.
+    is_awaited: Arc<AtomicBool>,
+}
+
+impl Asked {
+    /// Whether the loop has still to come to it. What has come since nobody waits is old.
+    fn is_open(&self) -> bool {
+        matches!(self.drawn.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
 /// What the thread needs.
 struct Answering {
     requests: Arc<Requests>,
     recorder: Arc<Recorder>,
     has_ended: Arc<AtomicBool>,
     started: Instant,
+    /// What the loop was asked for and has not come to in time.
+    asked: Cell<Option<Asked>>,
 }
 
 impl Answering {
@@ -238,7 +255,10 @@ impl Answering {
         if uid != user() && uid != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        let text = match request(client)? {
+        let request = request(client)?;
+        // A tree costs the loop a poll of each task, which is not for somebody who has gone: nothing can be sent to him.
+        socket::send_patiently(client.as_fd(), &[])?;
+        let text = match request {
             // Nothing, where the run has ended meanwhile.
             Request::Tree => self.text().unwrap_or_default(),
             Request::Recording => self.recorder.trace(None),
@@ -268,28 +288,51 @@ impl Answering {
     }
 
     /// `None` if the loop does not come to it.
+    ///
+    /// The loop is asked once, however many give up: a blocked one would have a drawing for each of them when it goes on.
     fn draw(&self) -> Result<Option<Drawing>, Ended> {
-        let (sender, receiver) = sync_channel(1);
-        self.requests.draw(Box::new(move |drawing| drop(sender.send(drawing))));
+        let asked = self.asked.take().filter(Asked::is_open);
+        // Who comes behind one who has waited in vain need not do the same.
+        let mut is_given_up = asked.is_some() && self.is_in_long_poll() == Some(true);
+        let mut asked = asked.unwrap_or_else(|| self.ask_loop());
         let end = sys::now() + TIME_TO_DRAW;
-        loop {
-            match receiver.recv_timeout(PATIENCE) {
+        while !is_given_up {
+            asked.is_awaited.store(true, Ordering::Release);
+            match asked.drawn.recv_timeout(PATIENCE) {
                 Ok(drawing) => return Ok(Some(drawing)),
-                Err(RecvTimeoutError::Disconnected) => return Err(Ended),
                 // Nobody takes what came behind the last look of its loop.
-                Err(RecvTimeoutError::Timeout) if self.has_ended.load(Ordering::Acquire) => return Err(Ended),
-                Err(RecvTimeoutError::Timeout) if self.is_stuck() || sys::now() >= end => return Ok(None),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(_) if self.has_ended.load(Ordering::Acquire) => return Err(Ended),
+                // It was drawn while nobody waited.
+                Err(RecvTimeoutError::Disconnected) => asked = self.ask_loop(),
+                Err(RecvTimeoutError::Timeout) => is_given_up = self.is_stuck() || sys::now() >= end,
             }
         }
+        asked.is_awaited.store(false, Ordering::Release);
+        self.asked.set(Some(asked));
+        Ok(None)
+    }
+
+    fn ask_loop(&self) -> Asked {
+        let (sender, drawn) = sync_channel(1);
+        let is_awaited = Arc::new(AtomicBool::new(true));
+        let asked = Asked { drawn, is_awaited: Arc::clone(&is_awaited) };
+        self.requests.draw(Box::new(move |drawing| {
+            if is_awaited.load(Ordering::Acquire) {
+                let _ = sender.send(drawing);
+            }
+        }));
+        asked
     }
 
     /// Whether one poll keeps the loop, or it does not come to what is wanted.
     fn is_stuck(&self) -> bool {
-        match self.recorder.busy() {
-            Some(busy) => sys::now().saturating_duration_since(busy.since) >= PATIENCE,
-            None => self.requests.is_any(),
-        }
+        self.is_in_long_poll().unwrap_or_else(|| self.requests.is_any())
+    }
+
+    /// `None` where nobody is polled.
+    fn is_in_long_poll(&self) -> Option<bool> {
+        let busy = self.recorder.busy()?;
+        Some(sys::now().saturating_duration_since(busy.since) >= PATIENCE)
     }
 }
 

@@ -1,0 +1,132 @@
+//! Who asks a program for its tree at its socket, as `xiio-inspect` does.
+
+use std::fs::{self, Permissions};
+use std::future::{pending, poll_fn};
+use std::io::{BufRead, BufReader, Read};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use std::{env, io, process, thread};
+
+use xiio::{Builder, sleep, task_group};
+use xiio_tests::os::with_usual_signals;
+
+/// A program that is a test of this file, and ignored as such. It goes with this.
+struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    runtime_dir: PathBuf,
+}
+
+impl Program {
+    fn start(name: &str) -> Self {
+        let runtime_dir = env::temp_dir().join(format!("xiio-socket-{}-{name}", process::id()));
+        fs::create_dir_all(&runtime_dir).unwrap();
+        fs::set_permissions(&runtime_dir, Permissions::from_mode(0o700)).unwrap();
+        let mut command = with_usual_signals(Command::new(env::current_exe().unwrap()));
+        command.args([name, "--exact", "--ignored", "--nocapture"]).env("XDG_RUNTIME_DIR", &runtime_dir);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output, runtime_dir }
+    }
+
+    /// Waits until it has said so.
+    fn wait_for(&mut self, word: &str) {
+        let mut line = String::new();
+        while !line.contains(word) {
+            line.clear();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "it has ended");
+        }
+    }
+
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.runtime_dir.join("xiio").join(format!("{}.0", self.child.id()))).unwrap()
+    }
+
+    fn ask(&self) -> String {
+        let mut stream = self.connect();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.runtime_dir);
+    }
+}
+
+#[test]
+fn of_a_blocked_loop_many_hear_at_once_and_see_it_as_it_is_afterwards() {
+    let mut program = Program::start("blocks");
+    program.wait_for("blocked");
+    let is_busy = |answer: &str| answer.contains(r#""busy":{"#) && answer.contains(r#""name":"impolite""#);
+    assert!(is_busy(&program.ask()));
+    let started = Instant::now();
+    thread::scope(|scope| {
+        let asking: Vec<_> = (0..100).map(|_| scope.spawn(|| program.ask())).collect();
+        asking.into_iter().for_each(|asking| assert!(is_busy(&asking.join().unwrap())));
+    });
+    // At half a second each it is 50.
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+    drop(program.input.take());
+    program.wait_for("goes on");
+    let answer = program.ask();
+    assert!(answer.contains(r#""name":"later""#), "{answer}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn blocks() {
+    Builder::new().inspect().run(async {
+        task_group!(|tg| {
+            tg.spawn_named("impolite", async {
+                println!("blocked");
+                io::stdin().read_to_end(&mut Vec::new()).unwrap();
+            });
+            sleep(Duration::from_millis(10)).await;
+            tg.spawn_named("later", async {
+                println!("goes on");
+                pending::<()>().await;
+            });
+        });
+    });
+}
+
+#[test]
+fn for_who_has_gone_nothing_is_drawn() {
+    let mut program = Program::start("says_when_it_is_polled");
+    program.wait_for("polled");
+    assert!(program.ask().contains(r#""name":"talkative""#));
+    (0..100).for_each(|_| drop(program.connect()));
+    assert!(program.ask().contains(r#""name":"talkative""#));
+    program.child.kill().unwrap();
+    let n_polls = program.output.by_ref().lines().filter(|line| line.as_ref().unwrap().contains("polled")).count();
+    // Each drawing is one.
+    assert!(n_polls < 50, "{n_polls}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn says_when_it_is_polled() {
+    Builder::new().inspect().run(async {
+        task_group!(|tg| {
+            tg.spawn_named("talkative", async {
+                poll_fn(|_| {
+                    println!("polled");
+                    Poll::<()>::Pending
+                })
+                .await;
+            });
+        });
+    });
+}
