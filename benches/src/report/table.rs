@@ -9,6 +9,9 @@ use crate::row::{Better, Case, Entry, Family, Metric, Row};
 use crate::rows::ROWS;
 use crate::versions::{machine_line, versions_line};
 
+/// Rows with one table for all cases, as they have few runtimes, some of them with several numbers of threads.
+const SIDE_BY_SIDE: &[&str] = &["jobs", "map", "team", "lateness", "echo-cores", "http-cores"];
+
 pub fn write(results: &Results) {
     let mut text = format!(
         "# xiio beside its peers\n\n{}.\n\n{}.\n\nMedians, with the range in brackets. Ratios are of medians.\n\n",
@@ -17,7 +20,10 @@ pub fn write(results: &Results) {
     );
     text += &overview(results);
     for row in ROWS {
-        let cases: String = row.cases.iter().map(|case| full_case(results, row, case)).collect();
+        let cases: String = match SIDE_BY_SIDE.contains(&row.name) {
+            true => side_by_side(results, row),
+            false => row.cases.iter().map(|case| full_case(results, row, case)).collect(),
+        };
         if !cases.is_empty() {
             let _ = writeln!(text, "## {} (`{}`)\n\n{}\n\n{cases}", row.title, row.name, row.note);
         }
@@ -118,6 +124,23 @@ fn full_case(results: &Results, row: &Row, case: &Case) -> String {
         let _ = write!(text, "\n| {} |", cells.join(" | "));
     }
     text + "\n\n"
+}
+
+/// Everything about a row, in one table with a column for each runtime.
+fn side_by_side(results: &Results, row: &Row) -> String {
+    let mut lines = String::new();
+    for (case, metric) in row.cases.iter().flat_map(|case| row.metrics.iter().map(move |metric| (case, metric))) {
+        let of = |entry| results.summary(row, case, entry, metric.key).map_or_else(String::new, range);
+        let cells: Vec<_> = row.entries.iter().map(of).collect();
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            let _ = writeln!(lines, "| {} | {} | {} |", case.name, metric.unit, cells.join(" | "));
+        }
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    let names: Vec<_> = row.entries.iter().map(name).collect();
+    format!("| case | | {} |\n|---|---|{}\n{lines}\n", names.join(" | "), "---:|".repeat(names.len()))
 }
 
 fn name(entry: &Entry) -> String {
