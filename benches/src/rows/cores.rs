@@ -1,4 +1,4 @@
-//! Rows 13 to 16: several cores. Work of known size on one thread and on two, many items, small teams, and what home notes of it.
+//! Rows 13 to 16: several cores. Work of known size on one thread and on two, many items, small teams, and events beside it.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Builder;
 use ::tokio::task::JoinSet;
+use futures::StreamExt;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use rayon::prelude::*;
 use xiio::task_group;
 
-use crate::clock::Stopwatch;
+use super::latency::{percentile, percentiles};
+use crate::clock::{Stopwatch, sleep_precisely};
 use crate::row::{Better, CPU_NS, Case, Entry, Extras, Family, Metric, Row, WALL_NS};
 use crate::sample::Sample;
 
@@ -240,28 +243,35 @@ fn team_of_tokio(case: &Case) -> Sample {
     tokio_with(2).block_on(main)
 }
 
-const fn lateness(key: &'static str, unit: &'static str) -> Metric {
-    Metric { key, unit, better: Better::Lower }
-}
-
 pub const LATENESS: Row = Row {
     name: "lateness",
-    title: "Lateness of a 1 ms sleep beside a worker that never rests",
-    note: "Of 1000 sleeps, one after the other, and the polls of 20 us that the worker did meanwhile in a second. Inside: in the body of the \
-           group. Outside: beside it, so that the worker has to leave for each. The same for a task of tokio's beside one that never rests, on \
-           two threads, which knows no outside. A wheel of 1 ms ticks is up to 1 ms late by itself, xiio's as well as tokio's.",
+    title: "Events for home beside workers that never rest",
+    note: "From the sending of an event by another thread, so many a second, to its handling at home. One or two workers do polls of 20 us all the \
+           time; what they lose is the share of these in a window of 100 ms with events, compared with the window before, in which the other thread wakes \
+           as often and sends nothing, the median of 20. `inside`: home handles events in the body of the group; `outside`: beside it, so that all \
+           workers have to leave for each. tokio's home is the thread of `block_on` beside so many worker threads; it knows no outside. With one \
+           worker, home has a core for itself. Two occupy both, so whatever home or the kernel does for an event is lost to them.",
     metrics: &[
-        lateness("p50_us", "µs median"),
-        lateness("p999_us", "µs p99.9"),
-        Metric { key: "polls", unit: "polls a second", better: Better::Higher },
+        percentile("p50_us", "µs median"),
+        percentile("p999_us", "µs p99.9"),
+        Metric { key: "lost", unit: "% of the work lost", better: Better::Lower },
+        Metric { key: "sent", unit: "events/s sent", better: Better::Higher },
     ],
-    cases: &[Case::new("inside", 1, 1000), Case::new("outside", 2, 1000)],
-    entries: &[of(Family::Xiio, "xiio-1", lateness_of_xiio), of(Family::Tokio, "tokio-2", lateness_of_tokio)],
+    // `n` events a second.
+    cases: &[Case::new("1000 a second", 1000, 20), Case::new("10k a second", 10_000, 20)],
+    entries: &[
+        of(Family::Xiio, "xiio-1-inside", |case| lateness_inside(1, case)),
+        of(Family::Xiio, "xiio-1-outside", |case| lateness_outside(1, case)),
+        of(Family::Tokio, "tokio-1", |case| lateness_on_tokio(1, case)),
+        of(Family::Xiio, "xiio-2-inside", |case| lateness_inside(2, case)),
+        of(Family::Xiio, "xiio-2-outside", |case| lateness_outside(2, case)),
+        of(Family::Tokio, "tokio-2", |case| lateness_on_tokio(2, case)),
+    ],
     extras: Extras::None,
     is_slow: false,
 };
 
-/// What a task that never rests does, until it is told.
+/// What the workers do without a rest, until they are told.
 struct Busy {
     is_over: AtomicBool,
     n_polls: AtomicU64,
@@ -278,57 +288,94 @@ impl Busy {
     }
 }
 
-/// Sleeps a millisecond again and again, and says how late each time, and what the other has done meanwhile.
-async fn sleeps<S: Future<Output = ()>>(n: u64, sleep: impl Fn(Duration) -> S) -> Sample {
-    // So that the other has begun.
-    sleep(Duration::from_millis(50)).await;
-    let (start, n_before) = (Instant::now(), BUSY.n_polls.load(Relaxed));
-    let mut lateness = Vec::with_capacity(n as usize);
-    for _ in 0..n {
-        let due = Instant::now() + Duration::from_millis(1);
-        sleep(Duration::from_millis(1)).await;
-        lateness.push(due.elapsed());
-    }
-    let n_polls = BUSY.n_polls.load(Relaxed) - n_before;
-    BUSY.is_over.store(true, Relaxed);
-    lateness.sort_unstable();
-    let last = lateness.len() - 1;
-    let at = |share: f64| lateness[(last as f64 * share) as usize].as_nanos() as f64 / 1e3;
-    let polls = n_polls as f64 / start.elapsed().as_secs_f64();
-    Sample::new().with("p50_us", at(0.5)).with("p999_us", at(0.999)).with("polls", polls)
+/// Runs `home`, which gets the time of sending with each event, beside a thread that sends `n` of them a second in `rounds` windows.
+fn lateness(case: &Case, home: impl FnOnce(UnboundedReceiver<Instant>) -> Vec<Duration>) -> Sample {
+    let (sender, events) = unbounded();
+    thread::scope(|scope| {
+        let source = scope.spawn(|| send_events(case, sender));
+        let found = percentiles(home(events));
+        let (lost, sent) = source.join().unwrap();
+        found.with("lost", lost).with("sent", sent)
+    })
 }
 
-fn lateness_of_xiio(case: &Case) -> Sample {
-    let is_inside = case.n == 1;
-    let busy = async || {
-        while BUSY.go_on() {
-            xiio::yield_now().await;
-        }
-    };
-    let inside = async {
-        task_group!(workers = 1, |tg| {
-            tg.workers().spawn(busy);
-            if is_inside { Some(sleeps(case.rounds, xiio::sleep).await) } else { None }
+/// Sends events, says how much of the workers' work is lost by that in percent, and how many a second there were.
+fn send_events(case: &Case, events: UnboundedSender<Instant>) -> (f64, f64) {
+    const WINDOW: Duration = Duration::from_millis(100);
+    let period = Duration::from_secs(1) / case.n as u32;
+    sleep_precisely();
+    // So that the workers have begun.
+    thread::sleep(WINDOW);
+    let (mut n_sent, mut sending) = (0, Duration::ZERO);
+    let mut due = Instant::now();
+    let mut lost = Vec::new();
+    for _ in 0..case.rounds {
+        let [quiet, disturbed] = [false, true].map(|is_sending| {
+            let (start, n_before) = (Instant::now(), BUSY.n_polls.load(Relaxed));
+            while start.elapsed() < WINDOW {
+                // After a late one the next comes sooner, but not at once: several events would be one wake-up.
+                due = (due + period).max(Instant::now() + period / 4);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                if is_sending {
+                    events.unbounded_send(Instant::now()).unwrap();
+                    n_sent += 1;
+                }
+            }
+            let (n_polls, time) = (BUSY.n_polls.load(Relaxed) - n_before, start.elapsed());
+            if is_sending {
+                sending += time;
+            }
+            n_polls as f64 / time.as_secs_f64()
+        });
+        lost.push(100.0 * (1.0 - disturbed / quiet));
+    }
+    // Whatever else runs on the machine disturbs some of the windows.
+    lost.sort_by(f64::total_cmp);
+    (lost[lost.len() / 2], f64::from(n_sent) / sending.as_secs_f64())
+}
+
+/// Handles events until there are no more, and says how late each was.
+async fn handle_events(mut events: UnboundedReceiver<Instant>) -> Vec<Duration> {
+    let mut lateness = Vec::new();
+    while let Some(sent) = events.next().await {
+        lateness.push(sent.elapsed());
+    }
+    BUSY.is_over.store(true, Relaxed);
+    lateness
+}
+
+async fn never_rest(_worker: usize) {
+    while BUSY.go_on() {
+        xiio::yield_now().await;
+    }
+}
+
+fn lateness_inside(workers: usize, case: &Case) -> Sample {
+    let home = async |events| {
+        task_group!(workers = workers, |tg| {
+            let workers = tg.workers().each(never_rest);
+            xiio::join!(workers, handle_events(events)).1
         })
     };
-    xiio::run(async {
-        if is_inside {
-            return inside.await.expect("it was measured inside");
-        }
-        xiio::join!(inside, sleeps(case.rounds, xiio::sleep)).1
-    })
+    lateness(case, |events| xiio::run(home(events)))
 }
 
-fn lateness_of_tokio(case: &Case) -> Sample {
-    let n = case.rounds;
-    tokio_with(2).block_on(async move {
-        let busy = ::tokio::spawn(async {
-            while BUSY.go_on() {
-                ::tokio::task::yield_now().await;
-            }
-        });
-        let sample = ::tokio::spawn(sleeps(n, ::tokio::time::sleep)).await.unwrap();
-        busy.await.unwrap();
-        sample
-    })
+fn lateness_outside(workers: usize, case: &Case) -> Sample {
+    let group = async { task_group!(workers = workers, |tg| tg.workers().each(never_rest).await) };
+    lateness(case, |events| xiio::run(async { xiio::join!(group, handle_events(events)).1 }))
+}
+
+fn lateness_on_tokio(workers: usize, case: &Case) -> Sample {
+    let runtime = tokio_with(workers);
+    let home = async |events| {
+        for _ in 0..workers {
+            ::tokio::spawn(async {
+                while BUSY.go_on() {
+                    ::tokio::task::yield_now().await;
+                }
+            });
+        }
+        handle_events(events).await
+    };
+    lateness(case, |events| runtime.block_on(home(events)))
 }

@@ -13,7 +13,7 @@ use crate::sample::Sample;
 use crate::server::{accept_all, echo};
 use crate::work::while_waiting_for;
 
-const fn lateness(key: &'static str, unit: &'static str) -> Metric {
+pub(super) const fn percentile(key: &'static str, unit: &'static str) -> Metric {
     Metric { key, unit, better: Better::Lower }
 }
 
@@ -23,7 +23,7 @@ pub const ROW: Row = Row {
     note: "Of 1000 sleeps, one after the other, beside so many busy echo connections and a task that yields for ever, all on one \
            thread on core 0. A wheel of 1 ms ticks is up to 1 ms late by itself, xiio's as well as tokio's. monoio never comes to its \
            timers while a task yields for ever, so it is not here.",
-    metrics: &[lateness("p999_us", "µs p99.9"), lateness("p50_us", "µs median"), lateness("max_us", "µs worst")],
+    metrics: &[percentile("p999_us", "µs p99.9"), percentile("p50_us", "µs median"), percentile("max_us", "µs worst")],
     cases: &[Case::new("1000 connections", 1000, 1000)],
     entries: &[
         entry!(latency, xiio::Xiio),
@@ -82,7 +82,7 @@ async fn sleep_again_and_again<R: Timers>(n: u64) -> Vec<Duration> {
     lateness
 }
 
-fn percentiles(mut lateness: Vec<Duration>) -> Sample {
+pub(super) fn percentiles(mut lateness: Vec<Duration>) -> Sample {
     lateness.sort_unstable();
     let last = lateness.len() - 1;
     let at = |share: f64| lateness[(last as f64 * share) as usize].as_nanos() as f64 / 1e3;
