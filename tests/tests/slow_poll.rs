@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use xiio::inspect::{Listening, ReportKind, listen};
+use xiio::inspect::{Listening, ReportKind, listen, tree};
 use xiio::io::{Read, Write, duplex};
 use xiio::testing::Tester;
 use xiio::{
@@ -109,6 +109,33 @@ fn a_task_that_panics_or_is_cancelled_after_it_has_blocked_is_reported() {
         });
     });
     assert_eq!(texts.take().len(), 1);
+}
+
+#[test]
+fn what_it_takes_to_draw_the_tree_is_no_slow_poll() {
+    let (_listening, texts) = slow_polls();
+    let is_drawn = Cell::new(false);
+    // It takes long only as it is drawn.
+    let drawn_slowly = poll_fn(|_| {
+        if is_drawn.get() {
+            thread::sleep(TOO_LONG);
+        }
+        Poll::<()>::Pending
+    });
+    Builder::new().slow_poll(LIMIT).run(async {
+        task_group!(|tg| {
+            tg.spawn(drawn_slowly);
+            yield_now().await;
+            is_drawn.set(true);
+            tree().await;
+            tg.cancel();
+            // What blocks afterwards is reported.
+            yield_now().await;
+            block().await;
+        });
+    });
+    let texts = texts.take();
+    assert!(texts.len() == 1 && texts[0].starts_with("the body of a group in the root"), "{texts:?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::drawing::Node;
 use crate::recording;
 use crate::report::{Origin, ReportKind, report};
 use crate::sys;
+use crate::unwind;
 
 /// Whose poll it is.
 #[derive(Clone)]
@@ -139,7 +140,8 @@ fn judge(level: u32, ended_at: &mut Option<Instant>, was_polled: bool, woken: Op
         let took = now.saturating_duration_since(frame.began);
         let own = took.saturating_sub(frame.inside);
         FRAMES.with_borrow_mut(|frames| frames.last_mut().into_iter().for_each(|outer| outer.inside += took));
-        if limits::current().slow_poll.is_some_and(|limit| own > limit) {
+        // A drawing takes as long as there are tasks, and is no doing of the program's.
+        if limits::current().slow_poll.is_some_and(|limit| own > limit) && !unwind::is_inspecting() {
             report_slow(&frame.who, own);
         }
         if was_polled {
