@@ -197,7 +197,7 @@ fn record(pid: u32, file: &Path) -> Result<(), String> {
         if run.number > 0 && !is_one {
             name.push(format!(".{}", run.number));
         }
-        said.push_str(&write(Path::new(&name), &trace)?);
+        said.push_str(&write(Path::new(&name), &text::json(&trace))?);
     }
     print(&said)
 }

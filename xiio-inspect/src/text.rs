@@ -453,10 +453,19 @@ pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|c| if is_obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// An answer that was parsed, as it came, but for what a terminal would obey. That is in strings only, where it may be written otherwise.
-pub(crate) fn json(line: &str) -> String {
-    let is_kept = |c: char| !is_obeyed(c) || c.is_ascii_whitespace();
-    line.chars().map(|c| if is_kept(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }).collect()
+/// An answer or a recording that was parsed, as it came, but for what a terminal would obey. In strings that may be written otherwise, and between
+/// tokens a space does.
+pub(crate) fn json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push(c),
+            '\t' | '\r' => shown.push(' '),
+            c if is_obeyed(c) => write!(shown, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -723,6 +732,7 @@ mod tests {
         }
         let raw = json("{\"version\":1,\"a\":\"\u{9b}\u{7f}\u{202e}é\"}\n");
         assert_eq!(raw, "{\"version\":1,\"a\":\"\\u009b\\u007f\\u202eé\"}\n");
+        assert_eq!(json("{\"a\":\r0,\t\"b\":\n0}\r\n"), "{\"a\": 0, \"b\":\n0} \n", "there are spaces between tokens");
         assert!(dot(&answer).contains("\\\""), "{}", dot(&answer));
     }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::text::json;
+
 /// No recording is longer.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -23,7 +25,7 @@ pub(crate) fn page(file: &Path) -> Result<String, String> {
         return Err(named(&"the recording is longer than 1 GiB"));
     }
     check(&text).map_err(|error| named(&error))?;
-    Ok(xiio::__private::recording_page(&text))
+    Ok(xiio::__private::recording_page(&json(&text)))
 }
 
 /// What the page looks at first. The rest is not kept, here and below: a recording may be long, and so may anything in it.

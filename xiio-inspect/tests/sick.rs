@@ -537,6 +537,23 @@ fn what_is_written_to_standard_output_is_nothing_else() {
 }
 
 #[test]
+fn nothing_of_a_recording_is_obeyed_by_a_terminal() {
+    let directory = directory_of_runs("obeyed");
+    let hostile = recording_of(0).replace("process_name", "\u{9b}31m\u{202e}").replace("},\n", "},\r\t");
+    pretend_run(&directory, 0, vec![hostile.clone()]);
+    fs::write(directory.join("hostile.json"), hostile).unwrap();
+    for words in [["record", &process::id().to_string(), "/dev/stdout"], ["view", "hostile.json", "-o/dev/stdout"]] {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+        let output = tool.args(words).current_dir(&directory).env("XDG_RUNTIME_DIR", &directory).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("\\u009b31m\\u202e"), "{words:?}: {said}");
+        let is_obeyed = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!said.contains(is_obeyed), "{words:?}: {said:?}");
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn each_recording_has_a_page_of_its_own_name() {
     let patient = Patient::new("hangs");
     patient.assert_says(&["list"], &["hangs"]);
