@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use std::{env, process, thread};
+use std::{env, iter, process, thread};
 
 use serde_json::{Value, json};
 use xiio::inspect::{listen, record};
@@ -203,18 +203,22 @@ fn read_from(pipe: &Path) -> Receiver<Value> {
     receiver
 }
 
-/// What the example of a busy server has done, as it is recorded when it is asked for.
+/// What the example of a busy server has done, as it is recorded when it is asked for: once its four clients had their time before its own was over.
 fn busy_server() -> String {
     static N_RUNS: AtomicU32 = AtomicU32::new(0);
     let number = N_RUNS.fetch_add(1, Ordering::Relaxed);
     let file = env::temp_dir().join(format!("xiio-busy-{}-{number}.json", process::id()));
     // The examples are beside the tests, one level up.
     let program = env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/busy_server");
-    let ran = Command::new(program).env("XIIO_RECORD", &file).status().expect("`cargo test` builds the examples");
-    assert!(ran.success());
-    let trace = fs::read_to_string(&file).unwrap();
-    fs::remove_file(file).unwrap();
-    trace
+    let run = || {
+        let ran = Command::new(&program).env("XIIO_RECORD", &file).status().expect("`cargo test` builds the examples");
+        assert!(ran.success());
+        let trace = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        trace
+    };
+    let is_in_time = |trace: &String| trace.matches("a limit of time in it was over").count() == 4;
+    iter::repeat_with(run).take(100).find(is_in_time).expect("the machine is too busy for a server of 90 milliseconds")
 }
 
 #[test]
@@ -559,7 +563,7 @@ fn the_strip_has_the_time_in_polls_also_where_the_root_is_in_none() {
     });
     browser.open(&trace);
     // Of a line near the bottom of the strip, to the right of the names.
-    let n_filled = "(() => { const strip = document.getElementById('overview'); \
+    let n_filled = "(() => { const strip = document.getElementById('overview'); if (strip.width <= 300) return 0; \
         const { data } = strip.getContext('2d').getImageData(300, strip.height - 5, strip.width - 300, 1); \
         return data.filter((value, index) => index % 4 === 3 && value === 255).length; })()";
     browser.wait_until(n_filled, |n_filled| n_filled.parse::<usize>().unwrap() > 300);
