@@ -1170,3 +1170,28 @@ fn set_limit(limit: libc::rlim_t) {
     let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
 }
+
+/// Who has cleaned up is found among all who live, each time that a deferred cleanup ends.
+#[test]
+fn the_end_of_a_cleanup_takes_no_longer_for_those_who_live_beside_it() {
+    fn time_of(n_groups: usize) -> Duration {
+        let started = Instant::now();
+        xiio::run(async {
+            let _recording = record(1);
+            task_group!(|tg| {
+                for _ in 0..n_groups {
+                    tg.spawn(async {
+                        task_group!(|inner| {
+                            inner.defer(async {});
+                            yield_now().await;
+                        });
+                    });
+                }
+            });
+        });
+        started.elapsed()
+    }
+
+    let (few, many) = (time_of(3000), time_of(30_000));
+    assert!(many < few * 30 + Duration::from_secs(1), "{few:?}, then {many:?}");
+}

@@ -239,6 +239,8 @@ struct Ring {
     n_lost: u64,
     n_members: u32,
     live: HashMap<usize, Life, BuildHasherDefault<Spread>>,
+    /// The keys of those who live and have begun a cleanup, by their numbers.
+    cleaning: HashMap<u32, usize, BuildHasherDefault<Spread>>,
     /// The first is home's. One whose thread has left is `None`.
     lanes: Vec<Option<Lane>>,
     /// That of the thread that is noting.
@@ -285,6 +287,10 @@ impl Hasher for Spread {
 
     fn write_usize(&mut self, number: usize) {
         self.write_u64(number as u64);
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
     }
 
     fn write_u64(&mut self, number: u64) {
@@ -426,8 +432,11 @@ pub(crate) fn cleanup_began(group: Option<usize>, label: &'static str, place: Pl
     let mut number = NOBODY;
     if is_on() {
         noting(|ring, at| {
-            let group = group.and_then(|group| ring.live.get(&group)).map(|life| life.member);
-            let member = group.unwrap_or_else(|| ring.polled());
+            let group = group.and_then(|group| Some((group, ring.live.get(&group)?.member)));
+            let (key, member) = group.unwrap_or_else(|| ring.polled_with_key());
+            if ring.is_live(key, member.number) {
+                ring.cleaning.insert(member.number, key);
+            }
             let text = ring.text(Text::of_cleanup(label, place));
             ring.push(at, member, Happened::CleanupBegan { text });
             number = member.number;
@@ -443,8 +452,11 @@ pub(crate) fn cleanup_ended(number: u32, label: &'static str, place: Place, is_c
         noting(|ring, at| {
             // Who drops it is not always the one whose it is. Of one that nobody has noted nothing else is known.
             let polled = Some(ring.polled()).filter(|polled| [polled.number, NOBODY].contains(&number));
-            let all = || ring.live.values().map(|life| life.member).find(|member| member.number == number);
-            if let Some(member) = polled.or_else(all) {
+            let other = || {
+                let key = *ring.cleaning.get(&number)?;
+                ring.is_live(key, number).then(|| ring.live[&key].member)
+            };
+            if let Some(member) = polled.or_else(other) {
                 let text = ring.text(Text::of_cleanup(label, place));
                 ring.push(at, member, Happened::CleanupEnded { text, is_cut_off });
             }
@@ -456,9 +468,7 @@ pub(crate) fn cleanup_ended(number: u32, label: &'static str, place: Place, is_c
 pub(crate) fn ended(key: usize, how: End) {
     spans::ended(key);
     let end = |ring: &mut Ring, at| {
-        if let Some(Life { member, .. }) = ring.live.remove(&key) {
-            ring.push(at, member, Happened::Ended { how });
-        }
+        ring.end(key, at, how);
     };
     noting(end);
     // It would live for ever in those who get the events again later, and another one has its key by then.
@@ -499,6 +509,7 @@ impl Recorder {
             n_lost: 0,
             n_members: 0,
             live: HashMap::default(),
+            cleaning: HashMap::default(),
             lanes: vec![Some(Lane::NEW)],
             lane: 0,
             ended_at: None,
@@ -595,9 +606,16 @@ impl Ring {
             return;
         }
         self.lanes[self.lane] = None;
-        if let Some(Life { member, .. }) = self.live.remove(&self.lane) {
-            self.push(at, member, Happened::Ended { how: End::Plain });
+        self.end(self.lane, at, End::Plain);
+    }
+
+    /// The member with a key has ended, if it is known.
+    fn end(&mut self, key: usize, at: Nanos, how: End) {
+        let Some(Life { member, .. }) = self.live.remove(&key) else { return };
+        if !self.cleaning.is_empty() {
+            self.cleaning.remove(&member.number);
         }
+        self.push(at, member, Happened::Ended { how });
     }
 
     #[inline]
@@ -645,8 +663,17 @@ impl Ring {
 
     /// Whoever is polled now: the root where nobody is.
     fn polled(&mut self) -> Member {
-        let open = self.lane().open.iter().rfind(|open| !open.is_elsewhere).map(|open| open.member);
-        open.unwrap_or_else(|| self.live[&self.lane].member)
+        self.polled_with_key().1
+    }
+
+    fn polled_with_key(&mut self) -> (usize, Member) {
+        let open = self.lane().open.iter().rfind(|open| !open.is_elsewhere).map(|open| (open.key, open.member));
+        open.unwrap_or_else(|| (self.lane, self.live[&self.lane].member))
+    }
+
+    /// Whether a member with this number has this key.
+    fn is_live(&self, key: usize, number: u32) -> bool {
+        self.live.get(&key).is_some_and(|life| life.member.number == number)
     }
 
     /// The member with a key. One that is not known yet is in whoever is polled, and is older than the recorder unless it `is_new`.
