@@ -237,7 +237,10 @@ struct Ring {
     /// Where the next one goes once the ring is full.
     next: usize,
     n_lost: u64,
-    n_members: u32,
+    /// The number that was given last.
+    number: u32,
+    /// The numbers that were in use when they last began anew, the greatest first: none of them is given again. Those that were passed are gone.
+    taken: Vec<u32>,
     live: HashMap<usize, Life, BuildHasherDefault<Spread>>,
     /// The keys of those who live and have begun a cleanup, by their numbers.
     cleaning: HashMap<u32, usize, BuildHasherDefault<Spread>>,
@@ -507,7 +510,8 @@ impl Recorder {
             events: Vec::new(),
             next: 0,
             n_lost: 0,
-            n_members: 0,
+            number: NOBODY,
+            taken: Vec::new(),
             live: HashMap::default(),
             cleaning: HashMap::default(),
             lanes: vec![Some(Lane::NEW)],
@@ -708,14 +712,26 @@ impl Ring {
     }
 
     fn add(&mut self, key: usize, at: Nanos, parent: u32, is_new: bool, node: Option<&Node>) -> Member {
-        self.n_members = self.n_members.wrapping_add(1);
         let text = node.map_or(UNKNOWN, |node| self.text_of_node(node));
-        let member = Member { number: self.n_members, parent, text };
+        let member = Member { number: self.new_number(), parent, text };
         self.live.insert(key, Life { member, since: at, n_polls: 0, busy: 0, cancelled: None });
         if is_new {
             self.push(at, member, Happened::Spawned);
         }
         member
+    }
+
+    /// One that nobody has who lives. There are enough for some days of a busy server.
+    fn new_number(&mut self) -> u32 {
+        loop {
+            self.number = self.number.wrapping_add(1);
+            if self.number == NOBODY {
+                self.taken = self.live.values().map(|life| life.member.number).collect();
+                self.taken.sort_unstable_by(|one, other| other.cmp(one));
+            } else if self.taken.pop_if(|taken| *taken == self.number).is_none() {
+                return self.number;
+            }
+        }
     }
 
     fn text_of_node(&mut self, node: &Node) -> u32 {
@@ -786,5 +802,27 @@ impl Ring {
         self.text_keys.retain(|_, text| is_used[*text as usize]);
         self.spots.retain(|_, text| is_used[*text as usize]);
         self.free_texts.extend((0..self.texts.len() as u32).filter(|text| !is_used[*text as usize]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_given_again_once_nobody_has_it() {
+        Recorder::new(8).with_ring(|ring| {
+            // The loop has none, and the root has the first one.
+            let add = |ring: &mut Ring, key| ring.add(key, 0, NOBODY, true, None).number;
+            assert_eq!([1, 2, 3, 4].map(|key| add(ring, key)), [2, 3, 4, 5]);
+            ring.end(2, 0, End::Value);
+            ring.number = u32::MAX - 2;
+            assert_eq!([6, 7].map(|key| add(ring, key)), [u32::MAX - 1, u32::MAX]);
+            assert_eq!([8, 9, 10].map(|key| add(ring, key)), [3, 6, 7]);
+            // Another time around.
+            [3, 10].into_iter().for_each(|key| ring.end(key, 0, End::Value));
+            ring.number = u32::MAX - 2;
+            assert_eq!([11, 12, 13].map(|key| add(ring, key)), [4, 7, 8]);
+        });
     }
 }
