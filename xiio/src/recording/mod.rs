@@ -255,7 +255,8 @@ struct Ring {
     free_texts: Vec<u32>,
     /// How many events were lost when such texts were looked for last.
     n_lost_before: u64,
-    text_keys: HashMap<TextKey, u32, BuildHasherDefault<Spread>>,
+    /// Names and reports may be a stranger's choice, so they are spread in a way that nobody knows.
+    text_keys: HashMap<TextKey, u32>,
     /// The texts of tasks without a name, by the addresses of place and type.
     spots: HashMap<(usize, usize), u32, BuildHasherDefault<Spread>>,
 }
@@ -273,7 +274,7 @@ impl Lane {
     const NEW: Self = Self { open: Vec::new(), turned_at: 0 };
 }
 
-/// Spreads addresses and short texts over a table. They are no stranger's choice.
+/// Spreads addresses and numbers over a table. They are no stranger's choice.
 #[derive(Default)]
 struct Spread(u64);
 
