@@ -924,6 +924,33 @@ fn two_runs_of_which_one_panics() {
     });
 }
 
+/// A server may run each of its jobs by itself.
+#[test]
+fn a_thousand_runs_of_a_program_are_written() {
+    let directory = Directory::new("many");
+    let mut command = rerun("more_than_a_thousand_runs");
+    command.env("XIIO_RECORD", directory.0.join("run")).stderr(std::process::Stdio::piped());
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1000);
+    let error = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = error.lines().filter(|line| line.starts_with("xiio: ")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("1000 runs"), "{error}");
+}
+
+#[test]
+#[ignore = "started by a test, with a variable"]
+fn more_than_a_thousand_runs() {
+    for _ in 0..500 {
+        xiio::run(yield_now());
+    }
+    xiio::run(async {
+        for _ in 0..510 {
+            run_in_thread(async || yield_now().await).await;
+        }
+    });
+}
+
 #[test]
 fn a_run_within_a_short_recording_of_the_program_is_written_down_whole() {
     let directory = Directory::new("within");

@@ -17,6 +17,9 @@ use crate::sys::stderr::say;
 /// Names the file of a recording.
 const VARIABLE: &str = "XIIO_RECORD";
 
+/// So many runs of one process are written at the most: a server may run each of its jobs by itself, and would fill the disk.
+const MAX_SAVED: u32 = 1000;
+
 /// Tells the recordings of several runs in one process apart.
 static N_SAVED: AtomicU32 = AtomicU32::new(0);
 
@@ -26,7 +29,8 @@ static N_SAVED: AtomicU32 = AtomicU32::new(0);
 /// a report. Their time is the system's; in a test with virtual time it passes as [`now`](crate::now()) does while all tasks wait. Tasks on the workers of a group are recorded with it. Of several recordings on one thread the newest gets the events.
 ///
 /// The environment asks for the same with `XIIO_RECORD=FILE`. That file is written when `run` ends, also by a panic or a deadlock; `%p` in its name
-/// stands for the number of the process, and a later run of the same process adds its own number to the name.
+/// stands for the number of the process, and a later run of the same process adds its own number to the name. Of one process the first thousand runs are
+/// written.
 ///
 /// # Examples
 /// ```
@@ -74,13 +78,21 @@ impl fmt::Debug for Recording {
 
 /// Whether the environment asks for a recording of each run.
 pub(crate) fn is_asked() -> bool {
-    std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty())
+    // One that is too many says so. Those after it are not even recorded.
+    let are_too_many = N_SAVED.load(Ordering::Relaxed) > MAX_SAVED;
+    !are_too_many && std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty())
 }
 
 /// Has a recording written when the result is dropped.
 pub(crate) fn save(recorder: Arc<Recorder>) -> Box<dyn Any> {
-    let mut name = with_pid(&std::env::var_os(VARIABLE).unwrap_or_default());
     let number = N_SAVED.fetch_add(1, Ordering::Relaxed);
+    if number >= MAX_SAVED {
+        if number == MAX_SAVED {
+            say(&format!("xiio: {MAX_SAVED} runs of this process are recorded in files; those that come now are not"));
+        }
+        return Box::new(());
+    }
+    let mut name = with_pid(&std::env::var_os(VARIABLE).unwrap_or_default());
     if number > 0 {
         name.push(format!(".{number}"));
     }
