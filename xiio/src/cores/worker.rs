@@ -93,7 +93,13 @@ impl Worker {
         let orders = self.crew.take(self.worker, &mut self.errands);
         if let Some(dropper) = orders.aborted {
             debug_assert!(self.errands.is_empty(), "what had not begun is home's to drop");
-            return self.abandon(dropper, cx);
+            if !unwind::is_inspecting() {
+                return self.abandon(dropper, cx);
+            }
+            // A drawing that was asked for before: it drops nothing. The next poll does.
+            self.poll_tasks(cx);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if orders.is_cancelled {
             self.tasks.note_cancelled(Why::AroundCancelled, None);
@@ -122,7 +128,7 @@ impl Worker {
 
     /// Drops all that is left. What a grace cuts off is drawn before, for home's report.
     fn abandon(&mut self, dropper: Dropper, cx: &mut Context<'_>) -> Poll<()> {
-        if dropper == Dropper::Grace && !unwind::is_inspecting() && !self.tasks.is_empty() {
+        if dropper == Dropper::Grace && !self.tasks.is_empty() {
             let drawing = unwind::inspect(|| self.poll_tasks(cx));
             self.crew.put_drawing(self.worker, drawing);
         }
