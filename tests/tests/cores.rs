@@ -807,6 +807,80 @@ fn a_grace_ends_cleanup_on_workers_has_dropped_it_and_is_reported_once() {
     }
 }
 
+/// A group in which a task cleans up for ever, once it was cancelled.
+async fn cleans_up_for_ever(workers: usize, begun: &Promise<()>) {
+    task_group!(workers = workers, name = "inner", |tg| {
+        tg.workers().spawn(async || {
+            shield(async {
+                begun.set(()).unwrap();
+                sleep(LONG).await;
+            })
+            .await;
+        });
+    });
+}
+
+/// Whether a drawing has a line with `what` further in than the one with `around`, and behind that.
+fn is_in(text: &str, around: &str, what: &str) -> bool {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = text.lines().skip_while(|line| !line.contains(around));
+    let outer = lines.next().map_or(0, depth);
+    lines.take_while(|line| depth(line) > outer).any(|line| line.contains(what))
+}
+
+#[test]
+fn a_report_of_a_grace_names_what_it_cuts_off_on_the_workers_of_a_group_further_in() {
+    const GRACE: Duration = Duration::from_millis(5);
+    let assert_named = |scene: &str, workers: usize, cut_off: &mut dyn FnMut(&Promise<()>)| {
+        let (reports, begun) = (Reports::new(), Promise::new());
+        cut_off(&begun);
+        reports.assert_one(ReportKind::GraceOver, &["shield (cleaning up"]);
+        let text = &reports.texts()[0];
+        assert!(is_in(text, "group `inner`", "shield (cleaning up"), "{scene}, {workers}:\n{text}");
+        assert!(!text.contains("in a poll") && text.matches("shield").count() == 1, "{scene}, {workers}:\n{text}");
+    };
+    for workers in [0, 1, 2] {
+        assert_named("a group", workers, &mut |begun| {
+            run(async {
+                let group = async {
+                    task_group!(grace = GRACE, |tg| {
+                        tg.spawn(cleans_up_for_ever(workers, begun));
+                    });
+                };
+                race!(group, begun.wait());
+            });
+        });
+        assert_named("a task at home", workers, &mut |begun| {
+            run(async {
+                task_group!(grace = GRACE, |tg| {
+                    let task = tg.spawn(cleans_up_for_ever(workers, begun));
+                    begun.wait().await;
+                    task.cancel().await;
+                });
+            });
+        });
+        assert_named("a task on a worker", workers, &mut |begun| {
+            run(async {
+                task_group!(workers = workers, grace = GRACE, |tg| {
+                    let task = tg.workers().spawn(async || cleans_up_for_ever(workers, begun).await);
+                    begun.wait().await;
+                    task.cancel().await;
+                });
+            });
+        });
+        assert_named("a worker", workers, &mut |begun| {
+            run(async {
+                let group = async {
+                    task_group!(workers = workers, grace = GRACE, |tg| {
+                        tg.workers().spawn(async || cleans_up_for_ever(workers, begun).await);
+                    });
+                };
+                race!(group, begun.wait());
+            });
+        });
+    }
+}
+
 #[test]
 fn a_task_on_a_worker_that_is_cancelled_alone_has_the_grace_of_its_group() {
     for workers in [0, 1, 2] {

@@ -80,6 +80,13 @@ enum Sight {
     Drawn(Drawing),
 }
 
+/// What is known of a worker that has not drawn its tasks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Undrawn {
+    pub(crate) n_tasks: usize,
+    pub(crate) is_in_poll: bool,
+}
+
 /// What a worker is told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
@@ -363,13 +370,20 @@ impl<J> Board<J> {
         !self.desks.iter().any(|desk| matches!(desk.sight, Sight::Wanted | Sight::Told))
     }
 
-    /// What each worker has drawn that was started, or how many tasks it has if it has drawn nothing.
-    pub(super) fn take_drawings(&mut self) -> Vec<Result<Drawing, usize>> {
+    /// What each worker has drawn that was started and was asked to, or what is known of it.
+    pub(super) fn take_drawings(&mut self) -> Vec<Result<Drawing, Undrawn>> {
         let take = |desk: &mut Desk<J>| match std::mem::replace(&mut desk.sight, Sight::NotWanted) {
             Sight::Drawn(drawing) => Ok(drawing),
-            Sight::NotWanted | Sight::Wanted | Sight::Told => Err(desk.n_live),
+            Sight::NotWanted => Err(Undrawn { n_tasks: desk.n_live, is_in_poll: false }),
+            // It has not come to it.
+            Sight::Wanted | Sight::Told => Err(Undrawn { n_tasks: desk.n_live, is_in_poll: true }),
         };
         self.desks[..self.n_started].iter_mut().map(take).collect()
+    }
+
+    /// How many tasks each worker has that was started.
+    pub(super) fn n_tasks(&self) -> Vec<usize> {
+        self.desks[..self.n_started].iter().map(|desk| desk.n_live).collect()
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -55,6 +55,7 @@ pub(crate) mod threads;
 mod vigil;
 mod worker;
 
+pub(crate) use board::Undrawn;
 pub(crate) use bridge::Inside;
 pub(crate) use errand::{Ends, Errand, Job, Notes, Notice};
 pub(crate) use places::{Part, Places};

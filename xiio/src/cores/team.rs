@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::board::{Added, Board, Orders, Settled, Side};
+use super::board::{Added, Board, Orders, Settled, Side, Undrawn};
 use super::bridge::Bridge;
 use super::errand::Notice;
 use super::permit::{Permit, SOON};
@@ -366,9 +366,18 @@ impl<J> Team<J> {
         self.board().have_drawn()
     }
 
-    /// What each worker has drawn that was started, or how many tasks it has if it has drawn nothing.
-    pub(crate) fn take_drawings(&self) -> Vec<Result<Drawing, usize>> {
+    /// What each worker has drawn that was started and was asked to, or what is known of it.
+    pub(crate) fn take_drawings(&self) -> Vec<Result<Drawing, Undrawn>> {
         self.board().take_drawings()
+    }
+
+    /// What is known of each worker that was started, where none is asked.
+    pub(crate) fn look_at_workers(&self) -> impl Iterator<Item = Undrawn> {
+        let n_tasks = self.board().n_tasks();
+        n_tasks
+            .into_iter()
+            .zip(&self.permits)
+            .map(|(n_tasks, permit)| Undrawn { n_tasks, is_in_poll: permit.is_inside() })
     }
 
     /// Ends a team of which no job is open: its workers borrow nothing any more, so they leave when they come to it.

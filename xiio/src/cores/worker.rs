@@ -12,7 +12,7 @@ use super::Crew;
 use super::errand::{Errand, Notes};
 use super::permit::Permit;
 use super::team::Failure;
-use crate::drawing::{Kind, Node};
+use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
 use crate::recording::Why;
 use crate::report::Origin;
@@ -126,13 +126,19 @@ impl Worker {
         let _ = self.tasks.poll(cx, &mut Crowd { crew: &self.crew, worker: self.worker, tasks: &self.tasks });
     }
 
-    /// Drops all that is left. What a grace cuts off is drawn before, for home's report.
+    /// Drops all that is left. What a grace cuts off is drawn before, for home's report, which waits until this worker has left.
     fn abandon(&mut self, dropper: Dropper, cx: &mut Context<'_>) -> Poll<()> {
-        if dropper == Dropper::Grace && !self.tasks.is_empty() {
-            let drawing = unwind::inspect(|| self.poll_tasks(cx));
-            self.crew.put_drawing(self.worker, drawing);
+        if dropper != Dropper::Grace {
+            return unwind::dropping(dropper, || self.end());
         }
-        unwind::dropping(dropper, || self.end())
+        let mut rest = Drawing::default();
+        if !self.tasks.is_empty() {
+            rest = unwind::inspect(|| self.poll_tasks(cx));
+        }
+        let ended = unwind::cutting_off(&mut rest, || self.end());
+        // Even if it is empty: a drawing of before may be there.
+        self.crew.put_drawing(self.worker, rest);
+        ended
     }
 
     /// Tells how far it is. The poll of the set is over, so nothing is left of the tasks that have ended.

@@ -47,6 +47,8 @@ pub struct Node {
     address: Option<String>,
     peer: Option<String>,
     pid: Option<u32>,
+    /// Of a group in a drawing that is no drawing of the tree: which workers it has, which were not asked.
+    crew: Option<usize>,
     children: Vec<Node>,
 }
 
@@ -161,6 +163,7 @@ impl Node {
             address: None,
             peer: None,
             pid: None,
+            crew: None,
             children: Vec::new(),
         }
     }
@@ -459,9 +462,23 @@ pub(crate) struct Drawing {
     n_levels: usize,
     /// Something outside of the tree may wake a leaf, and the runtime is not told of it.
     has_hope: bool,
+    /// It is of the whole tree, and the workers were asked to draw theirs.
+    is_of_tree: bool,
+}
+
+/// The node of the group that has the workers `crew`.
+fn group_of(nodes: &mut [Node], crew: usize) -> Option<&mut Node> {
+    nodes.iter_mut().find_map(|node| match node.crew {
+        Some(own) if own == crew => Some(node),
+        _ => group_of(&mut node.children, crew),
+    })
 }
 
 impl Drawing {
+    pub(crate) fn of_tree() -> Self {
+        Self { is_of_tree: true, ..Self::default() }
+    }
+
     pub(crate) fn enter(&mut self, node: Node) {
         if self.open.len() + 1 < MAX_LEVELS {
             self.open.push(node);
@@ -530,6 +547,25 @@ impl Drawing {
         match self.innermost() {
             Some(parent) => parent.children.append(&mut other.roots),
             None => self.append(other),
+        }
+    }
+
+    /// Puts the workers `crew` into the group that is being drawn. `describe` is told whether they were asked to draw what they have.
+    pub(crate) fn workers(&mut self, crew: usize, describe: impl FnOnce(bool) -> Self) {
+        if let Some(group) = self.open.last_mut().filter(|_| !self.is_of_tree) {
+            group.crew = Some(crew);
+        }
+        self.graft(describe(self.is_of_tree));
+    }
+
+    /// Has what the workers `crew` have drawn since in place of what was known of them; at the end, if their group was not drawn.
+    pub(crate) fn replace_workers(&mut self, crew: usize, mut drawn: Self) {
+        match group_of(&mut self.roots, crew) {
+            Some(group) => {
+                group.children.retain(|child| child.kind != Kind::Worker);
+                group.children.append(&mut drawn.roots);
+            }
+            None => self.graft(drawn),
         }
     }
 

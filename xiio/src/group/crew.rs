@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cores::{Crew, Errand, News, Notes, Worker, threads};
+use crate::cores::{Crew, Errand, News, Notes, Undrawn, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
 use crate::foreign::Surroundings;
 use crate::recording::{self, OtherLane};
@@ -108,26 +108,42 @@ impl Workforce {
         }
     }
 
-    /// What the workers have drawn, or else what home knows of them.
-    pub(super) fn take_drawings(&self) -> Drawing {
+    /// Describes the workers, in the drawing that is being made.
+    pub(super) fn draw(&self) {
+        unwind::inspecting(|tree| tree.workers(self.key(), |are_asked| self.describe(are_asked)));
+    }
+
+    /// What tells these workers from all others.
+    fn key(&self) -> usize {
+        Arc::as_ptr(&self.crew).addr()
+    }
+
+    /// What the workers have drawn if they were asked to, or else what home knows of them.
+    fn describe(&self, are_asked: bool) -> Drawing {
         let mut workers = Drawing::default();
-        for (worker, drawn) in self.crew.take_drawings().into_iter().enumerate() {
+        let drawn = if are_asked { self.crew.take_drawings() } else { self.crew.look_at_workers().map(Err).collect() };
+        for (worker, drawn) in drawn.into_iter().enumerate() {
             match drawn {
                 Ok(drawing) => workers.append(drawing),
-                Err(0) => {}
-                Err(n_tasks) => {
-                    let text = format!("worker {worker}, which was in a poll, {n_tasks} task(s)");
-                    workers.leaf(Node::new(Kind::Worker, text));
+                Err(Undrawn { n_tasks: 0, .. }) => {}
+                Err(Undrawn { n_tasks, is_in_poll }) => {
+                    let why = if is_in_poll { "which was in a poll, " } else { "" };
+                    workers.leaf(Node::new(Kind::Worker, format!("worker {worker}, {why}{n_tasks} task(s)")));
                 }
             }
         }
         workers
     }
 
-    /// Has the workers drop what they have in the name of `dropper`, and waits for that.
+    /// Has the workers drop what they have in the name of `dropper`, and waits for that. A grace hears of what that was.
     pub(super) fn abandon(&self, dropper: Dropper) {
         // SAFETY: this is the poll or the end of the group.
         unsafe { self.crew.abort(dropper) };
+        if dropper == Dropper::Grace {
+            let mut dropped = Drawing::default();
+            self.crew.take_drawings().into_iter().flatten().for_each(|drawing| dropped.append(drawing));
+            unwind::note_cut_off(self.key(), dropped);
+        }
         self.settle_at_home();
         self.discard(self.take_doomed());
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::report::{Origin, ReportKind, going_on, report, report_late_err};
 use crate::sync::{Mutex, lock};
 use crate::task::TaskSet;
 use crate::time::{Deadline, now};
-use crate::unwind::{self, AllThereIs, Dropper, Duty, Given, Node, Owner};
+use crate::unwind::{self, AllThereIs, Duty, Given, Node, Owner};
 
 /// Where a group's handles find its workers, while there are any.
 #[derive(Default)]
@@ -504,16 +504,18 @@ impl<J, T: Send> Running<J, T> {
         let origin = self.origin();
         let node = drawing::Node::new(Kind::Task, "task").made_at(self.location).in_state(State::CleaningUp);
         let mut polled = Poll::Pending;
-        let rest = unwind::inspect(|| {
+        let mut rest = unwind::inspect(|| {
             let _around = unwind::draw_around(|| node);
             polled = self.owner.poll_slot(slot.as_mut(), cx);
         });
         // It may have ended by being drawn.
         if polled.is_pending() {
+            let drop = || catch_unwind(AssertUnwindSafe(|| slot.set(None)));
+            let dropped = unwind::cutting_off(&mut rest, drop);
             let text =
                 format!("the grace of a task on a worker, {origin}, is over; dropped while cleaning up:\n{rest}");
             report(ReportKind::GraceOver, text);
-            unwind::dropping(Dropper::Grace, || slot.set(None));
+            dropped.unwrap_or_else(|payload| resume_unwind(payload));
             polled = Poll::Ready(None);
         }
         polled

@@ -771,7 +771,7 @@ fn poll_root(runtime: &Runtime, root: &mut dyn Root) -> Poll<()> {
 
 /// Draws the tree, by a poll of the root.
 fn inspect_root(poll: impl FnOnce()) -> Drawing {
-    let mut drawing = unwind::inspect(poll);
+    let mut drawing = unwind::inspect_tree(poll);
     if drawing.is_empty() {
         // It waits for something foreign, and has no group.
         drawing.leaf(recording::root());

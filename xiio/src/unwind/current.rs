@@ -341,6 +341,15 @@ impl Frozen {
 ///
 /// For the code between, this is a spurious poll: leaves stay pending and are woken again.
 pub(crate) fn inspect(poll: impl FnOnce()) -> Drawing {
+    inspect_on(Drawing::default(), poll)
+}
+
+/// The same for the whole tree, after its workers were asked to draw what they have.
+pub(crate) fn inspect_tree(poll: impl FnOnce()) -> Drawing {
+    inspect_on(Drawing::of_tree(), poll)
+}
+
+fn inspect_on(drawing: Drawing, poll: impl FnOnce()) -> Drawing {
     struct Restore {
         mode: u8,
         n_vain_polls: u32,
@@ -354,7 +363,7 @@ pub(crate) fn inspect(poll: impl FnOnce()) -> Drawing {
             });
         }
     }
-    let around = INSPECTION.with(|slot| slot.replace(Some(Drawing::default())));
+    let around = INSPECTION.with(|slot| slot.replace(Some(drawing)));
     let restore = CURRENT.with(|current| Restore {
         mode: current.mode.replace(current.mode.get() | INSPECTING),
         n_vain_polls: current.n_vain_polls.replace(0),

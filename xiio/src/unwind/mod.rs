@@ -39,8 +39,8 @@ mod whole;
 
 pub(crate) use cancellable::cancellable;
 pub(crate) use current::{
-    DrawnSet, Frozen, Shift, draw_around, freeze, gate, inspect, inspecting, is_frozen, is_inside, is_inspecting,
-    is_lending, is_plain, is_unwinding, lending, may_cancel, state,
+    DrawnSet, Frozen, Shift, draw_around, freeze, gate, inspect, inspect_tree, inspecting, is_frozen, is_inside,
+    is_inspecting, is_lending, is_plain, is_unwinding, lending, may_cancel, state,
 };
 pub(crate) use deferred::as_cleanup;
 pub(crate) use node::{BRANCH, Duty, Node};
@@ -48,5 +48,5 @@ pub(crate) use owner::{Cancel, Owner};
 pub(crate) use parked::Parked;
 pub(crate) use reached::{Reached, reach};
 pub(crate) use scope::on_begin;
-pub(crate) use skipped::{Dropper, dropper, dropping, report_skipped};
+pub(crate) use skipped::{Dropper, cutting_off, dropper, dropping, note_cut_off, report_skipped};
 pub(crate) use whole::{AllThereIs, Given, Whole};

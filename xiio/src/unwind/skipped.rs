@@ -1,9 +1,9 @@
 //! Cleanup that did not run, since what it is of was dropped half-way; and who drops.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::Location;
 
-use crate::drawing::FileLine;
+use crate::drawing::{Drawing, FileLine};
 use crate::report::{ReportKind, report};
 
 /// Who drops futures on this thread.
@@ -21,6 +21,8 @@ pub(crate) enum Dropper {
 
 thread_local! {
     static DROPPER: Cell<Dropper> = const { Cell::new(Dropper::Foreign) };
+    /// What workers have drawn, and dropped in the name of the grace that cuts off on this thread.
+    static CUT_OFF: RefCell<Vec<(usize, Drawing)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Who drops futures on this thread right now: for another thread that drops in its name.
@@ -41,6 +43,29 @@ pub(crate) fn dropping<R>(dropper: Dropper, drop: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(DROPPER.replace(dropper));
     drop()
+}
+
+/// Drops what a grace cuts off, and was drawn as `rest`. Nobody has asked workers for that drawing: those of each group that is dropped draw
+/// what they have before they drop it, and `rest` gets that as well.
+pub(crate) fn cutting_off<R>(rest: &mut Drawing, drop: impl FnOnce() -> R) -> R {
+    struct Restore(Vec<(usize, Drawing)>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CUT_OFF.set(std::mem::take(&mut self.0));
+        }
+    }
+    let restore = Restore(CUT_OFF.take());
+    let result = dropping(Dropper::Grace, drop);
+    let cut_off = CUT_OFF.take();
+    std::mem::drop(restore);
+    cut_off.into_iter().for_each(|(crew, drawn)| rest.replace_workers(crew, drawn));
+    result
+}
+
+/// The workers `crew` have drawn this, and dropped it in the name of a grace.
+pub(crate) fn note_cut_off(crew: usize, drawn: Drawing) {
+    // Where its thread ends nothing is reported any more.
+    let _ = CUT_OFF.try_with(|cut_off| cut_off.borrow_mut().push((crew, drawn)));
 }
 
 /// Reports that what was made at `place` holds a cleanup, and is dropped before that has run.

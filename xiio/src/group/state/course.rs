@@ -244,28 +244,26 @@ impl<'a> Course<'a> {
     fn abandon(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         self.grace = None;
         self.group.refuse_more();
-        let mut rest = unwind::inspect(|| {
-            let _around = unwind::draw_around(|| self.node());
-            self.draw_home(body, cx);
-        });
-        let panics = unwind::dropping(Dropper::Grace, || {
-            self.group.catch(Member::Body, || body.drop_future());
-            let cleanup = self.cleanup.take();
-            [
-                catch_unwind(AssertUnwindSafe(|| drop(cleanup))).err(),
-                self.group.set.abandon(),
-                self.group.drop_deferred(),
-            ]
-        });
+        let mut rest = unwind::inspect(|| self.draw(body, cx));
+        unwind::cutting_off(&mut rest, || self.drop_rest(body));
+        self.group.report_cut_off(&rest);
+    }
+
+    fn drop_rest(&mut self, body: &mut dyn AnyBody) {
+        self.group.catch(Member::Body, || body.drop_future());
+        let cleanup = self.cleanup.take();
+        let panics = [
+            catch_unwind(AssertUnwindSafe(|| drop(cleanup))).err(),
+            self.group.set.abandon(),
+            self.group.drop_deferred(),
+        ];
         for payload in panics.into_iter().flatten() {
             self.group.fail(Cause::Panic(payload), Member::Destructor);
         }
         if let Some(workforce) = self.group.workforce() {
-            // After home's own, which a worker may wait for. Each draws what it drops.
+            // After home's own, which a worker may wait for.
             workforce.abandon(Dropper::Grace);
-            rest.graft(workforce.take_drawings());
         }
-        self.group.report_cut_off(&rest);
     }
 
     /// Describes the members.
@@ -273,8 +271,12 @@ impl<'a> Course<'a> {
     fn draw(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         let _around = unwind::draw_around(|| self.node());
         self.draw_home(body, cx);
+        self.draw_workers();
+    }
+
+    fn draw_workers(&self) {
         if let Some(workforce) = self.group.workforce() {
-            unwind::inspecting(|tree| tree.graft(workforce.take_drawings()));
+            workforce.draw();
         }
     }
 
@@ -328,7 +330,8 @@ impl<'a> Course<'a> {
             self.is_quiet = false;
             if duty == Duty::Unwind && !self.is_cancelling {
                 // The members are to be cancelled, and would go on if they were polled before.
-                unwind::inspecting(|tree| tree.leaf(self.group.node()));
+                let _around = unwind::draw_around(|| self.group.node());
+                self.draw_workers();
                 cx.waker().wake_by_ref();
             } else {
                 self.draw(body, cx);

@@ -108,11 +108,11 @@ impl Core {
 
     pub(super) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Drawing> {
         let (_, task) = self.cleaning.borrow_mut().pop_front()?;
-        let drawing = unwind::inspect(|| self.draw_task(task, members));
+        let mut drawing = unwind::inspect(|| self.draw_task(task, members));
         // It may have ended by being drawn.
         let is_late = !task.header().has(DONE);
         if is_late {
-            unwind::dropping(Dropper::Grace, || self.cut_off(task, members));
+            unwind::cutting_off(&mut drawing, || self.cut_off(task, members));
         }
         task.drop_ref();
         is_late.then_some(drawing)
