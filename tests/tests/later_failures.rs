@@ -604,6 +604,58 @@ fn a_late_value_of_a_shield_goes_to_who_asks_for_it() {
     reports.assert_none();
 }
 
+/// A bracket whose release does not end by itself, and whose usage ends with what `end` says.
+async fn stays_in_release<T>(end: impl Fn() -> T) -> T {
+    bracket((), async |()| end(), async |()| pending().await).await
+}
+
+/// What a bracket reports that is dropped while it releases, by foreign code or as a grace is over.
+fn reported_when_cut_off<T>(end: impl Fn() -> T + Copy) -> [Vec<(ReportKind, String)>; 2] {
+    let dropped = Reports::new();
+    run_virtually(async {
+        let soon = Box::pin(sleep(millis(1)));
+        drop(futures::future::select(Box::pin(stays_in_release(end)), soon).await);
+    });
+    let by_foreign_code = dropped.kinds().into_iter().zip(dropped.texts()).collect();
+    let cut_off = Reports::new();
+    run_virtually(async {
+        task_group!(grace = millis(1), |tg| {
+            let task = tg.spawn(async { drop(stays_in_release(end).await) });
+            sleep(millis(1)).await;
+            assert!(task.cancel().await.is_none());
+        });
+    });
+    [by_foreign_code, cut_off.kinds().into_iter().zip(cut_off.texts()).collect()]
+}
+
+#[test]
+fn a_panic_of_a_usage_is_reported_where_the_release_is_cut_off() {
+    for reports in reported_when_cut_off(|| -> () { panic!("in the usage") }) {
+        let of_the_panic: Vec<_> = reports.iter().filter(|(_, text)| text.contains("in the usage")).collect();
+        assert!(matches!(of_the_panic[..], [(ReportKind::LaterFailure, _)]), "{reports:?}");
+    }
+}
+
+#[test]
+fn an_error_of_a_usage_is_reported_where_the_release_is_cut_off() {
+    for reports in reported_when_cut_off(|| Err::<(), _>("in the usage")) {
+        let of_the_error: Vec<_> = reports.iter().filter(|(kind, _)| *kind == ReportKind::ErrorUnheard).collect();
+        assert!(matches!(of_the_error[..], [(_, text)] if text.contains("Result<(), &str>")), "{reports:?}");
+    }
+    // Of a value there is nothing to say.
+    for reports in reported_when_cut_off(|| ()) {
+        assert_eq!(reports.len(), 1, "{reports:?}");
+    }
+}
+
+#[test]
+fn an_error_of_a_usage_is_reported_where_the_release_panics() {
+    let reports = Reports::new();
+    let fails = bracket((), async |()| Err::<(), _>("in the usage"), async |()| panic!("in the release"));
+    assert_eq!(panic_text(|| run_virtually(async { drop(fails.await) })), "in the release");
+    reports.assert_one(ReportKind::ErrorUnheard, &["Result<(), &str>", "in the usage"]);
+}
+
 async fn fails(text: &str) -> Result<(), String> {
     yield_now().await;
     Err(text.to_string())

@@ -55,7 +55,7 @@ pub struct Report {
 #[non_exhaustive]
 pub enum ReportKind {
     /// A member of a group failed, and the failure is not the one that the group ends with. Or a destructor, a waker, a thread job or a
-    /// tree on another thread panicked, and no caller could get the panic.
+    /// tree on another thread panicked, or the usage of a bracket whose release was cut off, and no caller could get the panic.
     LaterFailure,
     /// A cleanup was dropped because the grace was over.
     GraceOver,
@@ -77,7 +77,7 @@ pub enum ReportKind {
     /// Or descendants may live on, as there were too few descriptors to find them.
     ChildLeft,
     /// A task of a plain group gave an `Err`, and nobody has taken its value. Or a shield, the usage of a bracket or a job on a thread gave
-    /// one, and was cancelled before it could be handed on.
+    /// one, and was cancelled before it could be handed on, or the release of the bracket was cut off or panicked.
     ErrorUnheard,
     /// A blocking job has waited a second for a thread, as all threads of its pool are busy.
     NoThread,

@@ -78,7 +78,7 @@ pub(crate) fn bracket_of<R, T>(
         let (resource, usage, release) = (&mut resource, &mut usage, &mut release);
         let work = pin!(Some(async {
             // Cancelled before its first poll, the resource is released all the same, when what the usage has captured is gone.
-            let mut outcome = Held::new(match is_cancelled.get() {
+            let mut outcome = Unheard(match is_cancelled.get() {
                 true => catch_unwind(AssertUnwindSafe(|| drop(usage.take()))).err().map(Err),
                 false => {
                     let borrowed = resource.as_mut();
@@ -88,13 +88,13 @@ pub(crate) fn bracket_of<R, T>(
             });
             let make = || release.take().zip(resource.take()).map(|(release, resource)| release(resource));
             let released = until_ended(pin!(None), make).await;
-            match (outcome.take().flatten(), released) {
+            match (outcome.0.take(), released) {
                 (Some(Err(panic)), released) => {
                     released.unwrap_or_else(|later| report_panic("the release of a bracket panicked as well", later));
                     resume_unwind(panic)
                 }
                 (outcome, Err(panic)) => {
-                    drop_safely(outcome);
+                    drop_safely(Unheard(outcome));
                     resume_unwind(panic)
                 }
                 (Some(Ok(value)), Ok(())) => Some(value),
@@ -147,6 +147,36 @@ impl<T, F: Future<Output = Option<T>>> Bracket<'_, F> {
                 });
                 Poll::Pending
             }
+        }
+    }
+}
+
+/// What a usage has ended with. Nobody is given it where the release is cut off or panics; then it is told of, if it is a failure.
+struct Unheard<T>(Option<Result<T, Payload>>);
+
+impl<T> Unheard<T> {
+    #[cold]
+    fn tell(outcome: Result<T, Payload>) {
+        match outcome {
+            Ok(value) => {
+                let value = Held::new(value);
+                value.get().into_iter().for_each(|value| report_err(value, |type_name| {
+                    format!(
+                        "a release was cut off or panicked, and what it was to clean up after had ended with an `Err` that nobody is given \
+                         ({type_name}); handle the error in the usage"
+                    )
+                }));
+            }
+            Err(panic) => report_panic("a release was cut off, and what it was to clean up after had panicked", panic),
+        }
+    }
+}
+
+impl<T> Drop for Unheard<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(outcome) = self.0.take() {
+            Self::tell(outcome);
         }
     }
 }
