@@ -7,6 +7,7 @@ pub mod allocated;
 pub mod example;
 pub mod os;
 pub mod poll;
+pub mod random;
 
 // The pages show features as well.
 #[cfg(all(doctest, feature = "futures", feature = "tokio"))]
@@ -52,14 +53,20 @@ pub const LONG: Duration = Duration::from_secs(3600);
 /// [`xiio::run`], but a hang ends the whole process with the name of the test, instead of standing still.
 pub fn run<F: Future>(future: F) -> F::Output {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
+    ending_hangs(&format!("`{test}`"), || xiio::run(future))
+}
+
+/// Does `work`, and ends the whole process where that hangs. `name` says what it is.
+pub fn ending_hangs<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let name = name.to_owned();
     let (running, ended) = mpsc::channel::<()>();
     std::thread::spawn(move || {
         if ended.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("`{test}` hangs");
+            eprintln!("{name} hangs");
             std::process::abort();
         }
     });
-    let output = xiio::run(future);
+    let output = work();
     drop(running);
     output
 }

@@ -2,7 +2,7 @@
 //! `AddressSanitizer` and `ThreadSanitizer`. Built with `--cfg xiio_without_permits` the workers enter whenever they like; then
 //! either must complain.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::mem::forget;
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use xiio::{Workers, bracket, catch_panic, join, run, sleep, task_group, timeout, yield_now};
+use xiio_tests::random::{Draw, number};
 
 /// How often each attack is made.
 const N_ROUNDS: usize = 40;
@@ -379,23 +380,10 @@ fn a_home_that_is_never_idle_lends_all_the_same() {
     });
 }
 
-/// Numbers from a seed.
-struct Draw(RefCell<u64>);
-
-impl Draw {
-    fn below(&self, n: u64) -> u64 {
-        let mut state = self.0.borrow_mut();
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        (*state >> 33) % n
-    }
-}
-
 /// A tree of groups with workers, timeouts, races, leaks and foreign combinators, drawn from a seed.
 fn random_tree(seed: u64, depth: u32, data: &Data) -> AnyFuture<'_> {
     Box::pin(async move {
-        let draw = Draw(RefCell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
+        let draw = Draw::new(seed);
         data.touch();
         if depth == 0 {
             for _ in 0..draw.below(20) {
@@ -407,7 +395,7 @@ fn random_tree(seed: u64, depth: u32, data: &Data) -> AnyFuture<'_> {
             }
             return;
         }
-        let child = || random_tree(draw.below(u64::from(u32::MAX)), depth - 1, data);
+        let child = || random_tree(draw.seed(), depth - 1, data);
         let limit = Duration::from_micros(100 + draw.below(3000));
         match draw.below(7) {
             0 => drop(timeout(limit, child()).await),
@@ -424,7 +412,7 @@ fn random_tree(seed: u64, depth: u32, data: &Data) -> AnyFuture<'_> {
                 poll_for(limit, &mut future).await;
             }
             _ => {
-                let seeds: Vec<u64> = (0..2 + draw.below(3)).map(|_| draw.below(u64::from(u32::MAX))).collect();
+                let seeds: Vec<u64> = (0..2 + draw.below(3)).map(|_| draw.seed()).collect();
                 let is_cancelled = draw.below(4) == 0;
                 task_group!(workers = draw.below(4) as usize, |tg| {
                     for seed in seeds {
@@ -446,9 +434,8 @@ fn random_tree(seed: u64, depth: u32, data: &Data) -> AnyFuture<'_> {
 
 #[test]
 fn random_trees_end() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
-    let first = number("XIIO_FIRST_TREE_WITH_WORKERS").unwrap_or(0);
-    let n_trees = number("XIIO_TREES_WITH_WORKERS").unwrap_or(60);
+    let first = number("XIIO_FIRST_TREE_WITH_WORKERS", 0);
+    let n_trees = number("XIIO_TREES_WITH_WORKERS", 60);
     for seed in first..first + n_trees {
         let data = Data::new(0);
         let ended = run(timeout(Duration::from_secs(60), random_tree(seed, 4, &data)));

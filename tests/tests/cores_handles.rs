@@ -3,28 +3,12 @@
 //! Whatever the order, such a group ends, gives an error of one that has failed if any has, and panics for nothing; and each
 //! cleanup that has begun has come to its end.
 
-use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use xiio::{Failure, GroupError, TryWorkers, WorkerTask, bracket, run, sleep, timeout, try_task_group, yield_now};
-
-struct Draw(RefCell<u64>);
-
-impl Draw {
-    fn new(seed: u64) -> Self {
-        Self(RefCell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1))
-    }
-
-    fn below(&self, n: usize) -> usize {
-        let mut state = self.0.borrow_mut();
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        usize::try_from((*state >> 33) % n as u64).unwrap()
-    }
-}
+use xiio_tests::random::{Draw, number};
 
 #[derive(Default)]
 struct World {
@@ -61,7 +45,7 @@ impl Member {
         };
         let steps = (0..draw.below(10)).map(step).collect();
         let is_given_one = !handles.is_empty() && draw.below(2) == 0;
-        let awaited = is_given_one.then(|| handles.swap_remove(draw.below(handles.len())));
+        let awaited = is_given_one.then(|| handles.swap_remove(draw.below(handles.len() as u64) as usize));
         Self { id, steps, awaited }
     }
 
@@ -108,10 +92,10 @@ async fn hold(world: &World, workers: TryWorkers<'_, usize>) {
 /// A group that is drawn from a seed.
 macro_rules! drawn_group {
     ($draw:ident, $world:ident $(, $option:ident)?) => {
-        try_task_group!(workers = $draw.below(4), error = usize, $($option,)? |tg| {
+        try_task_group!(workers = $draw.below(4) as usize, error = usize, $($option,)? |tg| {
             let workers = tg.workers();
             let mut handles = Vec::new();
-            for id in 1..3 + $draw.below(6) {
+            for id in 1..3 + $draw.below(6) as usize {
                 let member = Member::draw($draw, id, &mut handles);
                 match $draw.below(3) {
                     0 => drop(tg.spawn(member.live($world, workers))),
@@ -147,9 +131,8 @@ fn assert_cleaned_up(seed: u64, world: &World) {
 
 #[test]
 fn members_that_await_each_other_end_with_the_group_and_panic_for_nothing() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
-    let first = number("XIIO_FIRST_GROUP_WITH_WORKERS").unwrap_or(0);
-    let n_groups = number("XIIO_GROUPS_WITH_WORKERS").unwrap_or(500);
+    let first = number("XIIO_FIRST_GROUP_WITH_WORKERS", 0);
+    let n_groups = number("XIIO_GROUPS_WITH_WORKERS", 500);
     for seed in first..first + n_groups {
         let limit = Duration::from_secs(60);
         let world = World::default();

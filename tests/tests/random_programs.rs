@@ -19,19 +19,16 @@ use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, join_all};
 use futures::stream::{FuturesUnordered, StreamExt, iter};
 use xiio::compat::{Embed, on_tokio};
-use xiio::inspect::{ReportKind, listen, tree};
+use xiio::inspect::{ReportKind, listen};
 use xiio::testing::Tester;
 use xiio::{Promise, bracket, branch, gather, race, shield, sleep, task_group, timeout, yield_now};
 use xiio_tests::millis;
+use xiio_tests::random::{Draw, draw_tree, number};
 
 /// So many in a build without optimization.
 const FEW: u64 = 2_000;
 
 type Dyn<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("`{name}` is a number")))
-}
 
 /// A part of a program that ends as a whole: a block, or what a limit is set to.
 #[derive(Clone, Default)]
@@ -68,7 +65,7 @@ struct Place {
 
 /// What the parts of a program share.
 struct Stage {
-    random: Cell<u64>,
+    random: Draw,
     n_awaits: Cell<u64>,
     n_frames: Cell<u32>,
     n_open: Cell<u32>,
@@ -87,18 +84,13 @@ impl Drop for Frame<'_> {
 
 impl Stage {
     fn new(program: u64) -> Self {
-        let random = Cell::new(program.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let (n_frames, n_open, n_lost) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Self { random, n_awaits: Cell::new(0), n_frames, n_open, n_lost, is_dropping: Cell::new(false) }
+        let (random, n_awaits, is_dropping) = (Draw::new(program), Cell::new(0), Cell::new(false));
+        Self { random, n_awaits, n_frames, n_open, n_lost, is_dropping }
     }
 
     fn below(&self, n: u64) -> u64 {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        (x >> 33) % n
+        self.random.below(n)
     }
 
     fn frame(&self) -> Frame<'_> {
@@ -111,7 +103,7 @@ impl Stage {
         assert!(!place.block.has_ended(), "code runs when its block has ended");
         assert!(!place.task.has_ended(), "code runs that was cancelled");
         if self.below(40) == 0 {
-            draw();
+            draw_tree();
         }
     }
 
@@ -131,22 +123,6 @@ impl Stage {
         }
         self.step(place);
     }
-}
-
-/// Has the tree drawn when this poll is over, while all that is ready stands where it is.
-fn draw() {
-    let cx = &mut Context::from_waker(Waker::noop());
-    assert!(pin!(tree()).poll(cx).is_pending());
-    let greedy = async {
-        task_group!(|tg| {
-            tg.spawn(async {
-                loop {
-                    yield_now().await;
-                }
-            });
-        });
-    };
-    assert!(pin!(greedy).poll(cx).is_pending());
 }
 
 /// A bracket that is open, or lost with whatever dropped it.
