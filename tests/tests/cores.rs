@@ -1332,6 +1332,31 @@ fn no_task_on_a_worker_starves() {
     }
 }
 
+/// The page says so: a worker looks at its orders between polls.
+#[test]
+fn cancelled_code_on_a_worker_gets_past_a_bounded_number_of_awaits_that_are_ready() {
+    let (n_past, is_ready, begun) = (AtomicUsize::new(0), Promise::new(), Promise::new());
+    is_ready.set(()).unwrap();
+    run(async {
+        task_group!(workers = 1, |tg| {
+            let (cancel, cancelled) = mpsc::channel();
+            let (n_past, is_ready, begun) = (&n_past, &is_ready, &begun);
+            tg.workers().spawn(async move || {
+                begun.set(()).unwrap();
+                cancelled.recv().unwrap();
+                loop {
+                    is_ready.wait().await;
+                    n_past.fetch_add(1, SeqCst);
+                }
+            });
+            begun.wait().await;
+            tg.cancel();
+            cancel.send(()).unwrap();
+        });
+    });
+    assert!(n_past.into_inner() <= 128);
+}
+
 #[test]
 fn worker_that_holds_home_up_for_a_second_is_reported_with_the_place_of_its_task() {
     let (reports, reported) = mpsc::channel();

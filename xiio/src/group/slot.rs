@@ -188,7 +188,8 @@ impl<T> WorkerTask<T> {
     /// Cancels the task, at once when called; the future waits until it has cleaned up.
     ///
     /// Gives the output if the task had ended before its cancellation took effect. The future may be dropped; the task
-    /// is cancelled all the same. The task is on another thread, so it may come to its next await first.
+    /// is cancelled all the same. The task is polled on another thread, and runs on to its next await that has to wait. So does
+    /// a task that cancels itself.
     ///
     /// A task that awaits its own cancellation, even in its cleanup, waits forever.
     ///

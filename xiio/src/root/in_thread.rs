@@ -45,7 +45,7 @@ use crate::unwind::{self, Owner, Parked};
 /// for a poller. The future may be polled outside of a runtime.
 ///
 /// # Cancellation
-/// Passed on: the tree is cancelled at its next await, cleans up, and whoever cancels waits for that, while other tasks go on. Before the thread
+/// Passed on: the tree is cancelled when its loop comes to it, cleans up, and whoever cancels waits for that, while other tasks go on. Before the thread
 /// has begun, `f` is dropped instead. If other code than xiio's drops the future, or its runtime does, it waits for nobody: the tree is
 /// cancelled and cleans up on its thread. A tree that has ended by itself when its cancellation comes gives its value to nobody; if that is an
 /// `Err`, it is a [report](crate::inspect::ReportKind::ErrorUnheard). If the future is leaked, the tree runs on with what it owns. Code of the tree that is no future can
