@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::Either;
 use xiio::inspect::{Listening, ReportKind, listen};
 use xiio::thread::ThreadPool;
 use xiio::{
-    GroupError, Promise, as_completed, bracket, gather, in_thread, join, race, run_in_thread, shield, sleep,
-    task_group, timeout, try_gather, try_task_group, yield_now,
+    GroupError, Outputs, Promise, as_completed, bracket, branch, catch_panic, gather, in_thread, join, parallel_map,
+    race, run_in_thread, shield, sleep, task_group, timeout, try_gather, try_task_group, yield_now,
 };
 use xiio_tests::{LONG, Reports, millis, panic_text, poll, rounds, run, run_virtually};
 
@@ -721,6 +723,231 @@ fn an_err_of_a_bracket_that_is_cancelled_while_it_releases_is_reported() {
         "{:?}",
         reports.texts()
     );
+}
+
+// An `Err` that is on its way to somebody who is not there any more.
+
+/// Asserts that `scene` reports one `Err` of a `Result<(), &str>`, with this word.
+#[track_caller]
+fn assert_undelivered<F: Future>(word: &str, scene: impl FnOnce() -> F) {
+    let reports = Reports::new();
+    let scene = scene();
+    run_virtually(async {
+        // A panic in the place of the error is part of the scene.
+        let _ = catch_panic(scene).await;
+    });
+    let texts = reports.texts();
+    let unheard: Vec<_> =
+        texts.iter().zip(reports.kinds()).filter(|(_, kind)| *kind == ReportKind::ErrorUnheard).collect();
+    let [(text, _)] = unheard[..] else { panic!("one report of an error, not {texts:?}") };
+    assert!(text.contains(word) && text.contains("(core::result::Result<(), &str>)"), "{text}");
+}
+
+async fn fails_now() -> Result<(), &'static str> {
+    Err("on its way")
+}
+
+async fn fails_next() -> Result<(), &'static str> {
+    yield_now().await;
+    Err("after a round")
+}
+
+async fn cancelled_in_a_millisecond(future: impl Future) {
+    let _ = timeout(millis(1), future).await;
+}
+
+/// A body that has come to its `Err` in time, and a task that has not.
+async fn left_with_an_err() -> Result<(), &'static str> {
+    task_group!(|tg| {
+        tg.spawn(sleep(LONG));
+        fails_now().await
+    })
+}
+
+#[test]
+fn an_err_that_a_body_has_ended_with_is_reported_when_its_group_is_cancelled() {
+    assert_undelivered("the body of a group", || cancelled_in_a_millisecond(left_with_an_err()));
+    assert_undelivered("the body of a group", async || {
+        task_group!(timeout = millis(1), |tg| {
+            tg.spawn(sleep(LONG));
+            fails_now().await
+        })
+    });
+    // With `return` and `break`, and with a grace that cuts a cleanup off.
+    assert_undelivered("the body of a group", || {
+        cancelled_in_a_millisecond(async {
+            task_group!(|tg| {
+                tg.spawn(sleep(LONG));
+                return fails_now().await;
+            });
+        })
+    });
+    assert_undelivered("the body of a group", async || {
+        task_group!(timeout = millis(1), grace = millis(1), |outer| {
+            outer.spawn(async {
+                let _: Result<(), &str> = 'block: {
+                    task_group!(|tg| {
+                        tg.spawn(shield(pending::<()>()));
+                        break 'block fails_now().await;
+                    });
+                };
+            });
+        })
+    });
+}
+
+#[test]
+fn an_err_that_a_body_has_ended_with_is_reported_when_its_group_fails() {
+    assert_undelivered("the body of a group", async || -> Result<(), &str> {
+        task_group!(|tg| {
+            tg.spawn(async {
+                yield_now().await;
+                panic!("in place of the error");
+            });
+            return fails_now().await;
+        });
+    });
+    assert_undelivered("the body of a group", async || {
+        let _ = try_task_group!(error = &str, |tg| {
+            tg.spawn(fails_next());
+            fails_now().await
+        });
+    });
+    assert_undelivered("the body of a group", async || {
+        let _ = try_task_group!(error = &str, all_errors, |tg| {
+            tg.spawn(fails_next());
+            fails_now().await
+        });
+    });
+}
+
+#[test]
+fn an_err_that_a_body_has_ended_with_is_reported_when_its_group_is_dropped_half_way() {
+    assert_undelivered("the body of a group", async || {
+        let mut group = Box::pin(left_with_an_err());
+        assert!(poll::once(group.as_mut()).await.is_none());
+    });
+}
+
+#[test]
+fn what_a_body_gives_is_no_news() {
+    let reports = Reports::new();
+    run_virtually(async {
+        let given = async |waits: Duration| {
+            task_group!(|tg| {
+                tg.spawn(sleep(waits));
+                fails_now().await
+            })
+        };
+        assert!(given(millis(1)).await.is_err());
+        // Its end was never reached.
+        cancelled_in_a_millisecond(async {
+            task_group!(|_tg| {
+                sleep(LONG).await;
+                fails_now().await
+            })
+        })
+        .await;
+    });
+    reports.assert_none();
+}
+
+#[test]
+fn an_err_that_has_won_is_reported_when_its_race_gives_no_value() {
+    let holds = async |result| {
+        shield(sleep(millis(9))).await;
+        result
+    };
+    assert_undelivered("a `race`, made at tests/tests/later_failures.rs:", || {
+        cancelled_in_a_millisecond(race([Either::Left(fails_next()), Either::Right(holds(Ok(())))]))
+    });
+    assert_undelivered("a `race!`, made at tests/tests/later_failures.rs:", || {
+        cancelled_in_a_millisecond(async { race!(fails_next(), holds(Ok(()))) })
+    });
+    let panics_in_cleanup = || bracket((), async |()| pending().await, async |()| panic!("in place of the error"));
+    assert_undelivered("a `race!`, made at tests/tests/later_failures.rs:", async || {
+        race!(fails_next(), panics_in_cleanup())
+    });
+}
+
+#[test]
+fn errs_that_nobody_takes_from_their_queue_are_one_report() {
+    assert_undelivered("2 `Err` of `Outputs`", async || {
+        let first = as_completed([fails_now(), fails_now(), fails_now()]);
+        first
+            .consume(async |outputs| {
+                yield_now().await;
+                outputs.next().await
+            })
+            .await
+    });
+    assert_undelivered("1 `Err` of `Outputs`", || {
+        cancelled_in_a_millisecond(async {
+            let outputs = Outputs::new();
+            task_group!(|tg| {
+                tg.spawn(outputs.give(fails_now()));
+                sleep(LONG).await;
+            });
+        })
+    });
+}
+
+#[test]
+fn errs_of_workers_that_nobody_is_given_are_reported() {
+    let reports = Reports::new();
+    run(async {
+        let comes_to_its_end = Promise::new();
+        task_group!(workers = 2, |tg| {
+            let each = tg.workers().each(async |number| {
+                if number == 1 {
+                    pending::<()>().await;
+                }
+                comes_to_its_end.set(()).unwrap();
+                fails_now().await
+            });
+            race!(_ = each => unreachable!(), () = comes_to_its_end.wait() => tg.cancel());
+        });
+    });
+    reports.assert_one(ReportKind::ErrorUnheard, &["a task, spawned at tests/tests/later_failures.rs:"]);
+    assert_undelivered("3 `Err` of a `parallel_map`", || {
+        let items = [0, 1, 2, 3];
+        cancelled_in_a_millisecond(async move {
+            parallel_map(1, &items, async |item| if *item < 3 { fails_now().await } else { pending().await }).await
+        })
+    });
+}
+
+/// Ends with an `Err` in the poll of so many, whatever it is told. It holds something to clean up.
+async fn ends_in_poll(number: u32, release: impl AsyncFnOnce(())) -> Result<(), &'static str> {
+    let mut held = Box::pin(bracket((), async |()| pending::<()>().await, release));
+    let mut n_polls = 0;
+    poll_fn(|cx| {
+        let _ = held.as_mut().poll(cx);
+        n_polls += 1;
+        if n_polls < number { Poll::Pending } else { Poll::Ready(Err("in the pass")) }
+    })
+    .await
+}
+
+#[test]
+fn an_err_that_comes_in_the_pass_of_a_cancellation_is_reported() {
+    let released = async |()| ();
+    assert_undelivered("`timeout`", || cancelled_in_a_millisecond(timeout(LONG, ends_in_poll(3, released))));
+    assert_undelivered("`branch`", || cancelled_in_a_millisecond(branch(ends_in_poll(3, released))));
+    assert_undelivered("`catch_panic`", || cancelled_in_a_millisecond(catch_panic(ends_in_poll(3, released))));
+    assert_undelivered("a `race!`", async || {
+        let _ = race!(ends_in_poll(2, released), async {
+            sleep(millis(1)).await;
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn an_err_that_a_panic_of_a_cleanup_has_replaced_is_reported_wherever_it_was() {
+    let panics = async |()| panic!("in place of the error");
+    assert_undelivered("", || cancelled_in_a_millisecond(ends_in_poll(3, panics)));
+    assert_undelivered("", || cancelled_in_a_millisecond(catch_panic(ends_in_poll(3, panics))));
 }
 
 // Failures on other threads that nobody waits for any more.

@@ -5,7 +5,7 @@ pub use crate::combine::__private::{Either, Join, Racer, Racers, TryJoin, no_rac
 /// Whether a terminal obeys a character, for the command `xiio-inspect`.
 pub use crate::drawing::is_obeyed;
 pub use crate::flow::{Bail, Branch, Fallible, Hint, branch, call, failed, stayed};
-pub use crate::group::{GroupOptions, Guard, Leave, TaskGroup, TryGuard, TryTaskGroup, lend};
+pub use crate::group::{GroupOptions, Guard, Leave, TaskGroup, TryGuard, TryTaskGroup, lend, report_exit};
 pub use crate::group::{new_group as task_group, new_try_group as try_task_group};
 pub use crate::local::{PackAtHome, Packer};
 /// The page that shows a recording, for the same command.

@@ -76,8 +76,8 @@ pub enum ReportKind {
     /// A child process, or a descendant of one, was to be stopped and lives on. It could not be killed, as it runs as another user.
     /// Or descendants may live on, as there were too few descriptors to find them.
     ChildLeft,
-    /// A task of a plain group gave an `Err`, and nobody has taken its value. Or a shield, the usage of a bracket or a job on a thread gave
-    /// one, and was cancelled before it could be handed on, or the release of the bracket was cut off or panicked.
+    /// A task of a plain group gave an `Err`, and nobody has taken its value. Or another future did, and it could not be handed on: whoever
+    /// was to be given it was cancelled, or a panic was thrown in its place.
     ErrorUnheard,
     /// A blocking job has waited a second for a thread, as all threads of its pool are busy.
     NoThread,
@@ -209,6 +209,53 @@ impl<T> Drop for Held<T> {
     }
 }
 
+/// A place for a value on its way to whoever is given it. What is in it when it is dropped is dropped as what is [`Held`], and `report`
+/// tells of it before.
+pub struct Undelivered<T, R: Fn(&T) = fn(&T)> {
+    value: Held<T>,
+    report: R,
+}
+
+impl<T, R: Fn(&T)> Undelivered<T, R> {
+    pub(crate) fn new(value: T, report: R) -> Self {
+        Self { value: Held::new(value), report }
+    }
+
+    /// A place for a value that is still to come.
+    pub(crate) fn expected(report: R) -> Self {
+        Self { value: Held::default(), report }
+    }
+
+    /// The value comes.
+    pub(crate) fn put(&mut self, value: T) {
+        self.value = Held::new(value);
+    }
+
+    /// What is there, and a place for another.
+    pub(crate) fn take(&mut self) -> Self
+    where
+        R: Copy,
+    {
+        let empty = Self::expected(self.report);
+        std::mem::replace(self, empty)
+    }
+
+    /// # Panics
+    /// When there is no value.
+    pub(crate) fn deliver(mut self) -> T {
+        self.value.take().unwrap_or_else(|| unreachable!("a value comes once, and before it is delivered"))
+    }
+}
+
+impl<T, R: Fn(&T)> Drop for Undelivered<T, R> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(value) = self.value.get() {
+            (self.report)(value);
+        }
+    }
+}
+
 /// Runs code of the user in a place that must go on; a panic is reported as `what`.
 pub(crate) fn going_on(what: &str, code: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
@@ -295,11 +342,42 @@ pub(crate) fn late_err(what: &str, type_name: &str) -> String {
     )
 }
 
+/// [`report_late_err`] for what ends by itself in the very poll in which it is told of its cancellation. `label` is what is around it.
+#[cold]
+pub(crate) fn report_in_pass<T>(value: &T, label: &str) {
+    report_err(value, |type_name| {
+        format!(
+            "a `{label}` was cancelled, and what is in it ended meanwhile with an `Err` that nobody is given ({type_name}); handle the \
+             error inside"
+        )
+    });
+}
+
+/// Reports a value in whose place a panic is thrown, if it is an `Err`.
+#[cold]
+pub(crate) fn report_replaced<T>(value: &T) {
+    report_err(value, |type_name| {
+        format!(
+            "an `Err` ({type_name}) is not given to anybody: a cleanup or a destructor panicked, and the panic takes its place"
+        )
+    });
+}
+
 /// Reports a value that nobody is given if it is an `Err`; `text` is told its type.
 #[inline]
 pub(crate) fn report_err<T>(value: &T, text: impl FnOnce(&str) -> String) {
     if let Some(type_name) = err_type(value) {
         report(ReportKind::ErrorUnheard, text(type_name));
+    }
+}
+
+/// Reports those of several outputs that are an `Err`, and that nobody is given: all in one. `what` gave them; `remedy` is what to do.
+pub(crate) fn report_errs<'a, T: 'a>(outputs: impl IntoIterator<Item = &'a T>, what: &str, remedy: &str) {
+    let n_errs = outputs.into_iter().filter(|output| is_err(*output)).count();
+    if n_errs > 0 {
+        let type_name = type_name::<T>();
+        let text = format!("nobody is given {n_errs} `Err` of {what} ({type_name}); {remedy}");
+        report(ReportKind::ErrorUnheard, text);
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::error::Elapsed;
-use crate::group::{GroupOptions, Guard, Leave, new_group};
+use crate::group::{GroupOptions, Guard, Leave, new_group, report_exit};
 use crate::inspect;
 use crate::runtime::{Config, Save, Serve, block_on};
 use crate::sys::stderr::say;
@@ -399,7 +399,7 @@ async fn root_group<F: IntoFuture>(options: GroupOptions, future: F) -> Result<F
     let group = ManuallyDrop::new(new_group(options));
     let guard = Guard::new(&group);
     let body = pin!(Some(async { Leave::Finish(future.await) }));
-    guard.run_timed(body).await
+    guard.run_timed(body, report_exit).await
 }
 
 /// What a function with a time limit in its attribute returns when the time is over.

@@ -32,7 +32,7 @@ use std::process::{ExitCode, Termination};
 use std::time::{Duration, Instant};
 
 use crate::error::panic_text;
-use crate::group::{GroupOptions, Guard, Leave, new_group};
+use crate::group::{GroupOptions, Guard, Leave, new_group, report_exit};
 use crate::recording::Recorder;
 use crate::report::is_err;
 use crate::runtime::{Config, Leftover, Runtime, block_on};
@@ -431,5 +431,5 @@ async fn limited<T>(options: GroupOptions, limit: Option<Limit>, body: impl Futu
         group.cancel();
         Leave::Finish(value)
     }));
-    guard.run(body).await
+    guard.run(body, report_exit).await
 }

@@ -7,7 +7,7 @@ use syn::spanned::Spanned;
 
 use crate::args::{MacroKind, Options};
 use crate::diagnostics::Diagnostics;
-use crate::flow::{self, Exit, Exits, finish};
+use crate::flow::{self, Exit, Exits, Word, finish};
 use crate::names::{Names, hygienic};
 use crate::parse::{Body, GroupCall, Parameter};
 
@@ -31,7 +31,7 @@ use crate::parse::{Body, GroupCall, Parameter};
 ///                 __value => Leave::Finish(__Exit::Value(__value)),
 ///             }
 ///         }));
-///         let __exit = __guard.run(__body).await;
+///         let __exit = __guard.run(__body, |exit| match exit { … }).await;
 ///         __exit
 ///     };
 ///     match __exit { __Exit::Value(__value) => __value, __Exit::At0(__value) => return __value }
@@ -112,8 +112,8 @@ impl Expansion {
         let hints = self.hints();
         let error_hint = self.error_hint();
         let body = self.body();
-        let run = self.run();
-        let run = quote_spanned!(self.names.site()=> #guard.#run(#pinned));
+        let (run, report) = (self.run(), self.report());
+        let run = quote_spanned!(self.names.site()=> #guard.#run(#pinned, #report));
         let run = if self.options.has("workers") {
             quote_spanned!(self.names.site()=> __xiio_private::lend(#run))
         } else {
@@ -253,6 +253,26 @@ impl Expansion {
             (true, true) => "run_all_timed",
         };
         Ident::new(name, self.names.site())
+    }
+
+    /// What tells of an exit that nobody is given. A `?` has failed the group: that is told elsewhere.
+    fn report(&self) -> TokenStream {
+        let (site, exit_enum) = (self.names.site(), self.names.exit_enum());
+        let carries = |exit: &&Exit| exit.has_value && !matches!(exit.word, Word::Question(_));
+        let arms = self.places().filter(carries).map(|Exit { variant, cfgs, .. }| {
+            quote_spanned! {site=>
+                #(#[cfg(#cfgs)])*
+                #exit_enum::#variant(__value) => __xiio_private::report_exit(__value),
+            }
+        });
+        quote_spanned! {site=>
+            |__exit| match __exit {
+                #exit_enum::Value(__value) => __xiio_private::report_exit(__value),
+                #(#arms)*
+                #[allow(unreachable_patterns)]
+                _ => {}
+            }
+        }
     }
 
     /// Does behind the group what the body asked for.

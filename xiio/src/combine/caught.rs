@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::error::{Panic, Payload};
-use crate::report::{drop_safely, report_panic};
+use crate::report::{drop_safely, report_in_pass, report_panic, report_replaced};
 use crate::runtime::may_begin;
 use crate::unwind::{self, Cancel, Dropper, Duty, Node, Owner};
 
@@ -94,6 +94,7 @@ impl<F: Future> Inside<F> {
                 Some(Err(first))
             }
             value => {
+                value.iter().flatten().for_each(report_replaced);
                 drop_safely(value);
                 Some(Err(payload))
             }
@@ -115,7 +116,10 @@ impl<F: Future> Caught<F> {
             inside.cancel();
             inside.poll(cx).map(|ended| match ended {
                 Some(Err(payload)) => report_panic("what was cancelled under `catch_panic` panicked", payload),
-                ended => drop_safely(ended),
+                ended => {
+                    ended.iter().flatten().for_each(|value| report_in_pass(value, "catch_panic"));
+                    drop_safely(ended);
+                }
             })
         });
     }

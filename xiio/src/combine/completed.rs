@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use super::in_place::{Unspawned, then};
 use crate::pin::Pinned;
-use crate::report::{Held, wake_all};
+use crate::report::{Held, report_errs, wake_all};
 use crate::runtime::poll_leaf;
 use crate::task::is_of_ended_task;
 use crate::task_group;
@@ -97,7 +97,7 @@ where
     ///
     /// # Cancellation
     /// Consumer and futures are cancelled, side by side; whoever cancels waits for their cleanup. Outputs that the consumer has
-    /// not taken are dropped.
+    /// not taken are dropped, and those that are an `Err` reported.
     pub fn consume<R>(
         self,
         consumer: impl AsyncFnOnce(&mut Completed<'_, <I::Item as IntoFuture>::Output>) -> R,
@@ -162,7 +162,8 @@ impl<F: IntoFuture, I: Iterator<Item = F>> Future for Pinned<F::IntoFuture, Row<
 /// The outputs of tasks, in the order of completion: [`as_completed`] for tasks that spawn more of them.
 ///
 /// [`Outputs::give`] wraps a future so that it leaves its output here. [`Outputs::next`] gives the outputs one by one, and `None`
-/// when no such future is left. Declare it before the group whose tasks use it.
+/// when no such future is left. Declare it before the group whose tasks use it. Outputs that nobody has taken are dropped with it, and
+/// those that are an `Err` reported.
 ///
 /// # Examples
 /// A crawler: each page leads to others.
@@ -280,6 +281,13 @@ impl<T> Outputs<T> {
 
     fn wake(&self) {
         wake_all(self.waiting.take().into_iter().filter_map(|mut waker| waker.take()));
+    }
+}
+
+impl<T> Drop for Outputs<T> {
+    fn drop(&mut self) {
+        let queue = self.queue.take();
+        report_errs(queue.iter().filter_map(Held::get), "`Outputs` or `as_completed`", "take all of them with `next`");
     }
 }
 

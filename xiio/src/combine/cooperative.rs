@@ -17,7 +17,7 @@ use crate::runtime::poll_budgeted;
 /// When polled after it has ended.
 ///
 /// # Cancellation
-/// As the future.
+/// As the future. So it does not stop cancelled code that a foreign combinator runs on, where xiio's own futures do.
 ///
 /// # Examples
 /// ```

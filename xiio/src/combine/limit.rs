@@ -9,6 +9,7 @@ use crate::drawing::{self, Kind, State};
 use crate::error::Elapsed;
 use crate::pin::Pinned;
 use crate::recording::{self, Why};
+use crate::report::report_in_pass;
 use crate::runtime::{Runtime, may_begin};
 use crate::time::{Limit, left, now};
 use crate::unwind::{self, BRANCH, Duty, Node, Owner};
@@ -129,10 +130,11 @@ impl TimeLimit {
             }
             Duty::Unwind => {
                 let Self { node, owner, .. } = self;
+                let label = node.label();
                 node.clean_up(cx, |cx| {
                     let mut slot = slot;
                     owner.cancel_slot(slot.as_mut());
-                    owner.poll_slot(slot, cx).map(drop)
+                    owner.poll_slot(slot, cx).map(|late| drop(late.inspect(|value| report_in_pass(value, label))))
                 });
                 Poll::Pending
             }

@@ -5,8 +5,9 @@ use std::future::{IntoFuture, pending};
 use std::panic::Location;
 
 use super::in_place::{Unspawned, then};
+use crate::drawing::FileLine;
 use crate::group::TryTaskGroup;
-use crate::report::{Held, drop_safely};
+use crate::report::{Held, ReportKind, Undelivered, err_type, report};
 use crate::{try_task_group, unwind};
 
 /// Runs futures side by side, gives the output of the first that ends, and cancels the others.
@@ -43,7 +44,7 @@ where
 {
     let (location, mut futures) = (Location::caller(), Unspawned::new(futures));
     async move {
-        let mut winner = Winner(OnceCell::new());
+        let mut winner = Winner::new(|output| report_unheard("race", err_type(output), location));
         let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
             tg.stand_for("race");
             tg.expect_winner();
@@ -68,7 +69,7 @@ where
 /// As [`race`].
 ///
 /// # Cancellation
-/// All are cancelled, side by side; whoever cancels waits for their cleanup.
+/// All are cancelled, side by side; whoever cancels waits for their cleanup. The errors of those that have failed are dropped.
 ///
 /// # Examples
 /// ```
@@ -86,7 +87,7 @@ where
 {
     let (location, mut futures) = (Location::caller(), Unspawned::new(futures));
     async move {
-        let mut winner = Winner(OnceCell::new());
+        let mut winner = Winner::new(|output| report_unheard("race_ok", err_type(output), location));
         // Each with its place in the order given.
         let errors = RefCell::new(Vec::new());
         let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
@@ -117,26 +118,38 @@ where
 pub struct Won;
 
 /// The output of the winner.
-struct Winner<O>(OnceCell<O>);
+struct Winner<O, R: Fn(&O)> {
+    output: OnceCell<Undelivered<O, R>>,
+    /// Tells of an output that nobody is given.
+    report: R,
+}
 
-impl<O> Winner<O> {
+impl<O, R: Fn(&O) + Copy> Winner<O, R> {
+    fn new(report: R) -> Self {
+        Self { output: OnceCell::new(), report }
+    }
+
     /// Ends a racer. One that comes to its end while it is unwound has not won, and has not failed either.
     fn end(&self, output: O) -> Result<(), Won> {
-        let is_late = unwind::is_unwinding() || self.0.set(output).is_err();
+        let output = Undelivered::new(output, self.report);
+        let is_late = unwind::is_unwinding() || self.output.set(output).is_err();
         if is_late { Ok(()) } else { Err(Won) }
     }
 
     fn take(&mut self) -> Option<O> {
-        self.0.take()
+        self.output.take().map(Undelivered::deliver)
     }
 }
 
-impl<O> Drop for Winner<O> {
-    fn drop(&mut self) {
-        // It is still there when the race ends in a panic, and one more would abort.
-        if let Some(output) = self.take() {
-            drop_safely(output);
-        }
+/// Reports an output of this type that nobody is given, if there is such a type.
+fn report_unheard(label: &str, type_name: Option<&str>, location: &Location<'_>) {
+    if let Some(type_name) = type_name {
+        let text = format!(
+            "a racer of a `{label}`, made at {}, ended with an `Err` that nobody is given ({type_name}): the race had no value to give, or \
+             was won before; handle the error in the racer",
+            FileLine(location)
+        );
+        report(ReportKind::ErrorUnheard, text);
     }
 }
 
@@ -240,6 +253,9 @@ pub trait Racers {
     /// An [`Either`] for each racer, nested alike.
     type Output;
 
+    /// The type of an output, if it is an `Err`.
+    fn err_type(output: &Self::Output) -> Option<&'static str>;
+
     /// Spawns each that takes part, which `end`s with its output.
     fn spawn<'env>(
         self,
@@ -252,6 +268,10 @@ pub trait Racers {
 
 impl Racers for () {
     type Output = std::convert::Infallible;
+
+    fn err_type(output: &Self::Output) -> Option<&'static str> {
+        match *output {}
+    }
 
     fn spawn<'env>(
         self,
@@ -269,6 +289,13 @@ where
     R: Racers,
 {
     type Output = Either<F::Output, R::Output>;
+
+    fn err_type(output: &Self::Output) -> Option<&'static str> {
+        match output {
+            Either::Left(output) => err_type(output),
+            Either::Right(output) => R::err_type(output),
+        }
+    }
 
     fn spawn<'env>(
         self,
@@ -294,7 +321,7 @@ where
 pub fn race_all<R: Racers>(racers: R) -> impl Future<Output = Option<R::Output>> {
     let (location, mut racers) = (Location::caller(), Unspawned::new(racers));
     async move {
-        let mut winner = Winner(OnceCell::new());
+        let mut winner = Winner::new(|output| report_unheard("race!", R::err_type(output), location));
         let _: Result<(), Won> = try_task_group!(error = Won, |tg| {
             tg.stand_for("race!");
             tg.expect_winner();

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 
-use crate::report::going_on;
+use crate::report::{going_on, report_errs};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Places for a number of outputs. They are taken in parts, whose outputs stay here once all of a part are there.
@@ -87,12 +87,17 @@ impl<T> Places<T> {
 impl<T> Drop for Places<T> {
     fn drop(&mut self) {
         let mut full = mem::take(&mut self.ledger().full);
-        // In the order of the places, as the drop of a vector.
+        // In the order of the places, as the drop of a vector. Neighbours are one range, and one report.
         full.sort_unstable_by_key(|range| range.start);
+        full.dedup_by(|next, before| {
+            let is_next = before.end == next.start;
+            before.end = if is_next { next.end } else { before.end };
+            is_next
+        });
         for range in full {
-            // SAFETY: it is that of a part that is gone.
+            // SAFETY: it is that of parts that are gone.
             let places = unsafe { self.places(range) };
-            // SAFETY: the part was full. Nobody comes to the places any more.
+            // SAFETY: the parts were full. Nobody comes to the places any more.
             unsafe { discard(places) };
         }
     }
@@ -104,6 +109,8 @@ impl<T> Drop for Places<T> {
 /// Each place has one, which is not used any more.
 unsafe fn discard<T>(places: &mut [MaybeUninit<T>]) {
     let outputs = ptr::from_mut(places) as *mut [T];
+    // SAFETY: by the caller's contract. The two slices have the same layout.
+    report_errs(unsafe { &*outputs }, "a `parallel_map`", "`try_parallel_map` fails with the first");
     // SAFETY: by the caller's contract. The two slices have the same layout.
     going_on("a destructor panicked", || unsafe { ptr::drop_in_place(outputs) });
 }

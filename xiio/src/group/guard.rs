@@ -7,7 +7,7 @@ use super::fallible::{Failure, GroupError, TryTaskGroup};
 use super::plain::TaskGroup;
 use super::state::{BodyEnd, Cause, Ending, Group, Run};
 use crate::error::Elapsed;
-use crate::report::drop_safely;
+use crate::report::{Undelivered, drop_safely, report_err};
 
 /// How the body of a plain group was left.
 #[derive(Debug)]
@@ -16,6 +16,16 @@ pub enum Leave<X> {
     Finish(X),
     /// The tasks are cancelled: a `?` leaves the function.
     Fail(X),
+}
+
+/// Reports what the body of a group was left with if it is an `Err`. Called where nobody is given it.
+pub fn report_exit<T>(value: &T) {
+    report_err(value, |type_name| {
+        format!(
+            "the body of a group ended with an `Err` that nobody is given ({type_name}), as the group was cancelled, or failed \
+             otherwise; handle the error in the body, or leave it with `?`"
+        )
+    });
 }
 
 /// The guard of a plain group. At its end it empties the group, in place of the destructor that `ManuallyDrop`
@@ -51,31 +61,30 @@ impl<'a> Guard<'a> {
     }
 
     /// Runs a group without a time limit.
-    pub fn run<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, Untimed<'a>>
+    pub fn run<B, X>(self, body: Pin<&mut Option<B>>, report_exit: fn(&X)) -> Run<'a, '_, B, Untimed<'a>>
     where
         B: Future<Output = Leave<X>>,
     {
-        Run::new(self.group, body, Untimed(self))
+        Run::new(self.group, body, Untimed(self), report_exit)
     }
 
     /// Runs a group with a time limit.
-    pub fn run_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, Timed<'a>>
+    pub fn run_timed<B, X>(self, body: Pin<&mut Option<B>>, report_exit: fn(&X)) -> Run<'a, '_, B, Timed<'a>>
     where
         B: Future<Output = Leave<X>>,
     {
-        Run::new(self.group, body, Timed(self))
+        Run::new(self.group, body, Timed(self), report_exit)
     }
 
-    fn conclude<X>(self, exit: Option<X>) -> Result<X, Elapsed> {
-        match (self.group.take_failure(), exit) {
-            (Some(Cause::Panic(payload)), exit) => {
+    fn conclude<X>(self, exit: Undelivered<X>) -> Result<X, Elapsed> {
+        match self.group.take_failure() {
+            Some(Cause::Panic(payload)) => {
                 // Dropped by the unwinding it would abort if it panicked.
                 drop_safely(exit);
                 resume_unwind(payload)
             }
-            (Some(Cause::Elapsed), _) => Err(Elapsed),
-            (None | Some(_), Some(exit)) => Ok(exit),
-            (None | Some(_), None) => unreachable!("a body ends with an exit or a failure"),
+            Some(Cause::Elapsed) => Err(Elapsed),
+            None | Some(_) => Ok(exit.deliver()),
         }
     }
 }
@@ -91,7 +100,7 @@ impl<X> Ending<Leave<X>> for Untimed<'_> {
         output.into()
     }
 
-    fn conclude(self, exit: Option<X>) -> X {
+    fn conclude(self, exit: Undelivered<X>) -> X {
         self.0.conclude(exit).unwrap_or_else(|Elapsed| unreachable!("the group has no time limit"))
     }
 }
@@ -107,7 +116,7 @@ impl<X> Ending<Leave<X>> for Timed<'_> {
         output.into()
     }
 
-    fn conclude(self, exit: Option<X>) -> Result<X, Elapsed> {
+    fn conclude(self, exit: Undelivered<X>) -> Result<X, Elapsed> {
         self.0.conclude(exit)
     }
 }
@@ -129,41 +138,45 @@ impl<'a, E> TryGuard<'a, E> {
     }
 
     /// Runs a group without a time limit; the first error is its error.
-    pub fn run<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, FirstFailure<'a, E>>
+    pub fn run<B, X>(self, body: Pin<&mut Option<B>>, report_exit: fn(&X)) -> Run<'a, '_, B, FirstFailure<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
     {
-        Run::new(self.group.group(), body, FirstFailure { guard: self, from_elapsed: |_| None })
+        Run::new(self.group.group(), body, FirstFailure { guard: self, from_elapsed: |_| None }, report_exit)
     }
 
     /// Runs a group with a time limit; the first error is its error.
-    pub fn run_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, FirstFailure<'a, E>>
+    pub fn run_timed<B, X>(self, body: Pin<&mut Option<B>>, report_exit: fn(&X)) -> Run<'a, '_, B, FirstFailure<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
         E: From<Elapsed>,
     {
         let from_elapsed = |elapsed| Some(E::from(elapsed));
-        Run::new(self.group.group(), body, FirstFailure { guard: self, from_elapsed })
+        Run::new(self.group.group(), body, FirstFailure { guard: self, from_elapsed }, report_exit)
     }
 
     /// Runs a group without a time limit, and keeps all failures.
-    pub fn run_all<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, AllFailures<'a, E>>
+    pub fn run_all<B, X>(self, body: Pin<&mut Option<B>>, report_exit: fn(&X)) -> Run<'a, '_, B, AllFailures<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
     {
         self.group.group().keep_all();
-        Run::new(self.group.group(), body, AllFailures { guard: self, from_elapsed: |_| None })
+        Run::new(self.group.group(), body, AllFailures { guard: self, from_elapsed: |_| None }, report_exit)
     }
 
     /// Runs a group with a time limit, and keeps all failures.
-    pub fn run_all_timed<B, X>(self, body: Pin<&mut Option<B>>) -> Run<'a, '_, B, AllFailures<'a, E>>
+    pub fn run_all_timed<B, X>(
+        self,
+        body: Pin<&mut Option<B>>,
+        report_exit: fn(&X),
+    ) -> Run<'a, '_, B, AllFailures<'a, E>>
     where
         B: Future<Output = Result<X, E>>,
         E: From<Elapsed>,
     {
         self.group.group().keep_all();
         let from_elapsed = |elapsed| Some(E::from(elapsed));
-        Run::new(self.group.group(), body, AllFailures { guard: self, from_elapsed })
+        Run::new(self.group.group(), body, AllFailures { guard: self, from_elapsed }, report_exit)
     }
 
     fn judge<X>(&self, output: Result<X, E>) -> BodyEnd<X> {
@@ -191,7 +204,7 @@ impl<X, E> Ending<Result<X, E>> for FirstFailure<'_, E> {
         self.guard.judge(output)
     }
 
-    fn conclude(self, exit: Option<X>) -> Result<X, E> {
+    fn conclude(self, exit: Undelivered<X>) -> Result<X, E> {
         match self.guard.group.take_failure(self.from_elapsed) {
             Some(Failure::Panic(panic)) => {
                 drop_safely(exit);
@@ -201,7 +214,7 @@ impl<X, E> Ending<Result<X, E>> for FirstFailure<'_, E> {
                 drop_safely(exit);
                 Err(error)
             }
-            None => Ok(exit.unwrap_or_else(|| unreachable!("a body ends with an exit or a failure"))),
+            None => Ok(exit.deliver()),
         }
     }
 }
@@ -220,13 +233,13 @@ impl<X, E> Ending<Result<X, E>> for AllFailures<'_, E> {
         self.guard.judge(output)
     }
 
-    fn conclude(self, exit: Option<X>) -> Result<X, GroupError<E>> {
+    fn conclude(self, exit: Undelivered<X>) -> Result<X, GroupError<E>> {
         match GroupError::new(self.guard.group.take_failures(self.from_elapsed)) {
             Some(error) => {
                 drop_safely(exit);
                 Err(error)
             }
-            None => Ok(exit.unwrap_or_else(|| unreachable!("a body ends with an exit or a failure"))),
+            None => Ok(exit.deliver()),
         }
     }
 }

@@ -29,7 +29,7 @@ mod task;
 mod workers;
 
 pub use fallible::new_try_group;
-pub use guard::{Guard, Leave, TryGuard};
+pub use guard::{Guard, Leave, TryGuard, report_exit};
 pub use lend::lend;
 pub use options::GroupOptions;
 pub use plain::new_group;

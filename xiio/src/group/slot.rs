@@ -248,8 +248,13 @@ impl<T> WorkerTask<T> {
         self.slot().take()
     }
 
+    /// Where it was spawned.
+    pub(super) fn location(&self) -> &'static Location<'static> {
+        self.slot().location
+    }
+
     fn origin(&self) -> Origin {
-        Origin::at(self.slot().location)
+        Origin::at(self.location())
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
@@ -293,10 +298,7 @@ impl<T> Future for WorkerTask<T> {
 impl<T> fmt::Debug for WorkerTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_finished = self.is_finished();
-        f.debug_struct("WorkerTask")
-            .field("location", &self.slot().location)
-            .field("is_finished", &is_finished)
-            .finish()
+        f.debug_struct("WorkerTask").field("location", &self.location()).field("is_finished", &is_finished).finish()
     }
 }
 

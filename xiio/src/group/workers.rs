@@ -18,7 +18,7 @@ use crate::drawing::{self, Kind, State};
 use crate::error::Payload;
 use crate::local::{self, SentLocals};
 use crate::pin::Pinned;
-use crate::report::{Origin, ReportKind, going_on, report, report_late_err};
+use crate::report::{Origin, ReportKind, Undelivered, going_on, report, report_if_err, report_late_err};
 use crate::sync::{Mutex, lock};
 use crate::task::TaskSet;
 use crate::time::{Deadline, now};
@@ -274,9 +274,10 @@ impl<'env, E: Send + 'env> TryWorkers<'env, E> {
 async fn outputs<T>(tasks: Vec<WorkerTask<T>>) -> Vec<T> {
     let mut outputs = Vec::with_capacity(tasks.len());
     for task in tasks {
-        outputs.push(task.await);
+        let location = task.location();
+        outputs.push(Undelivered::new(task.await, move |output: &T| report_if_err(output, location)));
     }
-    outputs
+    outputs.into_iter().map(Undelivered::deliver).collect()
 }
 
 impl<E> Clone for TryWorkers<'_, E> {

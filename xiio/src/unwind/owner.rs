@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::current::{Shift, under};
 use super::scope::{Pass, Scope};
 use crate::error::Payload;
-use crate::report::Held;
+use crate::report::{Undelivered, report_replaced};
 
 /// Polls one future and may cancel it. One word; nothing is allocated before a node joins.
 ///
@@ -104,10 +104,10 @@ impl Owner {
         let Some(future) = slot.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let mut value = Held::new(ready!(self.poll(future, cx)));
+        let ended = Undelivered::new(ready!(self.poll(future, cx)), |value| value.iter().for_each(report_replaced));
         slot.set(None);
         self.throw_panic();
-        Poll::Ready(value.take().flatten())
+        Poll::Ready(ended.deliver())
     }
 
     /// Begins to cancel the future in a slot, which is empty afterwards if it had nothing to clean up.

@@ -10,7 +10,7 @@ use super::{Cause, Group, Member};
 use crate::cores::Crew;
 use crate::drawing;
 use crate::error::Payload;
-use crate::report::{Held, Origin};
+use crate::report::{Origin, Undelivered};
 use crate::task::{Ended, Members};
 use crate::unwind::Owner;
 
@@ -38,7 +38,7 @@ pub trait Ending<O> {
     fn judge(&self, output: O) -> BodyEnd<Self::Exit>;
 
     /// The value of the block, when all have ended; with the body's exit, if it has come to one.
-    fn conclude(self, exit: Option<Self::Exit>) -> Self::Output;
+    fn conclude(self, exit: Undelivered<Self::Exit>) -> Self::Output;
 }
 
 /// Runs a group to its end: the future of a block.
@@ -56,7 +56,7 @@ struct Body<'a, 'b, B: Future, E: Ending<B::Output>> {
     group: &'a Group<'a>,
     future: Pin<&'b mut Option<B>>,
     owner: Owner,
-    exit: Held<E::Exit>,
+    exit: Undelivered<E::Exit>,
     /// It was told of the failure, and may only clean up.
     is_cancelled: bool,
     /// `None` when the block has its value.
@@ -69,9 +69,9 @@ impl<B: Future, E: Ending<B::Output>> Body<'_, '_, B, E> {
     fn end(&mut self, output: B::Output) {
         let Some(ending) = &self.ending else { return };
         match ending.judge(output) {
-            BodyEnd::Finish(exit) => self.exit = Held::new(exit),
+            BodyEnd::Finish(exit) => self.exit.put(exit),
             BodyEnd::Fail(exit) => {
-                self.exit = Held::new(exit);
+                self.exit.put(exit);
                 self.group.fail(Cause::BodyExit, Member::Body);
             }
             BodyEnd::Error => self.group.fail(Cause::Error, Member::Body),
@@ -140,14 +140,19 @@ impl<B: Future, E: Ending<B::Output>> AnyBody for Body<'_, '_, B, E> {
 }
 
 impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
-    pub(in crate::group) fn new(group: &'a Group<'a>, body: Pin<&'b mut Option<B>>, ending: E) -> Self {
+    pub(in crate::group) fn new(
+        group: &'a Group<'a>,
+        body: Pin<&'b mut Option<B>>,
+        ending: E,
+        report_exit: fn(&E::Exit),
+    ) -> Self {
         Self {
             course: Course::new(group),
             body: Body {
                 group,
                 future: body,
                 owner: Owner::default(),
-                exit: Held::default(),
+                exit: Undelivered::expected(report_exit),
                 is_cancelled: false,
                 ending: Some(ending),
             },
