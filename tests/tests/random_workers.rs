@@ -35,7 +35,7 @@ use xiio_tests::poll::{OnDrop, leak};
 use xiio_tests::random::{Draw, number};
 use xiio_tests::{LONG, ending_hangs};
 
-use stage::{Block, Data, Error, Frame, Mode, Open, Out, Place, Stage};
+use stage::{Block, Crew, Data, Error, Frame, Mode, Open, Out, Place, Stage};
 
 /// So many in a build without optimization.
 const FEW: u64 = 1_000;
@@ -116,8 +116,9 @@ fn piece<'a>(place: &'a Place<'a>, draw: &'a Draw, depth: u32) -> Dyn<'a> {
             18 => given_up(place, draw, depth).await,
             19 => {
                 let seeds = [draw.seed(), draw.seed(), draw.seed()];
-                let map = async |seed: &u64| heard(code(place.task(true), depth, *seed)).await;
-                parallel_map(draw.below(3) as usize, &seeds, map).await;
+                let n_workers = draw.below(3) as usize;
+                let map = async |seed: &u64| heard(code(place.other_task(n_workers), depth, *seed)).await;
+                parallel_map(n_workers, &seeds, map).await;
             }
             20 => match catch_panic(inner(Place { may_panic: true, ..place.clone() })).await {
                 Ok(out) => out?,
@@ -172,7 +173,7 @@ async fn group_without_workers(place: &Place<'_>, draw: &Draw, depth: u32) -> Ou
         for _ in 0..draw.below(3) {
             tg.spawn(code(place.clone(), depth, draw.seed()));
         }
-        let task = place.task(false);
+        let task = place.task_at_home(&Crew::default());
         let cancelled = tg.spawn(heard(code(task.clone(), depth, draw.seed())));
         code(place.clone(), depth, draw.seed()).await?;
         task.task.end();
@@ -212,6 +213,7 @@ impl<'env> Hands<'env> for TryWorkers<'env, Error> {
 #[derive(Clone, Copy)]
 struct Of {
     depth: u32,
+    n_workers: usize,
     /// No task waits for a place.
     is_unlimited: bool,
     /// Somebody may cancel it by hand.
@@ -241,7 +243,7 @@ async fn work<'env>(hands: impl Hands<'env>, of: Of, place: Place<'env>, seed: u
     let draw = Draw::new(seed);
     match draw.below(5) {
         0 => {
-            let (sibling, seed) = (place.sibling(), draw.seed());
+            let (sibling, seed) = (place.sibling(of.n_workers), draw.seed());
             let of = Of { depth: of.depth.saturating_sub(1), ..of };
             let task = hands.add(async move || member(hands, of, sibling, seed, None).await);
             if of.is_unlimited && draw.one_in(2) {
@@ -271,7 +273,10 @@ async fn work<'env>(hands: impl Hands<'env>, of: Of, place: Place<'env>, seed: u
 macro_rules! group {
     ($macro:ident, $place:ident, $draw:ident, $depth:ident $(, $option:ident $(= $value:ty)?)*) => {{
         let (stage, draw) = ($place.stage, $draw);
-        let of = Of { depth: $depth, is_unlimited: !draw.one_in(3), may_be_cancelled: draw.one_in(2) };
+        let n_workers = draw.below(4) as usize;
+        let of =
+            Of { depth: $depth, n_workers, is_unlimited: !draw.one_in(3), may_be_cancelled: draw.one_in(2) };
+        let crew = Crew::new(n_workers);
         let limit = if of.is_unlimited { usize::MAX } else { 1 + draw.below(3) as usize };
         let time = draw.one_in(4).then(|| stage.moments(draw.below(8)));
         let grace = if draw.one_in(8) { stage.moments(draw.below(4)) } else { LONG };
@@ -282,7 +287,7 @@ macro_rules! group {
         }
         let mut to_count = counts.iter_mut();
         let ended = $macro!(
-            workers = draw.below(4) as usize, timeout = time, limit = limit, grace = grace, $($option $(= $value)?,)*
+            workers = n_workers, timeout = time, limit = limit, grace = grace, $($option $(= $value)?,)*
             |tg| {
                 let hands = tg.workers();
                 let mut tasks = Vec::new();
@@ -290,30 +295,34 @@ macro_rules! group {
                     tg.defer(heard(code(place.cleanup(), 0, draw.seed())));
                 }
                 for _ in 0..=draw.below(MANY) {
-                    let (inside, seed) = (place.task(true), draw.seed());
+                    let seed = draw.seed();
                     match draw.below(8) {
-                        0 | 1 => drop(tg.spawn(code(place.clone(), of.depth, seed))),
+                        0 | 1 => drop(tg.spawn(code(place.task_at_home(&crew), of.depth, seed))),
                         // The end of a task on a worker cancels the group.
                         2 if of.may_be_cancelled => {
                             let (promise, task_ends) = (&cancels, OnDrop(|| _ = cancels.set(())));
+                            let (inside, crew) = (place.task(&crew), &crew);
                             drop(hands.add(async move || {
                                 let _task_ends = task_ends;
-                                code(inside, of.depth, seed).await
+                                member(hands, of, inside, seed, None).await
                             }));
                             tg.spawn(async move {
                                 promise.wait().await;
                                 tg.cancel();
+                                crew.cancel();
                                 Ok::<_, Error>(())
                             });
                         }
                         3 => {
+                            let inside = place.other_task(n_workers);
                             let each = hands.on_each(async move || code(inside.clone(), of.depth, seed).await);
                             if !of.may_be_cancelled && draw.one_in(2) {
                                 each.await;
                             }
                         }
                         _ => {
-                            let (part, count) = (inside.task.clone(), to_count.next());
+                            let (inside, count) = (place.task(&crew), to_count.next());
+                            let part = inside.task.clone();
                             tasks.push((part, hands.add(async move || member(hands, of, inside, seed, count).await)));
                         }
                     }
@@ -355,6 +364,7 @@ macro_rules! group {
                 code(place.clone(), of.depth, draw.seed()).await?;
                 if of.may_be_cancelled && draw.one_in(2) {
                     tg.cancel();
+                    crew.cancel();
                 }
             }
         );

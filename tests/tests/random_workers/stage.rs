@@ -1,13 +1,14 @@
 //! What a program tells of itself, and what is wrong with that.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::iter::successors;
 use std::panic::{Location, resume_unwind};
 use std::pin::pin;
+use std::ptr::from_ref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -126,6 +127,7 @@ impl Stage {
             let is_right = match kind {
                 ReportKind::CleanupSkipped => is_dropping,
                 ReportKind::GraceOver => is_graceful,
+                ReportKind::Unreachable => is_forgetting,
                 // In the rest of a poll, while its group is being dropped.
                 ReportKind::Refused => self.has_threads() && (is_dropping || is_graceful),
                 // A busy machine holds up whom it likes.
@@ -184,7 +186,8 @@ pub(crate) struct Part(Option<Arc<Whole>>);
 #[derive(Default)]
 struct Whole {
     has_ended: AtomicBool,
-    is_on_worker: bool,
+    /// Of a task on a worker, which may come to its next await.
+    crew: Option<Arc<Crew>>,
     /// The polls that began when it had ended.
     n_late: AtomicU32,
     /// The pieces of code that are there.
@@ -193,8 +196,8 @@ struct Whole {
 }
 
 impl Part {
-    fn within(&self, is_on_worker: bool) -> Self {
-        Self(Some(Arc::new(Whole { is_on_worker, around: self.clone(), ..Whole::default() })))
+    fn within(&self, crew: Option<Arc<Crew>>) -> Self {
+        Self(Some(Arc::new(Whole { crew, around: self.clone(), ..Whole::default() })))
     }
 
     fn around(&self) -> Self {
@@ -213,15 +216,51 @@ impl Part {
         self.wholes().any(|whole| whole.has_ended.load(SeqCst))
     }
 
-    /// A worker that is in a poll goes to its next await. One more poll may have begun while home was about to say so.
     fn runs_on(&self) -> bool {
-        self.wholes()
-            .any(|whole| whole.has_ended.load(SeqCst) && (!whole.is_on_worker || whole.n_late.load(SeqCst) > 1))
+        self.wholes().any(Whole::runs_on)
     }
 
     pub(crate) fn note_poll(&self) {
         let ended = self.wholes().take(1).filter(|whole| whole.has_ended.load(SeqCst));
         ended.for_each(|whole| _ = whole.n_late.fetch_add(1, SeqCst));
+    }
+}
+
+impl Whole {
+    /// A worker that is in a poll goes to its next await. One more poll may have begun while home was about to say so.
+    fn runs_on(&self) -> bool {
+        let n_late = self.n_late.load(SeqCst);
+        let is_late = || n_late > 1 || n_late == 1 && self.crew.as_ref().is_some_and(|crew| crew.is_late(self));
+        self.has_ended.load(SeqCst) && (self.crew.is_none() || is_late())
+    }
+}
+
+/// The workers of a group, and its tasks that may be cancelled by hand.
+#[derive(Default)]
+pub(crate) struct Crew {
+    n_workers: usize,
+    tasks: Mutex<Vec<Weak<Whole>>>,
+    is_cancelled: AtomicBool,
+    /// The tasks that were in a poll which began when all were cancelled.
+    late: Mutex<HashSet<usize>>,
+}
+
+impl Crew {
+    pub(crate) fn new(n_workers: usize) -> Arc<Self> {
+        Arc::new(Self { n_workers, ..Self::default() })
+    }
+
+    /// The group was cancelled by hand, with the tasks that are there.
+    pub(crate) fn cancel(&self) {
+        let tasks = self.tasks.lock().unwrap();
+        tasks.iter().filter_map(Weak::upgrade).for_each(|task| Part(Some(task)).end());
+        self.is_cancelled.store(true, SeqCst);
+    }
+
+    /// Each worker may be late with one task.
+    fn is_late(&self, task: &Whole) -> bool {
+        let mut late = self.late.lock().unwrap();
+        self.is_cancelled.load(SeqCst) && late.insert(from_ref(task).addr()) && late.len() > self.n_workers
     }
 }
 
@@ -279,7 +318,7 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(crate) fn new(stage: &'static Stage, data: &'a Data, draw: &Draw) -> Self {
-        let (block, task, brackets) = (Part::default().within(false), Part::default(), Vec::new());
+        let (block, task, brackets) = (Part::default().within(None), Part::default(), Vec::new());
         let (may_fail, may_panic) = (draw.one_in(2), draw.one_in(3));
         Self { stage, block, task, brackets, data: Some(data), may_be_dropped: false, may_fail, may_panic }
     }
@@ -290,7 +329,9 @@ impl<'a> Place<'a> {
         self.stage.check(!self.block.has_ended(), "code runs when its block has ended");
         self.stage.check(!self.task.runs_on(), "code runs that was cancelled");
         if let Some(data) = self.data {
-            self.stage.check(data.is_lent.load(SeqCst), "code runs while home is elsewhere");
+            // What is cut off is drawn before, which is one more poll for it.
+            let is_right = data.is_lent.load(SeqCst) || self.may_be_dropped;
+            self.stage.check(is_right, "code runs while home is elsewhere");
             data.touch(n);
         }
         if self.stage.is_repeatable() {
@@ -344,12 +385,12 @@ impl<'a> Place<'a> {
 
     /// Inside of a block, or of what ends like one.
     pub(crate) fn within(&self) -> Self {
-        Self { block: self.block.within(false), ..self.clone() }
+        Self { block: self.block.within(None), ..self.clone() }
     }
 
     /// Where nobody waits for it, or counts it.
     pub(crate) fn forgotten(&self) -> Self {
-        Self { block: Part::default().within(false), brackets: Vec::new(), ..self.clone() }
+        Self { block: Part::default().within(None), brackets: Vec::new(), ..self.clone() }
     }
 
     /// On a thread of its own, which learns of a cancellation later.
@@ -358,16 +399,31 @@ impl<'a> Place<'a> {
         Place { stage, block, task: Part::default(), brackets, data: None, ..*self }
     }
 
-    /// A task that may be cancelled by hand. One on a worker learns of the cancellation of what is around later.
-    pub(crate) fn task(&self, is_for_worker: bool) -> Self {
-        let is_on_worker = is_for_worker && self.stage.has_threads();
-        let around = if is_on_worker { Part::default() } else { self.task.clone() };
-        Self { task: around.within(is_on_worker), ..self.clone() }
+    /// A task that may be cancelled by hand.
+    pub(crate) fn task_at_home(&self, crew: &Crew) -> Self {
+        let task = self.task.within(None);
+        crew.tasks.lock().unwrap().extend(task.0.as_ref().map(Arc::downgrade));
+        Self { task, ..self.clone() }
     }
 
-    /// Another task of the same group.
-    pub(crate) fn sibling(&self) -> Self {
-        Self { task: self.task.around(), ..self.clone() }.task(true)
+    /// The same on a worker, where it learns of the cancellation of what is around later.
+    pub(crate) fn task(&self, crew: &Arc<Crew>) -> Self {
+        if !self.stage.has_threads() || crew.n_workers == 0 {
+            return self.task_at_home(crew);
+        }
+        let place = Self { task: Part::default().within(Some(Arc::clone(crew))), ..self.clone() };
+        crew.tasks.lock().unwrap().extend(place.task.0.as_ref().map(Arc::downgrade));
+        place
+    }
+
+    /// A task on a worker that is not cancelled with those that are there.
+    pub(crate) fn other_task(&self, n_workers: usize) -> Self {
+        self.task(&Crew::new(n_workers))
+    }
+
+    /// Another one of the same group.
+    pub(crate) fn sibling(&self, n_workers: usize) -> Self {
+        Self { task: self.task.around(), ..self.clone() }.other_task(n_workers)
     }
 }
 
