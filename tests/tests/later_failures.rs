@@ -654,7 +654,7 @@ fn an_error_of_a_usage_is_reported_where_the_release_is_cut_off() {
 fn an_error_of_a_usage_is_reported_where_the_release_panics() {
     let reports = Reports::new();
     let fails = bracket((), async |()| Err::<(), _>("in the usage"), async |()| panic!("in the release"));
-    assert_eq!(panic_text(|| run_virtually(async { drop(fails.await) })), "in the release");
+    assert_eq!(panic_text(|| run_virtually(async { _ = fails.await })), "in the release");
     reports.assert_one(ReportKind::ErrorUnheard, &["Result<(), &str>", "in the usage"]);
 }
 
