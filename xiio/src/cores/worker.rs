@@ -163,7 +163,11 @@ impl Future for Worker {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let permit = Arc::clone(self.crew.permit(self.worker));
-        let Some(pass) = permit.enter() else { return Poll::Pending };
+        let Some(pass) = permit.enter() else {
+            // Home is outside, mostly for a moment.
+            self.crew.look_out_for_home();
+            return Poll::Pending;
+        };
         permit.note_processor();
         let polled = self.work(cx);
         let waits_for_jobs = polled.is_pending() && self.tasks.is_empty();
