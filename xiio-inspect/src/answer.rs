@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::text::harmless;
 
@@ -39,8 +39,11 @@ pub(crate) struct Busy {
     /// On a worker, for which the loop waits.
     #[serde(default, rename = "worker")]
     pub(crate) is_worker: bool,
+    #[serde(default, deserialize_with = "text")]
     pub(crate) name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     file: Option<String>,
+    #[serde(default, deserialize_with = "number")]
     line: Option<u64>,
 }
 
@@ -58,23 +61,37 @@ pub(crate) struct Node {
     /// It is to begin when another task of its group has ended.
     #[serde(default, rename = "held")]
     pub(crate) is_held: bool,
+    #[serde(default, deserialize_with = "text")]
     pub(crate) cancelled_as: Option<String>,
     pub(crate) what: String,
+    #[serde(default, deserialize_with = "text")]
     pub(crate) name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     file: Option<String>,
+    #[serde(default, deserialize_with = "number")]
     line: Option<u64>,
     /// Values that tell a task apart from others of its place, as they are said behind it.
     #[serde(default, deserialize_with = "locals")]
     pub(crate) locals: String,
+    #[serde(default, deserialize_with = "number")]
     pub(crate) milliseconds_left: Option<u64>,
+    #[serde(default, deserialize_with = "number")]
     pub(crate) milliseconds_cancelled: Option<u64>,
+    #[serde(default, deserialize_with = "number")]
     number: Option<u64>,
+    #[serde(default, deserialize_with = "number")]
     milliseconds_old: Option<u64>,
+    #[serde(default, deserialize_with = "number")]
     polls: Option<u64>,
+    #[serde(default, deserialize_with = "number")]
     microseconds_busy: Option<u64>,
+    #[serde(default, deserialize_with = "number")]
     pub(crate) pid: Option<u64>,
+    #[serde(default, deserialize_with = "text")]
     pub(crate) descriptor: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(crate) address: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(crate) peer: Option<String>,
     #[serde(default)]
     pub(crate) children: Vec<Node>,
@@ -165,6 +182,69 @@ impl Node {
     }
 }
 
+/// What an optional field may be. Of anything else nothing is kept, and the rest of the answer is as good as ever.
+enum Scalar {
+    Number(u64),
+    Text(String),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        struct Scalars;
+
+        impl<'de> Visitor<'de> for Scalars {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(number))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(text.into()))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_unit<E>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, values: A) -> Result<Scalar, A::Error> {
+                IgnoredAny.visit_seq(values).map(|_| Scalar::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, values: A) -> Result<Scalar, A::Error> {
+                IgnoredAny.visit_map(values).map(|_| Scalar::Other)
+            }
+        }
+
+        value.deserialize_any(Scalars)
+    }
+}
+
+fn number<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    Scalar::deserialize(value).map(|value| if let Scalar::Number(number) = value { Some(number) } else { None })
+}
+
+fn text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    Scalar::deserialize(value).map(|value| if let Scalar::Text(text) = value { Some(text) } else { None })
+}
+
 fn locals<'de, D: Deserializer<'de>>(values: D) -> Result<String, D::Error> {
     struct Locals;
 
@@ -212,6 +292,18 @@ mod tests {
         assert_eq!(error, "the program answers in version 2, and this is for version 1");
         let many = of(&"{},".repeat(MAX_NODES));
         assert_eq!(Answer::parse(&many).unwrap_err(), "the answer has more than 2097152 nodes");
+    }
+
+    #[test]
+    fn an_optional_field_that_is_something_else_is_left_out() {
+        for other in ["1e300", "18446744073709551616", "-1", "true", "null", "[[1]]", r#"{"a":[2]}"#] {
+            let node = format!(
+                r#"{{"kind":"task","state":"","what":"","name":{other},"number":{other},"pid":"","fd":{other}}}"#
+            );
+            let line = format!(r#"{{"version":1,"pid":1,"program":"","milliseconds_old":0,"tree":[{node}]}}"#);
+            let node = Answer::parse(&line).unwrap().tree.unwrap().remove(0);
+            assert_eq!((node.name, node.number, node.pid), (None, None, None), "{other}");
+        }
     }
 
     #[test]

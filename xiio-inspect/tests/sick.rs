@@ -259,6 +259,19 @@ fn awaits_its_limit() {
 }
 
 #[test]
+fn of_a_program_that_sleeps_for_longer_than_there_are_numbers_for_it_reads_the_tree() {
+    let patient = Patient::of_test("sleeps_for_ages");
+    patient.assert_says(&["tree", "PID"], &["sleep, 18446744073709551.615s more"]);
+    patient.assert_says(&["why", "PID"], &["It waits for: sleep, "]);
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn sleeps_for_ages() {
+    xiio::run(xiio::sleep(Duration::MAX / 4));
+}
+
+#[test]
 fn of_a_run_that_has_ended_meanwhile_an_answer_comes_at_once() {
     let patient = Patient::of_test("has_short_runs");
     let end = Instant::now() + Duration::from_secs(60);

@@ -30,7 +30,7 @@ fn write_node(node: &Node, text: &mut String) {
     write_field("state", node.state.as_str(), text);
     text.push_str(if node.is_held { ",\"held\":true" } else { "" });
     write_field("cancelled_as", node.cancelled_as.as_deref(), text);
-    write_number("milliseconds_cancelled", node.cancelled_ago.map(|ago| ago.as_millis()), text);
+    write_number("milliseconds_cancelled", node.cancelled_ago.map(|ago| whole(ago.as_millis())), text);
     write_field("what", &*node.what, text);
     write_field("name", node.name.as_deref(), text);
     write_field("type", node.type_name, text);
@@ -52,10 +52,10 @@ fn write_node(node: &Node, text: &mut String) {
         text.push('}');
     }
     write_number("number", node.number, text);
-    write_number("milliseconds_old", node.age.map(|age| age.as_millis()), text);
+    write_number("milliseconds_old", node.age.map(|age| whole(age.as_millis())), text);
     write_number("polls", node.n_polls, text);
-    write_number("microseconds_busy", node.busy.map(|busy| busy.as_micros()), text);
-    write_number("milliseconds_left", node.time_left.map(|left| left.as_millis()), text);
+    write_number("microseconds_busy", node.busy.map(|busy| whole(busy.as_micros())), text);
+    write_number("milliseconds_left", node.time_left.map(|left| whole(left.as_millis())), text);
     write_number("fd", node.fd, text);
     write_field("descriptor", node.descriptor(), text);
     write_field("address", node.address(), text);
@@ -81,6 +81,11 @@ fn write_number(name: &str, value: Option<impl Display>, text: &mut String) {
     if let Some(value) = value {
         let _ = write!(text, ",\"{name}\":{value}");
     }
+}
+
+/// The time until an `Instant` may be longer than readers have numbers for.
+fn whole(n_units: u128) -> u64 {
+    u64::try_from(n_units).unwrap_or(u64::MAX)
 }
 
 /// A string as JSON has it.
