@@ -1386,42 +1386,6 @@ fn worker_that_holds_home_up_for_a_second_is_reported_with_the_place_of_its_task
     assert!(text.contains(&format!("tests/cores.rs:{line}")) && text.contains("for a second"), "{text}");
 }
 
-/// No moment comes by itself in which all workers are out: each is let in again before the others have come out.
-#[test]
-fn home_comes_out_of_a_group_whose_workers_are_always_in_polls() {
-    const N_TURNS: usize = 10;
-    for workers in [2, 8] {
-        let reports = Reports::new();
-        let (n_polls, n_turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        run(async {
-            let group = async {
-                task_group!(workers = workers, |tg| {
-                    for _ in 0..workers {
-                        tg.workers().spawn(async || {
-                            loop {
-                                thread::sleep(Duration::from_millis(10));
-                                n_polls.fetch_add(1, SeqCst);
-                                yield_now().await;
-                            }
-                        });
-                    }
-                });
-            };
-            let outside = async {
-                for _ in 0..N_TURNS {
-                    sleep(Duration::from_millis(1)).await;
-                    n_turns.fetch_add(1, SeqCst);
-                }
-            };
-            race!(group, outside);
-        });
-        let n_polls_of_each = n_polls.into_inner() / workers;
-        assert_eq!(n_turns.into_inner(), N_TURNS);
-        assert!(n_polls_of_each < 10 * N_TURNS, "{workers} workers have had {n_polls_of_each} polls each");
-        reports.assert_none();
-    }
-}
-
 #[test]
 fn a_worker_that_is_long_in_a_poll_holds_nobody_up_inside_of_the_group() {
     let (was_released, ends) = (AtomicBool::new(false), mpsc::channel());

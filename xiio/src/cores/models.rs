@@ -7,7 +7,7 @@ use std::time::Duration;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use super::permit::{Permit, SOON};
+use super::permit::Permit;
 use super::team::{Failure, Team};
 use super::worker;
 use crate::sync::{current, park};
@@ -184,7 +184,7 @@ fn what_is_borrowed_is_handed_over_by_the_permit_alone() {
         borrowed.0.with_mut(|_| ());
         permit.grant();
         permit.recall();
-        assert!(permit.wait_until_left(SOON));
+        assert!(permit.wait_until_left());
         borrowed.0.with_mut(|_| ());
         worker.join().unwrap();
     });
@@ -228,7 +228,7 @@ fn worker_that_sleeps_inside_comes_out_when_its_permit_is_recalled() {
             }
         });
         permit.recall();
-        assert!(permit.wait_until_left(SOON));
+        assert!(permit.wait_until_left());
         worker.join().unwrap();
     });
 }

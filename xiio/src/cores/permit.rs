@@ -15,7 +15,7 @@ const OPEN: u32 = 1;
 const INSIDE: u32 = 1 << 1;
 /// The worker was refused, and has nudged the lender.
 const WANTS: u32 = 1 << 2;
-/// The lender waits until the worker has left, or has waited in vain.
+/// The lender waits until the worker has left.
 const AWAITED: u32 = 1 << 3;
 /// The worker sleeps inside, for it lends to workers of its own: whoever recalls the permit has to nudge
 /// it.
@@ -28,7 +28,7 @@ const COMES: u32 = 1 << 6;
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.
 const N_LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 2000 };
 
-/// A worker that does not come out for so long may wait for another one, which is let in again. Longer where polls are. A model has no clock.
+/// A worker that does not come out for so long may wait for another one, which is let in again. A model has no clock.
 pub(super) const SOON: Duration = if cfg!(all(test, loom)) { Duration::MAX } else { Duration::from_millis(2) };
 
 /// The permit of one worker. The two sides never touch what tasks borrow at the same time.
@@ -177,8 +177,8 @@ impl Permit {
         }
     }
 
-    /// Looks whether the worker leaves at once, after a recall.
-    pub(super) fn leaves_at_once(&self) -> bool {
+    /// Waits until the worker has left, after a recall; `false` if it has not come out soon.
+    pub(crate) fn wait_until_left(&self) -> bool {
         if cfg!(xiio_without_permits) {
             return true;
         }
@@ -188,25 +188,15 @@ impl Permit {
             }
             std::hint::spin_loop();
         }
-        false
-    }
-
-    /// Waits until the worker has left, after a recall; `false` if it has not come out within `patience`. Then it [is awaited](Self::is_awaited).
-    pub(crate) fn wait_until_left(&self, patience: Duration) -> bool {
         let mut is_late = false;
         while self.state.fetch_or(AWAITED, Ordering::Acquire) & INSIDE != 0 {
             if is_late {
                 return false;
             }
-            is_late = park(patience);
+            is_late = park(SOON);
         }
         self.state.fetch_and(!AWAITED, Ordering::Relaxed);
         true
-    }
-
-    /// Whether the worker is still in the poll that the lender has waited for the end of. When it leaves, the lender is unparked.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & AWAITED != 0
     }
 
     /// Whether the worker has asked for it, and has not come in since.
@@ -224,10 +214,9 @@ impl Permit {
         self.state.load(Ordering::Relaxed) & INSIDE != 0
     }
 
-    /// Whether the worker, which is inside, should leave: it was recalled, or has orders to look at. Or the lender has waited for it in vain: then
-    /// the permit may be open again, and the lender hears of the end of this poll.
+    /// Whether the worker, which is inside, should leave: it was recalled, or has orders to look at.
     pub(crate) fn is_recalled(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & (OPEN | ORDERED | AWAITED) != OPEN
+        self.state.load(Ordering::Relaxed) & (OPEN | ORDERED) != OPEN
     }
 
     /// The worker has orders, until it [takes](Self::take_orders) them.

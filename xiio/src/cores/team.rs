@@ -15,15 +15,12 @@ use super::worker;
 use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::report::{Origin, Report, ReportKind, report};
-use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering, lock, park};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, park};
 use crate::sys;
 use crate::unwind::Dropper;
 
 /// A worker that does not come out for so long is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Home waits for so long at most before it lets the others in again. Where one waits for them, nothing goes on meanwhile.
-const LONGEST: Duration = Duration::from_millis(256);
 
 /// Home and workers of one group. No code of the user runs while anything in here is locked.
 pub(crate) struct Team<J> {
@@ -38,8 +35,6 @@ pub(crate) struct Team<J> {
     grace: Option<Duration>,
     /// Home, when it looked out last.
     home_seen: LastSeen,
-    /// How many microseconds home waited when it had them out last and had to wait. Home's own.
-    took: AtomicU32,
 }
 
 /// What has happened on the workers.
@@ -89,7 +84,6 @@ impl<J> Team<J> {
             keeps_all: AtomicBool::new(false),
             grace,
             home_seen: LastSeen::new(),
-            took: AtomicU32::new(0),
         }
     }
 
@@ -401,37 +395,19 @@ impl<J> Team<J> {
         self.permits[..n_started].iter().fold(false, |was_wanted, permit| permit.grant() | was_wanted)
     }
 
-    /// Closes all permits and waits until the workers are out; gives one that does not come within `patience`. Then they are open again: it
-    /// may wait for what another one has to do, or home inside of the group.
-    fn try_recall(&self, patience: Duration) -> Result<(), &Permit> {
+    /// Closes all permits and waits until the workers are out; `false` if one does not come soon. Then they are open again: it may
+    /// wait for what another one has to do, or home inside of the group.
+    fn try_recall(&self) -> bool {
         // For a team that has ended the permits stay open: there is nothing that they protect.
         if self.has_ended() {
-            return Ok(());
+            return true;
         }
         self.permits.iter().for_each(|permit| permit.recall());
-        let mut since = None;
-        let does_stay = |permit: &&Arc<Permit>| {
-            if permit.leaves_at_once() {
-                return false;
-            }
-            since.get_or_insert_with(sys::now);
-            !permit.wait_until_left(patience)
-        };
-        if let Some(permit) = self.permits.iter().find(does_stay) {
+        let are_out = self.permits.iter().all(|permit| permit.wait_until_left());
+        if !are_out {
             self.grant();
-            return Err(permit);
         }
-        if let Some(since) = since {
-            let took = sys::now().saturating_duration_since(since);
-            self.took.store(took.as_micros().try_into().unwrap_or(u32::MAX), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// How long home waits for a worker at first: for polls as long as they were last.
-    fn patience(&self) -> Duration {
-        let took = Duration::from_micros(self.took.load(Ordering::Relaxed).into());
-        SOON.max(LONGEST.min(2 * took))
+        are_out
     }
 
     fn has_ended(&self) -> bool {
@@ -455,7 +431,7 @@ impl<J> Team<J> {
     /// - This thread is inside the poll of the team's group, or inside its end. So what the jobs borrow is alive.
     /// - The result is dropped before it comes out of there.
     pub(crate) unsafe fn open(&self) -> Window<'_, J> {
-        Window { team: self, patience: Cell::new(self.patience()), awaited: Cell::new(None), late: Late::default() }
+        Window { team: self, late: Late::default() }
     }
 
     /// Has every worker drop what it has in the name of `dropper`, and waits for that.
@@ -472,7 +448,7 @@ impl<J> Team<J> {
         let late = Late::default();
         while !self.board().have_all_left() {
             park(SOON);
-            late.report(self.permits.iter().map(|permit| &**permit).filter(|permit| permit.is_inside()));
+            late.report(self);
         }
     }
 }
@@ -480,10 +456,6 @@ impl<J> Team<J> {
 /// The workers may enter.
 pub(crate) struct Window<'a, J> {
     team: &'a Team<J>,
-    /// How long home waits for a worker. It grows until it is longer than the polls.
-    patience: Cell<Duration>,
-    /// Who has not come out within that.
-    awaited: Cell<Option<&'a Permit>>,
     late: Late,
 }
 
@@ -495,26 +467,11 @@ impl<J> Window<'_, J> {
 
     /// Has the workers out; `false` if one does not come soon. Then they may all enter again.
     pub(crate) fn try_close(&self) -> bool {
-        if self.awaited.get().is_some_and(|permit| !permit.is_awaited()) {
-            // It blocked for nobody: its poll was so long. Others have come in again since, and may take as long.
-            let lasted = self.late.begin_anew();
-            self.patience.set(LONGEST.min(self.patience.get().max(lasted) * 2));
+        let are_out = self.team.try_recall();
+        if !are_out {
+            self.late.report(self.team);
         }
-        self.awaited.set(self.team.try_recall(self.patience.get()).err());
-        self.late.report(self.awaited.get());
-        self.awaited.get().is_none()
-    }
-
-    /// How long the workers may go on where one has not come out: as long as all had to wait for it.
-    pub(crate) fn breath(&self) -> Duration {
-        self.patience.get()
-    }
-
-    /// Waits for so long, or until that one has come out.
-    pub(crate) fn breathe(&self, limit: Duration) {
-        if self.awaited.get().is_some_and(Permit::is_awaited) {
-            park(limit);
-        }
+        are_out
     }
 }
 
@@ -522,7 +479,7 @@ impl<J> Drop for Window<'_, J> {
     fn drop(&mut self) {
         // Nothing in here may unwind before the workers are out; a report that fails does not.
         while !self.try_close() {
-            self.breathe(self.breath());
+            park(SOON);
         }
     }
 }
@@ -535,22 +492,13 @@ struct Late {
 }
 
 impl Late {
-    /// Tells of these workers, which are still in their polls, once, after a second.
-    fn report<'a>(&self, late: impl IntoIterator<Item = &'a Permit>) {
-        let mut late = late.into_iter().peekable();
-        if late.peek().is_none() {
-            return;
-        }
+    /// Tells of the workers that are still in their polls, once, after a second.
+    fn report<J>(&self, team: &Team<J>) {
         let since = self.since.get().unwrap_or_else(sys::now);
         self.since.set(Some(since));
         if sys::now().saturating_duration_since(since) >= PATIENCE && !self.is_reported.replace(true) {
-            late.for_each(report_long);
+            team.permits.iter().filter(|permit| permit.is_inside()).for_each(|permit| report_long(permit));
         }
-    }
-
-    /// The poll has ended; gives how long it has lasted since.
-    fn begin_anew(&self) -> Duration {
-        self.since.take().map_or(Duration::ZERO, |since| sys::now().saturating_duration_since(since))
     }
 }
 

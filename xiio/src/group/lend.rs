@@ -13,6 +13,9 @@ use crate::sys;
 use crate::task::budget;
 use crate::unwind;
 
+/// How long workers go on where one has not come out of its poll.
+const BREATH: Duration = Duration::from_millis(2);
+
 /// Runs a group with workers to its end.
 #[must_use]
 pub struct Lend<'a, 'b, B: Future, E: Ending<B::Output>> {
@@ -120,7 +123,8 @@ fn linger(
             if stay.window.try_close() {
                 return Poll::Pending;
             }
-            stay.breathe();
+            // A worker blocks, maybe for what another one has to do, or home inside of the group.
+            let _ = Runtime::with(|runtime| runtime.linger(BREATH, &|| true));
         }
     }
 }
@@ -164,16 +168,6 @@ impl Stay<'_> {
                     || self.window.grant()
                     || runtime.is_asked_by_others(self.crew))
         })
-    }
-
-    /// A worker blocks, maybe for what another one has to do, or home inside of the group: they go on for a while.
-    fn breathe(&self) {
-        let (began, breath) = (sys::now(), self.window.breath());
-        let _ = Runtime::with(|runtime| runtime.linger(breath, &|| true));
-        if !self.inside.is_woken() {
-            // Who has something to do elsewhere looks only.
-            self.window.breathe(breath.saturating_sub(sys::now().saturating_duration_since(began)));
-        }
     }
 
     fn is_called_away(&self, runtime: &Runtime) -> bool {
