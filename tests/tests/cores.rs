@@ -1676,12 +1676,12 @@ fn an_output_that_panics_when_it_is_dropped_takes_the_place_of_nothing() {
     let items: Vec<usize> = (0..100).collect();
     for workers in [0, 2] {
         let reports = Reports::new();
-        let given = async |item: &usize| if *item == 2 { panic!("at 2") } else { Bomb(*item == 1) };
+        let given = async |item: &usize| if *item == 2 { panic!("at 2") } else { Bomb(*item < 2) };
         assert_eq!(panic_text(|| drop(run(parallel_map(workers, &items, given)))), "at 2");
-        let given = async |item: &usize| if *item == 2 { Err("error at 2") } else { Ok(Bomb(*item == 1)) };
+        let given = async |item: &usize| if *item == 2 { Err("error at 2") } else { Ok(Bomb(*item < 2)) };
         assert_eq!(run(try_parallel_map(workers, &items, given)).err(), Some("error at 2"));
         let texts = reports.texts();
-        assert!(texts.len() == 2 && texts.iter().all(|text| text.contains("the bomb")), "{texts:?}");
+        assert!(texts.len() == 4 && texts.iter().all(|text| text.contains("the bomb")), "{texts:?}");
     }
 }
 

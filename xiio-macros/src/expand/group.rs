@@ -258,19 +258,18 @@ impl Expansion {
     /// What tells of an exit that nobody is given. A `?` has failed the group: that is told elsewhere.
     fn report(&self) -> TokenStream {
         let (site, exit_enum) = (self.names.site(), self.names.exit_enum());
-        let carries = |exit: &&Exit| exit.has_value && !matches!(exit.word, Word::Question(_));
-        let arms = self.places().filter(carries).map(|Exit { variant, cfgs, .. }| {
-            quote_spanned! {site=>
-                #(#[cfg(#cfgs)])*
-                #exit_enum::#variant(__value) => __xiio_private::report_exit(__value),
-            }
+        let arms = self.places().map(|Exit { variant, word, has_value, cfgs, .. }| {
+            let told = if *has_value && !matches!(word, Word::Question(_)) {
+                quote_spanned!(site=> #exit_enum::#variant(__value) => __xiio_private::report_exit(__value),)
+            } else {
+                quote_spanned!(site=> #exit_enum::#variant { .. } => {})
+            };
+            quote!(#(#[cfg(#cfgs)])* #told)
         });
         quote_spanned! {site=>
             |__exit| match __exit {
                 #exit_enum::Value(__value) => __xiio_private::report_exit(__value),
                 #(#arms)*
-                #[allow(unreachable_patterns)]
-                _ => {}
             }
         }
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use super::in_place::{Unspawned, then};
 use crate::pin::Pinned;
-use crate::report::{Held, report_errs, wake_all};
+use crate::report::{Held, Undelivered, report_errs, report_replaced, wake_all};
 use crate::runtime::poll_leaf;
 use crate::task::is_of_ended_task;
 use crate::task_group;
@@ -137,10 +137,10 @@ impl<F: IntoFuture, I: Iterator<Item = F>> Future for Pinned<F::IntoFuture, Row<
         let (mut slot, Row { pause, futures, worker }) = self.project();
         loop {
             if let Some(future) = slot.as_mut().as_pin_mut() {
-                let mut output = Held::new(ready!(future.poll(cx)));
+                let output = Undelivered::new(ready!(future.poll(cx)), report_replaced);
                 slot.set(None);
-                if let (Some(worker), Some(output)) = (&*worker, output.take()) {
-                    worker.give(output);
+                if let Some(worker) = worker {
+                    worker.give(output.deliver());
                 }
                 // The next one may be ready at once, and so on: others have their turn in between.
                 *pause = Some(yield_now());

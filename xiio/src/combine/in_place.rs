@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::pin::Pinned;
-use crate::report::Held;
+use crate::report::{Held, Undelivered, report_replaced};
 
 /// What the body of a group is to spawn. The function around holds it, and the body only borrows it.
 pub(super) struct Unspawned<F>(Held<F>);
@@ -43,12 +43,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let (mut slot, Then(end)) = self.project();
         let Some(future) = slot.as_mut().as_pin_mut() else { unreachable!("a future is not polled after its end") };
-        let mut output = Held::new(ready!(future.poll(cx)));
+        let output = Undelivered::new(ready!(future.poll(cx)), report_replaced);
         // As an `await` does it: the future is gone before the output is used.
         slot.set(None);
-        match (output.take(), end.take()) {
-            (Some(output), Some(end)) => Poll::Ready(end(output)),
-            _ => unreachable!("a future ends once"),
-        }
+        let Some(end) = end.take() else { unreachable!("a future ends once") };
+        Poll::Ready(end(output.deliver()))
     }
 }

@@ -103,7 +103,7 @@ impl<T> Drop for Places<T> {
     }
 }
 
-/// Drops outputs. A destructor that panics takes the place of no other panic, and of no error.
+/// Drops outputs, each by itself. Destructors that panic take the place of no other panic, and of no error.
 ///
 /// # Safety
 /// Each place has one, which is not used any more.
@@ -111,8 +111,12 @@ unsafe fn discard<T>(places: &mut [MaybeUninit<T>]) {
     let outputs = ptr::from_mut(places) as *mut [T];
     // SAFETY: by the caller's contract. The two slices have the same layout.
     report_errs(unsafe { &*outputs }, "a `parallel_map`", "`try_parallel_map` fails with the first");
-    // SAFETY: by the caller's contract. The two slices have the same layout.
-    going_on("a destructor panicked", || unsafe { ptr::drop_in_place(outputs) });
+    if mem::needs_drop::<T>() {
+        for place in places {
+            // SAFETY: by the caller's contract.
+            going_on("a destructor panicked", || unsafe { place.assume_init_drop() });
+        }
+    }
 }
 
 /// Some of the places, and the outputs that are there already: those of the first ones.

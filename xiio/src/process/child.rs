@@ -96,6 +96,8 @@ impl Child {
 
     /// Only waits until the child has ended: [`Child::wait`] or [`Child::try_wait`] then gives its status at once.
     ///
+    /// Unlike [`Child::wait`] it leaves the child's standard input open. Drop that before if the child reads to its end.
+    ///
     /// # Errors
     /// What `epoll_ctl(2)` reports.
     ///

@@ -123,9 +123,13 @@ fn judge_run<F: Future>(
     let faults = Rc::new(RefCell::new(String::new()));
     let sink = Rc::clone(&faults);
     let listening = inspect::listen(move |report| {
-        // What takes long, or much, is no fault of the cancellation.
-        use ReportKind::{ManyTasks, NoThread, SlowCleanup, SlowPoll, StillStopping, VainPolls};
-        if !matches!(report.kind(), StillStopping | SlowPoll | SlowCleanup | VainPolls | ManyTasks | NoThread) {
+        // What takes long, or much, is no fault of the cancellation. Nor is a value that nobody is given: who waited for it is cancelled.
+        use ReportKind::{ErrorUnheard, ManyTasks, NoThread, SlowCleanup, SlowPoll, StillStopping, VainPolls};
+        let is_fault = match report.kind() {
+            ErrorUnheard | StillStopping | SlowPoll | SlowCleanup | VainPolls | ManyTasks | NoThread => false,
+            _ => true,
+        };
+        if is_fault {
             let _ = writeln!(sink.borrow_mut(), "{report}");
         }
     });

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use super::{Duty, Node, Owner};
 use crate::pin::Pinned;
+use crate::report::report_in_pass;
 
 /// An owner for one future, of which whoever polls it says when it is cancelled.
 pub(crate) struct Cancellable {
@@ -38,9 +39,10 @@ impl<F: Future> Future for Pinned<F, Cancellable> {
                 polled
             }
             Duty::Unwind => {
+                let label = node.label();
                 node.clean_up(cx, |cx| {
                     owner.cancel_slot(slot.as_mut());
-                    owner.poll_slot(slot, cx).map(drop)
+                    owner.poll_slot(slot, cx).map(|late| drop(late.inspect(|value| report_in_pass(value, label))))
                 });
                 Poll::Pending
             }
