@@ -262,7 +262,7 @@ fn awaits_its_limit() {
 fn of_a_program_that_sleeps_for_longer_than_there_are_numbers_for_it_reads_the_tree() {
     let patient = Patient::of_test("sleeps_for_ages");
     patient.assert_says(&["tree", "PID"], &["sleep, 18446744073709551.615s more"]);
-    patient.assert_says(&["why", "PID"], &["It waits for: sleep, "]);
+    patient.assert_says(&["why", "PID"], &["It waits for: sleep."]);
 }
 
 #[test]
