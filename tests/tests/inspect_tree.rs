@@ -17,6 +17,7 @@ use xiio::{
     Condition, Promise, as_completed, bracket, branch, gather, in_thread, interval, join, race, race_ok, readable,
     shield, sleep, task_group, timeout, try_gather, try_join, yield_now,
 };
+use xiio_tests::Reports;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -611,4 +612,46 @@ fn what_a_worker_has_drawn_may_be_too_far_in() {
     let tree = drawn_deep_down(move || in_nodes(600, at_home()));
     assert_eq!(n_too_far_in(&tree), 1, "{tree}");
     assert!((500..1024).contains(&n_levels(&tree)), "{} levels", n_levels(&tree));
+}
+
+/// What the program reports when it does this on a thread whose stack has room for it.
+fn reported_deep_down(work: impl FnOnce() + Send + 'static) -> Vec<String> {
+    let thread = std::thread::Builder::new().stack_size(256 << 20);
+    let work = || {
+        let reports = Reports::new();
+        work();
+        reports.texts()
+    };
+    thread.spawn(work).unwrap().join().unwrap()
+}
+
+#[test]
+fn what_a_grace_cuts_off_on_workers_may_be_too_far_in() {
+    for (n_around, is_too_far) in [(300, false), (600, true), (1100, true)] {
+        let texts = reported_deep_down(move || {
+            let begun = Promise::new();
+            let clingy = async || {
+                begun.set(()).unwrap();
+                shield(pending::<()>()).await;
+            };
+            let inner = async {
+                task_group!(workers = 1, |tg| {
+                    tg.workers().spawn(async || in_nodes(600, clingy()).await);
+                });
+            };
+            xiio::run(async {
+                task_group!(grace = Duration::from_millis(50), |tg| {
+                    let task = tg.spawn(in_nodes(n_around, inner));
+                    begun.wait().await;
+                    task.cancel().await;
+                });
+            });
+        });
+        let [text] = &*texts else { panic!("not one report: {texts:?}") };
+        let n_indented = text.lines().map(|line| line.len() - line.trim_start().len()).max().unwrap();
+        assert!((500..1024).contains(&(n_indented / 2)), "{} levels", n_indented / 2);
+        assert_eq!(text.contains("more, too far in to be drawn"), is_too_far, "{text}");
+        // Where its group is not drawn the worker is, at the end.
+        assert_eq!(text.contains("shield (cleaning up"), n_around != 600, "{text}");
+    }
 }

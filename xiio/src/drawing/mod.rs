@@ -466,11 +466,11 @@ pub(crate) struct Drawing {
     is_of_tree: bool,
 }
 
-/// The node of the group that has the workers `crew`.
-fn group_of(nodes: &mut [Node], crew: usize) -> Option<&mut Node> {
+/// The node of the group that has the workers `crew`, with its level: `nodes` are at `level`.
+fn group_of(nodes: &mut [Node], crew: usize, level: usize) -> Option<(&mut Node, usize)> {
     nodes.iter_mut().find_map(|node| match node.crew {
-        Some(own) if own == crew => Some(node),
-        _ => group_of(&mut node.children, crew),
+        Some(own) if own == crew => Some((node, level)),
+        _ => group_of(&mut node.children, crew, level + 1),
     })
 }
 
@@ -552,7 +552,9 @@ impl Drawing {
 
     /// Puts the workers `crew` into the group that is being drawn. `describe` is told whether they were asked to draw what they have.
     pub(crate) fn workers(&mut self, crew: usize, describe: impl FnOnce(bool) -> Self) {
-        if let Some(group) = self.open.last_mut().filter(|_| !self.is_of_tree) {
+        // The innermost node is another one where the group is too far in.
+        let is_known = !self.is_of_tree && self.n_too_deep == 0;
+        if let Some(group) = self.open.last_mut().filter(|_| is_known) {
             group.crew = Some(crew);
         }
         self.graft(describe(self.is_of_tree));
@@ -560,10 +562,15 @@ impl Drawing {
 
     /// Has what the workers `crew` have drawn since in place of what was known of them; at the end, if their group was not drawn.
     pub(crate) fn replace_workers(&mut self, crew: usize, mut drawn: Self) {
-        match group_of(&mut self.roots, crew) {
-            Some(group) => {
+        match group_of(&mut self.roots, crew, 1) {
+            Some((group, level)) => {
+                if level + drawn.n_levels > MAX_LEVELS {
+                    drawn = Self::default();
+                    drawn.leaf(Node::new(Kind::Wait, TOO_DEEP));
+                }
                 group.children.retain(|child| child.kind != Kind::Worker);
                 group.children.append(&mut drawn.roots);
+                self.n_levels = self.n_levels.max(level + drawn.n_levels);
             }
             None => self.graft(drawn),
         }
