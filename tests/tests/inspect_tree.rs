@@ -13,6 +13,7 @@ use xiio::io::Read;
 use xiio::net::{TcpListener, TcpStream};
 use xiio::process::run_process;
 use xiio::signal::{SIGUSR1, SIGUSR2, subscribe};
+use xiio::testing::Tester;
 use xiio::{
     Condition, Promise, as_completed, bracket, branch, gather, in_thread, interval, join, race, race_ok, readable,
     shield, sleep, task_group, timeout, try_gather, try_join, yield_now,
@@ -653,5 +654,26 @@ fn what_a_grace_cuts_off_on_workers_may_be_too_far_in() {
         assert_eq!(text.contains("more, too far in to be drawn"), is_too_far, "{text}");
         // Where its group is not drawn the worker is, at the end.
         assert_eq!(text.contains("shield (cleaning up"), n_around != 600, "{text}");
+    }
+}
+
+#[test]
+fn a_cleanup_that_takes_long_is_reported_also_where_it_is_too_far_in() {
+    for n_around in [600, 1100] {
+        let texts = reported_deep_down(move || {
+            let inner = async || {
+                task_group!(|tg| {
+                    let clingy = tg.spawn(shield(sleep(MINUTE)));
+                    yield_now().await;
+                    clingy.cancel().await;
+                });
+            };
+            let tester = Tester::new().virtual_time().slow_cleanup(Duration::from_secs(1));
+            tester.run(|| in_nodes(n_around, inner()));
+        });
+        let [text] = &*texts else { panic!("not one report: {texts:?}") };
+        assert!(text.starts_with("a cleanup has taken 1s and goes on"), "{text}");
+        let end = if n_around == 600 { "sleep, 59s more" } else { "more, too far in to be drawn" };
+        assert!(text.contains(end), "{text}");
     }
 }

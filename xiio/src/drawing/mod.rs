@@ -236,10 +236,12 @@ impl Node {
 }
 
 impl Node {
-    /// Whether it or anything in it cleans up; what is in it and does not goes.
+    /// Whether it or anything in it cleans up, or may; what is in it and does not goes.
     fn keep_cleaning_up(&mut self) -> bool {
         // A deferred cleanup is one, also where nothing was cancelled.
-        if self.state == State::CleaningUp || (self.kind == Kind::Deferred && self.state == State::Running) {
+        let is_deferred = self.kind == Kind::Deferred && self.state == State::Running;
+        // Among those that it stands for somebody may.
+        if self.state == State::CleaningUp || is_deferred || self.what == TOO_DEEP {
             return true;
         }
         self.children.retain_mut(Self::keep_cleaning_up);
@@ -594,7 +596,7 @@ impl Drawing {
         })
     }
 
-    /// What of it cleans up, with all that is in it and the way to it.
+    /// What of it cleans up, or may, with all that is in it and the way to it.
     pub(crate) fn cleaning_up(mut self) -> Self {
         self.roots.retain_mut(Node::keep_cleaning_up);
         self
