@@ -10,7 +10,8 @@ use crate::text::harmless;
 /// No answer is nested deeper. Whoever looks at one has the stack for that.
 const MAX_BRACKETS: usize = 2048;
 
-/// No answer has more nodes, each of which takes some 400 bytes here. Those of a program are so long that its answer would be too long before.
+/// No answer has more nodes, each of which takes some 400 bytes here. An answer with so many tasks would be too long before. Only many waits in one task
+/// are said in fewer bytes.
 const MAX_NODES: usize = 1 << 21;
 
 /// The only form there is so far.
@@ -110,14 +111,14 @@ pub(crate) struct Life {
 impl Answer {
     /// Expects nothing of what comes: it may be anybody's.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        let (depth, n_objects) = brackets(line);
+        let (depth, n_nodes) = brackets(line);
         if depth > MAX_BRACKETS {
             let n_levels = MAX_BRACKETS / 2;
             return Err(format!(
                 "the answer is nested deeper than {MAX_BRACKETS} brackets, {n_levels} levels of a tree"
             ));
         }
-        if n_objects > MAX_NODES {
+        if n_nodes > MAX_NODES {
             return Err(format!("the answer has more than {MAX_NODES} nodes"));
         }
         let Version { version } = json(line)?;
@@ -136,9 +137,10 @@ fn json<T: DeserializeOwned>(line: &str) -> Result<T, String> {
     value.map_err(|error| format!("the answer is no JSON that can be read: {error}"))
 }
 
-/// How many brackets are open at once in a text, if it is JSON, and how many objects it has.
+/// How many brackets are open at once in a text, if it is JSON, and how many objects it has that are no field of another one, as nodes are.
 fn brackets(line: &str) -> (usize, usize) {
-    let (mut deepest, mut n_objects, mut n_open, mut is_string, mut is_escaped) = (0, 0, 0_usize, false, false);
+    let (mut deepest, mut n_nodes, mut n_open, mut is_string, mut is_escaped) = (0, 0, 0_usize, false, false);
+    let mut before = b' ';
     for byte in line.bytes() {
         match byte {
             _ if is_escaped => is_escaped = false,
@@ -146,14 +148,15 @@ fn brackets(line: &str) -> (usize, usize) {
             b'"' => is_string = !is_string,
             b'[' | b'{' if !is_string => {
                 n_open += 1;
-                n_objects += usize::from(byte == b'{');
+                n_nodes += usize::from(byte == b'{' && before != b':');
             }
             b']' | b'}' if !is_string => n_open = n_open.saturating_sub(1),
             _ => {}
         }
         deepest = deepest.max(n_open);
+        before = byte;
     }
-    (deepest, n_objects)
+    (deepest, n_nodes)
 }
 
 impl Busy {
@@ -314,6 +317,8 @@ mod tests {
             format!(r#"{{"version":1,"pid":1,"program":"","milliseconds_old":0,"tree":{before}[]{after}}}"#)
         };
         assert_eq!(brackets(&nested(3)), (8, 4));
+        // The values of a task are kept in its node.
+        assert_eq!(brackets(r#"{"tree":[{"locals":{"a":":{"}},{"locals":{}}]}"#), (4, 3));
         let deepest = nested(MAX_BRACKETS / 2 - 1);
         assert!(Answer::parse(&deepest.replace("[]", "[[]]")).unwrap_err().contains("1024 levels"));
         let look = thread::Builder::new().stack_size(STACK).spawn(move || Answer::parse(&deepest).map(drop)).unwrap();
