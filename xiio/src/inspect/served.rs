@@ -293,7 +293,7 @@ impl Answering {
     fn draw(&self) -> Result<Option<Drawing>, Ended> {
         let asked = self.asked.take().filter(Asked::is_open);
         // Who comes behind one who has waited in vain need not do the same.
-        let mut is_given_up = asked.is_some() && self.is_in_long_poll() == Some(true);
+        let mut is_given_up = asked.is_some() && self.is_kept_from_drawing();
         let mut asked = asked.unwrap_or_else(|| self.ask_loop());
         let end = sys::now() + TIME_TO_DRAW;
         while !is_given_up {
@@ -326,14 +326,18 @@ impl Answering {
 
     /// Whether one poll keeps the loop, or it does not come to what is wanted.
     fn is_stuck(&self) -> bool {
-        self.is_in_long_poll().unwrap_or_else(|| self.requests.is_any())
+        self.recorder.busy().map_or_else(|| self.requests.is_any(), |busy| is_long(&busy))
     }
 
-    /// `None` where nobody is polled.
-    fn is_in_long_poll(&self) -> Option<bool> {
-        let busy = self.recorder.busy()?;
-        Some(sys::now().saturating_duration_since(busy.since) >= PATIENCE)
+    /// Whether one poll keeps the loop. A loop that has taken what is wanted waits for a worker in a long poll for a moment only.
+    fn is_kept_from_drawing(&self) -> bool {
+        let keeps_it = |busy: &Busy| is_long(busy) && (!busy.is_worker || self.requests.is_any());
+        self.recorder.busy().is_some_and(|busy| keeps_it(&busy))
     }
+}
+
+fn is_long(busy: &Busy) -> bool {
+    sys::now().saturating_duration_since(busy.since) >= PATIENCE
 }
 
 /// What the loop is busy with.
