@@ -125,11 +125,11 @@ fn judge_run<F: Future>(
     let listening = inspect::listen(move |report| {
         // What takes long, or much, is no fault of the cancellation. Nor is a value that nobody is given: who waited for it is cancelled.
         use ReportKind::{ErrorUnheard, ManyTasks, NoThread, SlowCleanup, SlowPoll, StillStopping, VainPolls};
-        let is_fault = match report.kind() {
-            ErrorUnheard | StillStopping | SlowPoll | SlowCleanup | VainPolls | ManyTasks | NoThread => false,
-            _ => true,
-        };
-        if is_fault {
+        let is_no_fault = matches!(
+            report.kind(),
+            ErrorUnheard | StillStopping | SlowPoll | SlowCleanup | VainPolls | ManyTasks | NoThread
+        );
+        if !is_no_fault {
             let _ = writeln!(sink.borrow_mut(), "{report}");
         }
     });
