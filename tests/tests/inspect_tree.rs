@@ -631,9 +631,12 @@ fn what_a_grace_cuts_off_on_workers_may_be_too_far_in() {
     for (n_around, is_too_far) in [(300, false), (600, true), (1100, true)] {
         let texts = reported_deep_down(move || {
             let begun = Promise::new();
-            let clingy = async || {
-                begun.set(()).unwrap();
-                shield(pending::<()>()).await;
+            // Cancelled before it has begun, a shield does not hold.
+            let clingy = || {
+                shield(async {
+                    begun.set(()).unwrap();
+                    pending::<()>().await;
+                })
             };
             let inner = async {
                 task_group!(workers = 1, |tg| {
