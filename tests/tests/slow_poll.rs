@@ -5,6 +5,7 @@ use std::future::{pending, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -136,6 +137,41 @@ fn what_it_takes_to_draw_the_tree_is_no_slow_poll() {
     });
     let texts = texts.take();
     assert!(texts.len() == 1 && texts[0].starts_with("the body of a group in the root"), "{texts:?}");
+}
+
+#[test]
+fn what_it_takes_to_draw_what_a_grace_cuts_off_is_no_slow_poll() {
+    const GRACE: Duration = Duration::from_secs(1);
+    // A task on a worker that is cancelled alone is polled when its grace is over, so it would be slow itself.
+    for (of_worker, is_alone) in [(false, false), (false, true), (true, false)] {
+        let (_listening, texts) = slow_polls();
+        let end = OnceLock::new();
+        // Nothing but the drawing polls it when the grace is over.
+        let drawn_slowly = || {
+            poll_fn(|_| {
+                if end.get().is_some_and(|end| xiio::now() >= *end) {
+                    thread::sleep(TOO_LONG);
+                }
+                Poll::<()>::Pending
+            })
+        };
+        Tester::new().virtual_time().slow_poll(LIMIT).run(async || {
+            task_group!(workers = usize::from(of_worker), grace = GRACE, |tg| {
+                let at_home = (!of_worker).then(|| tg.spawn(shield(drawn_slowly())));
+                if of_worker {
+                    tg.workers().spawn(async || shield(drawn_slowly()).await);
+                }
+                // They begin.
+                sleep(GRACE).await;
+                end.set(xiio::now() + GRACE).unwrap();
+                if is_alone {
+                    at_home.unwrap().cancel().await;
+                }
+                tg.cancel();
+            });
+        });
+        assert!(texts.borrow().is_empty(), "{of_worker}, {is_alone}: {:?}", texts.borrow());
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::recording::Why;
 use crate::report::Origin;
 use crate::sync::thread_local;
 use crate::task::budget::{self, Interrupt};
-use crate::task::{Ended, Home, Members, TaskSet};
+use crate::task::{Ended, Home, Members, TaskSet, polls};
 use crate::unwind::{self, Dropper};
 
 thread_local! {
@@ -133,7 +133,7 @@ impl Worker {
         }
         let mut rest = Drawing::default();
         if !self.tasks.is_empty() {
-            rest = unwind::inspect(|| self.poll_tasks(cx));
+            rest = polls::inspect(|| self.poll_tasks(cx));
         }
         let ended = unwind::cutting_off(&mut rest, || self.end());
         // Even if it is empty: a drawing of before may be there.

@@ -20,7 +20,7 @@ use crate::local::{self, SentLocals};
 use crate::pin::Pinned;
 use crate::report::{Origin, ReportKind, Undelivered, going_on, report, report_if_err, report_late_err};
 use crate::sync::{Mutex, lock};
-use crate::task::TaskSet;
+use crate::task::{TaskSet, polls};
 use crate::time::{Deadline, now};
 use crate::unwind::{self, AllThereIs, Duty, Given, Node, Owner};
 
@@ -505,7 +505,7 @@ impl<J, T: Send> Running<J, T> {
         let origin = self.origin();
         let node = drawing::Node::new(Kind::Task, "task").made_at(self.location).in_state(State::CleaningUp);
         let mut polled = Poll::Pending;
-        let mut rest = unwind::inspect(|| {
+        let mut rest = polls::inspect(|| {
             let _around = unwind::draw_around(|| node);
             polled = self.owner.poll_slot(slot.as_mut(), cx);
         });

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::budget;
 use super::limits::{self, Limits};
-use crate::drawing::Node;
+use crate::drawing::{Drawing, Node};
 use crate::recording;
 use crate::report::{Origin, ReportKind, report};
 use crate::sys;
@@ -128,6 +128,23 @@ pub(crate) fn end(level: u32, is_recorded: bool, was_polled: bool, woken: Option
         noted.vain = judge(level, &mut noted.at, was_polled, woken);
     }
     noted
+}
+
+/// Draws what `poll` polls, in the middle of another poll. That is not said to take longer: the drawing is no doing of its code.
+pub(crate) fn inspect(poll: impl FnOnce()) -> Drawing {
+    let is_watched = limits::current().are_for_polls();
+    let innermost = || FRAMES.try_with(|frames| frames.borrow().last().map(|frame| (frame.level, frame.inside)));
+    let around = if is_watched { innermost().ok().flatten() } else { None };
+    let Some((level, inside)) = around else { return unwind::inspect(poll) };
+    let began = sys::now();
+    let drawing = unwind::inspect(poll);
+    let took = sys::now().saturating_duration_since(began);
+    FRAMES.with_borrow_mut(|frames| {
+        // The polls that were drawn are part of that.
+        let around = frames.last_mut().filter(|frame| frame.level == level);
+        around.into_iter().for_each(|frame| frame.inside = inside + took);
+    });
+    drawing
 }
 
 /// Reports a poll that took long, and gives what is to be reported of one in vain. The clock is looked at if there is a poll.

@@ -16,7 +16,8 @@ use crate::error::panic_text;
 use crate::inspect::{self, ReportKind};
 use crate::recording::{self, Recorder};
 use crate::runtime::{Config, Leftover};
-use crate::unwind::{self, Owner};
+use crate::task::polls;
+use crate::unwind::Owner;
 
 /// Runs `body` once to its end, and then once for each await it reaches, cancelling it there.
 ///
@@ -170,7 +171,7 @@ async fn cancel_at<F: Future>(future: F, at_await: usize, drawing: Option<&RefCe
                 is_cancelled = true;
                 recording::cancelled(None, recording::Why::Test, None);
                 if let Some(drawing) = drawing {
-                    *drawing.borrow_mut() = unwind::inspect(|| drop(owner.poll_slot(slot.as_mut(), cx)));
+                    *drawing.borrow_mut() = polls::inspect(|| drop(owner.poll_slot(slot.as_mut(), cx)));
                 }
                 owner.cancel_slot(slot.as_mut());
             }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::{Cause, DROPPED, Deferred, Group, Member};
 use crate::drawing::{self, Drawing, State};
 use crate::runtime::may_begin;
-use crate::task::{Members, Polled, budget};
+use crate::task::{Members, Polled, budget, polls};
 use crate::time::{Deadline, Limit, left};
 use crate::unwind::{self, Dropper, Duty, Node, Owner, Shift};
 
@@ -244,7 +244,7 @@ impl<'a> Course<'a> {
     fn abandon(&mut self, body: &mut dyn AnyBody, cx: &mut Context<'_>) {
         self.grace = None;
         self.group.refuse_more();
-        let mut rest = unwind::inspect(|| self.draw(body, cx));
+        let mut rest = polls::inspect(|| self.draw(body, cx));
         unwind::cutting_off(&mut rest, || self.drop_rest(body));
         self.group.report_cut_off(&rest);
     }

@@ -13,7 +13,7 @@ use crate::report::{Origin, report_panic};
 use crate::task::refs::{
     BODY, DONE, DOOMED, HOLDS, JOINED, LAST, LOCALS, NAMED, PLACED, QUEUED, RECORDED, STARTED, TaskRef,
 };
-use crate::task::{handle, waker};
+use crate::task::{handle, polls, waker};
 use crate::unwind::{self, Cancel, Dropper, Owner};
 
 impl Core {
@@ -108,7 +108,7 @@ impl Core {
 
     pub(super) fn cut_off_first(&self, members: &mut dyn Members) -> Option<Drawing> {
         let (_, task) = self.cleaning.borrow_mut().pop_front()?;
-        let mut drawing = unwind::inspect(|| self.draw_task(task, members));
+        let mut drawing = polls::inspect(|| self.draw_task(task, members));
         // It may have ended by being drawn.
         let is_late = !task.header().has(DONE);
         if is_late {

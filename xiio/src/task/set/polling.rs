@@ -259,7 +259,7 @@ impl Core {
             return polls::let_off(task.key());
         }
         let depth = self.depth.get();
-        let drawing = unwind::inspect(|| self.draw_task(task, members));
+        let drawing = polls::inspect(|| self.draw_task(task, members));
         self.depth.set(depth);
         if drawing.nodes().any(|(_, node)| node.what() == YIELD_NOW) {
             polls::let_off(task.key());
