@@ -38,10 +38,11 @@ impl Draw {
     }
 }
 
-/// Has the tree drawn when this poll is over, while all that is ready stands where it is.
+/// Has the tree drawn when this poll is over, for nobody: no node waits for it.
 pub fn draw_tree() {
     let cx = &mut Context::from_waker(Waker::noop());
     assert!(pin!(inspect::tree()).poll(cx).is_pending());
+    // Uses up the turn, so that whatever is ready now still stands in its queue then.
     let greedy = async {
         task_group!(|tg| {
             tg.spawn(async {

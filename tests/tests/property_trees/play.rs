@@ -2,12 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::pin::{Pin, pin};
-use std::task::{Context, Waker};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use xiio::{Elapsed, bracket, branch, shield, sleep, task_group, timeout, try_task_group, yield_now};
+use xiio_tests::random::draw_tree;
 
 use crate::plan::{Group, Id, Kind, Node};
 
@@ -79,7 +79,7 @@ impl Stage {
         self.events.borrow_mut().push(Event { id, what, at });
         // A destructor awaits nothing.
         if what != What::Drop && self.wants_drawing() {
-            request_drawing();
+            draw_tree();
         }
     }
 
@@ -93,23 +93,6 @@ impl Stage {
             x >> 62 == 0
         })
     }
-}
-
-/// Has the tree drawn when the current poll is over, for nobody: no node waits for it.
-fn request_drawing() {
-    let cx = &mut Context::from_waker(Waker::noop());
-    assert!(pin!(xiio::inspect::tree()).poll(cx).is_pending());
-    // Uses up the turn, so that whatever is ready now still stands in its queue then.
-    let greedy = async {
-        task_group!(|tg| {
-            tg.spawn(async {
-                loop {
-                    yield_now().await;
-                }
-            });
-        });
-    };
-    assert!(pin!(greedy).poll(cx).is_pending());
 }
 
 /// Notes that the frame of a node is gone.
