@@ -397,6 +397,32 @@ fn cancel_everywhere_accepts_what_cleans_up() {
 }
 
 #[test]
+fn cancel_everywhere_takes_an_unheard_err_for_a_fault_of_the_run_that_it_does_not_cancel() {
+    let fails = async || Err::<(), _>("unheard");
+    let panic = panic_of(|| {
+        cancel_everywhere(|| async {
+            task_group!(|tg| {
+                tg.spawn(fails());
+                yield_now().await;
+            });
+        });
+    });
+    assert!(panic.contains("ended with an `Err` that nobody has taken"), "{panic}");
+    // Where its receiver is cancelled nobody can be given it.
+    cancel_everywhere(|| async {
+        let won = race!(fails(), pending());
+        shield(sleep(MINUTE)).await;
+        won.unwrap_err();
+        let cleans_up = bracket((), async |()| pending().await, async |()| sleep(MINUTE).await);
+        let fails_later = async {
+            yield_now().await;
+            fails().await
+        };
+        race!(fails_later, cleans_up).unwrap_err();
+    });
+}
+
+#[test]
 fn cancel_everywhere_finds_what_does_not() {
     let is_open = Cell::new(false);
     let body = || async {

@@ -1,7 +1,7 @@
 //! A moment awake before a thread sleeps that may be called at once.
 //!
 //! Home and a worker that wait for each other by turns would sleep and be woken for each task, which costs more than the task. So
-//! who has nothing to do looks out for a call for as long as a sleep costs. That is at most twice what the better of the two would
+//! who has nothing to do, or may not do it, looks out for a call for as long as a sleep costs. That is at most twice what the better of the two would
 //! have cost (Karlin, Manasse and others, "Competitive randomized algorithms for nonuniform problems", 1990).
 //!
 //! Who looks out keeps its processor from others, from the very thread that is to call if that was there last. So nobody does whose

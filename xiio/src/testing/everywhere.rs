@@ -121,17 +121,16 @@ fn judge_run<F: Future>(
     at_await: usize,
 ) -> Result<Reached, String> {
     let before = Resources::now();
-    let faults = Rc::new(RefCell::new(String::new()));
+    let faults = Rc::new(RefCell::new((String::new(), String::new())));
     let sink = Rc::clone(&faults);
     let listening = inspect::listen(move |report| {
-        // What takes long, or much, is no fault of the cancellation. Nor is a value that nobody is given: who waited for it is cancelled.
+        let (faults, unheard) = &mut *sink.borrow_mut();
+        // What takes long, or much, is no fault of the cancellation.
         use ReportKind::{ErrorUnheard, ManyTasks, NoThread, SlowCleanup, SlowPoll, StillStopping, VainPolls};
-        let is_no_fault = matches!(
-            report.kind(),
-            ErrorUnheard | StillStopping | SlowPoll | SlowCleanup | VainPolls | ManyTasks | NoThread
-        );
-        if !is_no_fault {
-            let _ = writeln!(sink.borrow_mut(), "{report}");
+        match report.kind() {
+            StillStopping | SlowPoll | SlowCleanup | VainPolls | ManyTasks | NoThread => {}
+            ErrorUnheard => drop(writeln!(unheard, "{report}")),
+            _ => drop(writeln!(faults, "{report}")),
         }
     });
     let run = || {
@@ -146,7 +145,11 @@ fn judge_run<F: Future>(
         return Err(format!("left behind: {leftover:?}"));
     }
     before.check_unchanged()?;
-    let faults = faults.take();
+    let (mut faults, unheard) = faults.take();
+    if matches!(reached, Reached::End) {
+        // Where it was cancelled, so was who is to be given a value.
+        faults += &unheard;
+    }
     if faults.is_empty() { Ok(reached) } else { Err(faults) }
 }
 
