@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use xiio::inspect::{Listening, ReportKind, listen, tree};
 use xiio::io::{Read, Write, duplex};
 use xiio::testing::Tester;
@@ -268,6 +269,20 @@ fn a_cleanup_that_takes_long_is_reported_while_it_lasts_with_who_cleans_up() {
         "{text}"
     );
     assert!(text.contains("task `clingy` (cleaning up ") && !text.contains("at work"), "{text}");
+}
+
+#[test]
+fn a_cleanup_that_takes_long_is_reported_where_a_combinator_of_others_hides_it() {
+    let texts = slow_cleanups(|| async {
+        // It polls only what was woken, so a drawing does not reach the cleanup.
+        let mut hidden: FuturesUnordered<_> =
+            [timeout(Duration::ZERO, cleaning_for(5000)), timeout(Duration::ZERO, cleaning_for(100))]
+                .into_iter()
+                .collect();
+        while hidden.next().await.is_some() {}
+    });
+    let [text] = &*texts else { panic!("not one report: {texts:?}") };
+    assert!(text.starts_with("a cleanup has taken 1s and goes on; ") && text.contains("hides it"), "{text}");
 }
 
 /// The report of a cleanup that takes long, from `work` that only a grace ends.

@@ -4,7 +4,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -22,6 +22,8 @@ pub(super) struct Cleanups {
     limit: Cell<Option<Duration>>,
     /// When each began that was not reported; the first one first.
     live: RefCell<BTreeMap<u64, Instant>>,
+    /// Those that were found to be late, and go on.
+    late: RefCell<BTreeSet<u64>>,
     n_begun: Cell<u64>,
     timer: Cell<Option<TimerKey>>,
 }
@@ -52,6 +54,7 @@ fn begin() -> Option<Box<dyn Any>> {
 impl Drop for Cleanup {
     fn drop(&mut self) {
         self.cleanups.live.borrow_mut().remove(&self.number);
+        self.cleanups.late.borrow_mut().remove(&self.number);
         Runtime::look(|runtime| {
             // It may have come to its end in another run.
             if Rc::ptr_eq(&runtime.cleanups, &self.cleanups) && self.cleanups.live.borrow().is_empty() {
@@ -86,27 +89,35 @@ impl Cleanups {
     fn look(&self, runtime: &Runtime) {
         self.timer.set(None);
         let (now, limit) = (runtime.now(), self.limit.get().unwrap_or(Duration::MAX));
-        let is_late = |began: &Instant| now.saturating_duration_since(*began) >= limit;
-        let mut are_any = false;
-        self.live.borrow_mut().retain(|_, began| {
-            let is_late = is_late(began);
-            are_any |= is_late;
+        let mut late = Vec::new();
+        self.live.borrow_mut().retain(|number, began| {
+            let is_late = now.saturating_duration_since(*began) >= limit;
+            late.extend(is_late.then_some(*number));
             !is_late
         });
-        if are_any {
-            runtime.request_drawing(Box::new(move |tree| report_late(limit, &tree.cleaning_up())));
+        if !late.is_empty() {
+            self.late.borrow_mut().extend(&late);
+            runtime.request_drawing(Box::new(move |tree| {
+                // They may have ended by being drawn.
+                let go_on =
+                    |runtime: &Runtime| late.iter().any(|number| runtime.cleanups.late.borrow().contains(number));
+                if Runtime::look(go_on) == Some(true) {
+                    report_late(limit, &tree.cleaning_up());
+                }
+            }));
         }
         self.keep_timer(runtime);
     }
 }
 
-/// Says who cleans up, unless they have ended by being drawn.
+/// Says who cleans up, as far as that is drawn.
 fn report_late(limit: Duration, rest: &Drawing) {
-    if !rest.is_empty() {
-        let text =
-            format!("a cleanup has taken {limit:?} and goes on; `grace` bounds that of what is cancelled:\n{rest}");
-        report(ReportKind::SlowCleanup, text);
-    }
+    let who = match rest.is_empty() {
+        true => " (a combinator of another crate hides it from the tree)".to_owned(),
+        false => format!(":\n{rest}"),
+    };
+    let text = format!("a cleanup has taken {limit:?} and goes on; `grace` bounds that of what is cancelled{who}");
+    report(ReportKind::SlowCleanup, text);
 }
 
 /// Wakes nobody: it has the runtime of its thread look.
