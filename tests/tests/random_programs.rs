@@ -227,7 +227,7 @@ async fn piece(stage: &Stage, around: &Place, depth: u32) {
                 sleep(millis(stage.below(4))).await;
                 handle.abort();
             };
-            let _ = futures::join!(branch(Abortable::new(inner(&dropped), registration)), aborts);
+            let _ = futures::join!(branch(Abortable::new(inner(&dropped), registration).map(drop)), aborts);
         }
         _ => stage.rest(&place).await,
     }
