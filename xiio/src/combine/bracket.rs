@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use crate::drawing::{self, Kind};
 use crate::error::Payload;
-use crate::report::{Held, drop_safely, going_on, report_err, report_panic};
+use crate::report::{Undelivered, drop_safely, going_on, report_err, report_panic};
 use crate::runtime::may_begin;
 use crate::unwind::{self, Dropper, Duty, Node, Owner};
 
@@ -158,15 +158,7 @@ impl<T> Unheard<T> {
     #[cold]
     fn tell(outcome: Result<T, Payload>) {
         match outcome {
-            Ok(value) => {
-                let value = Held::new(value);
-                value.get().into_iter().for_each(|value| report_err(value, |type_name| {
-                    format!(
-                        "a release was cut off or panicked, and what it was to clean up after had ended with an `Err` that nobody is given \
-                         ({type_name}); handle the error in the usage"
-                    )
-                }));
-            }
+            Ok(value) => drop(Undelivered::new(value, report_cut_off)),
             Err(panic) => report_panic("a release was cut off, and what it was to clean up after had panicked", panic),
         }
     }
@@ -179,6 +171,16 @@ impl<T> Drop for Unheard<T> {
             Self::tell(outcome);
         }
     }
+}
+
+/// Reports the value of a usage whose release was cut off or panicked if it is an `Err`.
+fn report_cut_off<T>(value: &T) {
+    report_err(value, |type_name| {
+        format!(
+            "a release was cut off or panicked, and what it was to clean up after had ended with an `Err` that nobody is given \
+             ({type_name}); handle the error in the usage"
+        )
+    });
 }
 
 /// Reports the value of a usage that had ended when its bracket was cancelled if it is an `Err`.
