@@ -153,6 +153,72 @@ fn worker_that_blocks_for_another_ends_while_home_has_to_go_out_again_and_again(
     });
 }
 
+/// Lets `n_turns` of home's code come outside of a group whose workers are always in polls of `length`; gives how many polls each has had.
+fn polls_while_home_comes_out(workers: usize, length: Duration, n_turns: usize) -> usize {
+    let n_polls = AtomicUsize::new(0);
+    run(async {
+        let group = async {
+            task_group!(workers = workers, |tg| {
+                for _ in 0..workers {
+                    tg.workers().spawn(async || {
+                        loop {
+                            thread::sleep(length);
+                            n_polls.fetch_add(1, SeqCst);
+                            yield_now().await;
+                        }
+                    });
+                }
+            });
+        };
+        let outside = async {
+            for _ in 0..n_turns {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        race!(group, outside);
+    });
+    n_polls.into_inner() / workers
+}
+
+/// No moment comes by itself in which all workers are out.
+#[test]
+fn home_comes_out_of_a_group_whose_workers_are_always_in_polls() {
+    for (workers, length, n_turns) in [(8, 10, 10), (1, 300, 2), (2, 100, 4), (3, 40, 6)] {
+        let n_polls = in_time(move || polls_while_home_comes_out(workers, Duration::from_millis(length), n_turns));
+        assert!(n_polls <= 4 * (n_turns + 1), "{workers} workers with polls of {length} ms have had {n_polls} each");
+    }
+}
+
+/// The worker that the other one waits for is in long polls itself, so home keeps it out.
+#[test]
+fn worker_that_blocks_for_one_that_is_kept_out_ends() {
+    in_time(|| {
+        let is_over = Cell::new(false);
+        let group = async {
+            for _ in 0..5 {
+                let barrier = Barrier::new(2);
+                task_group!(workers = 2, |tg| {
+                    tg.workers().spawn(async || barrier.wait().is_leader());
+                    tg.workers().spawn(async || {
+                        for _ in 0..3 {
+                            thread::sleep(Duration::from_millis(10));
+                            yield_now().await;
+                        }
+                        barrier.wait();
+                    });
+                });
+            }
+            is_over.set(true);
+        };
+        let outside = async {
+            while !is_over.get() {
+                sleep(Duration::from_micros(200)).await;
+            }
+        };
+        run(async { join!(group, outside) });
+    });
+}
+
 #[test]
 fn home_that_blocks_for_jobs_is_served_by_the_worker_that_there_is() {
     in_time(|| {

@@ -2,6 +2,7 @@
 //! use is checked. Home uses all of them between its polls.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use loom::cell::UnsafeCell;
@@ -188,6 +189,49 @@ fn what_is_borrowed_is_handed_over_by_the_permit_alone() {
         borrowed.0.with_mut(|_| ());
         worker.join().unwrap();
     });
+}
+
+/// Home has waited for the worker in vain, if it is still inside: then it stays out once it has left, whoever is let in.
+#[test]
+fn worker_that_is_kept_out_comes_in_again_when_home_has_been_out() {
+    /// In how many orders it was.
+    static N_KEPT_OUT: AtomicUsize = AtomicUsize::new(0);
+    loom::model(|| {
+        let shared = Arc::new((Permit::new(None), Borrowed(UnsafeCell::new(()))));
+        let of_worker = Arc::clone(&shared);
+        let worker = thread::spawn(move || {
+            let turns = Loop::new();
+            let (permit, borrowed) = &*of_worker;
+            permit.attach();
+            for _ in 0..2 {
+                loop {
+                    if let Some(_pass) = permit.enter() {
+                        borrowed.0.with_mut(|_| ());
+                        break;
+                    }
+                    turns.sleep();
+                    turns.home.take_root_woken();
+                }
+            }
+        });
+        let (permit, borrowed) = &*shared;
+        permit.grant();
+        permit.recall();
+        // It may have left before.
+        permit.keep_out_if_inside();
+        permit.grant();
+        permit.recall();
+        assert!(permit.wait_until_left());
+        permit.grant();
+        if permit.is_kept_out() {
+            N_KEPT_OUT.fetch_add(1, Relaxed);
+            borrowed.0.with_mut(|_| ());
+        }
+        permit.let_in();
+        permit.grant();
+        worker.join().unwrap();
+    });
+    assert!(N_KEPT_OUT.load(Relaxed) > 0);
 }
 
 #[test]

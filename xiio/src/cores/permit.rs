@@ -24,6 +24,8 @@ const LINGERS: u32 = 1 << 4;
 const ORDERED: u32 = 1 << 5;
 /// The worker has got what it asked for, and has not come in since: it is on its way, or was too late.
 const COMES: u32 = 1 << 6;
+/// The lender has waited for the worker in vain: once it has left it stays out, whoever is let in. Only the lender's thread uses this bit.
+const KEPT_OUT: u32 = 1 << 7;
 
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.
 const N_LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 2000 };
@@ -147,11 +149,14 @@ impl Permit {
         }
     }
 
-    /// Opens the permit; `true` if the worker had asked for it. On the lender's thread.
+    /// Opens the permit, unless the worker is kept out; `true` if the worker had asked for it. On the lender's thread.
     pub(crate) fn grant(&self) -> bool {
         let granted = |state| if state & WANTS == 0 { state | OPEN } else { (state | OPEN | COMES) & !WANTS };
         // Ordering: `Release`, for the worker that enters; `Acquire`, so that the worker is found that has asked.
         let mut before = self.state.load(Ordering::Relaxed);
+        if before & KEPT_OUT != 0 {
+            return false;
+        }
         while let Err(now) =
             self.state.compare_exchange_weak(before, granted(before), Ordering::AcqRel, Ordering::Relaxed)
         {
@@ -177,7 +182,7 @@ impl Permit {
         }
     }
 
-    /// Waits until the worker has left, after a recall; `false` if it has not come out soon.
+    /// Waits until the worker has left, after a recall; `false` if it has not come out soon. Then the lender's thread is unparked when it does.
     pub(crate) fn wait_until_left(&self) -> bool {
         if cfg!(xiio_without_permits) {
             return true;
@@ -197,6 +202,23 @@ impl Permit {
         }
         self.state.fetch_and(!AWAITED, Ordering::Relaxed);
         true
+    }
+
+    /// The worker, which is recalled, is not let in until it [may come](Self::let_in), if it is still inside.
+    pub(super) fn keep_out_if_inside(&self) {
+        if self.is_inside() {
+            self.state.fetch_or(KEPT_OUT, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the worker was kept out, and has left.
+    pub(super) fn is_kept_out(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & (KEPT_OUT | INSIDE) == KEPT_OUT
+    }
+
+    /// The worker may come again, with the next [grant](Self::grant).
+    pub(super) fn let_in(&self) {
+        self.state.fetch_and(!KEPT_OUT, Ordering::Relaxed);
     }
 
     /// Whether the worker has asked for it, and has not come in since.

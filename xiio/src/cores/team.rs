@@ -20,7 +20,10 @@ use crate::sys;
 use crate::unwind::Dropper;
 
 /// A worker that does not come out for so long is reported.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPORTED_AFTER: Duration = Duration::from_secs(1);
+
+/// How long home waits at first for one that may block for another one that is kept out.
+const FIRST_PATIENCE: Duration = Duration::from_millis(16);
 
 /// Home and workers of one group. No code of the user runs while anything in here is locked.
 pub(crate) struct Team<J> {
@@ -383,6 +386,7 @@ impl<J> Team<J> {
     /// Ends a team of which no job is open: its workers borrow nothing any more, so they leave when they come to it.
     pub(crate) fn close(&self) {
         self.board().close();
+        self.let_all_in();
         for permit in &self.permits {
             permit.grant();
             permit.wake_holder();
@@ -395,19 +399,15 @@ impl<J> Team<J> {
         self.permits[..n_started].iter().fold(false, |was_wanted, permit| permit.grant() | was_wanted)
     }
 
-    /// Closes all permits and waits until the workers are out; `false` if one does not come soon. Then they are open again: it may
-    /// wait for what another one has to do, or home inside of the group.
+    /// Closes all permits and waits until the workers are out; `false` if one does not come soon.
     fn try_recall(&self) -> bool {
-        // For a team that has ended the permits stay open: there is nothing that they protect.
-        if self.has_ended() {
-            return true;
-        }
         self.permits.iter().for_each(|permit| permit.recall());
-        let are_out = self.permits.iter().all(|permit| permit.wait_until_left());
-        if !are_out {
-            self.grant();
-        }
-        are_out
+        self.permits.iter().all(|permit| permit.wait_until_left())
+    }
+
+    /// All may come again with the next grant.
+    fn let_all_in(&self) {
+        self.permits.iter().for_each(|permit| permit.let_in());
     }
 
     fn has_ended(&self) -> bool {
@@ -431,7 +431,8 @@ impl<J> Team<J> {
     /// - This thread is inside the poll of the team's group, or inside its end. So what the jobs borrow is alive.
     /// - The result is dropped before it comes out of there.
     pub(crate) unsafe fn open(&self) -> Window<'_, J> {
-        Window { team: self, late: Late::default() }
+        self.let_all_in();
+        Window { team: self, recall: Cell::default() }
     }
 
     /// Has every worker drop what it has in the name of `dropper`, and waits for that.
@@ -445,10 +446,10 @@ impl<J> Team<J> {
         // SAFETY: the caller's contract is this one's; it is dropped below.
         let window = unsafe { self.open() };
         window.grant();
-        let late = Late::default();
+        let mut recall = Recall::begin();
         while !self.board().have_all_left() {
             park(SOON);
-            late.report(self);
+            recall.report(&self.permits);
         }
     }
 }
@@ -456,22 +457,47 @@ impl<J> Team<J> {
 /// The workers may enter.
 pub(crate) struct Window<'a, J> {
     team: &'a Team<J>,
-    late: Late,
+    /// There while home wants to be out and a worker has not come.
+    recall: Cell<Option<Recall>>,
 }
 
 impl<J> Window<'_, J> {
-    /// Lets in all who have been started; `true` if one had asked.
+    /// Lets in all who have been started, but for those who are kept out; `true` if one had asked.
     pub(crate) fn grant(&self) -> bool {
         self.team.grant()
     }
 
-    /// Has the workers out; `false` if one does not come soon. Then they may all enter again.
+    /// Has the workers out; `false` if one does not come soon. It may block for what another one has to do, or home inside of the group. So those
+    /// who came soon may enter again, until this is called once more. Who did not stays out when it comes, until home has been out: it was in a long poll,
+    /// and would be in the next one.
     pub(crate) fn try_close(&self) -> bool {
+        // For a team that has ended the permits stay open: there is nothing that they protect.
+        if self.team.has_ended() {
+            return true;
+        }
         let are_out = self.team.try_recall();
-        if !are_out {
-            self.late.report(self.team);
+        if are_out {
+            self.stay();
+        } else {
+            let mut recall = self.recall.take().unwrap_or_else(Recall::begin);
+            recall.go_on(&self.team.permits);
+            recall.report(&self.team.permits);
+            self.recall.set(Some(recall));
+            self.grant();
         }
         are_out
+    }
+
+    /// Nobody is kept out any more: home has been out, or does not want to be.
+    pub(crate) fn stay(&self) {
+        if self.recall.take().is_some() {
+            self.team.let_all_in();
+        }
+    }
+
+    /// Waits for so long, or until one has left that did not come soon.
+    pub(crate) fn breathe(&self, limit: Duration) {
+        park(limit);
     }
 }
 
@@ -479,25 +505,52 @@ impl<J> Drop for Window<'_, J> {
     fn drop(&mut self) {
         // Nothing in here may unwind before the workers are out; a report that fails does not.
         while !self.try_close() {
-            park(SOON);
+            self.breathe(SOON);
         }
     }
 }
 
-/// Since when a worker does not come out.
-#[derive(Default)]
-struct Late {
-    since: Cell<Option<Instant>>,
-    is_reported: Cell<bool>,
+/// Home wants to be out, and workers do not come.
+#[derive(Clone, Copy)]
+struct Recall {
+    since: Instant,
+    is_reported: bool,
+    /// How many are kept out.
+    n_out: usize,
+    /// When the last one of them has left, or all were let in.
+    moved_at: Instant,
+    /// If nobody leaves for so long, those who stay may block for one that is kept out. It grows, so that it is longer than the polls at last.
+    patience: Duration,
 }
 
-impl Late {
-    /// Tells of the workers that are still in their polls, once, after a second.
-    fn report<J>(&self, team: &Team<J>) {
-        let since = self.since.get().unwrap_or_else(sys::now);
-        self.since.set(Some(since));
-        if sys::now().saturating_duration_since(since) >= PATIENCE && !self.is_reported.replace(true) {
-            team.permits.iter().filter(|permit| permit.is_inside()).for_each(|permit| report_long(permit));
+impl Recall {
+    fn begin() -> Self {
+        let now = sys::now();
+        Self { since: now, is_reported: false, n_out: 0, moved_at: now, patience: FIRST_PATIENCE }
+    }
+
+    /// Keeps those out who have not come soon. If that leads to nothing, all are let in once.
+    fn go_on(&mut self, permits: &[Arc<Permit>]) {
+        permits.iter().for_each(|permit| permit.keep_out_if_inside());
+        let n_out = permits.iter().filter(|permit| permit.is_kept_out()).count();
+        let now = sys::now();
+        let waited = now.saturating_duration_since(self.moved_at);
+        if n_out > self.n_out {
+            // Whoever has left did not block: so long are the polls.
+            self.patience = self.patience.max(2 * waited);
+            (self.n_out, self.moved_at) = (n_out, now);
+        } else if n_out > 0 && waited >= self.patience {
+            permits.iter().for_each(|permit| permit.let_in());
+            self.patience *= 2;
+            (self.n_out, self.moved_at) = (0, now);
+        }
+    }
+
+    /// Tells of those who are still in their polls, once, after a second.
+    fn report(&mut self, permits: &[Arc<Permit>]) {
+        if !self.is_reported && sys::now().saturating_duration_since(self.since) >= REPORTED_AFTER {
+            self.is_reported = true;
+            permits.iter().filter(|permit| permit.is_inside()).for_each(|permit| report_long(permit));
         }
     }
 }

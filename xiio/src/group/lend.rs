@@ -118,14 +118,15 @@ fn linger(
                 return polled;
             }
         }
-        if !stay.wait(was_asked) {
-            Runtime::with(|runtime| runtime.note_lent(crew));
-            if stay.window.try_close() {
-                return Poll::Pending;
-            }
-            // A worker blocks, maybe for what another one has to do, or home inside of the group.
-            let _ = Runtime::with(|runtime| runtime.linger(BREATH, &|| true));
+        if stay.wait(was_asked) {
+            stay.window.stay();
+            continue;
         }
+        Runtime::with(|runtime| runtime.note_lent(crew));
+        if stay.window.try_close() {
+            return Poll::Pending;
+        }
+        stay.breathe();
     }
 }
 
@@ -168,6 +169,16 @@ impl Stay<'_> {
                     || self.window.grant()
                     || runtime.is_asked_by_others(self.crew))
         })
+    }
+
+    /// A worker does not come out. It may block for what another one has to do, or home inside of the group: they go on for a while.
+    fn breathe(&self) {
+        let began = sys::now();
+        let _ = Runtime::with(|runtime| runtime.linger(BREATH, &|| true));
+        // Who has something to do elsewhere does not sleep there.
+        if !self.inside.is_woken() {
+            self.window.breathe(BREATH.saturating_sub(sys::now().saturating_duration_since(began)));
+        }
     }
 
     fn is_called_away(&self, runtime: &Runtime) -> bool {
