@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::future::pending;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 use xiio::inspect::{ReportKind, listen};
 use xiio::process::Command;
 use xiio::{
-    Failure, GroupError, Promise, bracket, in_thread, join, parallel_map, race, run, shield, sleep, task_group,
-    timeout, try_parallel_map, try_task_group, yield_now,
+    Failure, GroupError, Promise, WorkerTask, bracket, in_thread, join, parallel_map, race, run, shield, sleep,
+    task_group, timeout, try_parallel_map, try_task_group, yield_now,
 };
 use xiio_tests::os::is_running;
 use xiio_tests::poll::OnDrop;
@@ -676,6 +677,92 @@ fn a_worker_looks_at_its_orders_before_each_poll() {
         });
     });
     assert_eq!(n_after.into_inner(), 1, "it runs to its next await");
+}
+
+/// Awaits what is there again and again, and counts how often it goes on.
+async fn go_on(n_after: &AtomicUsize) {
+    let is_there = Promise::new();
+    is_there.set(()).unwrap();
+    loop {
+        is_there.wait().await;
+        n_after.fetch_add(1, SeqCst);
+    }
+}
+
+/// The first await stops it, though what it awaits is there.
+#[test]
+fn cancelled_code_on_a_worker_does_not_go_on_behind_its_next_await() {
+    #[derive(Debug)]
+    enum By {
+        Group,
+        Sibling,
+        Handle,
+        Around,
+    }
+    for by in [By::Group, By::Sibling, By::Handle, By::Around] {
+        let (n_after, is_cancelled) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (n_after, is_cancelled) = (&n_after, &is_cancelled);
+        let busy = async move |has_begun: Promise<()>| {
+            has_begun.set(()).unwrap();
+            while !is_cancelled.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            go_on(n_after).await;
+            Ok::<(), &str>(())
+        };
+        let failed = run(async {
+            try_task_group!(workers = 2, error = &str, |tg| {
+                let has_begun = Promise::new();
+                let (begun, workers) = (has_begun.clone(), tg.workers());
+                let task = match by {
+                    By::Around => workers.spawn(async || {
+                        task_group!(|tg| {
+                            tg.spawn(busy(begun));
+                        });
+                        Ok(())
+                    }),
+                    _ => workers.spawn(async || busy(begun).await),
+                };
+                has_begun.wait().await;
+                match by {
+                    By::Group | By::Around => tg.cancel(),
+                    By::Handle => drop(task.cancel()),
+                    By::Sibling => {
+                        // The body is dropped when home knows.
+                        let _dropped = OnDrop(|| is_cancelled.store(true, SeqCst));
+                        workers.spawn(async || Err::<(), _>("expected"));
+                        pending::<()>().await;
+                    }
+                }
+                is_cancelled.store(true, SeqCst);
+            })
+        });
+        assert_eq!(failed.is_err(), matches!(by, By::Sibling), "{by:?}");
+        assert_eq!(n_after.load(SeqCst), 0, "{by:?}");
+    }
+}
+
+#[test]
+fn worker_s_task_that_cancels_itself_does_not_go_on_behind_its_next_await() {
+    for workers in [0, 2] {
+        let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
+        let (n_after, handle) = (&n_after, &handle);
+        run(async {
+            task_group!(workers = workers, |tg| {
+                let is_there = Promise::new();
+                let there = is_there.clone();
+                let task = tg.workers().spawn(async move || {
+                    there.wait().await;
+                    let own: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
+                    drop(own.cancel());
+                    go_on(n_after).await;
+                });
+                *handle.lock().unwrap() = Some(task);
+                is_there.set(()).unwrap();
+            });
+        });
+        assert_eq!(n_after.load(SeqCst), 0, "{workers}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@
 //!    [`catch_panic`], or of a tree that a signal of `cancel_on` has cancelled.
 //!
 //! They hold on the workers of a group as well (the option `workers`), with these differences. A worker may begin a task at
-//! once. Cancelled code on another thread runs on to its next await that has to wait. A worker's task is polled only while its group is (see
+//! once. Cancelled code on another thread runs on to its next await of one of xiio's futures. A worker's task is polled only while its group is (see
 //! [`task_group!`]), and whoever drops the group waits for the polls that its workers are in. The option `limit` holds twice: once for
 //! the tasks at home, and once for those on all workers together. The limits of time that hold at home are not known on a worker: what no
 //! worker has begun when the time is over does not begin, and of equal limits the inner one may elapse first. `all_errors` waits only for

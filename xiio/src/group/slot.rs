@@ -12,7 +12,7 @@ use crate::error::Cancelled;
 use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
-use crate::task::may_be_cancelled_next;
+use crate::task::{budget, may_be_cancelled_next};
 use crate::unwind::Reached;
 
 /// What a task on a worker and its handle share. Wakers and outputs are code of the user: none is woken or dropped while it
@@ -61,6 +61,11 @@ impl<T> Slot<T> {
 
     pub(super) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Polls the task, whose next leaf does not go on if it is asked to end meanwhile.
+    pub(super) fn watching<R>(&self, poll: impl FnOnce() -> R) -> R {
+        budget::watching(&self.is_cancelled, poll)
     }
 
     /// The task has ended. Called when its future is gone.
@@ -188,7 +193,7 @@ impl<T> WorkerTask<T> {
     /// Cancels the task, at once when called; the future waits until it has cleaned up.
     ///
     /// Gives the output if the task had ended before its cancellation took effect. The future may be dropped; the task
-    /// is cancelled all the same. The task is polled on another thread, and runs on to its next await that has to wait. So does
+    /// is cancelled all the same. The task is polled on another thread, and runs on to its next await of one of xiio's futures. So does
     /// a task that cancels itself.
     ///
     /// A task that awaits its own cancellation, even in its cleanup, waits forever.

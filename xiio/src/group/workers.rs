@@ -491,7 +491,9 @@ impl<J, T: Send> Running<J, T> {
 
     /// Polls the future on. One that was cancelled alone is dropped when its grace is over.
     fn go_on<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        let polled = self.owner.poll_slot(slot.as_mut(), cx);
+        let Self { owner, ticket, .. } = self;
+        let mut poll = || owner.poll_slot(slot.as_mut(), cx);
+        let polled = if self.is_cancelled { poll() } else { ticket.slot().watching(poll) };
         // Asked first, as it is at hand. Where the whole group is cancelled home has one grace for all.
         let has_grace = polled.is_pending() && self.grace.instant().is_some();
         let may_be_late = has_grace && !unwind::is_inspecting() && !self.notes.crew().is_ending();
@@ -553,6 +555,7 @@ impl<J, T: Send> Running<J, T> {
         F: Future<Output = Given<O>>,
         J: FnOnce(O) -> Option<T>,
     {
+        self.is_cancelled = true;
         // At home the set sees to the grace.
         if self.notes.is_of_worker() && self.grace.instant().is_none() {
             self.begin_grace();

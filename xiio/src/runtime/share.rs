@@ -9,7 +9,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use super::Runtime;
-use crate::task::budget;
+use crate::task::budget::{self, Leaves};
 use crate::unwind;
 
 /// After so long in one turn a task gives way at its next leaf.
@@ -70,7 +70,7 @@ pub(crate) fn is_over_outside(at: Instant) -> bool {
 /// Outside of a runtime there is no one to give way to.
 #[inline]
 pub(super) fn may_go_on(cx: &Context<'_>) -> bool {
-    budget::n_ready() == 0 || may_take_another(cx)
+    budget::leaves() == Leaves::FREE || may_take_another(cx)
 }
 
 #[inline(never)]
@@ -90,14 +90,24 @@ pub(crate) fn may_begin(cx: &Context<'_>) -> bool {
 
 #[inline]
 fn may_take(cx: &Context<'_>) -> bool {
-    let n_ready = budget::n_ready();
-    let looks = n_ready % LEAVES_PER_LOOK == 2 || (n_ready > 0 && LIMIT.get().is_some());
-    (n_ready < budget::READY_LEAVES_PER_POLL && !looks) || may_after_look(n_ready, cx)
+    let leaves = budget::leaves();
+    let n_unasked = leaves.n_unasked();
+    (n_unasked < budget::READY_LEAVES_PER_POLL && !looks(n_unasked)) || may_after_look(leaves.n_ready(), cx)
+}
+
+/// Whether the clock is looked at before the next leaf.
+#[inline]
+fn looks(n_ready: u32) -> bool {
+    n_ready % LEAVES_PER_LOOK == 2 || (n_ready > 0 && LIMIT.get().is_some())
 }
 
 #[inline(never)]
 fn may_after_look(n_ready: u32, cx: &Context<'_>) -> bool {
-    !unwind::is_inside() || (n_ready < budget::READY_LEAVES_PER_POLL && !ends_late_turn()) || !gives_way(cx)
+    !unwind::is_inside() || !has_had_its_share(n_ready) || !gives_way(cx)
+}
+
+fn has_had_its_share(n_ready: u32) -> bool {
+    n_ready >= budget::READY_LEAVES_PER_POLL || budget::is_behind() || (looks(n_ready) && ends_late_turn())
 }
 
 /// Has the task give way, unless that is in vain.

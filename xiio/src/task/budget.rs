@@ -1,6 +1,9 @@
 //! How much may happen before the reactor is looked at again, and before a task gives way.
 
 use std::cell::Cell;
+use std::ptr;
+
+use crate::sync::{AtomicBool, Ordering};
 
 /// Polls of tasks in one turn of the loop, all sets together. Enough that looking at the reactor (a system call of
 /// about 0.2 µs) does not show, few enough that a turn of short polls stays in the microseconds.
@@ -16,6 +19,9 @@ pub(crate) const READY_LEAVES_PER_POLL: u32 = 128;
 /// Leaves that may be refused after those. More are a loop that does not give way: a foreign executor inside of the task (a
 /// `block_on`), which polls until it has its value, and would for ever.
 const REFUSED_LEAVES_PER_POLL: u32 = 1 << 10;
+
+/// In the count of leaves: each leaf of this poll asks whether what runs [is behind](is_behind), the first one as well.
+const WATCHED: u32 = 1 << 31;
 
 /// What is asked on a thread that others have something to tell.
 #[derive(Clone, Copy)]
@@ -34,10 +40,12 @@ thread_local! {
     static RESERVE: Cell<u32> = const { Cell::new(0) };
     /// Says whether the turn has taken too long, and has ended it.
     static LATE: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
-    /// Where there is one, each step is one poll long.
+    /// Where there is one, it is asked before each poll: no step holds any.
     static INTERRUPT: Cell<Option<Interrupt>> = const { Cell::new(None) };
-    /// How many leaves were ready in this poll of a task, or refused afterwards.
+    /// How many leaves were ready in this poll of a task, or refused afterwards; and whether it is watched.
     static LEAVES: Cell<u32> = const { Cell::new(0) };
+    /// What other threads set that ask the task to end which is being polled.
+    static ASKED: Cell<*const AtomicBool> = const { Cell::new(ptr::null()) };
 }
 
 /// Makes every turn one poll long, or of the usual length again.
@@ -63,7 +71,30 @@ fn is_interrupted() -> bool {
 
 /// Whether what runs on this thread is cancelled and does not know yet.
 pub(crate) fn is_behind() -> bool {
-    INTERRUPT.get().is_some_and(|interrupt| (interrupt.is_behind)())
+    INTERRUPT.get().is_some_and(|interrupt| (interrupt.is_behind)()) || is_asked()
+}
+
+fn is_asked() -> bool {
+    // SAFETY: null, or borrowed by a call of `watching` further up the stack.
+    unsafe { ASKED.get().as_ref() }.is_some_and(|is_asked| is_asked.load(Ordering::Relaxed))
+}
+
+/// Polls a task that another thread may ask to end by `is_asked` meanwhile. Then its next leaf does not go on.
+pub(crate) fn watching<R>(is_asked: &AtomicBool, poll: impl FnOnce() -> R) -> R {
+    struct Restore(*const AtomicBool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ASKED.set(self.0);
+        }
+    }
+    let _restore = Restore(ASKED.replace(is_asked));
+    LEAVES.set(LEAVES.get() | WATCHED);
+    poll()
+}
+
+/// The count of leaves at the start of a poll.
+fn no_leaves() -> u32 {
+    if INTERRUPT.get().is_some() { WATCHED } else { 0 }
 }
 
 /// A new turn begins.
@@ -72,15 +103,27 @@ pub(crate) fn refill() {
     let n_of_step = if INTERRUPT.get().is_some() { 0 } else { n_polls.min(QUESTIONS[0]) };
     POLLS.set(n_of_step);
     RESERVE.set(n_polls - n_of_step);
-    LEAVES.set(0);
+    LEAVES.set(no_leaves());
 }
 
 /// Takes one poll out of this turn; `false` when none is left.
 #[inline]
 pub(crate) fn take_poll() -> bool {
-    let Some(left) = POLLS.get().checked_sub(1) else { return begin_step() && take_poll() };
+    let Some(left) = POLLS.get().checked_sub(1) else { return take_from_reserve() };
     POLLS.set(left);
     LEAVES.set(0);
+    true
+}
+
+#[cold]
+#[inline(never)]
+fn take_from_reserve() -> bool {
+    if !begin_step() {
+        return false;
+    }
+    let from = if INTERRUPT.get().is_some() { &RESERVE } else { &POLLS };
+    from.set(from.get() - 1);
+    LEAVES.set(no_leaves());
     true
 }
 
@@ -91,7 +134,6 @@ pub(crate) fn has_poll() -> bool {
 
 /// Goes on to the next step of the turn, if it has one.
 #[cold]
-#[inline(never)]
 fn begin_step() -> bool {
     let left = RESERVE.get();
     if left == 0 || is_interrupted() {
@@ -103,7 +145,7 @@ fn begin_step() -> bool {
         return false;
     }
     let next_question = QUESTIONS.into_iter().find(|&question| question > n_taken);
-    let n_of_step = if INTERRUPT.get().is_some() { 1 } else { next_question.unwrap_or(n_polls).min(n_polls) - n_taken };
+    let n_of_step = if INTERRUPT.get().is_some() { 0 } else { next_question.unwrap_or(n_polls).min(n_polls) - n_taken };
     POLLS.set(n_of_step);
     RESERVE.set(left - n_of_step);
     true
@@ -115,33 +157,54 @@ pub(crate) fn end_turn() {
     RESERVE.set(0);
 }
 
-/// How many leaves were ready in this poll of a task.
-#[inline]
-pub(crate) fn n_ready() -> u32 {
-    LEAVES.get()
+/// The leaves of a poll of a task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaves(u32);
+
+impl Leaves {
+    /// None was ready, and nothing is asked before the first.
+    pub(crate) const FREE: Self = Self(0);
+
+    /// How many were ready.
+    #[inline]
+    pub(crate) fn n_ready(self) -> u32 {
+        self.0 & !WATCHED
+    }
+
+    /// The same, but more than any poll may have where each leaf is to ask whether what runs [is behind](is_behind).
+    #[inline]
+    pub(crate) fn n_unasked(self) -> u32 {
+        self.0
+    }
 }
 
-/// Goes on with a count of before.
+/// The leaves of this poll so far.
 #[inline]
-pub(crate) fn set_ready(n_leaves: u32) {
-    LEAVES.set(n_leaves);
+pub(crate) fn leaves() -> Leaves {
+    Leaves(LEAVES.get())
+}
+
+/// Goes on with those of before.
+#[inline]
+pub(crate) fn set_leaves(Leaves(leaves): Leaves) {
+    LEAVES.set(leaves);
 }
 
 /// Counts leaves anew, until this is dropped. Then the count goes on from where it was, so that a loop of what counts so gives
 /// way as well.
 pub(crate) fn count_apart() -> Apart {
-    Apart { n_leaves: LEAVES.replace(0) }
+    Apart { leaves: LEAVES.replace(no_leaves()) }
 }
 
 /// See [`count_apart`].
 #[must_use]
 pub(crate) struct Apart {
-    n_leaves: u32,
+    leaves: u32,
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        LEAVES.set(self.n_leaves);
+        LEAVES.set(self.leaves);
     }
 }
 
@@ -154,8 +217,9 @@ pub(crate) fn spend_leaf() {
 /// The task is to give way; `false` if it has been told so too often already, and begins a new poll as it were.
 #[cold]
 pub(crate) fn refuse_leaf() -> bool {
-    let n_leaves = LEAVES.get().max(READY_LEAVES_PER_POLL) + 1;
+    let leaves = LEAVES.get();
+    let n_leaves = (leaves & !WATCHED).max(READY_LEAVES_PER_POLL) + 1;
     let goes_on = n_leaves > READY_LEAVES_PER_POLL + REFUSED_LEAVES_PER_POLL;
-    LEAVES.set(if goes_on { 0 } else { n_leaves });
+    LEAVES.set((leaves & WATCHED) | if goes_on { 0 } else { n_leaves });
     !goes_on
 }

@@ -149,7 +149,7 @@ pub(crate) fn inspect(poll: impl FnOnce()) -> Drawing {
 
 /// Reports a poll that took long, and gives what is to be reported of one in vain. The clock is looked at if there is a poll.
 fn judge(level: u32, ended_at: &mut Option<Instant>, was_polled: bool, woken: Option<usize>) -> Option<String> {
-    let was_ready = budget::n_ready() > 0;
+    let was_ready = budget::leaves().n_ready() > 0;
     let pop = |frames: &RefCell<Vec<Frame>>| frames.borrow_mut().pop_if(|frame| frame.level >= level);
     let mut text = None;
     while let Some(frame) = FRAMES.try_with(pop).ok().flatten() {

@@ -113,7 +113,7 @@ impl Core {
         // ends in the middle: who comes next is the first of the next turn then, with all that a poll may take.
         let mut is_granted = true;
         // Of the poll that this set is in.
-        let n_leaves = budget::n_ready();
+        let leaves = budget::leaves();
         loop {
             if self.is_unusual.get() {
                 self.attend(members);
@@ -135,7 +135,7 @@ impl Core {
             } else {
                 self.polling.set(None);
                 // What follows in there would be refused for what the members have taken.
-                budget::set_ready(n_leaves);
+                budget::set_leaves(leaves);
                 return self.interrupt(false);
             }
             is_granted = false;
