@@ -784,10 +784,11 @@ fn grandchild_that_outlives_its_parent_is_killed_after_the_grace() {
 #[test]
 fn captured_child_that_is_cancelled_may_still_write() {
     let dir = Dir::new("still-writes");
-    let (lock, much) = (dir.path("lock"), "head -c 300000 /dev/zero");
+    let (lock, asked, much) = (dir.path("lock"), dir.path("asked"), "head -c 300000 /dev/zero");
     // It ends by SIGPIPE if nobody has the pipes open. They hold less than that: it waits for the grace if nobody reads.
     let script = format!(
-        "trap 'echo; echo >&2; {much}; {much} >&2; rm {lock}; exit 1' TERM; touch {lock}; while :; do sleep 0.01; done"
+        "trap 'touch {asked}; echo; echo >&2; {much}; {much} >&2; rm {lock} {asked}; exit 1' TERM; touch {lock}; \
+         while :; do sleep 0.01; done"
     );
     let command = || {
         let mut command = shell(&script);
@@ -796,22 +797,59 @@ fn captured_child_that_is_cancelled_may_still_write() {
     };
     xiio::run(async {
         let is_locked = || fs::exists(&lock).unwrap();
-        let locked = async || {
-            while !is_locked() {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
+        let locked = || until_there(&lock);
         xiio::race!(_ = run_process(command()).capture_output(true) => unreachable!(), () = locked() => {});
         assert!(!is_locked());
         xiio::race!(_ = command().output() => unreachable!(), () = locked() => {});
         assert!(!is_locked());
         // It has no pipe that its user has taken.
-        let usage = async |_: &mut Child| std::future::pending::<()>().await;
         let mut piped = command();
-        let scope = piped.stdout(Stdio::piped()).stderr(Stdio::piped()).scope(usage);
-        xiio::race!(_ = scope => unreachable!(), () = locked() => {});
+        piped.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let usage = async |_: &mut Child| std::future::pending::<()>().await;
+        xiio::race!(_ = piped.scope(usage) => unreachable!(), () = locked() => {});
+        assert!(!is_locked());
+        // Nor has the stop that is cancelled with the scope, or begins by that.
+        let usage = async |child: &mut Child| child.wait().await;
+        xiio::race!(_ = piped.scope(usage) => unreachable!(), () = locked() => {});
+        assert!(!is_locked());
+        let usage = async |child: &mut Child| {
+            locked().await;
+            child.stop().await
+        };
+        xiio::race!(_ = piped.scope(usage) => unreachable!(), () = until_there(&asked) => {});
         assert!(!is_locked());
     });
+}
+
+#[test]
+fn what_a_child_says_while_it_is_stopped_is_there_to_be_read() {
+    let command = || {
+        let mut command = shell("trap 'echo bye; exit' TERM; echo ready; while :; do sleep 0.01; done");
+        command.stdout(Stdio::piped());
+        command
+    };
+    let ready = async |child: &mut Child| child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).await.unwrap();
+    xiio::run(async {
+        let mut child = command().spawn().unwrap();
+        ready(&mut child).await;
+        child.stop().await.unwrap();
+        assert_eq!(child.wait_with_output().await.unwrap().stdout, b"bye\n");
+        let mut command = command();
+        let scope = command.scope(async |child| {
+            ready(child).await;
+            assert!(timeout(Duration::ZERO, child.wait()).await.is_err());
+            let mut rest = String::new();
+            child.stdout.as_mut().unwrap().read_to_string(&mut rest).await.unwrap();
+            rest
+        });
+        assert_eq!(scope.await.unwrap(), "bye\n");
+    });
+}
+
+async fn until_there(file: &str) {
+    while !fs::exists(file).unwrap() {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[test]
@@ -822,12 +860,7 @@ fn pipe_that_a_stranger_keeps_open_does_not_keep_who_cancels() {
     let daemon = format!("setsid sh -c 'echo $$ >{stranger}.new; mv {stranger}.new {stranger}; exec sleep 3600'");
     let mut command = shell(&format!("({daemon} &); while :; do sleep 0.01; done"));
     xiio::run(async {
-        let is_there = async || {
-            while !fs::exists(&stranger).unwrap() {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
-        xiio::race!(_ = command.output() => unreachable!(), () = is_there() => {});
+        xiio::race!(_ = command.output() => unreachable!(), () = until_there(&stranger) => {});
     });
     let stranger = fs::read_to_string(stranger).unwrap().trim().parse().unwrap();
     assert!(is_running(stranger));

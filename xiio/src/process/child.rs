@@ -6,6 +6,7 @@ use std::io;
 use std::panic::Location;
 use std::pin::pin;
 use std::process::{ExitStatus, Output};
+use std::rc::Rc;
 use std::task::Poll;
 
 use super::running::Running;
@@ -13,7 +14,7 @@ use super::stdio::{ChildStderr, ChildStdin, ChildStdout};
 use crate::combine::__private::TryJoin;
 use crate::combine::bracket_of;
 use crate::io::{Read, Write};
-use crate::unwind::Node;
+use crate::unwind::{Node, is_unwinding};
 
 /// A process that was started by [`Command::spawn`](super::Command::spawn).
 ///
@@ -77,6 +78,8 @@ impl Child {
     /// The child is stopped: `SIGTERM`, the grace, `SIGKILL` (see [the module](super)), and whoever cancels waits for that: a `timeout`, or a
     /// `race!` that something else has won. To wait without stopping the child, use [`Child::wait_exited`].
     ///
+    /// What the child writes meanwhile stays in pipes that nobody reads, as by [`Child::stop`].
+    ///
     /// # Examples
     /// ```
     /// use xiio::process::Command;
@@ -89,9 +92,8 @@ impl Child {
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
         // Whoever drops it half-way has the child still.
-        let node = Node::new("process");
-        bracket_of(node, &mut self.running, async |running| running.wait().await, async |running| running.stop().await)
-            .await
+        let usage = async |child: &mut &mut Self| child.running.wait().await;
+        bracket_of(Node::new("process"), self, usage, Self::halt).await
     }
 
     /// Only waits until the child has ended: [`Child::wait`] or [`Child::try_wait`] then gives its status at once.
@@ -189,16 +191,44 @@ impl Child {
         bracket_of(Node::of_cleanup("process", place), self, exchange, Self::end).await
     }
 
-    /// Stops the child. What it has to say about that has no reader any more, and must not keep it or end it: the pipes are read as long as
-    /// the stop takes. They may stay open for longer, as others have them too.
-    pub(super) async fn end(mut self) {
+    /// Lends the child to `usage`, and stops it then.
+    pub(super) fn lend<T>(
+        self,
+        usage: impl AsyncFnOnce(&mut Self) -> T,
+        place: &'static Location<'static>,
+    ) -> impl Future<Output = T> {
+        let process = Rc::clone(self.running.process());
+        let usage = async move |child: &mut Self| {
+            let mut usage = pin!(usage(child));
+            poll_fn(|cx| {
+                // A stop in there ends before the release begins.
+                if is_unwinding() {
+                    process.give_up_pipes();
+                }
+                usage.as_mut().poll(cx)
+            })
+            .await
+        };
+        bracket_of(Node::of_cleanup("process", place), self, usage, Self::end)
+    }
+
+    /// Stops the child, whose pipes nobody has any more.
+    async fn end(mut self) {
         self.stdin = None;
-        let Self { stdout, stderr, running, .. } = &mut self;
+        self.running.process().give_up_pipes();
+        self.halt().await;
+    }
+
+    /// Stops the child. What it has to say about that must not keep it or end it where that has no reader any more: the pipes are read as long
+    /// as the stop takes. They may stay open for longer, as others have them too.
+    async fn halt(&mut self) {
+        let Self { stdout, stderr, running, .. } = self;
+        let process = Rc::clone(running.process());
         let (mut stop, mut stdout, mut stderr) = (pin!(running.stop()), pin!(discard(stdout)), pin!(discard(stderr)));
         poll_fn(|cx| {
             // First, as it has to go on whatever the child writes.
             let stopped = stop.as_mut().poll(cx);
-            if stopped.is_pending() {
+            if stopped.is_pending() && process.are_pipes_given_up() {
                 let (Poll::Pending, Poll::Pending) = (stdout.as_mut().poll(cx), stderr.as_mut().poll(cx));
             }
             stopped
@@ -248,6 +278,9 @@ impl Child {
 
     /// Stops the child and its group, as a cancellation would, and gives how it ended.
     ///
+    /// Pipes that nobody reads meanwhile can be read afterwards. A child that writes more into one than it holds, while it cleans up, waits for that,
+    /// and is killed after the grace; but not in a cancelled [`Command::scope`](super::Command::scope), where what it writes is lost.
+    ///
     /// # Errors
     /// What the system reports, with its number. `EPERM` for a child that may not be signalled: it lives on, a second after the grace.
     ///
@@ -266,8 +299,7 @@ impl Child {
     /// ```
     pub async fn stop(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
-        let node = Node::new("process");
-        bracket_of(node, &mut self.running, async |_| (), async |running| running.stop().await).await;
+        bracket_of(Node::new("process"), &mut *self, async |_| (), Self::halt).await;
         if self.running.reap()?.is_none() {
             // It was given up.
             self.running.kill()?;

@@ -11,14 +11,12 @@ use std::time::{Duration, Instant};
 use super::child::Child;
 use super::running::{Running, StopPlan};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
-use crate::combine::bracket_of;
 use crate::error::explain;
 use crate::sys::process::leader::Leader;
 use crate::sys::process::parent::DeathSignal;
 use crate::sys::process::{PidFd, own_group};
 use crate::sys::terminal::has_terminal;
 use crate::sys::{Call, call, signal};
-use crate::unwind::Node;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
@@ -353,7 +351,7 @@ impl Command {
         let place = Location::caller();
         async move {
             let child = self.spawn()?;
-            Ok(bracket_of(Node::of_cleanup("process", place), child, usage, Child::end).await)
+            Ok(child.lend(usage, place).await)
         }
     }
 

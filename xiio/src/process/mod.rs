@@ -33,7 +33,8 @@
 //! all who are left, at once. So does [`Child::try_wait`] where it then reaps the leader. Where the child is kept, a second stop begins anew.
 //!
 //! The captured pipes of a call that is cancelled stay open until the stop is over, and what comes through them is read and lost: a child may
-//! write while it cleans up. So do the pipes in [`Command::scope`] that `usage` has not taken; those it has taken go with it.
+//! write while it cleans up. So do the pipes in [`Command::scope`] that `usage` has not taken; those it has taken go with it. [`Child::stop`] and a
+//! cancelled [`Child::wait`] leave pipes alone that can be read afterwards: a child that writes more than they hold waits, and is killed after the grace.
 //!
 //! # Groups and terminals
 //!

@@ -20,11 +20,21 @@ pub(super) struct Process {
     pub(super) program: String,
     /// By what it was stopped at the last look.
     stopped_by: Cell<Option<i32>>,
+    /// What comes through the pipes that its [`Child`](super::Child) still has is wanted by nobody.
+    are_pipes_given_up: Cell<bool>,
 }
 
 impl Process {
     pub(super) fn new(pid: u32, pidfd: PidFd, program: String) -> Self {
-        Self { pid, pidfd, program, stopped_by: Cell::new(None) }
+        Self { pid, pidfd, program, stopped_by: Cell::new(None), are_pipes_given_up: Cell::new(false) }
+    }
+
+    pub(super) fn give_up_pipes(&self) {
+        self.are_pipes_given_up.set(true);
+    }
+
+    pub(super) fn are_pipes_given_up(&self) -> bool {
+        self.are_pipes_given_up.get()
     }
 
     /// Who waits anew is told anew.
