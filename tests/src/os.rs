@@ -12,6 +12,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// So many bytes, each page of which is there and by itself: it takes a fork some time to share them.
+#[must_use]
+pub fn pages(n_bytes: usize) -> Vec<u8> {
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }, 0);
+    vec![1; n_bytes]
+}
+
 /// Sends a signal to a process. Gives whether there is such a process.
 pub fn send(pid: u32, signal: i32) -> bool {
     let pid = i32::try_from(pid).unwrap();

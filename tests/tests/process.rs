@@ -16,8 +16,9 @@ use xiio::process::{Child, ChildStdout, Command, ProcessError, RunProcess, Stdio
 use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    ends_in_a_fork, group_of, install_counter, is_running, join_group_of_parent, n_handled, processes_with, reap_any,
-    refuse_system_call, refuse_to_signal_groups, rerun, send, start_until, thread_time, trace, wait_until,
+    ends_in_a_fork, fork, group_of, install_counter, is_running, join_group_of_parent, n_handled, pages,
+    processes_with, reap_any, refuse_system_call, refuse_to_signal_groups, rerun, send, set_handler, start_until,
+    thread_time, trace, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -1246,6 +1247,35 @@ fn child_without_a_group_is_stopped_alone() {
         let mut child = Command::new("sleep").arg("3600").own_group(false).spawn().unwrap();
         assert_eq!(child.stop().await.unwrap().signal(), Some(SIGTERM));
     });
+}
+
+/// It cannot be arranged that the stop finds the fork under way. It does so in nearly each run.
+#[test]
+fn who_is_just_being_started_is_stopped_as_well() {
+    xiio::run(async {
+        let mut command = Command::from(rerun("program_that_forks_slowly"));
+        let mut child = command.own_group(false).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = lines(&mut child);
+        while !lines.next().await.unwrap().unwrap().ends_with("forks") {}
+        assert_eq!(child.stop().await.unwrap().signal(), Some(SIGTERM));
+        // Who lives on has the pipe open.
+        let rest = timeout(Duration::from_secs(10), async { while lines.next().await.is_some() {} }).await;
+        assert!(rest.is_ok(), "somebody lives on");
+    });
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_that_forks_slowly() {
+    // One that has a handler does not end within a fork, as long as no other thread can handle the signal.
+    if fork().is_none() {
+        let much = std::hint::black_box(pages(128 << 20));
+        set_handler(SIGTERM, libc::_exit as *const () as usize);
+        println!("forks");
+        let _ = (0..50).find(|_| fork().is_none());
+        drop(much);
+    }
+    std::thread::sleep(Duration::from_secs(20));
 }
 
 #[test]

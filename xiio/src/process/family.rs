@@ -2,8 +2,10 @@
 //!
 //! A process group is signalled as a whole by the kernel. A family is not, and while one looks its members start others and
 //! end. So they are stopped first, parents before their children: one that is stopped starts nobody, and leaves no child to
-//! another parent. One that was in the middle of starting somebody is found by a second look.
+//! another parent. One that is in the middle of starting somebody in the kernel stops only after that. So who is there is known when nobody was found
+//! by a look before which all were seen stopped.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::thread;
@@ -12,11 +14,16 @@ use std::time::Duration;
 use super::members::Member;
 use super::stopped::Process;
 use crate::sys::is_shortage;
-use crate::sys::process::{is_in_group, is_in_own_group, who};
+use crate::sys::process::who::{self, Motion};
+use crate::sys::process::{is_in_group, is_in_own_group};
 
-/// How often those who are stopped are looked at. A process of another user cannot be stopped, and may start others for
-/// ever.
-const MAX_LOOKS: usize = 8;
+/// How often those who are stopped are looked at, with a pause in between that doubles: for 51 ms in all. A process of another user cannot be
+/// stopped, and may start others for ever.
+const MAX_LOOKS: u32 = 11;
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+
+/// How often, where somebody is left who waits in the kernel: for 3 ms in all. Behind `vfork(2)` it waits for a child that we have stopped.
+const MAX_LOOKS_AT_WAITING: u32 = 7;
 
 /// How often a signal waits for a descriptor, and for how long: 50 ms for all whom it is for.
 const MAX_PAUSES: u32 = 50;
@@ -48,13 +55,20 @@ impl Family {
     /// Stops them all, and finds who has come since.
     pub(super) fn freeze(&mut self) {
         let mut looked = Ok(());
-        for _ in 0..MAX_LOOKS {
-            let n_before = self.members.len();
-            looked = self.look(|member| member.send_signal(libc::SIGSTOP));
-            match looked {
-                Ok(()) if self.members.len() == n_before => break,
-                Ok(()) => {}
-                Err(_) => thread::sleep(PAUSE),
+        for n_looks in 1..=MAX_LOOKS {
+            let (n_before, motion) = (self.members.len(), Cell::new(Motion::Still));
+            looked = self.look(|member| {
+                member.send_signal(libc::SIGSTOP)?;
+                motion.set(motion.get().max(who::motion(member.pid)?));
+                Ok(())
+            });
+            let are_still =
+                motion.get() == Motion::Still || motion.get() == Motion::Waits && n_looks >= MAX_LOOKS_AT_WAITING;
+            if are_still && looked.is_ok() && self.members.len() == n_before {
+                break;
+            }
+            if n_looks < MAX_LOOKS {
+                thread::sleep(FIRST_PAUSE * (1 << (n_looks - 1)));
             }
         }
         self.is_short |= looked.is_err();

@@ -6,7 +6,7 @@ use std::ptr;
 use libc::{c_int, kinfo_proc};
 
 use super::super::to_pid;
-use super::Entry;
+use super::{Entry, Motion, motion_of_all};
 use crate::sys::{Call, call, check};
 
 /// `None` when it is gone, or somebody else's and hidden.
@@ -31,6 +31,12 @@ pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
     let all = find(libc::KERN_PROC_PROC, 0)?;
     let children = all.iter().filter(|found| found.ki_ppid.unsigned_abs() == pid);
     Ok(children.map(|found| found.ki_pid.unsigned_abs()).collect())
+}
+
+/// # Errors
+/// As [`in_group`].
+pub(crate) fn motion(pid: u32) -> io::Result<Motion> {
+    Ok(motion_of_all(is(pid)?.as_ref()))
 }
 
 pub(crate) fn ignores(pid: u32, signal: i32) -> bool {

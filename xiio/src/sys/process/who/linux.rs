@@ -6,9 +6,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process;
+use std::str::SplitWhitespace;
 
 use super::super::may_be_in_group;
-use super::Entry;
+use super::{Entry, Motion};
 use crate::sys::{Call, call, unless_short};
 
 /// Whether the numbers there are those of our namespace. To be asked before any of them is taken for one of ours.
@@ -59,6 +60,20 @@ pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
     Ok(children)
 }
 
+/// Of all threads, as each stops by itself. Still, where the kernel does not tell.
+///
+/// # Errors
+/// As [`children_of`].
+pub(crate) fn motion(pid: u32) -> io::Result<Motion> {
+    let mut motion = Motion::Still;
+    let Some(threads) = is_ours().then(|| fs::read_dir(format!("/proc/{pid}/task"))) else { return Ok(motion) };
+    for thread in unless_short(threads)?.into_iter().flatten().flatten() {
+        let text = unless_short(fs::read(thread.path().join("stat")))?.unwrap_or_default();
+        motion = motion.max(motion_in(&String::from_utf8_lossy(&text)));
+    }
+    Ok(motion)
+}
+
 pub(crate) fn ignores(pid: u32, signal: i32) -> bool {
     let status = is_ours().then(|| read(&format!("/proc/{pid}/status")).ok()).flatten();
     let ignored = status.and_then(|text| {
@@ -73,19 +88,33 @@ fn read(path: &str) -> io::Result<String> {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
+fn motion_in(text: &str) -> Motion {
+    match fields_of(text).and_then(|mut fields| fields.next()) {
+        // Also one that a debugger has stopped.
+        None | Some("T" | "t" | "Z" | "X" | "x") => Motion::Still,
+        Some("R") => Motion::Runs,
+        Some(_) => Motion::Waits,
+    }
+}
+
 /// `pid (name) state parent group …`, where the name may hold anything, parentheses too.
 fn parse(text: &str) -> Option<Entry> {
-    let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
+    let mut fields = fields_of(text)?;
     let state = fields.next()?;
     let (parent, group) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     let started = fields.nth(16).and_then(|ticks| ticks.parse().ok());
     Some(Entry { parent, group, started, is_stopped: state == "T", is_running: !matches!(state, "Z" | "X" | "x") })
 }
 
+/// From the state on.
+fn fields_of(text: &str) -> Option<SplitWhitespace<'_>> {
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Entry, parse};
+    use super::{Entry, Motion, motion_in, parse};
 
     #[test]
     fn name_may_hold_anything() {
@@ -96,6 +125,14 @@ mod tests {
         assert_eq!(parse(&format!("12 (a) Z 1 (2) 3)) Z 1 34 {rest}")), entry(34, Some(8731), false));
         assert!(parse("12 (sh) T 1 34 34 0").is_stopped);
         assert_eq!(parse("12 (\n) ) R 1 7"), entry(7, None, true));
+    }
+
+    #[test]
+    fn who_does_nothing_is_still() {
+        let motions = ["T", "t", "Z", "D", "S", "R"].map(|state| motion_in(&format!("12 (R) {state} 1 34")));
+        let expected = [Motion::Still, Motion::Still, Motion::Still, Motion::Waits, Motion::Waits, Motion::Runs];
+        assert_eq!(motions, expected);
+        assert_eq!(motion_in(""), Motion::Still);
     }
 
     #[test]

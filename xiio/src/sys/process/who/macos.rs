@@ -5,7 +5,7 @@ use std::io;
 use libc::{c_int, pid_t, proc_bsdshortinfo};
 
 use super::super::to_pid;
-use super::Entry;
+use super::{Entry, Motion, motion_of_all};
 use crate::sys::{Call, call, is_shortage};
 
 /// Of `proc_info.h`, which `libc` does not name.
@@ -56,6 +56,12 @@ pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
         Err(error) if !is_shortage(&error) => Ok(Vec::new()),
         found => found,
     }
+}
+
+/// # Errors
+/// As [`in_group`].
+pub(crate) fn motion(pid: u32) -> io::Result<Motion> {
+    Ok(motion_of_all(is(pid)?.as_ref()))
 }
 
 /// It is not to be found out. Nobody asks, as it does not tell of the terminal's keys either.
