@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use xiio::io::{BufRead, BufReader, Lines, Read, Write};
 use xiio::process::{Child, ChildStdout, Command, ProcessError, RunProcess, Stdio, run_process};
-use xiio::signal::{SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+use xiio::signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+use xiio::testing::{Tester, advance};
 use xiio::{inspect, join, sleep, task_group, timeout};
 use xiio_tests::os::{
     ends_in_a_fork, fork, group_of, install_counter, is_running, join_group_of_parent, n_handled, pages,
     processes_with, reap_any, refuse_system_call, refuse_to_signal_groups, rerun, send, set_handler, start_until,
-    thread_time, trace, wait_until,
+    state_of, thread_time, trace, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -1222,6 +1223,40 @@ fn child_that_is_stopped_is_spoken_of_to_who_waits_for_its_pipes() {
             assert_eq!(kind, inspect::ReportKind::ChildStopped);
         }
     });
+}
+
+#[test]
+fn each_stop_of_a_child_is_spoken_of_once_however_often_it_is_waited_for() {
+    for reads in [true, false] {
+        for period in [Duration::from_millis(300), Duration::from_millis(1500)] {
+            Tester::new().virtual_time().run(async || {
+                let n_told = Rc::new(Cell::new(0));
+                let tell = Rc::clone(&n_told);
+                let _listening = inspect::listen(move |report| {
+                    assert_eq!(report.kind(), inspect::ReportKind::ChildStopped);
+                    tell.set(tell.get() + 1);
+                });
+                let mut child = Command::new("sleep").arg("3600").stdout(Stdio::piped()).spawn().unwrap();
+                let mut stdout = child.stdout.take().unwrap();
+                for n_stops in 1..=2 {
+                    for (signal, is_stopped) in [(SIGSTOP, true), (SIGCONT, false)] {
+                        child.signal(signal).unwrap();
+                        wait_until("it has heard", || (state_of(child.id()) == Some('T')) == is_stopped);
+                        for _ in 0..10 {
+                            xiio::race!(
+                                _ = child.wait_exited(), if !reads => unreachable!(),
+                                _ = stdout.read(&mut [0]), if reads => unreachable!(),
+                                () = advance(period) => {},
+                            );
+                        }
+                        assert_eq!(n_told.get(), n_stops, "by reads: {reads}, each {period:?}");
+                    }
+                }
+                child.kill().unwrap();
+                child.wait().await.unwrap();
+            });
+        }
+    }
 }
 
 #[test]

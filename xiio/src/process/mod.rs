@@ -65,7 +65,7 @@
 //! asked to stop in the middle of that. It may ignore the [stop signal](Command::stop_signal) meanwhile.
 //!
 //! A child that is stopped while it or one of its pipes is waited for is a [report](crate::inspect::ReportKind::ChildStopped) within a second or
-//! two. It says which signal has stopped it, and what to do. It is cancelled like any other.
+//! two, once for each stop. It says which signal has stopped it, and what to do. It is cancelled like any other.
 //!
 //! A `pre_exec` may call `setsid`. The child then has no terminal, and its group is signalled as a whole.
 //!

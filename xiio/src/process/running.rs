@@ -140,7 +140,6 @@ impl Running {
         let describe = || self.node("process");
         let mut readiness = Readiness::new(self.process.pidfd.as_fd(), Direction::Read);
         let mut look = Look::default();
-        self.process.forget_stop();
         let poll = |cx: &mut Context<'_>| look.around(readiness.poll_now(cx), &self.process, cx);
         poll_with(&describe, poll).await
     }

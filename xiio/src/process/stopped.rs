@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::report::{ReportKind, report};
 use crate::sys::process::PidFd;
 use crate::sys::signal::name;
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 
 /// How often it is asked whether a child that is waited for is stopped: nothing tells of that.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
@@ -20,13 +20,16 @@ pub(super) struct Process {
     pub(super) program: String,
     /// By what it was stopped at the last look.
     stopped_by: Cell<Option<i32>>,
+    /// Not kept by those who wait: who races something else in a loop waits anew in each round.
+    next_look: Cell<Instant>,
     /// What comes through the pipes that its [`Child`](super::Child) still has is wanted by nobody.
     are_pipes_given_up: Cell<bool>,
 }
 
 impl Process {
     pub(super) fn new(pid: u32, pidfd: PidFd, program: String) -> Self {
-        Self { pid, pidfd, program, stopped_by: Cell::new(None), are_pipes_given_up: Cell::new(false) }
+        let next_look = Cell::new(now() + LOOK);
+        Self { pid, pidfd, program, stopped_by: Cell::new(None), next_look, are_pipes_given_up: Cell::new(false) }
     }
 
     pub(super) fn give_up_pipes(&self) {
@@ -37,9 +40,18 @@ impl Process {
         self.are_pipes_given_up.get()
     }
 
-    /// Who waits anew is told anew.
-    pub(super) fn forget_stop(&self) {
-        self.stopped_by.set(None);
+    /// When a look is due. The clock of a run with virtual time may have been far ahead of this one's.
+    fn next_look(&self) -> Instant {
+        self.next_look.set(self.next_look.get().min(now() + LOOK));
+        self.next_look.get()
+    }
+
+    /// Another who waits may have looked.
+    fn look_if_due(&self) {
+        if self.next_look.get() <= now() {
+            self.next_look.set(now() + LOOK);
+            self.look_if_stopped();
+        }
     }
 
     /// Reports a child that has been stopped since the last look.
@@ -67,10 +79,10 @@ impl Look {
     /// What a poll has come to that waits for this process.
     pub(super) fn around<T>(&mut self, polled: Poll<T>, process: &Process, cx: &mut Context<'_>) -> Poll<T> {
         if polled.is_pending() {
-            let next = self.next.get_or_insert_with(|| Deadline::after(LOOK));
+            let next = self.next.get_or_insert_with(|| Deadline::of(process.next_look()));
             while next.poll_elapsed(cx) {
-                process.look_if_stopped();
-                *next = Deadline::after(LOOK);
+                process.look_if_due();
+                *next = Deadline::of(process.next_look());
             }
         }
         polled
