@@ -112,6 +112,9 @@ impl Builder {
     /// A signal that is ignored at the start, as under `nohup`, stays ignored. A signal that this thread blocks is let through
     /// while `run` runs.
     ///
+    /// It is for one run of a process. Of several that run at the same time each is cancelled, and the process dies when the first has cleaned up: the
+    /// others may be waiting for that one. A tree that is started by [`run_in_thread`](crate::run_in_thread) is cancelled with the one that awaits it.
+    ///
     /// Without this call signals do what they do in any program.
     ///
     /// # Panics
