@@ -145,8 +145,12 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     let delivery = deliver(signal);
     let is_ending = delivery == Delivery::Ending;
     if is_ending || delivery == Delivery::Unheard && is_left_behind(signal) {
-        // Blocked until this handler returns, and then it has its default action.
+        // Blocked until this handler returns, and then it has the action that is there by then.
         let _ = set_default(signal);
+        if !is_ending && is_listened_to(signal) {
+            // It has come on another thread since, and may have found our handler in its place. One that comes after this look finds the default action.
+            let _ = set_disposition(signal, &own_action(&default_action()));
+        }
         raise(signal);
     }
     call_previous(signal, info, context);
@@ -195,17 +199,28 @@ enum Delivery {
 
 /// Tells every listener.
 fn deliver(signal: c_int) -> Delivery {
-    WALKERS.fetch_add(1, SeqCst);
     let mut delivery = Delivery::Unheard;
+    visit_listeners(|listener| delivery = delivery.max(listener.note(signal)));
+    delivery
+}
+
+fn is_listened_to(signal: c_int) -> bool {
+    let mut mask = 0;
+    visit_listeners(|listener| mask |= listener.mask);
+    mask & bit(signal) != 0
+}
+
+/// In a handler.
+fn visit_listeners(mut visit: impl FnMut(&Listener)) {
+    WALKERS.fetch_add(1, SeqCst);
     let mut at = HEAD.load(SeqCst);
     while !at.is_null() {
         // SAFETY: made from a `Box`, and not freed while a handler walks.
         let listener = unsafe { &*at };
-        delivery = delivery.max(listener.note(signal));
+        visit(listener);
         at = listener.next.load(SeqCst);
     }
     WALKERS.fetch_sub(1, SeqCst);
-    delivery
 }
 
 /// Whether our handler is there only for the sake of echoes, and this is none.
