@@ -20,12 +20,15 @@ use crate::sys::{Call, call};
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(1);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
-static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { children: Vec::new(), reaper_of: None });
+static ORPHANS: Mutex<Orphans> = Mutex::new(Orphans { children: Vec::new(), has_reaper: false, of: None });
 
 struct Orphans {
     children: Vec<Child>,
-    /// The process whose thread reaps, if there is one: this one may have been forked off it.
-    reaper_of: Option<Process>,
+    /// There is a thread that reaps.
+    has_reaper: bool,
+    /// The process whose children and thread these are. One that was forked off it has neither, and their numbers may be those of its own
+    /// children by then.
+    of: Option<Process>,
 }
 
 fn orphans() -> MutexGuard<'static, Orphans> {
@@ -38,13 +41,15 @@ pub(super) fn reap(mut child: Child) {
     if has_ended(&mut child) {
         return;
     }
-    let mut orphans = orphans();
+    let (mut orphans, process) = (orphans(), Process::this());
+    if orphans.of != Some(process) {
+        *orphans = Orphans { children: Vec::new(), has_reaper: false, of: Some(process) };
+    }
     orphans.children.push(child);
-    let process = Process::this();
-    if orphans.reaper_of != Some(process) {
+    if !orphans.has_reaper {
         // If there can be no thread now, the next orphan tries again.
         let start = || thread::Builder::new().name("xiio-reaper".into()).spawn(reap_all);
-        orphans.reaper_of = call(Call::Make, start).is_ok().then_some(process);
+        orphans.has_reaper = call(Call::Make, start).is_ok();
     }
 }
 
@@ -63,7 +68,7 @@ fn reap_all() {
         let n_before = orphans.children.len();
         orphans.children.retain_mut(|child| !has_ended(child));
         if orphans.children.is_empty() {
-            orphans.reaper_of = None;
+            orphans.has_reaper = false;
             return;
         }
         if orphans.children.len() < n_before {
