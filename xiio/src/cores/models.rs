@@ -225,6 +225,8 @@ fn worker_that_is_kept_out_comes_in_again_when_home_has_been_out() {
         permit.grant();
         if permit.is_kept_out() {
             N_KEPT_OUT.fetch_add(1, Relaxed);
+            // The worker has its time, if it comes.
+            thread::yield_now();
             borrowed.0.with_mut(|_| ());
         }
         permit.let_in();
