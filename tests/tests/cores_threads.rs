@@ -23,23 +23,25 @@ xiio::local! {
     static NAME: &'static str;
 }
 
-/// Runs a test in a process of its own.
+/// Runs a test in a process of its own; gives what that has printed, but not in there.
 #[track_caller]
-fn alone(test: &str, body: impl FnOnce()) {
-    ends_with(0, test, body);
+fn alone(test: &str, body: impl FnOnce()) -> Option<String> {
+    ends_with(0, test, body)
 }
 
 /// [`alone`], where the process ends with this code.
 #[track_caller]
-fn ends_with(code: i32, test: &str, body: impl FnOnce()) {
+fn ends_with(code: i32, test: &str, body: impl FnOnce()) -> Option<String> {
     const IS_ALONE: &str = "XIIO_TEST_IS_ALONE";
     if env::var_os(IS_ALONE).is_some() {
-        return body();
+        body();
+        return None;
     }
     let mut command = os::with_usual_signals(Command::new(env::current_exe().unwrap()));
     let output = command.args(["--exact", test, "--nocapture"]).env(IS_ALONE, "1").output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert_eq!(output.status.code(), Some(code), "{}: {}", output.status, String::from_utf8_lossy(&said));
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{}: {said}", output.status);
+    Some(said)
 }
 
 /// The threads of a group with so many workers.
@@ -433,4 +435,44 @@ fn panic_of_what_gets_no_thread_is_heard_of_and_an_operation_on_a_file_has_an_er
         let of_name = run(TcpStream::connect("localhost:1")).unwrap_err();
         assert_eq!([of_file, of_name].map(|error| error.raw_os_error()), [Some(libc::EAGAIN); 2]);
     });
+}
+
+/// A waker that is dropped when its thread has no group any more.
+struct Late(std::sync::mpsc::Sender<()>);
+
+impl Wake for Late {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+        panic!("too late for the group");
+    }
+}
+
+#[test]
+fn what_a_thread_reports_behind_the_end_of_its_group_is_printed() {
+    let said = alone("what_a_thread_reports_behind_the_end_of_its_group_is_printed", || {
+        let (dropped, are_dropped) = channel();
+        run(async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async move || {
+                    for _ in 0..2 {
+                        let waker = Waker::from(Arc::new(Late(dropped.clone())));
+                        let mut forgotten = Box::pin(sleep(LONG));
+                        assert!(forgotten.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                        forget(forgotten);
+                    }
+                });
+            });
+        });
+        // Behind the second one the first is reported.
+        for _ in 0..2 {
+            are_dropped.recv_timeout(LONG).unwrap();
+        }
+    });
+    if let Some(said) = said {
+        assert!(said.contains("xiio: a waker panicked: too late for the group"), "{said}");
+    }
 }

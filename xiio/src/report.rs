@@ -150,13 +150,25 @@ pub(crate) fn deliver(report: &Report) {
     let listener = LISTENERS.try_with(|listeners| listeners.borrow().last().cloned()).ok().flatten();
     // It is the last owner of a listener that takes itself out, and drops what that has captured.
     let told = listener.map(|listener| catch_unwind(AssertUnwindSafe(move || listener(report))));
-    if matches!(told, Some(Ok(()))) || report.is_traced && told.is_none() {
-        return;
+    match told {
+        Some(Ok(())) => {}
+        None => print_unheard(report),
+        Some(Err(payload)) => {
+            print(report);
+            discard(payload);
+        }
     }
+}
+
+/// Prints a report that no listener is there for, unless it was traced.
+pub(crate) fn print_unheard(report: &Report) {
+    if !report.is_traced {
+        print(report);
+    }
+}
+
+fn print(report: &Report) {
     say(&format!("xiio: {report}"));
-    if let Some(Err(payload)) = told {
-        discard(payload);
-    }
 }
 
 /// Wakes all of them, also after one that panics.

@@ -48,6 +48,8 @@ pub(crate) struct News {
     /// Handles of tasks that have ended because the group did.
     pub(crate) cancelled: Vec<Notice>,
     pub(crate) reports: Vec<Report>,
+    /// Home hears no more.
+    is_deaf: bool,
 }
 
 /// What comes of a task that is left for home.
@@ -252,6 +254,21 @@ impl<J> Team<J> {
     /// Tells home of a panic that is not that of a running task.
     pub(crate) fn tell_panic(&self, panic: Payload) {
         self.tell(|news| news.failures.push(Failure { panic: Some(panic), origin: None, notice: None }));
+    }
+
+    /// Tells home of a report; `false` if it hears no more.
+    pub(crate) fn tell_report(&self, report: &Report) -> bool {
+        let mut is_told = false;
+        self.tell(|news| {
+            is_told = !news.is_deaf;
+            news.reports.extend(is_told.then(|| report.clone()));
+        });
+        is_told
+    }
+
+    /// What home has not heard of yet. It hears no more.
+    pub(crate) fn take_last_news(&self) -> News {
+        std::mem::replace(&mut *self.news(), News { is_deaf: true, ..News::default() })
     }
 
     /// What home has not heard of yet.

@@ -13,7 +13,7 @@ use crate::cores::{Crew, Errand, News, Notes, Undrawn, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
 use crate::foreign::Surroundings;
 use crate::recording::{self, OtherLane};
-use crate::report::{Listener, add_listener, deliver, remove_listener};
+use crate::report::{self, Listener, add_listener, deliver, remove_listener};
 use crate::runtime::{Config, Leftover, Runtime, block_on};
 use crate::task::TaskSet;
 use crate::task::limits::{self, Limits};
@@ -167,15 +167,19 @@ impl Workforce {
         self.crew.bridge().forget_outer();
         // They have nothing left to do.
         threads::expect(&self.posts.take());
-        self.take_news()
+        heard(self.crew.take_last_news())
     }
 
     /// What has happened on the workers.
     pub(super) fn take_news(&self) -> News {
-        let mut news = self.crew.take_news();
-        std::mem::take(&mut news.reports).iter().for_each(deliver);
-        news
+        heard(self.crew.take_news())
     }
+}
+
+/// News of which home has heard the reports.
+fn heard(mut news: News) -> News {
+    std::mem::take(&mut news.reports).iter().for_each(deliver);
+    news
 }
 
 /// There is no thread for a worker.
@@ -193,7 +197,11 @@ fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
 fn work(crew: &Arc<Crew>, worker: usize, limits: Limits, lane: Option<OtherLane>, post: threads::Number) -> bool {
     let recording = lane.map(OtherLane::begin);
     let to_home = Arc::clone(crew);
-    let listener: Listener = Rc::new(move |report| to_home.tell(|news| news.reports.push(report.clone())));
+    let listener: Listener = Rc::new(move |report| {
+        if !to_home.tell_report(report) {
+            report::print_unheard(report);
+        }
+    });
     add_listener(Rc::clone(&listener));
     let config = Config { limits, ..Config::default() };
     let root = async {
