@@ -534,6 +534,36 @@ fn a_drawing_comes_also_where_a_worker_is_long_in_a_poll() {
     assert!(only(&tree, Kind::Worker).what().starts_with("worker 0"), "{tree}");
 }
 
+/// Home cannot draw what is around the group before the worker comes out, and that waits for home.
+#[test]
+fn a_drawing_comes_also_where_a_worker_blocks_for_who_wants_it() {
+    let tree = xiio::run(async {
+        task_group!(name = "outer", workers = 1, |outer| {
+            let ((begin, begins), (go_on, goes_on)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+            outer.workers().spawn(async move || {
+                begin.send(()).unwrap();
+                goes_on.recv().unwrap();
+            });
+            while begins.try_recv().is_err() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            // Of two groups that lend it is the outer one whose worker does not come out.
+            let tree = task_group!(name = "inner", workers = 1, |inner| {
+                let never = inner.workers().spawn(async || pending::<()>().await);
+                let tree = tree().await;
+                let _ = never.cancel().await;
+                tree
+            });
+            go_on.send(()).unwrap();
+            tree
+        })
+    });
+    let place = |what: &str| tree.nodes().position(|(_, node)| node.to_string().contains(what));
+    assert!(place("group `outer`").is_some() && place("group `outer`") < place("group `inner`"), "{tree}");
+    assert!(place("worker 0, which was in a poll, 1 task(s)").is_some(), "{tree}");
+    assert!(tree.to_string().starts_with("more around it, not drawn, as a worker is long in its poll\n"), "{tree}");
+}
+
 /// A look takes more of the stack than a poll does, and must not end a program that gets on.
 #[test]
 fn groups_that_are_too_far_in_are_not_drawn() {

@@ -63,6 +63,9 @@ impl fmt::Display for Tree {
 /// To draw it, every future that waits is polled once more, as by a spurious wake. Nothing is recorded while nobody
 /// asks, so the tree costs nothing otherwise.
 ///
+/// Workers draw what they have, for which they get 200 ms; then they have to leave their polls. Where one of a group that this is awaited in has not done
+/// so 400 ms after the call, what is around that group is left out.
+///
 /// # Panics
 /// When polled outside of a runtime.
 ///
@@ -85,7 +88,7 @@ impl fmt::Display for Tree {
 pub async fn tree() -> Tree {
     let drawn = Promise::new();
     let answer = drawn.clone();
-    Runtime::with(|runtime| runtime.request_drawing(Box::new(move |drawing| drop(answer.set(drawing)))));
+    Runtime::with(|runtime| runtime.request_drawing_inside(Box::new(move |drawing| drop(answer.set(drawing)))));
     Tree { drawing: drawn.wait().await }
 }
 

@@ -59,6 +59,7 @@ impl Lender {
             // Nobody is let in. Who wakes the bridge is heard when the group is polled next.
             return poll(cx);
         }
+        let _polling = Runtime::with(|runtime| runtime.polling(crew));
         let mut poll = || poll(&mut Context::from_waker(waker));
         let polled = poll();
         if polled.is_ready() || !crew.has_open() {
@@ -126,6 +127,10 @@ fn linger(
         if stay.window.try_close() {
             return Poll::Pending;
         }
+        let polled = stay.draw(poll);
+        if polled.is_ready() {
+            return polled;
+        }
         stay.breathe();
     }
 }
@@ -169,6 +174,11 @@ impl Stay<'_> {
                     || self.window.grant()
                     || runtime.is_asked_by_others(self.crew))
         })
+    }
+
+    /// A worker does not come out. What is inside may be drawn for who is in there.
+    fn draw(&self, poll: &mut dyn FnMut() -> Poll<()>) -> Poll<()> {
+        Runtime::with(|runtime| runtime.draw_inside(self.crew, poll))
     }
 
     /// A worker does not come out. It may block for what another one has to do, or home inside of the group: they go on for a while.

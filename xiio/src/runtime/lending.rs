@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use super::root::Root;
-use super::{Runtime, poll_root};
+use super::{Runtime, Wish, poll_root};
 use crate::cores::{self, Crew};
+use crate::drawing::{Drawing, Node};
 use crate::recording;
 use crate::report::wake_all;
 use crate::sys;
@@ -37,6 +38,9 @@ const LONGEST_STAY: Duration = Duration::from_millis(64);
 
 /// How long a drawing of the tree waits for what the workers have to draw: one may be in a long poll.
 const SITTING: Duration = Duration::from_millis(200);
+
+/// What stands for what is around a group, where only that is drawn.
+const AROUND: &str = "more around it, not drawn, as a worker is long in its poll";
 
 /// A group with workers that is polled on this thread.
 struct Lender {
@@ -84,6 +88,35 @@ pub(super) struct Lenders {
     patience: Cell<Duration>,
     /// Since when the workers are to draw their tasks.
     drawn_since: Cell<Option<Instant>>,
+    /// Whose groups are being polled, each inside of the one before.
+    polled: RefCell<Vec<usize>>,
+}
+
+/// Who in the tree wants it drawn.
+pub(super) struct Asker {
+    since: Instant,
+    /// The groups with workers that it is in.
+    inside: Vec<usize>,
+}
+
+impl Asker {
+    /// Whether it has waited for the workers of `crew` long enough, for their drawings and for their way out, and may be whom one of them waits for.
+    fn has_waited_inside(&self, crew: &Arc<Crew>) -> bool {
+        self.inside.contains(&key(crew)) && sys::now().saturating_duration_since(self.since) >= 2 * SITTING
+    }
+}
+
+fn key(crew: &Arc<Crew>) -> usize {
+    Arc::as_ptr(crew).addr()
+}
+
+/// A group with workers is being polled, until this is dropped.
+pub(crate) struct Polling;
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        Runtime::look(|runtime| runtime.lenders.polled.borrow_mut().pop());
+    }
 }
 
 /// Allows a group to linger. It is about time in which threads run, and that is the system's.
@@ -154,6 +187,11 @@ impl Lenders {
         list.iter().all(|lender| lender.crew.have_drawn()) || sys::now().saturating_duration_since(since) >= SITTING
     }
 
+    /// For a drawing that is wanted now.
+    pub(super) fn asker(&self) -> Asker {
+        Asker { since: sys::now(), inside: self.polled.borrow().clone() }
+    }
+
     /// The tree has been drawn.
     pub(super) fn end_drawing(&self) {
         self.drawn_since.set(None);
@@ -210,6 +248,29 @@ impl Runtime {
         if !self.lenders.is_empty() {
             self.lenders.remove(crew);
         }
+    }
+
+    /// A group with workers is polled.
+    pub(crate) fn polling(&self, crew: &Arc<Crew>) -> Polling {
+        self.lenders.polled.borrow_mut().push(key(crew));
+        Polling
+    }
+
+    /// A worker of `crew` does not come out, so the tree cannot be drawn from the root on: code outside of the group would be polled. Who has asked for
+    /// it inside, and has waited for long, gets what is inside: the worker may wait for what is done then.
+    pub(crate) fn draw_inside(&self, crew: &Arc<Crew>, poll: impl FnOnce() -> Poll<()>) -> Poll<()> {
+        let is_meant = |wish: &mut Wish| wish.asker.as_ref().is_some_and(|asker| asker.has_waited_inside(crew));
+        let wishes: Vec<Wish> = self.drawings.borrow_mut().extract_if(.., is_meant).collect();
+        if wishes.is_empty() {
+            return Poll::Pending;
+        }
+        let mut polled = Poll::Pending;
+        let mut drawing = Drawing::default();
+        drawing.leaf(Node::from(AROUND));
+        drawing.append(unwind::inspect_tree(|| polled = poll()));
+        self.lenders.end_drawing();
+        wishes.into_iter().for_each(|wish| (wish.on_drawn)(drawing.clone()));
+        polled
     }
 
     /// Whether a group may linger in this poll, and how long.

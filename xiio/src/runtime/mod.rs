@@ -48,7 +48,7 @@ use crate::unwind;
 use cleanups::Cleanups;
 use config::Clock;
 pub(crate) use elsewhere::Requests;
-use lending::{Lenders, Lent, lend};
+use lending::{Asker, Lenders, Lent, lend};
 use root::{Root, RootOf, end_in_panic};
 
 /// So long virtual time waits for what the kernel delivers between two sockets of the test.
@@ -90,7 +90,7 @@ pub(crate) struct Runtime {
     /// What others want.
     requests: Arc<Requests>,
     /// Who wants the tree drawn when the root is not being polled.
-    drawings: RefCell<Vec<OnDrawn>>,
+    drawings: RefCell<Vec<Wish>>,
     cleanups: Rc<Cleanups>,
     lenders: Lenders,
     /// Groups may have workers: the loop is its own, and tasks are polled in their order.
@@ -101,6 +101,13 @@ pub(crate) struct Runtime {
 
 /// Gets the drawing of the tree.
 type OnDrawn = Box<dyn FnOnce(Drawing)>;
+
+/// A drawing of the tree that is wanted.
+struct Wish {
+    on_drawn: OnDrawn,
+    /// Who wants it, if that is in the tree.
+    asker: Option<Asker>,
+}
 
 thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Runtime>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
@@ -317,7 +324,12 @@ impl Runtime {
 
     /// Has the tree drawn after the current turn.
     pub(crate) fn request_drawing(&self, on_drawn: OnDrawn) {
-        self.drawings.borrow_mut().push(on_drawn);
+        self.drawings.borrow_mut().push(Wish { on_drawn, asker: None });
+    }
+
+    /// [`Runtime::request_drawing`] for somebody in the tree.
+    pub(crate) fn request_drawing_inside(&self, on_drawn: OnDrawn) {
+        self.drawings.borrow_mut().push(Wish { on_drawn, asker: Some(self.lenders.asker()) });
     }
 
     /// Whether somebody wants the tree drawn, and workers have drawn their part of it or have had the time to.
@@ -338,7 +350,7 @@ impl Runtime {
         }
         self.lenders.end_drawing();
         let drawings = self.drawings.take();
-        drawings.into_iter().for_each(|on_drawn| on_drawn(drawing.clone()));
+        drawings.into_iter().for_each(|wish| (wish.on_drawn)(drawing.clone()));
         polled
     }
 
