@@ -219,6 +219,34 @@ fn worker_that_blocks_for_one_that_is_kept_out_ends() {
     });
 }
 
+/// Each one is kept out in its turn, while the others wait for it.
+#[test]
+fn workers_that_all_block_for_each_other_end_while_home_has_to_go_out_again_and_again() {
+    const N_WORKERS: usize = 16;
+    in_time(|| {
+        let (is_over, barrier) = (Cell::new(false), Barrier::new(N_WORKERS));
+        let group = async {
+            task_group!(workers = N_WORKERS, |tg| {
+                tg.workers()
+                    .each(async |_| {
+                        for _ in 0..5 {
+                            barrier.wait();
+                            yield_now().await;
+                        }
+                    })
+                    .await;
+            });
+            is_over.set(true);
+        };
+        let outside = async {
+            while !is_over.get() {
+                sleep(Duration::from_micros(200)).await;
+            }
+        };
+        run(async { join!(group, outside) });
+    });
+}
+
 #[test]
 fn home_that_blocks_for_jobs_is_served_by_the_worker_that_there_is() {
     in_time(|| {
