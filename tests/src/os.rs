@@ -69,6 +69,17 @@ pub fn set_handler(signal: i32, handler: usize) {
     assert_ne!(unsafe { libc::signal(signal, handler) }, libc::SIG_ERR);
 }
 
+/// Adds flags to the disposition of a signal.
+pub fn add_flags(signal: i32, flags: i32) {
+    // SAFETY: numbers, a set of bits and an optional function: all zero is a valid value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: changes nothing; `action` is ours to be written to.
+    assert_eq!(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) }, 0);
+    action.sa_flags |= flags;
+    // SAFETY: it is as before, but for the flags, of which none says what kind of function the handler is.
+    assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+}
+
 /// What a program finds that is started so: a signal that is ignored, as `nohup` does, or blocked.
 #[derive(Clone, Copy)]
 pub enum Inherited {

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use xiio::signal::{
-    self, SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGIO, SIGPROF, SIGQUIT, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
-    SIGXCPU, SIGXFSZ,
+    self, SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGIO, SIGKILL, SIGPROF, SIGQUIT, SIGSTOP, SIGURG, SIGUSR1,
+    SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
 };
 use xiio::{join, sleep, task_group, timeout};
 use xiio_tests::os::{
-    becomes_readable, end_fork, ends_in_a_fork, errno_after_raise, fork, handler_of, has_ended_well, install_counter,
-    n_handled, rerun, send_self, set_handler,
+    add_flags, becomes_readable, end_fork, ends_in_a_fork, errno_after_raise, fork, handler_of, has_ended_well,
+    install_counter, n_handled, rerun, send, send_self, set_handler, state_of, wait_until,
 };
 
 const MOMENT: Duration = Duration::from_millis(20);
@@ -121,6 +121,27 @@ fn previous_handler_is_called_as_well_and_comes_back() {
     assert_ne!(errno_after_raise(7, SIGQUIT), 7);
     let _again = signal::subscribe(&[SIGQUIT]).unwrap();
     assert_eq!(errno_after_raise(7, SIGQUIT), 7);
+}
+
+#[test]
+fn previous_handler_still_hears_of_no_child_that_is_stopped() {
+    let output = rerun("program_whose_handler_wants_to_hear_of_no_stop").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above, in which nothing else runs"]
+fn program_whose_handler_wants_to_hear_of_no_stop() {
+    install_counter(SIGCHLD);
+    add_flags(SIGCHLD, libc::SA_NOCLDSTOP);
+    let mut signals = signal::subscribe(&[SIGCHLD]).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    assert!(send(child.id(), SIGSTOP));
+    wait_until("it is stopped", || state_of(child.id()) == Some('T'));
+    assert!(send(child.id(), SIGKILL));
+    child.wait().unwrap();
+    wait_until("its end is heard of", || n_handled() > 0);
+    assert_eq!((n_handled(), signals.try_recv(), signals.try_recv()), (1, Some(SIGCHLD), None));
 }
 
 #[test]

@@ -20,7 +20,9 @@
 //! # Implementation
 //! One handler for all signals, which touches atomics and writes one byte into a socket of each subscription; it is
 //! installed with `SA_RESTART`, and keeps `errno`. A handler that was there before (another library's, say) is called
-//! afterwards, as if it were still installed. A subscription takes two descriptors. There is no thread.
+//! afterwards, as if it were still installed, but each time, and not inside of itself: `SA_RESETHAND` and `SA_NODEFER` do not count. With
+//! its `SA_NOCLDSTOP` a subscription to `SIGCHLD` receives nothing for children that are stopped either. A subscription takes two
+//! descriptors. There is no thread.
 
 #[cfg(feature = "futures-core")]
 mod stream;

@@ -609,9 +609,10 @@ fn own_handler() -> usize {
     on_signal as *const () as usize
 }
 
-/// Our handler, with what the previous one wants blocked while it runs.
+/// Our handler, with what the previous one wants blocked while it runs, and for the children that it wants to hear of.
 fn own_action(before: &libc::sigaction) -> libc::sigaction {
-    let flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    let of_children = before.sa_flags & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT);
+    let flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK | of_children;
     // Not made from its parts: on s390x some of them are private.
     let mut action = *before;
     action.sa_sigaction = own_handler();
