@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::panic::catch_unwind;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 use xiio::signal::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGWINCH};
 use xiio::{bracket, shield, sleep, task_group, yield_now};
 use xiio_tests::os::{
-    Inherited, OnTerminal, children_of, errno_after_raise, full_pipe, is_running, rerun, rerun_in_namespace, send,
-    send_self, start_until, start_with, state_of, wait_until,
+    Inherited, OnTerminal, children_of, errno_after_raise, full_pipe, handler_of, is_running, limit_fds, rerun,
+    rerun_in_namespace, send, send_self, start_until, start_with, state_of, take_all_fds, wait_until,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -653,4 +654,32 @@ fn program_after_a_tree() {
     assert_eq!(xiio::Builder::new().tree_on(&[SIGQUIT]).run(async { 7 }), 7);
     say("ready");
     std::thread::sleep(LONG);
+}
+
+#[test]
+fn without_descriptors_for_the_tree_a_run_does_not_begin() {
+    let output = rerun("program_with_few_descriptors_for_a_tree").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_with_few_descriptors_for_a_tree() {
+    limit_fds(64);
+    let mut taken = take_all_fds();
+    let mut begins = false;
+    while !begins {
+        // One more in each round.
+        taken.pop().unwrap();
+        begins = catch_unwind(|| {
+            xiio::Builder::new().tree_on(&[SIGQUIT]).run(async {
+                for _ in 0..20 {
+                    sleep(Duration::from_millis(1)).await;
+                    assert_ne!(handler_of(SIGQUIT), libc::SIG_DFL, "nobody waits for the signal");
+                }
+            });
+        })
+        .inspect_err(|panic| assert!(panic.downcast_ref::<String>().unwrap().contains("Too many open files")))
+        .is_ok();
+    }
 }

@@ -4,9 +4,10 @@
 
 use std::any::Any;
 use std::future::poll_fn;
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -35,9 +36,19 @@ pub(super) fn print_on(signals: &[i32], requests: Arc<Requests>) -> Box<dyn Any>
     let signals = subscribe(&signals).unwrap_or_else(|error| panic!("`tree_on`: {error}"));
     let stop = Promise::new();
     let printing = Printing { signals, requests, stop: stop.clone() };
-    let thread = Builder::new().name("xiio-tree".into());
-    let thread = thread.spawn(move || block_on(&Config::default(), printing.run()).0);
+    let (begun, has_begun) = mpsc::channel();
+    let begin = async move || {
+        let _ = begun.send(());
+        printing.run().await;
+    };
+    let print = move || block_on(&Config::default(), begin()).0;
+    let thread = Builder::new().name("xiio-tree".into()).spawn(print);
     let thread = thread.unwrap_or_else(|error| panic!("`tree_on`: cannot start a thread: {error}"));
+    // There may be no descriptors for its loop.
+    if has_begun.recv().is_err() {
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        unreachable!("it says that it has begun, or panics");
+    }
     Box::new(Ends { stop, thread: Some(thread), of: Process::this() })
 }
 
