@@ -150,6 +150,9 @@ impl Command {
 
     /// Sets how long a child that was asked to stop may take until it is killed: 5 seconds by default.
     ///
+    /// The time that this process is stopped counts, as by Ctrl-Z: a child on the terminal, which was stopped with it in its cleanup, may be killed
+    /// at `fg`.
+    ///
     /// # Examples
     /// ```
     /// use std::time::{Duration, Instant};
