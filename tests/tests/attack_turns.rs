@@ -96,8 +96,6 @@ fn last_round_is_over_when_the_parent_is_cancelled() {
         task_group!(|outer| {
             let parent = outer.spawn(async {
                 let _: Result<(), GroupError<&str>> = try_task_group!(all_errors, error = &str, |tg| {
-                    // Something to clean up, so that it is not just dropped.
-                    tg.defer(async {});
                     tg.spawn(async {
                         gate.wait().await;
                         has_failed.set(true);

@@ -12,10 +12,13 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, select};
 use xiio::inspect::ReportKind;
 use xiio::{
-    Condition, Promise, Task, as_completed, bracket, branch, gather, race, shield, sleep, task_group, timeout,
-    try_gather, yield_now,
+    Condition, Promise, Task, TaskGroup, as_completed, bracket, branch, gather, race, shield, sleep, task_group,
+    timeout, try_gather, try_task_group, yield_now,
 };
-use xiio_tests::{DropBomb, DropCount, LONG, Reports, Trace, assert_panics, millis, rounds, run, run_virtually};
+use xiio_tests::poll::OnDrop;
+use xiio_tests::{
+    DropBomb, DropCount, LONG, Reports, Trace, assert_panics, millis, panic_text, rounds, run, run_virtually,
+};
 
 /// A bracket that waits, and takes a few rounds to clean up.
 async fn held(trace: &Trace, name: &str) {
@@ -1154,4 +1157,76 @@ fn the_queue_of_a_cancelled_consumer_goes_to_the_next() {
         })
     });
     assert_eq!(taken, Some(1));
+}
+
+// A group that has failed has only cleanup in it. A cancellation from outside waits for that, whatever it is.
+
+/// Waits, and has a destructor that spawns a helper.
+async fn leaves_a_helper<'env>(tg: &'env TaskGroup<'env>, trace: &'env Trace) {
+    let _spawns = OnDrop(|| drop(tg.spawn(helps(trace))));
+    pending::<()>().await;
+}
+
+/// Holds nothing that would have to be cleaned up.
+async fn helps(trace: &Trace) {
+    sleep(millis(20)).await;
+    trace.note("helped");
+}
+
+#[test]
+fn a_helper_of_a_group_that_has_panicked_is_waited_for_and_the_panic_is_thrown() {
+    let (trace, reports) = (&Trace::new(), Reports::new());
+    let scene = async {
+        let group = async {
+            task_group!(|tg| {
+                tg.spawn(leaves_a_helper(tg, trace));
+                yield_now().await;
+                tg.spawn(async { panic!("failed") });
+                pending::<()>().await;
+            });
+        };
+        let _ = timeout(millis(5), group).await;
+    };
+    assert_eq!(panic_text(|| run_virtually(scene)), "failed");
+    trace.assert(&["helped"]);
+    reports.assert_none();
+}
+
+#[test]
+fn a_helper_of_a_group_whose_time_is_over_is_waited_for_by_the_limit_around() {
+    let trace = &Trace::new();
+    run_virtually(async {
+        let group = async {
+            let _ = task_group!(timeout = millis(2), |tg| {
+                tg.spawn(leaves_a_helper(tg, trace));
+                pending::<()>().await;
+            });
+            trace.note("ran on");
+        };
+        trace.note(format!("{:?}", timeout(millis(5), group).await));
+    });
+    trace.assert(&["helped", "Err(Elapsed)"]);
+}
+
+/// A release spawns it, and does not await it.
+#[test]
+fn a_helper_of_a_cleanup_that_has_ended_is_waited_for_by_who_cancels_the_task() {
+    let trace = &Trace::new();
+    run_virtually(async {
+        task_group!(|outer| {
+            let task = outer.spawn(async {
+                let _: Result<(), &str> = try_task_group!(error = &str, |tg| {
+                    let release = async |()| drop(tg.spawn(helps(trace).map(Ok)));
+                    tg.spawn(bracket((), async |()| pending::<Result<(), &str>>().await, release));
+                    yield_now().await;
+                    tg.spawn(async { Err::<(), _>("failed") });
+                    pending::<()>().await;
+                });
+            });
+            sleep(millis(5)).await;
+            assert!(task.cancel().await.is_none());
+            trace.note("cancelled");
+        });
+    });
+    trace.assert(&["helped", "cancelled"]);
 }

@@ -307,8 +307,12 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// Whether a cancellation has to wait for something here. All that is left of a group that has failed is cleanup.
     fn holds(&self, body: &dyn AnyBody) -> bool {
-        body.holds() || self.group.set.holds() || (self.group.is_special.get() && self.holds_special())
+        self.group.has_failed()
+            || body.holds()
+            || self.group.set.holds()
+            || (self.group.is_special.get() && self.holds_special())
     }
 
     #[cold]
@@ -356,8 +360,7 @@ impl<'a> Course<'a> {
         if !self.has_simply_ended(tasks, body) && self.poll_rest(tasks, body, cx).is_pending() {
             let holds = self.holds(body);
             self.node.hold(cx, holds);
-            self.is_quiet =
-                !holds && !self.is_cancelling && self.limit.is_none() && self.group.workforce.borrow().is_none();
+            self.is_quiet = !holds && self.limit.is_none() && self.group.workforce.borrow().is_none();
             return Poll::Pending;
         }
         self.node.leave();
