@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::fmt;
 use std::future::pending;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -515,6 +516,82 @@ fn who_awaits_a_job_that_a_failure_has_cancelled_is_cancelled_however_late_home_
         })
     });
     assert_eq!(failed, Err("expected"));
+}
+
+/// One that has not begun, so that home drops it.
+#[test]
+fn who_awaits_a_job_whose_destructor_panics_is_cancelled_and_what_that_spawns_is_not() {
+    for workers in [0, 1] {
+        let (runs_on, has_helped) = (&Cell::new(false), &AtomicBool::new(false));
+        let text = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    let bomb = OnDrop(|| panic!("in the destructor"));
+                    let workers = tg.workers();
+                    let task = workers.spawn(async move || drop(bomb));
+                    // Cancelled with the other one, and dropped after it.
+                    let helper = async move || {
+                        yield_now().await;
+                        has_helped.store(true, SeqCst);
+                    };
+                    let spawns = OnDrop(move || drop(workers.spawn(helper)));
+                    drop(workers.spawn(async move || drop(spawns)).cancel());
+                    assert_eq!(task.cancel().await, None);
+                    runs_on.set(true);
+                });
+            });
+        });
+        assert_eq!(text, "in the destructor", "{workers}");
+        assert!(!runs_on.get() && has_helped.load(SeqCst), "{workers}: {} {has_helped:?}", runs_on.get());
+    }
+}
+
+/// A value of a task whose text takes its time: a report of the task, or its failure, is late by that.
+struct Slow;
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        thread::sleep(Duration::from_millis(30));
+        f.write_str("slow")
+    }
+}
+
+xiio::local!(static SLOW: Slow, shown);
+
+#[test]
+fn who_awaits_a_task_on_a_worker_that_panics_when_it_is_cancelled_is_cancelled_however_late_home_hears_of_it() {
+    /// Waits, and panics in a destructor or a cleanup.
+    async fn waits(is_cleanup: bool, has_begun: &Promise<()>) {
+        let _bomb = (!is_cleanup).then(|| DropBomb("cancelled"));
+        let work = async |(): &mut ()| {
+            has_begun.set(()).unwrap();
+            pending::<()>().await;
+        };
+        let release = async |()| panic!("cancelled");
+        if is_cleanup { bracket((), work, release).await } else { work(&mut ()).await }
+    }
+
+    for (is_cleanup, is_alone) in [(false, false), (false, true), (true, false), (true, true)] {
+        let runs_on = &Cell::new(false);
+        let text = panic_text(|| {
+            run(SLOW.scope(Slow, async {
+                let has_begun = &Promise::new();
+                task_group!(workers = 1, |tg| {
+                    let task = tg.workers().spawn(async || waits(is_cleanup, has_begun).await);
+                    has_begun.wait().await;
+                    if is_alone {
+                        task.cancel().await;
+                    } else {
+                        tg.cancel();
+                        let _ = task.outcome().await;
+                    }
+                    runs_on.set(true);
+                });
+            }));
+        });
+        assert_eq!(text, "cancelled");
+        assert!(!runs_on.get(), "{is_cleanup} {is_alone}");
+    }
 }
 
 #[test]

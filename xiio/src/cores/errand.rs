@@ -1,6 +1,6 @@
 //! A job whose borrows the types do not show any more.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::mem::{ManuallyDrop, transmute};
 use std::panic::Location;
 use std::rc::Rc;
@@ -31,13 +31,16 @@ pub(crate) struct Notes {
     permit: Option<Arc<Permit>>,
     /// Tasks that have ended. The futures are gone when the poll of the set is over.
     pub(crate) n_ended: Cell<usize>,
-    /// A task has left an error with those of its group, and not with its set.
+    /// A task at home has left an error with those of its group, and not with its set.
     pub(crate) has_failed: Cell<bool>,
+    /// Handles of tasks that have ended on a worker without an output, which do not know it yet.
+    ended: RefCell<Vec<Notice>>,
 }
 
 impl Notes {
     pub(crate) fn of_home(crew: Arc<Crew>) -> Self {
-        Self { crew, permit: None, n_ended: Cell::new(0), has_failed: Cell::new(false) }
+        let (n_ended, has_failed) = (Cell::new(0), Cell::new(false));
+        Self { crew, permit: None, n_ended, has_failed, ended: RefCell::default() }
     }
 
     pub(super) fn of_worker(crew: Arc<Crew>, permit: Arc<Permit>) -> Self {
@@ -48,14 +51,43 @@ impl Notes {
         &self.crew
     }
 
-    /// Whether this is a worker, so that home has to be told of a failure.
+    /// Whether this is a worker, so that home has to be told of a failure, and the handle after that.
     pub(crate) fn is_of_worker(&self) -> bool {
         self.permit.is_some()
     }
 
-    /// A task is polled that was spawned there.
+    /// A task has ended without an output. Its handle is told when it is known whether that is a failure: the code that awaits it may have to be
+    /// cancelled first.
+    pub(crate) fn note_end(&self, notice: Notice) {
+        self.ended.borrow_mut().push(notice);
+    }
+
+    /// The handle of the task that has failed just now, for home to tell.
+    pub(super) fn take_last_end(&self) -> Option<Notice> {
+        self.ended.borrow_mut().pop()
+    }
+
+    /// Tells the handles of tasks that have not failed. Where the group ends home does so.
     #[inline]
-    pub(crate) fn note_place(&self, location: &'static Location<'static>) {
+    pub(super) fn tell_handles(&self) {
+        if !self.ended.borrow().is_empty() {
+            self.tell_these(self.ended.take());
+        }
+    }
+
+    #[cold]
+    fn tell_these(&self, ended: Vec<Notice>) {
+        if self.crew.is_ending() {
+            self.crew.tell(|news| news.cancelled.extend(ended));
+        } else {
+            ended.into_iter().for_each(Notice::end);
+        }
+    }
+
+    /// A task is polled that was spawned there. It may block the thread until it hears of the end of another.
+    #[inline]
+    pub(crate) fn begin_poll(&self, location: &'static Location<'static>) {
+        self.tell_handles();
         if let Some(permit) = &self.permit {
             permit.note_place(location);
         }

@@ -123,7 +123,7 @@ impl Worker {
 
     fn poll_tasks(&self, cx: &mut Context<'_>) {
         let _around = unwind::draw_around(|| Node::new(Kind::Worker, format!("worker {}", self.worker)));
-        let _ = self.tasks.poll(cx, &mut Crowd { crew: &self.crew, worker: self.worker, tasks: &self.tasks });
+        let _ = self.tasks.poll(cx, &mut Crowd { worker: self.worker, tasks: &self.tasks, notes: &self.notes });
     }
 
     /// Drops all that is left. What a grace cuts off is drawn before, for home's report, which waits until this worker has left.
@@ -143,6 +143,7 @@ impl Worker {
 
     /// Tells how far it is. The poll of the set is over, so nothing is left of the tasks that have ended.
     fn settle(&mut self, cx: &Context<'_>) {
+        self.notes.tell_handles();
         let is_idle = !Home::current().is_root_woken();
         if self.crew.settle(self.worker, self.notes.n_ended.take(), is_idle) {
             cx.waker().wake_by_ref();
@@ -153,6 +154,7 @@ impl Worker {
         if let Some(payload) = self.tasks.close() {
             self.crew.tell_panic(payload);
         }
+        self.notes.tell_handles();
         self.crew.settle(self.worker, self.notes.n_ended.take(), true);
         Poll::Ready(())
     }
@@ -182,15 +184,16 @@ impl Future for Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         budget::set_interrupt(None);
+        self.notes.tell_handles();
         detach();
     }
 }
 
 /// Tasks without a group of their own: their failures are home's to judge.
 struct Crowd<'a> {
-    crew: &'a Crew,
     worker: usize,
     tasks: &'a TaskSet<'static>,
+    notes: &'a Notes,
 }
 
 impl Members for Crowd<'_> {
@@ -209,17 +212,16 @@ impl Members for Crowd<'_> {
     fn end_body(&mut self, _: Payload) {}
 
     fn end_task(&mut self, ended: Ended, origin: Origin) {
-        match ended {
+        let panic = match ended {
             Ended::Cancelled => return,
-            // It has told home by itself, see `Notes::crew`.
-            Ended::Failed => {}
-            // A destructor.
-            Ended::Panicked(payload) => {
-                let failure = Failure { panic: Some(payload), origin: Some(origin), notice: None };
-                self.crew.tell(|news| news.failures.push(failure));
-            }
-        }
-        if self.crew.fail(self.worker) {
+            // Its error is with those of the group.
+            Ended::Failed => None,
+            Ended::Panicked(payload) => Some(payload),
+        };
+        let failure = Failure { panic, origin: Some(origin), notice: self.notes.take_last_end() };
+        let crew = self.notes.crew();
+        crew.tell(|news| news.failures.push(failure));
+        if crew.fail(self.worker) {
             self.tasks.note_cancelled(Why::MemberFailed, None);
             self.tasks.doom_all(None);
         }

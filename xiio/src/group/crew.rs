@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::cores::{Crew, Errand, News, Notes, Undrawn, Worker, threads};
 use crate::drawing::{Drawing, Kind, Node};
+use crate::error::Payload;
 use crate::foreign::Surroundings;
 use crate::recording::{self, OtherLane};
 use crate::report::{self, Listener, add_listener, deliver, remove_listener};
@@ -97,15 +98,20 @@ impl Workforce {
         self.crew.take_doomed(Errand::is_cancelled)
     }
 
-    /// Drops such jobs. A panic of a destructor is a failure, as that of a task is.
-    pub(super) fn discard(&self, doomed: Vec<Errand>) {
+    /// Drops such jobs. A panic of a destructor is a failure, as that of a task is; `fail` has it noted.
+    pub(super) fn discard(&self, doomed: Vec<Errand>, fail: impl Fn(Payload)) {
         for errand in doomed {
             // SAFETY: this is the poll or the end of the errand's group.
             let discarded = catch_unwind(AssertUnwindSafe(|| unsafe { errand.discard() }));
             if let Err(payload) = discarded {
-                self.crew.tell_panic(payload);
+                fail(payload);
             }
         }
+    }
+
+    /// Drops the jobs that were cancelled before they began, when the group does not go on.
+    fn discard_last(&self) {
+        self.discard(self.take_doomed(), |payload| self.crew.tell_panic(payload));
     }
 
     /// Describes the workers, in the drawing that is being made.
@@ -145,7 +151,7 @@ impl Workforce {
             unwind::note_cut_off(self.key(), dropped);
         }
         self.settle_at_home();
-        self.discard(self.take_doomed());
+        self.discard_last();
     }
 
     /// What has ended at home is gone: none of these tasks is being polled.
@@ -161,7 +167,7 @@ impl Workforce {
             self.abandon(unwind::dropper());
         } else {
             self.crew.close();
-            self.discard(self.take_doomed());
+            self.discard_last();
         }
         // A handle may keep the crew.
         self.crew.bridge().forget_outer();

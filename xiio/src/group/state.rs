@@ -241,7 +241,8 @@ impl<'env> Group<'env> {
         // dropped: its destructor may spawn, and its handle may be awaited.
         let doomed = workforce.take_doomed();
         self.note_news(workforce.take_news());
-        workforce.discard(doomed);
+        // Each panic is noted at once: the next destructor may spawn, and who awaits the handle must not be polled before that.
+        workforce.discard(doomed, |payload| self.fail(Cause::Panic(payload), Member::Worker));
         workforce.start_jobs(&self.set)
     }
 

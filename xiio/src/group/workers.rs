@@ -13,12 +13,11 @@ use std::task::{Context, Poll};
 
 use super::slot::{HasSlot, Slot, WorkerTask};
 use super::state::Group;
-use crate::cores::{Crew, Ends, Errand, Failure, Job, Notes, Notice};
+use crate::cores::{Crew, Ends, Errand, Job, Notes, Notice};
 use crate::drawing::{self, Kind, State};
-use crate::error::Payload;
 use crate::local::{self, SentLocals};
 use crate::pin::Pinned;
-use crate::report::{Origin, ReportKind, Undelivered, going_on, report, report_if_err, report_late_err};
+use crate::report::{Origin, ReportKind, Undelivered, report, report_if_err, report_late_err};
 use crate::sync::{Mutex, lock};
 use crate::task::{TaskSet, polls};
 use crate::time::{Deadline, now};
@@ -361,23 +360,23 @@ impl<F: Send, O, J: Send, T: Send> HasSlot<T> for Order<F, O, J, T> {
     }
 }
 
-/// Tells the handle that there will be no output, when it is dropped; unless home is to tell it.
+/// Tells the handle that there will be no output, when it is dropped; unless others are to tell it.
 struct Ticket<T> {
     shared: Arc<dyn HasSlot<T>>,
-    is_for_home: bool,
+    is_left: bool,
 }
 
 impl<T> Ticket<T> {
     fn new(shared: Arc<dyn HasSlot<T>>) -> Self {
-        Self { shared, is_for_home: false }
+        Self { shared, is_left: false }
     }
 
-    /// Leaves it to home to tell the handle.
+    /// Leaves it to whoever has the result to tell the handle.
     ///
     /// # Safety
     /// The task gives no output.
-    unsafe fn leave_to_home(&mut self) -> Notice {
-        self.is_for_home = true;
+    unsafe fn leave(&mut self) -> Notice {
+        self.is_left = true;
         // SAFETY: as the caller says.
         unsafe { Notice::new(Arc::clone(&self.shared) as Arc<dyn Ends>) }
     }
@@ -389,7 +388,7 @@ impl<T> Ticket<T> {
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        if !self.is_for_home {
+        if !self.is_left {
             self.shared.end();
         }
     }
@@ -456,11 +455,9 @@ struct Running<J, T> {
 impl<J, T> Drop for Running<J, T> {
     fn drop(&mut self) {
         self.notes.n_ended.set(self.notes.n_ended.get() + 1);
-        let is_untold = !self.has_output && !self.ticket.is_for_home && self.notes.is_of_worker();
-        if is_untold && self.notes.crew().is_ending() {
+        if !self.has_output && self.notes.is_of_worker() {
             // SAFETY: it has given no output, and never will.
-            let notice = unsafe { self.ticket.leave_to_home() };
-            self.notes.crew().tell(|news| news.cancelled.push(notice));
+            self.notes.note_end(unsafe { self.ticket.leave() });
         }
     }
 }
@@ -534,19 +531,7 @@ impl<J, T: Send> Running<J, T> {
         if !unwind::is_inspecting() {
             self.obey(slot.as_mut(), cx);
         }
-        if !self.notes.is_of_worker() {
-            // At home a panic is the set's to catch.
-            return self.go_on(slot, cx).map(|output| self.finish(output));
-        }
-        match catch_unwind(AssertUnwindSafe(|| self.go_on(slot.as_mut(), cx).map(|output| self.finish(output)))) {
-            Ok(Poll::Ready(false)) => self.tell(None),
-            Ok(polled) => return polled,
-            Err(payload) => {
-                going_on("a destructor panicked", || slot.set(None));
-                self.tell(Some(payload));
-            }
-        }
-        Poll::Ready(false)
+        self.go_on(slot, cx).map(|output| self.finish(output))
     }
 
     /// Cleans up, since the set cancels the task. If it ends by itself meanwhile, that counts.
@@ -568,26 +553,9 @@ impl<J, T: Send> Running<J, T> {
         });
         self.node = node;
         match output {
-            Some(output) => Poll::Ready(self.conclude(output)),
+            Some(output) => Poll::Ready(self.finish(Some(output))),
             None => Poll::Pending,
         }
-    }
-
-    /// [`Self::finish`], of which home is told if it is a failure on a worker.
-    fn conclude<O>(&mut self, output: Given<O>) -> bool
-    where
-        J: FnOnce(O) -> Option<T>,
-    {
-        if !self.notes.is_of_worker() {
-            return self.finish(Some(output));
-        }
-        let panic = match catch_unwind(AssertUnwindSafe(|| self.finish(Some(output)))) {
-            Ok(true) => return true,
-            Ok(false) => None,
-            Err(payload) => Some(payload),
-        };
-        self.tell(panic);
-        false
     }
 
     /// Hands the output to the handle; `false` if the task has failed. Without an output it was cancelled.
@@ -609,14 +577,6 @@ impl<J, T: Send> Running<J, T> {
         }
         true
     }
-
-    /// Tells home of a failure, and leaves it to home to tell the handle.
-    fn tell(&mut self, panic: Option<Payload>) {
-        // SAFETY: the task has failed, so it gives no output.
-        let notice = unsafe { self.ticket.leave_to_home() };
-        let failure = Failure { panic, origin: Some(self.origin()), notice: Some(notice) };
-        self.notes.crew().tell(|news| news.failures.push(failure));
-    }
 }
 
 impl<F, O, J, T> Future for Pinned<F, Running<J, T>>
@@ -629,7 +589,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let (slot, running) = self.project();
-        running.notes.note_place(running.location);
+        running.notes.begin_poll(running.location);
         match running.node.duty(cx, |_| true) {
             Duty::Wait => Poll::Pending,
             Duty::Run => {
