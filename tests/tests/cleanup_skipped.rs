@@ -6,7 +6,8 @@ use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-use futures::future::{FutureExt, select};
+use futures::channel::oneshot;
+use futures::future::{FutureExt, LocalBoxFuture, join_all, select};
 use xiio::inspect::ReportKind;
 use xiio::testing::cancel_everywhere;
 use xiio::{bracket, branch, catch_panic, gather, join, race, shield, sleep, task_group, timeout, yield_now};
@@ -191,6 +192,33 @@ fn what_a_panic_drops_is_reported_as_such() {
         assert_eq!(text, "expected");
         reports.assert_one(ReportKind::CleanupSkipped, &["a `bracket`", "a panic"]);
     }
+}
+
+/// Whoever is around drops it as well, and has not panicked.
+#[test]
+fn what_a_panic_in_a_cleanup_drops_is_reported_as_such() {
+    // Not in an `async` block, which would drop it in the unwinding of the panic.
+    let beside_a_release = || {
+        let (begun, is_begun) = oneshot::channel();
+        let release = async |()| {
+            begun.send(()).unwrap();
+            pending::<()>().await;
+        };
+        let panics = is_begun.map(|_| panic!("expected"));
+        join_all([bracket((), async |()| pending::<()>().await, release).boxed_local(), panics.boxed_local()])
+    };
+    let panics_late = async {
+        sleep(millis(5)).await;
+        panic!("expected");
+    };
+    let assert_reported = |scene: LocalBoxFuture<'_, ()>| {
+        let reports = Reports::new();
+        assert_eq!(panic_text(|| run(timeout(millis(1), scene))), "expected");
+        reports.assert_one(ReportKind::CleanupSkipped, &["a `bracket`", "after a panic beside it"]);
+    };
+    assert_reported(timeout(LONG, beside_a_release()).map(drop).boxed_local());
+    assert_reported(branch(beside_a_release()).map(drop).boxed_local());
+    assert_reported(shield(join_all([held().boxed_local(), panics_late.boxed_local()])).map(drop).boxed_local());
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 
 use crate::drawing::{self, Kind};
 use crate::error::Payload;
-use crate::report::{Undelivered, drop_safely, going_on, report_err, report_panic};
+use crate::report::{Undelivered, drop_safely, report_err, report_panic};
 use crate::runtime::may_begin;
-use crate::unwind::{self, Dropper, Duty, Node, Owner};
+use crate::unwind::{self, Duty, Node, Owner};
 
 /// Uses a resource and releases it afterwards, with `await`, also after a panic or a cancellation.
 ///
@@ -202,21 +202,17 @@ fn until_cancelled<F: Future>(
 ) -> impl Future<Output = Option<Result<F::Output, Payload>>> {
     let (mut make, mut owner) = (Some(make), Owner::default());
     poll_fn(move |cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
+        let polled = unwind::catch_in_slot(slot.as_mut(), |mut slot| {
             match make.take() {
                 Some(make) => slot.set(make()),
                 None if is_cancelled.get() => owner.cancel_slot(slot.as_mut()),
                 None => {}
             }
-            owner.poll_slot(slot.as_mut(), cx)
-        }));
+            owner.poll_slot(slot, cx)
+        });
         match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(value.map(Ok)),
-            Err(panic) => {
-                clear(slot.as_mut());
-                Poll::Ready(Some(Err(panic)))
-            }
+            Ok(polled) => polled.map(|value| value.map(Ok)),
+            Err(panic) => Poll::Ready(Some(Err(panic))),
         }
     })
 }
@@ -228,24 +224,16 @@ fn until_ended<F: Future>(
 ) -> impl Future<Output = Result<F::Output, Payload>> {
     let mut make = Some(make);
     poll_fn(move |cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
+        let polled = unwind::catch_in_slot(slot.as_mut(), |mut slot| {
             if let Some(make) = make.take() {
                 slot.set(make());
             }
-            let Some(future) = slot.as_mut().as_pin_mut() else { unreachable!("it is polled until it has ended") };
+            let Some(future) = slot.as_pin_mut() else { unreachable!("it is polled until it has ended") };
             future.poll(cx)
-        }));
+        });
         match polled {
             Ok(polled) => polled.map(Ok),
-            Err(panic) => {
-                clear(slot.as_mut());
-                Poll::Ready(Err(panic))
-            }
+            Err(panic) => Poll::Ready(Err(panic)),
         }
     })
-}
-
-/// Drops a future that has panicked. It may do so again, and what follows must run.
-fn clear<F>(mut slot: Pin<&mut Option<F>>) {
-    unwind::dropping(Dropper::Panic, || going_on("a destructor panicked", || slot.set(None)));
 }

@@ -131,8 +131,7 @@ impl TimeLimit {
             Duty::Unwind => {
                 let Self { node, owner, .. } = self;
                 let label = node.label();
-                node.clean_up(cx, |cx| {
-                    let mut slot = slot;
+                node.clean_up_slot(slot, cx, |mut slot, cx| {
                     owner.cancel_slot(slot.as_mut());
                     owner.poll_slot(slot, cx).map(|late| drop(late.inspect(|value| report_in_pass(value, label))))
                 });

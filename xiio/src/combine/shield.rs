@@ -131,7 +131,7 @@ impl<F: Future, L: OnLate<F::Output>> Future for Shield<F, L> {
             Duty::Unwind => {
                 let (label, place) = (node.label(), node.place());
                 let mut unwanted = None;
-                node.clean_up(cx, |cx| {
+                node.clean_up_slot(slot, cx, |slot, cx| {
                     owner.poll_slot(slot, cx).map(|value| {
                         let Some(value) = value.and_then(|value| late.take_late(value)) else { return };
                         if whole.gives_late() {

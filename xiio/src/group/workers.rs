@@ -535,7 +535,7 @@ impl<J, T: Send> Running<J, T> {
     }
 
     /// Cleans up, since the set cancels the task. If it ends by itself meanwhile, that counts.
-    fn unwind<F, O>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
+    fn unwind<F, O>(&mut self, slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<bool>
     where
         F: Future<Output = Given<O>>,
         J: FnOnce(O) -> Option<T>,
@@ -547,7 +547,7 @@ impl<J, T: Send> Running<J, T> {
         }
         let mut output = None;
         let mut node = mem::replace(&mut self.node, Node::new(LABEL));
-        node.clean_up(cx, |cx| {
+        node.clean_up_slot(slot, cx, |mut slot, cx| {
             self.owner.cancel_slot(slot.as_mut());
             self.go_on(slot, cx).map(|ended| output = ended)
         });

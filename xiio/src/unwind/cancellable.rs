@@ -30,7 +30,7 @@ impl<F: Future> Future for Pinned<F, Cancellable> {
     type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (mut slot, Cancellable { owner, node }) = self.project();
+        let (slot, Cancellable { owner, node }) = self.project();
         match node.duty(cx, |_| true) {
             Duty::Wait => Poll::Pending,
             Duty::Run => {
@@ -40,7 +40,7 @@ impl<F: Future> Future for Pinned<F, Cancellable> {
             }
             Duty::Unwind => {
                 let label = node.label();
-                node.clean_up(cx, |cx| {
+                node.clean_up_slot(slot, cx, |mut slot, cx| {
                     owner.cancel_slot(slot.as_mut());
                     owner.poll_slot(slot, cx).map(|late| drop(late.inspect(|value| report_in_pass(value, label))))
                 });

@@ -48,5 +48,5 @@ pub(crate) use owner::{Cancel, Owner};
 pub(crate) use parked::Parked;
 pub(crate) use reached::{Reached, reach};
 pub(crate) use scope::on_begin;
-pub(crate) use skipped::{Dropper, cutting_off, dropper, dropping, note_cut_off, report_skipped};
+pub(crate) use skipped::{Dropper, catch_in_slot, cutting_off, dropper, dropping, note_cut_off, report_skipped};
 pub(crate) use whole::{AllThereIs, Given, Whole};

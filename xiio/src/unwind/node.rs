@@ -1,6 +1,7 @@
 //! A part of a future that must not be cut off.
 
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -8,7 +9,7 @@ use super::current::{
     Shift, current_scope, is_current, is_frozen, is_unwinding, is_usual, report_if_ran_on, wait_for_thaw,
 };
 use super::scope::{Left, Progress, Scope};
-use super::skipped::report_skipped;
+use super::skipped::{catch_in_slot, report_skipped};
 use crate::error::Payload;
 use crate::recording;
 use crate::report::{drop_safely, waking};
@@ -225,6 +226,18 @@ impl Node {
             Ok(Poll::Ready(())) => self.finish(),
             Err(payload) => self.finish_with_panic(payload),
         }
+    }
+
+    /// [`Node::clean_up`] for what is in a slot, which is empty when that has panicked.
+    pub(crate) fn clean_up_slot<F>(
+        &mut self,
+        slot: Pin<&mut Option<F>>,
+        cx: &mut Context<'_>,
+        cleanup: impl FnOnce(Pin<&mut Option<F>>, &mut Context<'_>) -> Poll<()>,
+    ) {
+        self.clean_up(cx, |cx| {
+            catch_in_slot(slot, |slot| cleanup(slot, cx)).unwrap_or_else(|payload| resume_unwind(payload))
+        });
     }
 
     /// The cleanup has ended.

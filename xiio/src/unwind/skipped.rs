@@ -1,10 +1,12 @@
 //! Cleanup that did not run, since what it is of was dropped half-way; and who drops.
 
 use std::cell::{Cell, RefCell};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
 
 use crate::drawing::{Drawing, FileLine};
-use crate::report::{ReportKind, report};
+use crate::error::Payload;
+use crate::report::{ReportKind, going_on, report};
 
 /// Who drops futures on this thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,19 @@ pub(crate) fn dropping<R>(dropper: Dropper, drop: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(DROPPER.replace(dropper));
     drop()
+}
+
+/// Polls what is in a slot. A panic is caught, and what is in there is dropped for it; that may panic again, and what follows must run.
+#[inline]
+pub(crate) fn catch_in_slot<F, R>(
+    mut slot: Pin<&mut Option<F>>,
+    poll: impl FnOnce(Pin<&mut Option<F>>) -> R,
+) -> Result<R, Payload> {
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(slot.as_mut())));
+    if polled.is_err() {
+        dropping(Dropper::Panic, || going_on("a destructor panicked", || slot.set(None)));
+    }
+    polled
 }
 
 /// Drops what a grace cuts off, and was drawn as `rest`. Nobody has asked workers for that drawing: those of each group that is dropped draw
