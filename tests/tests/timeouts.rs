@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures::future::LocalBoxFuture;
+use futures::future::{FutureExt, LocalBoxFuture, select};
 use xiio::{
     Elapsed, Promise, bracket, branch, deadline, now, parallel_map, shield, sleep, sleep_until, task_group, timeout,
     yield_now,
@@ -539,7 +539,8 @@ fn a_limit_polled_in_a_loop_counts_from_each_call() {
 }
 
 #[test]
-fn a_limit_that_is_polled_after_its_value_panics_and_does_not_elapse() {
+fn a_limit_that_is_polled_after_its_end_panics_and_does_not_elapse() {
+    let is_released = Cell::new(false);
     assert_panics(&["`timeout` was polled after it had ended"], || {
         run(async {
             let mut limited = pin!(timeout(LONG, ready(7)));
@@ -552,6 +553,25 @@ fn a_limit_that_is_polled_after_its_value_panics_and_does_not_elapse() {
             let mut branch = pin!(branch(ready(7)));
             assert_eq!(branch.as_mut().await, 7);
             branch.await
+        })
+    });
+    // Over, and the value comes in the pass of the cancellation.
+    assert_panics(&["`timeout` was polled after it had ended"], || {
+        run(async {
+            let release = async |()| is_released.set(true);
+            let held = bracket((), async |()| pending::<()>().await, release).boxed_local();
+            let is_released = poll_fn(|_| if is_released.get() { Poll::Ready(7) } else { Poll::Pending });
+            let value = select(held, is_released).map(|_| 7);
+            let mut limited = pin!(timeout(millis(1), value));
+            assert_eq!(limited.as_mut().await, Ok(7));
+            limited.await
+        })
+    });
+    assert_panics(&["`timeout` was polled after it had ended"], || {
+        run(async {
+            let mut limited = pin!(timeout(millis(1), pending::<()>()));
+            assert!(limited.as_mut().await.is_err());
+            limited.await
         })
     });
 }

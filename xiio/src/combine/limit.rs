@@ -1,6 +1,7 @@
 //! Futures that are cancelled on their own: by a clock, or only with their task.
 
 use std::future::IntoFuture;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -163,8 +164,12 @@ impl TimeLimit {
                 self.owner.poll_slot(slot.as_mut(), cx)
             };
             match polled {
-                Poll::Ready(Some(value)) => return Poll::Ready(Ok(value)),
-                Poll::Ready(None) if self.is_over => return Poll::Ready(Err(Elapsed)),
+                Poll::Ready(Some(value)) => {
+                    // Polled once more it has no result.
+                    self.is_over = false;
+                    return Poll::Ready(Ok(value));
+                }
+                Poll::Ready(None) if mem::take(&mut self.is_over) => return Poll::Ready(Err(Elapsed)),
                 Poll::Ready(None) => panic!("`{}` was polled after it had ended", self.node.label()),
                 Poll::Pending if self.is_over || !unwind::may_cancel(cx) => return Poll::Pending,
                 Poll::Pending if !self.limit.poll_over(cx) => return Poll::Pending,
