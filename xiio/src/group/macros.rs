@@ -68,6 +68,8 @@
 /// - A `break` or `continue` without a label, in the arguments of a macro, leaves the body only where the macro is known to have no loop: those
 ///   of `std`, `race!`, `select!`, `join!`, and those that log or make errors. Elsewhere it is meant for a loop of the macro, as `E0267` says
 ///   where there is none. Give the loop around the group a label and name it.
+/// - Labels are told apart by their names. A macro that expands to a group with a label in its body takes a `break` to the same name in its
+///   arguments for its own (`E0767`). Give that label a name that nobody else has.
 /// - The error of a `?` is converted behind the group. So it may not borrow from the body, and what it holds is held while the tasks clean up.
 /// - A `?` in an argument that a macro throws away has no type (`E0282`).
 /// - `dbg!` and other macros that show their arguments as text show what a `?` in them has become. `assert!` shows what was written.
