@@ -219,6 +219,34 @@ fn worker_that_blocks_for_one_that_is_kept_out_ends() {
     });
 }
 
+/// It takes twenty of them until the other one has what it waits for.
+#[test]
+fn worker_that_blocks_for_one_that_is_kept_out_again_and_again_ends() {
+    in_time(|| {
+        let is_over = Cell::new(false);
+        let group = async {
+            let (sender, receiver) = mpsc::channel();
+            task_group!(workers = 2, |tg| {
+                tg.workers().spawn(async move || (0..20).for_each(|_| receiver.recv().unwrap()));
+                tg.workers().spawn(async move || {
+                    for _ in 0..20 {
+                        thread::sleep(Duration::from_millis(5));
+                        sender.send(()).unwrap();
+                        yield_now().await;
+                    }
+                });
+            });
+            is_over.set(true);
+        };
+        let outside = async {
+            while !is_over.get() {
+                sleep(Duration::from_micros(200)).await;
+            }
+        };
+        run(async { join!(group, outside) });
+    });
+}
+
 /// Each one is kept out in its turn, while the others wait for it.
 #[test]
 fn workers_that_all_block_for_each_other_end_while_home_has_to_go_out_again_and_again() {

@@ -25,6 +25,9 @@ const REPORTED_AFTER: Duration = Duration::from_secs(1);
 /// How long home waits at first for one that may block for another one that is kept out.
 const FIRST_PATIENCE: Duration = Duration::from_millis(16);
 
+/// How long home waits for such a one at most, unless it has seen longer polls.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(4);
+
 /// Home and workers of one group. No code of the user runs while anything in here is locked.
 pub(crate) struct Team<J> {
     board: Mutex<Board<J>>,
@@ -534,32 +537,43 @@ struct Recall {
     is_reported: bool,
     /// How many are kept out.
     n_out: usize,
-    /// When the last one of them has left, or all were let in.
+    /// Nobody is kept out for a while.
+    are_let_in: bool,
+    /// When the last one of them has left, or all were let in, or that was over.
     moved_at: Instant,
-    /// If nobody leaves for so long, those who stay may block for one that is kept out. It grows, so that it is longer than the polls at last.
+    /// If nobody leaves for so long, those who stay may block for one that is kept out. So all are let in, for as long. It grows, so that it is
+    /// longer than the polls at last.
     patience: Duration,
 }
 
 impl Recall {
     fn begin() -> Self {
         let now = sys::now();
-        Self { since: now, is_reported: false, n_out: 0, moved_at: now, patience: FIRST_PATIENCE }
+        let (is_reported, n_out, are_let_in) = (false, 0, false);
+        Self { since: now, is_reported, n_out, are_let_in, moved_at: now, patience: FIRST_PATIENCE }
     }
 
-    /// Keeps those out who have not come soon. If that leads to nothing, all are let in once.
+    /// Keeps those out who have not come soon. If that leads to nothing, all are let in for a while.
     fn go_on(&mut self, permits: &[Arc<Permit>]) {
-        permits.iter().for_each(|permit| permit.keep_out_if_inside());
-        let n_out = permits.iter().filter(|permit| permit.is_kept_out()).count();
         let now = sys::now();
         let waited = now.saturating_duration_since(self.moved_at);
+        if self.are_let_in {
+            if waited < self.patience {
+                return;
+            }
+            self.are_let_in = false;
+            self.patience = self.patience.max(LONGEST_PATIENCE.min(2 * self.patience));
+            self.moved_at = now;
+        }
+        permits.iter().for_each(|permit| permit.keep_out_if_inside());
+        let n_out = permits.iter().filter(|permit| permit.is_kept_out()).count();
         if n_out > self.n_out {
             // Whoever has left did not block: so long are the polls.
             self.patience = self.patience.max(2 * waited);
             (self.n_out, self.moved_at) = (n_out, now);
         } else if n_out > 0 && waited >= self.patience {
             permits.iter().for_each(|permit| permit.let_in());
-            self.patience *= 2;
-            (self.n_out, self.moved_at) = (0, now);
+            (self.n_out, self.are_let_in, self.moved_at) = (0, true, now);
         }
     }
 
