@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use xiio::inspect::{Kind, Node, State, Tree, listen, tree};
+use xiio::inspect::{Kind, Node, State, Tree, listen, record, tree};
 use xiio::io::Read;
 use xiio::net::{TcpListener, TcpStream};
 use xiio::process::run_process;
@@ -510,6 +510,65 @@ fn workers_of_workers_are_drawn_and_each_asks_for_the_whole_of_its_thread() {
     let n_workers = |tree: &Tree| tree.nodes().filter(|(_, node)| node.kind() == Kind::Worker).count();
     assert!(is_promise(&at_home) && n_workers(&at_home) == 2, "{at_home}");
     assert!(is_promise(&on_worker) && n_workers(&on_worker) == 2, "{on_worker}");
+}
+
+/// As at home.
+#[test]
+fn what_was_cancelled_on_a_worker_says_why() {
+    for workers in [0, 1] {
+        // A tree says more of who is recorded.
+        let recording = record(10_000);
+        let (n_begun, go_on) = (AtomicUsize::new(0), Promise::new());
+        let line = line!() + 24;
+        let tree = xiio::run(async {
+            task_group!(name = "team", workers = workers, |tg| {
+                let spawn = || {
+                    let (n_begun, go_on) = (&n_begun, go_on.clone());
+                    tg.workers().spawn(async move || {
+                        n_begun.fetch_add(1, SeqCst);
+                        bracket((), async |()| pending::<()>().await, async |()| shield(go_on.wait()).await).await;
+                    })
+                };
+                let has_begun = async |n| {
+                    while n_begun.load(SeqCst) < n {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                // Until the worker has obeyed.
+                let with_cleanups = async |n| loop {
+                    let tree = tree().await;
+                    if tree.to_string().matches("bracket (cleaning up").count() == n {
+                        break tree;
+                    }
+                };
+                let cancelled = spawn();
+                has_begun(1).await;
+                let cancelled = cancelled.cancel();
+                let look = async {
+                    with_cleanups(1).await;
+                    let _with_group = spawn();
+                    has_begun(2).await;
+                    tg.cancel();
+                    let tree = with_cleanups(2).await;
+                    go_on.set(()).unwrap();
+                    tree
+                };
+                join!(cancelled, look).1
+            })
+        });
+        drop(recording);
+        let text = tree.to_string();
+        let asked = [("asked for", line, "a group `team`"), ("its group was cancelled", line + 5, "task, spawned at ")];
+        for (cause, line, by) in asked {
+            let why = "task (cleaning up for ";
+            let reason = format!(", as {cause} at {}:{line} by {by}", file!());
+            assert!(
+                text.lines().any(|line| line.contains(why) && line.contains(&reason)),
+                "{reason} in {workers}\n{text}"
+            );
+        }
+        assert!(text.contains("the cleanup of the task on a worker spawned at "), "{text}");
+    }
 }
 
 #[test]

@@ -485,6 +485,35 @@ fn a_wake_says_who_it_came_from() {
 }
 
 #[test]
+fn a_cancellation_of_a_task_on_a_worker_is_recorded_with_who_has_asked_for_it() {
+    for workers in [0, 1] {
+        let recording = record(10_000);
+        let begun = Promise::new();
+        let line = line!() + 11;
+        run(async {
+            task_group!(name = "team", workers = workers, |tg| {
+                let begins = begun.clone();
+                let task = tg.workers().spawn(async move || {
+                    task_group!(name = "in the task", |tg| {
+                        tg.spawn(bracket((), async |()| pending::<()>().await, async |()| yield_now().await));
+                        begins.set(()).unwrap();
+                    });
+                });
+                begun.wait().await;
+                task.cancel().await;
+            });
+        });
+        let trace = Trace::parse(&recording.to_json());
+        let asked = |event: &&Value| event["cat"] == "cancel" && event["args"]["why"] == "asked for";
+        let asked: Vec<&Value> = trace.events().iter().filter(asked).collect();
+        assert_eq!(asked.len(), 1, "{workers} {asked:?}");
+        let (task, args) = (asked[0]["tid"].as_u64().unwrap(), &asked[0]["args"]);
+        assert_eq!(trace.life("in the task")["args"]["parent"], task);
+        assert_eq!((&args["by"], &args["line"]), (&trace.number("team").into(), &line.into()));
+    }
+}
+
+#[test]
 fn a_cancellation_says_why_and_goes_down_the_tree() {
     let trace = recorded_test(Tester::new().virtual_time(), || async {
         let late = task_group!(name = "outer", timeout = millis(50), |tg| {

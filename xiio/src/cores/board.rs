@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::drawing::Drawing;
+use crate::recording::Asked;
 use crate::unwind::Dropper;
 
 /// Jobs that one worker takes at once. Enough that the lock does not show, few enough that another one has its share.
@@ -51,6 +52,8 @@ struct Desk<J> {
     is_idle: bool,
     /// What it has is to be cancelled, and it has not done so yet.
     is_cancelled: bool,
+    /// If it is, and somebody has asked for that.
+    asked: Option<Asked>,
     has_left: bool,
     sight: Sight,
 }
@@ -92,6 +95,8 @@ pub(crate) struct Undrawn {
 pub(crate) struct Orders {
     /// Cancel what you have, before you begin what you got now.
     pub(super) is_cancelled: bool,
+    /// By whom that was asked for.
+    pub(super) asked: Option<Asked>,
     /// There is nothing left to do, and nothing will come.
     pub(super) is_closed: bool,
     /// Drop what you have, in the name of this one.
@@ -128,6 +133,7 @@ impl<J> Board<J> {
             n_live: 0,
             is_idle: true,
             is_cancelled: false,
+            asked: None,
             has_left: false,
             sight: Sight::NotWanted,
         };
@@ -243,6 +249,7 @@ impl<J> Board<J> {
         jobs.extend(desk.own.drain(..));
         jobs.extend(self.queue.drain(..n_queued));
         let is_cancelled = std::mem::take(&mut desk.is_cancelled);
+        let asked = desk.asked.take();
         let is_to_draw = matches!(desk.sight, Sight::Wanted);
         if is_to_draw {
             desk.sight = Sight::Told;
@@ -251,7 +258,7 @@ impl<J> Board<J> {
             self.called = None;
         }
         let next = self.call_if_needed();
-        Orders { is_cancelled, is_closed: self.is_closed, aborted: self.aborted, is_to_draw, next }
+        Orders { is_cancelled, asked, is_closed: self.is_closed, aborted: self.aborted, is_to_draw, next }
     }
 
     /// `n_ended` of the jobs of `worker` have ended, and are gone with all that they borrowed.
@@ -265,13 +272,16 @@ impl<J> Board<J> {
         Settled { looks_again, is_end, next: self.call_if_needed() }
     }
 
-    /// Cancels what is there now. All workers are to be woken.
-    pub(super) fn cancel(&mut self) {
+    /// Cancels what is there now, as somebody may have asked for. All workers are to be woken.
+    pub(super) fn cancel(&mut self, asked: Option<Asked>) {
         self.called = None;
         // With their memory: a handle may keep the board.
         self.doomed.extend(std::mem::take(&mut self.queue));
         for desk in &mut self.desks {
             self.doomed.extend(std::mem::take(&mut desk.own));
+            if !desk.is_cancelled {
+                desk.asked = asked;
+            }
             desk.is_cancelled = desk.n_live > 0;
         }
     }
@@ -288,7 +298,7 @@ impl<J> Board<J> {
         let is_first = !std::mem::replace(&mut self.is_ending, true);
         self.is_home_behind = (is_first || self.is_home_behind) && side != Side::Home;
         if is_first {
-            self.cancel();
+            self.cancel(None);
         }
         is_first
     }
@@ -342,7 +352,7 @@ impl<J> Board<J> {
     /// Takes no more jobs. What is queued is home's to drop.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
-        self.cancel();
+        self.cancel(None);
     }
 
     /// Has the workers drop what they have, in the name of `dropper`.

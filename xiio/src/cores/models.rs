@@ -11,6 +11,7 @@ use loom::thread;
 use super::permit::Permit;
 use super::team::{Failure, Team};
 use super::worker;
+use crate::recording::Asked;
 use crate::sync::{current, park};
 use crate::task::Home;
 use crate::unwind::Dropper;
@@ -414,7 +415,7 @@ fn fail(tasks: &'static [Task], first: fn(&Failing)) {
 
 #[test]
 fn failure_beside_a_cancellation_cancels_what_was_there_and_no_helper() {
-    fail(&[Task::Fails, Task::Waits], |group| group.team.cancel(|| ()));
+    fail(&[Task::Fails, Task::Waits], |group| group.team.cancel(Asked::default(), || ()));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::vigil::{self, LastSeen};
 use super::worker;
 use crate::drawing::Drawing;
 use crate::error::Payload;
+use crate::recording::Asked;
 use crate::report::{Origin, Report, ReportKind, report};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, park};
 use crate::sys;
@@ -279,13 +280,13 @@ impl<J> Team<J> {
         std::mem::take(&mut *self.news())
     }
 
-    /// Cancels the jobs that are there now, and does `also` in the same moment. Those that have not begun are home's to drop.
-    pub(crate) fn cancel<R>(&self, also: impl FnOnce() -> R) -> R {
+    /// Cancels the jobs that are there now, as was `asked` for, and does `also` in the same moment. Those that have not begun are home's to drop.
+    pub(crate) fn cancel<R>(&self, asked: Asked, also: impl FnOnce() -> R) -> R {
         let mut board = self.board();
         let result = also();
         // Where home does not know yet of a failure, that has cancelled what home knows of; what has come since is a cleanup's.
         if !board.is_behind(Side::Home) {
-            board.cancel();
+            board.cancel(Some(asked));
             self.give_orders(board);
         }
         result

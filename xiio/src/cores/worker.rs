@@ -14,7 +14,7 @@ use super::permit::Permit;
 use super::team::Failure;
 use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
-use crate::recording::Why;
+use crate::recording::{Asked, Why};
 use crate::report::Origin;
 use crate::sync::thread_local;
 use crate::task::budget::{self, Interrupt};
@@ -102,8 +102,7 @@ impl Worker {
             return Poll::Pending;
         }
         if orders.is_cancelled {
-            self.tasks.note_cancelled(Why::AroundCancelled, None);
-            self.tasks.doom_all(None);
+            self.cancel_tasks(orders.asked);
         }
         for errand in self.errands.drain(..) {
             // SAFETY: this worker has its permit, so home is inside the poll or the end of the group. The set is polled and
@@ -119,6 +118,17 @@ impl Worker {
         self.poll_tasks(cx);
         self.settle(cx);
         Poll::Pending
+    }
+
+    fn cancel_tasks(&self, asked: Option<Asked>) {
+        let cancel = |why, place| {
+            self.tasks.note_cancelled(why, place);
+            self.tasks.doom_all(place);
+        };
+        match asked {
+            Some(asked) => asked.carry_out(|| cancel(Why::AskedFor, asked.place)),
+            None => cancel(Why::AroundCancelled, None),
+        }
     }
 
     fn poll_tasks(&self, cx: &mut Context<'_>) {

@@ -522,6 +522,15 @@ impl Drawing {
         self.open.last_mut().or(self.roots.last_mut())
     }
 
+    /// Says more of what is being drawn right now.
+    pub(crate) fn amend(&mut self, amend: impl FnOnce(Node) -> Node) {
+        // What is too far in has no node.
+        if self.n_too_deep == 0 {
+            let amended = self.open.pop().map(amend);
+            self.open.extend(amended);
+        }
+    }
+
     /// A leaf may be woken by something of which the runtime is not told.
     pub(crate) fn hope(&mut self) {
         self.has_hope = true;

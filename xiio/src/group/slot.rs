@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::cores::{Crew, Ends};
 use crate::error::Cancelled;
+use crate::recording::{Asked, Place};
 use crate::report::{Held, Origin, report_if_err, waking};
 use crate::runtime::poll_leaf;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
@@ -34,13 +35,15 @@ struct State<T> {
     joiner: Option<Waker>,
     /// The task, once it has begun.
     runner: Option<Waker>,
+    /// By whom it was asked to end.
+    asked: Asked,
 }
 
 impl<T> Slot<T> {
     pub(super) fn new(location: &'static Location<'static>) -> Self {
         let (joiner, runner) = (None, None);
         let (has_ended, was_taken, has_handle) = (false, false, true);
-        let state = State { output: None, has_ended, was_taken, has_handle, joiner, runner };
+        let state = State { output: None, has_ended, was_taken, has_handle, joiner, runner, asked: Asked::default() };
         Self { state: Mutex::new(state), is_cancelled: AtomicBool::new(false), location }
     }
 
@@ -97,8 +100,15 @@ impl<T> Slot<T> {
         }
     }
 
-    pub(super) fn cancel(&self) {
+    /// By whom the task was asked to end.
+    pub(super) fn asked(&self) -> Asked {
+        self.lock().asked
+    }
+
+    pub(super) fn cancel(&self, place: Place) {
+        let asked = Asked::at(place);
         let mut state = self.lock();
+        state.asked = asked;
         self.is_cancelled.store(true, Ordering::Relaxed);
         let runner = state.runner.take();
         drop(state);
@@ -144,8 +154,8 @@ pub(super) trait HasSlot<T>: Ends {
     /// Where the task was handed in.
     fn crew(&self) -> Option<&Crew>;
 
-    /// Has the task end, at once if it has not begun.
-    fn cancel(&self);
+    /// Has the task end, at once if it has not begun; `place` is where that was asked for.
+    fn cancel(&self, place: Place);
 }
 
 /// A task on a worker, to be awaited for its output. Returned by [`Workers::spawn`](crate::Workers::spawn).
@@ -208,8 +218,9 @@ impl<T> WorkerTask<T> {
     /// });
     /// ```
     #[doc(alias("abort"))]
+    #[track_caller]
     pub fn cancel(self) -> CancelWorkerTask<T> {
-        self.shared.cancel();
+        self.shared.cancel(Some(Location::caller()));
         CancelWorkerTask { task: self }
     }
 
@@ -262,9 +273,18 @@ impl<T> WorkerTask<T> {
         Origin::at(self.location())
     }
 
+    fn describe(&self) -> String {
+        format!("the task on a worker {}", self.origin())
+    }
+
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.poll_end(cx, Self::describe)
+    }
+
+    /// Waits for the task's end, in these words.
+    fn poll_end(&mut self, cx: &mut Context<'_>, describe: impl FnOnce(&Self) -> String) -> Poll<Option<T>> {
         self.reached.note("task on a worker");
-        poll_leaf(cx, || format!("the task on a worker {}", self.origin()), |cx| self.slot().poll_join(cx))
+        poll_leaf(cx, || describe(self), |cx| self.slot().poll_join(cx))
     }
 }
 
@@ -318,7 +338,7 @@ impl<T> Future for CancelWorkerTask<T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.task.poll_output(cx)
+        self.task.poll_end(cx, |task| format!("the cleanup of {}", task.describe()))
     }
 }
 

@@ -22,7 +22,7 @@ use super::workers::Anchor;
 use crate::cores::{Failure, News, Notice};
 use crate::drawing::{self, Drawing, FileLine, Kind};
 use crate::error::{Payload, panic_text};
-use crate::recording::{Place, Why};
+use crate::recording::{Asked, Place, Why};
 use crate::report::{Origin, ReportKind, drop_safely, report, report_panic};
 use crate::runtime::Runtime;
 use crate::task::{Ended, TaskSet};
@@ -203,7 +203,7 @@ impl<'env> Group<'env> {
         }
         let n_jobs = || self.remote.borrow().as_ref().map_or(0, Remote::n_jobs);
         let n_jobs = match self.workforce() {
-            Some(workforce) => workforce.crew().cancel(n_jobs),
+            Some(workforce) => workforce.crew().cancel(Asked::at(place), n_jobs),
             None => n_jobs(),
         };
         self.doom_tasks(n_jobs, place);

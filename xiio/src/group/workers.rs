@@ -17,9 +17,10 @@ use crate::cores::{Crew, Ends, Errand, Job, Notes, Notice};
 use crate::drawing::{self, Kind, State};
 use crate::local::{self, SentLocals};
 use crate::pin::Pinned;
+use crate::recording::Place;
 use crate::report::{Origin, ReportKind, Undelivered, report, report_if_err, report_late_err};
 use crate::sync::{Mutex, lock};
-use crate::task::{TaskSet, polls};
+use crate::task::{self, TaskSet, polls};
 use crate::time::{Deadline, now};
 use crate::unwind::{self, AllThereIs, Duty, Given, Node, Owner};
 
@@ -351,8 +352,8 @@ impl<F: Send, O, J: Send, T: Send> HasSlot<T> for Order<F, O, J, T> {
         self.crew.as_deref()
     }
 
-    fn cancel(&self) {
-        self.slot.cancel();
+    fn cancel(&self, place: Place) {
+        self.slot.cancel(place);
         let has_begun = lock(&self.content).is_none();
         if let Some(crew) = self.crew().filter(|_| !has_begun) {
             crew.cancel_queued();
@@ -392,6 +393,11 @@ impl<T> Drop for Ticket<T> {
             self.shared.end();
         }
     }
+}
+
+/// What draws a task that was cancelled alone, which its set does not know.
+fn cleaning_up(node: drawing::Node, cx: &Context<'_>) -> drawing::Node {
+    task::with_stats(node.in_state(State::CleaningUp), cx.waker())
 }
 
 impl<F, O, J, T> Job for Order<F, O, J, T>
@@ -472,6 +478,8 @@ impl<J, T: Send> Running<J, T> {
             slot_of_task.begin(cx.waker())
         };
         if is_asked && !mem::replace(&mut self.is_cancelled, true) {
+            let asked = slot_of_task.asked();
+            asked.carry_out(|| task::note_cancelled(cx.waker(), asked.place));
             self.owner.cancel_slot(slot);
             self.begin_grace();
         }
@@ -502,7 +510,7 @@ impl<J, T: Send> Running<J, T> {
     #[cold]
     fn cut_off<F: Future>(&mut self, mut slot: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
         let origin = self.origin();
-        let node = drawing::Node::new(Kind::Task, "task").made_at(self.location).in_state(State::CleaningUp);
+        let node = cleaning_up(drawing::Node::new(Kind::Task, "task").made_at(self.location), cx);
         let mut polled = Poll::Pending;
         let mut rest = polls::inspect(|| {
             let _around = unwind::draw_around(|| node);
@@ -528,7 +536,9 @@ impl<J, T: Send> Running<J, T> {
         J: FnOnce(O) -> Option<T>,
     {
         // A drawing changes nothing; whoever has cancelled it has it polled afterwards.
-        if !unwind::is_inspecting() {
+        let is_inspecting =
+            unwind::inspecting(|tree| tree.amend(|node| if self.is_cancelled { cleaning_up(node, cx) } else { node }));
+        if !is_inspecting {
             self.obey(slot.as_mut(), cx);
         }
         self.go_on(slot, cx).map(|output| self.finish(output))

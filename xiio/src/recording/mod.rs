@@ -80,13 +80,16 @@ pub(crate) struct Recorder {
 }
 
 /// Who is recorded: a task, the body of a group, or the root.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Member {
     number: u32,
     parent: u32,
     /// What it is, among the texts.
     text: u32,
 }
+
+/// Nobody, or one that is not known any more.
+const NO_MEMBER: Member = Member { number: NOBODY, parent: NOBODY, text: UNKNOWN };
 
 #[derive(Clone, Copy)]
 struct Event {
@@ -195,7 +198,8 @@ impl Cancelled {
             (why, _) => why.as_str(),
         };
         let place = self.place.map(|place| format!(" at {}", FileLine(place)));
-        Some(format!("{cause}{} by {by}", place.unwrap_or_default()))
+        let by = (self.by.number != NOBODY).then(|| format!(" by {by}"));
+        Some(format!("{cause}{}{}", place.unwrap_or_default(), by.unwrap_or_default()))
     }
 }
 
@@ -306,6 +310,8 @@ impl Hasher for Spread {
 thread_local! {
     /// What the loop is at when nobody is polled, and when it has first woken somebody for that.
     static SOURCE: Cell<(How, Option<Instant>)> = const { Cell::new((How::Loop, None)) };
+    /// What is carried out now.
+    static ASKED: Cell<Option<Asked>> = const { Cell::new(None) };
 }
 
 /// A task was spawned into the group that `group` is the key of.
@@ -411,11 +417,56 @@ pub(crate) fn woken(key: usize) {
     });
 }
 
+/// Where somebody has asked for a cancellation that another thread carries out, and who that was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) place: Place,
+    by: Option<Asker>,
+}
+
+/// A member, with its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asker {
+    key: usize,
+    member: Member,
+}
+
+impl Asked {
+    /// Whoever is polled now on this thread asks, if that is recorded.
+    pub(crate) fn at(place: Place) -> Self {
+        let mut by = None;
+        if is_on() {
+            noting(|ring, _| {
+                let (key, member) = ring.polled_with_key();
+                by = Some(Asker { key, member });
+            });
+        }
+        Self { place, by }
+    }
+
+    /// What is [`cancelled`] in here is by who has asked; by nobody, if that has ended since.
+    pub(crate) fn carry_out(self, cancel: impl FnOnce()) {
+        struct Restore(Option<Asked>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                ASKED.set(self.0);
+            }
+        }
+        let _restore = Restore(ASKED.replace(Some(self)));
+        cancel();
+    }
+}
+
 /// A member was cancelled, by whoever is polled now; `None` is that one itself, or a part of it. `place` is where that was asked for.
 pub(crate) fn cancelled(key: Option<usize>, why: Why, place: Place) {
     spans::cancelled(key, why, place);
     noting(|ring, at| {
-        let by = ring.polled();
+        let by = match ASKED.get() {
+            Some(Asked { by, .. }) => {
+                by.filter(|by| ring.is_live(by.key, by.member.number)).map_or(NO_MEMBER, |by| by.member)
+            }
+            None => ring.polled(),
+        };
         let life = key.and_then(|key| ring.live.get_mut(&key));
         let member = life.map_or(key.is_none().then_some(by), |life| {
             let is_first = life.cancelled.is_none_or(|before| before.why == Why::AskedFor && why != Why::WithGroup);

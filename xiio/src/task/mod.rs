@@ -43,5 +43,7 @@ mod waker;
 
 pub(crate) use handle::{Canceller as CancellerRef, Handle};
 pub(crate) use home::Home;
-pub(crate) use set::{Ended, Members, Polled, TaskSet, is_awaited_above, may_be_cancelled_next};
+pub(crate) use set::{
+    Ended, Members, Polled, TaskSet, is_awaited_above, may_be_cancelled_next, note_cancelled, with_stats,
+};
 pub(crate) use waker::is_of_ended_task;

@@ -603,6 +603,21 @@ impl<'env> TaskSet<'env> {
     }
 }
 
+/// With what a recording knows of the task that `waker` is of, which is polled now.
+pub(crate) fn with_stats(node: Node, waker: &Waker) -> Node {
+    match waker::of_task(waker) {
+        Some(task) => polling::with_stats(node, task),
+        None => node,
+    }
+}
+
+/// Notes that the task which `waker` is of, and which is polled now, is cancelled alone.
+pub(crate) fn note_cancelled(waker: &Waker, place: Place) {
+    if let Some(task) = waker::of_task(waker).filter(|task| task.header().has(RECORDED)) {
+        recording::cancelled(Some(task.key()), Why::AskedFor, place);
+    }
+}
+
 impl Drop for TaskSet<'_> {
     fn drop(&mut self) {
         if let Some(payload) = self.close() {
