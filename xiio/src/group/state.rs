@@ -67,7 +67,7 @@ pub(super) struct Group<'env> {
     /// An error is how a member ends the group, and no failure.
     has_winner: Cell<bool>,
     is_guarded: Cell<bool>,
-    /// It has, or had, what few groups have: deferred cleanups, workers, or a handle elsewhere.
+    /// It has, or had, what few groups have: deferred cleanups, workers, a handle elsewhere, or a failure.
     is_special: Cell<bool>,
     /// The body and the tasks have ended. What there is are deferred cleanups and what they have spawned: no limit and no cancellation
     /// from outside cancels that.
@@ -411,6 +411,7 @@ impl<'env> Group<'env> {
     fn note(&self, cause: Cause, member: Member) -> bool {
         let is_first = !self.has_failed();
         if is_first {
+            self.is_special.set(true);
             self.set.note_cancelled(self.why(&cause), None);
         }
         // A panic is thrown, whatever came before it, unless that was one.

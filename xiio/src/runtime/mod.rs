@@ -339,9 +339,12 @@ impl Runtime {
 
     /// Draws the tree for those who have asked, by a poll of the root.
     fn draw<T>(&self, poll_root: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        if !self.is_drawing_due() {
-            return Poll::Pending;
-        }
+        if self.is_drawing_due() { self.draw_now(poll_root) } else { Poll::Pending }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn draw_now<T>(&self, poll_root: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let mut polled = Poll::Pending;
         let drawing = inspect_root(|| polled = poll_root());
         if polled.is_pending() && cores::is_refused() {

@@ -188,10 +188,7 @@ impl<'a> Course<'a> {
     /// Whether that was the last of a group that has nothing to do but its members.
     #[inline]
     fn has_simply_ended(&self, tasks: Polled, body: &dyn AnyBody) -> bool {
-        tasks == Polled::Done
-            && !self.is_pending(tasks, body)
-            && !self.group.is_special.get()
-            && !self.group.has_failed()
+        tasks == Polled::Done && !self.is_pending(tasks, body) && !self.group.is_special.get()
     }
 
     /// What comes after the tasks, until nothing is left. The deferred cleanups run last in first out, each to its end and beside
@@ -309,15 +306,13 @@ impl<'a> Course<'a> {
 
     /// Whether a cancellation has to wait for something here. All that is left of a group that has failed is cleanup.
     fn holds(&self, body: &dyn AnyBody) -> bool {
-        self.group.has_failed()
-            || body.holds()
-            || self.group.set.holds()
-            || (self.group.is_special.get() && self.holds_special())
+        body.holds() || self.group.set.holds() || (self.group.is_special.get() && self.holds_special())
     }
 
     #[cold]
     fn holds_special(&self) -> bool {
-        self.group.is_past_tasks.get()
+        self.group.has_failed()
+            || self.group.is_past_tasks.get()
             || self.cleanup.is_some()
             || !self.group.deferred.borrow().is_empty()
             || self.group.workforce().is_some_and(|workforce| workforce.crew().has_unheard())
