@@ -224,3 +224,26 @@ fn nothing_is_left_of_a_waker_that_a_group_is_not_polled_with_any_more() {
         assert_eq!(Arc::strong_count(&first), 1);
     });
 }
+
+#[test]
+fn group_in_a_cancelled_task_on_a_worker_runs_to_its_end() {
+    for is_cancelled_alone in [false, true] {
+        run(async {
+            task_group!(workers = 1, |tg| {
+                let (has_begun, is_there) = (Promise::new(), Promise::new());
+                let (begun, there) = (has_begun.clone(), is_there.clone());
+                let task = tg.workers().spawn(async move || {
+                    begun.set(()).unwrap();
+                    block_on(async { task_group!(|_tg| { there.wait().await }) }, || ());
+                });
+                has_begun.wait().await;
+                if is_cancelled_alone {
+                    drop(task.cancel());
+                } else {
+                    tg.cancel();
+                }
+                is_there.set(()).unwrap();
+            });
+        });
+    }
+}

@@ -842,6 +842,69 @@ fn worker_s_task_that_cancels_itself_does_not_go_on_behind_its_next_await() {
     }
 }
 
+/// Neither the leaves of a group further in, nor what begins there.
+#[test]
+fn nothing_begins_in_a_group_inside_of_a_task_that_has_cancelled_itself() {
+    for workers in [0, 2] {
+        let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
+        let (n_after, handle) = (&n_after, &handle);
+        run(async {
+            task_group!(workers = workers, |tg| {
+                for begins in [false, true] {
+                    let is_there = Promise::new();
+                    let there = is_there.clone();
+                    let task = tg.workers().spawn(async move || {
+                        there.wait().await;
+                        task_group!(|inner| {
+                            inner.spawn(async {
+                                let own: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
+                                drop(own.cancel());
+                                if begins {
+                                    shield(async { n_after.fetch_add(1, SeqCst) }).await;
+                                } else {
+                                    go_on(n_after).await;
+                                }
+                            });
+                        });
+                    });
+                    *handle.lock().unwrap() = Some(task);
+                    is_there.set(()).unwrap();
+                    while handle.lock().unwrap().is_some() {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+            });
+        });
+        assert_eq!(n_after.load(SeqCst), 0, "{workers}");
+    }
+}
+
+/// A task of a group further in cancels the one that it is in.
+#[test]
+fn task_at_home_that_cancels_the_one_around_it_does_not_go_on_behind_its_next_await() {
+    let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
+    let (n_after, handle) = (&n_after, &handle);
+    run(async {
+        task_group!(workers = 0, |tg| {
+            let is_there = Promise::new();
+            let there = is_there.clone();
+            let task = tg.workers().spawn(async move || {
+                there.wait().await;
+                task_group!(workers = 0, |inner| {
+                    inner.workers().spawn(async move || {
+                        let outer: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
+                        drop(outer.cancel());
+                        go_on(n_after).await;
+                    });
+                });
+            });
+            *handle.lock().unwrap() = Some(task);
+            is_there.set(()).unwrap();
+        });
+    });
+    assert_eq!(n_after.load(SeqCst), 0);
+}
+
 #[test]
 fn handle_of_a_task_that_failed_knows_it_afterwards() {
     for workers in [0, 2] {

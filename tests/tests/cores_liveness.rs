@@ -247,6 +247,34 @@ fn worker_that_blocks_for_one_that_is_kept_out_again_and_again_ends() {
     });
 }
 
+/// The order is for the worker that lends, which cannot take it before the one that blocks has come out.
+#[test]
+fn cancelled_worker_that_blocks_for_another_of_its_group_ends() {
+    in_time(|| {
+        run(async {
+            task_group!(workers = 1, |outer| {
+                let has_begun = Promise::new();
+                let begun = has_begun.clone();
+                outer.workers().spawn(async move || {
+                    let (sender, receiver) = mpsc::channel();
+                    task_group!(workers = 2, |inner| {
+                        inner.workers().spawn(async move || {
+                            begun.set(()).unwrap();
+                            receiver.recv().unwrap();
+                        });
+                        inner.workers().spawn(async move || {
+                            sleep(Duration::from_millis(100)).await;
+                            sender.send(()).unwrap();
+                        });
+                    });
+                });
+                has_begun.wait().await;
+                outer.cancel();
+            });
+        });
+    });
+}
+
 /// Each one is kept out in its turn, while the others wait for it.
 #[test]
 fn workers_that_all_block_for_each_other_end_while_home_has_to_go_out_again_and_again() {

@@ -24,7 +24,7 @@
 //!  3 `Permit::leave`    by the worker (`Pass` is dropped)
 //! ```
 //!
-//! A worker that home has waited for in vain is kept out once it has left: 1 passes it over until home has been outside.
+//! A worker that home has waited for in vain is kept out once it has left: 1 passes it over until home has been outside, or somebody may block for it.
 //!
 //! Orders and jobs stand on the [`Board`](board::Board), under one lock; news of the tasks has a lock of its own. Who wakes whom:
 //!

@@ -24,7 +24,7 @@ const LINGERS: u32 = 1 << 4;
 const ORDERED: u32 = 1 << 5;
 /// The worker has got what it asked for, and has not come in since: it is on its way, or was too late.
 const COMES: u32 = 1 << 6;
-/// The lender has waited for the worker in vain: once it has left it stays out, whoever is let in. Only the lender's thread uses this bit.
+/// The lender has waited for the worker in vain: once it has left it stays out, though others are let in. Only the lender's thread uses this bit.
 const KEPT_OUT: u32 = 1 << 7;
 
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.

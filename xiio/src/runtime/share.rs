@@ -107,7 +107,7 @@ fn may_after_look(n_ready: u32, cx: &Context<'_>) -> bool {
 }
 
 fn has_had_its_share(n_ready: u32) -> bool {
-    n_ready >= budget::READY_LEAVES_PER_POLL || budget::is_behind() || (looks(n_ready) && ends_late_turn())
+    n_ready >= budget::READY_LEAVES_PER_POLL || budget::stops() || (looks(n_ready) && ends_late_turn())
 }
 
 /// Has the task give way, unless that is in vain.

@@ -20,13 +20,16 @@ pub(crate) const READY_LEAVES_PER_POLL: u32 = 128;
 /// `block_on`), which polls until it has its value, and would for ever.
 const REFUSED_LEAVES_PER_POLL: u32 = 1 << 10;
 
-/// In the count of leaves: each leaf of this poll asks whether what runs [is behind](is_behind), the first one as well.
+/// In the count of leaves: each leaf of this poll asks whether it [is to stop](stops), the first one as well.
 const WATCHED: u32 = 1 << 31;
+
+/// So often leaves are stopped in one poll of a task that is watched. More are such a loop as well.
+const STOPS_PER_POLL: u32 = 1 << 10;
 
 /// What is asked on a thread that others have something to tell.
 #[derive(Clone, Copy)]
 pub(crate) struct Interrupt {
-    /// Whether the turn is to end at once. Asked before each poll.
+    /// Whether the turn is to end at once. Asked before each poll and each leaf.
     pub(crate) is_due: fn() -> bool,
     /// Whether what runs is cancelled and does not know yet.
     pub(crate) is_behind: fn() -> bool,
@@ -34,18 +37,22 @@ pub(crate) struct Interrupt {
 
 thread_local! {
     static POLLS_OF_TURN: Cell<u32> = const { Cell::new(POLLS_PER_TURN) };
-    /// What is left of this step of the turn. No question is asked within a step.
+    /// What is left of this step of the turn. No question is asked within a step. None holds polls where [each leaf asks](is_watched).
     static POLLS: Cell<u32> = const { Cell::new(0) };
     /// What is left of the turn beyond that.
     static RESERVE: Cell<u32> = const { Cell::new(0) };
     /// Says whether the turn has taken too long, and has ended it.
     static LATE: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
-    /// Where there is one, it is asked before each poll: no step holds any.
+    /// Where there is one, it is asked before each poll.
     static INTERRUPT: Cell<Option<Interrupt>> = const { Cell::new(None) };
     /// How many leaves were ready in this poll of a task, or refused afterwards; and whether it is watched.
     static LEAVES: Cell<u32> = const { Cell::new(0) };
-    /// What other threads set that ask the task to end which is being polled.
-    static ASKED: Cell<*const AtomicBool> = const { Cell::new(ptr::null()) };
+    /// What other threads set that ask the tasks to end which are being polled. The innermost one.
+    static ASKED: Cell<*const Asked> = const { Cell::new(ptr::null()) };
+    /// Whether there is either of the two.
+    static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
+    /// How often leaves were stopped in the poll of the outermost such task.
+    static N_STOPS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Makes every turn one poll long, or of the usual length again.
@@ -61,6 +68,7 @@ pub(crate) fn set_late(is_late: fn() -> bool) {
 /// Has `interrupt` asked on this thread from now on.
 pub(crate) fn set_interrupt(interrupt: Option<Interrupt>) {
     INTERRUPT.set(interrupt);
+    IS_WATCHED.set(interrupt.is_some());
     // Of the turn that goes on as well.
     RESERVE.set(RESERVE.get() + POLLS.take());
 }
@@ -74,36 +82,78 @@ pub(crate) fn is_behind() -> bool {
     INTERRUPT.get().is_some_and(|interrupt| (interrupt.is_behind)()) || is_asked()
 }
 
-fn is_asked() -> bool {
-    // SAFETY: null, or borrowed by a call of `watching` further up the stack.
-    unsafe { ASKED.get().as_ref() }.is_some_and(|is_asked| is_asked.load(Ordering::Relaxed))
+/// See [`watching`].
+struct Asked {
+    is_asked: *const AtomicBool,
+    /// Of the task around.
+    outer: *const Asked,
 }
 
-/// Polls a task that another thread may ask to end by `is_asked` meanwhile. Then its next leaf does not go on.
+fn is_asked() -> bool {
+    let mut innermost = ASKED.get();
+    // SAFETY: null, or on the stack of a call of `watching` further up, and so is the flag, which it borrows.
+    while let Some(Asked { is_asked, outer }) = unsafe { innermost.as_ref() } {
+        // SAFETY: as above.
+        if unsafe { &**is_asked }.load(Ordering::Relaxed) {
+            return true;
+        }
+        innermost = *outer;
+    }
+    false
+}
+
+/// Polls a task that may be asked to end by `is_asked` meanwhile. Then its next leaf does not go on.
 pub(crate) fn watching<R>(is_asked: &AtomicBool, poll: impl FnOnce() -> R) -> R {
-    struct Restore(*const AtomicBool);
+    struct Restore {
+        outer: *const Asked,
+        was_watched: bool,
+    }
     impl Drop for Restore {
         fn drop(&mut self) {
-            ASKED.set(self.0);
+            ASKED.set(self.outer);
+            IS_WATCHED.set(self.was_watched);
         }
     }
-    let _restore = Restore(ASKED.replace(is_asked));
+    let outer = ASKED.get();
+    if outer.is_null() {
+        N_STOPS.set(0);
+    }
+    let asked = Asked { is_asked, outer };
+    let _restore = Restore { outer: ASKED.replace(&raw const asked), was_watched: IS_WATCHED.replace(true) };
+    RESERVE.set(RESERVE.get() + POLLS.take());
     LEAVES.set(LEAVES.get() | WATCHED);
     poll()
 }
 
+/// Whether polls are taken one by one, and each leaf [asks](stops).
+#[inline]
+fn is_watched() -> bool {
+    IS_WATCHED.get()
+}
+
+/// Whether leaves are not to go on in this turn, which ends then. Others have something to tell, maybe a cancellation.
+pub(crate) fn stops() -> bool {
+    if !is_interrupted() && !is_asked() {
+        return false;
+    }
+    N_STOPS.set(N_STOPS.get() + 1);
+    end_turn();
+    N_STOPS.get() <= STOPS_PER_POLL
+}
+
 /// The count of leaves at the start of a poll.
+#[inline]
 fn no_leaves() -> u32 {
-    if INTERRUPT.get().is_some() { WATCHED } else { 0 }
+    if is_watched() { WATCHED } else { 0 }
 }
 
 /// A new turn begins.
 pub(crate) fn refill() {
     let n_polls = POLLS_OF_TURN.get();
-    let n_of_step = if INTERRUPT.get().is_some() { 0 } else { n_polls.min(QUESTIONS[0]) };
+    let (n_of_step, leaves) = if is_watched() { (0, WATCHED) } else { (n_polls.min(QUESTIONS[0]), 0) };
     POLLS.set(n_of_step);
     RESERVE.set(n_polls - n_of_step);
-    LEAVES.set(no_leaves());
+    LEAVES.set(leaves);
 }
 
 /// Takes one poll out of this turn; `false` when none is left.
@@ -121,7 +171,7 @@ fn take_from_reserve() -> bool {
     if !begin_step() {
         return false;
     }
-    let from = if INTERRUPT.get().is_some() { &RESERVE } else { &POLLS };
+    let from = if is_watched() { &RESERVE } else { &POLLS };
     from.set(from.get() - 1);
     LEAVES.set(no_leaves());
     true
@@ -134,6 +184,7 @@ pub(crate) fn has_poll() -> bool {
 
 /// Goes on to the next step of the turn, if it has one.
 #[cold]
+#[inline(never)]
 fn begin_step() -> bool {
     let left = RESERVE.get();
     if left == 0 || is_interrupted() {
@@ -145,7 +196,7 @@ fn begin_step() -> bool {
         return false;
     }
     let next_question = QUESTIONS.into_iter().find(|&question| question > n_taken);
-    let n_of_step = if INTERRUPT.get().is_some() { 0 } else { next_question.unwrap_or(n_polls).min(n_polls) - n_taken };
+    let n_of_step = if is_watched() { 0 } else { next_question.unwrap_or(n_polls).min(n_polls) - n_taken };
     POLLS.set(n_of_step);
     RESERVE.set(left - n_of_step);
     true
@@ -171,7 +222,7 @@ impl Leaves {
         self.0 & !WATCHED
     }
 
-    /// The same, but more than any poll may have where each leaf is to ask whether what runs [is behind](is_behind).
+    /// The same, but more than any poll may have where each leaf is to [ask](stops).
     #[inline]
     pub(crate) fn n_unasked(self) -> u32 {
         self.0
