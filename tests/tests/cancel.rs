@@ -390,6 +390,40 @@ fn a_bracket_that_nobody_polls_any_more_is_given_up_and_reported() {
     reports.assert_one(ReportKind::Unreachable, &["1 cleanup(s) could not run", "polled by nobody"]);
 }
 
+/// It cleans up, and its combinator has polled it only now and then. What it leaves behind wakes once, and nobody after that.
+#[test]
+fn a_cleanup_that_is_forgotten_or_polled_no_more_is_given_up_and_reported() {
+    for is_forgotten in [false, true] {
+        let reports = Reports::new();
+        let (n_polls, is_released) = (&Cell::new(0), &Cell::new(false));
+        let release = async |()| {
+            sleep(millis(5)).await;
+            is_released.set(true);
+        };
+        let mut held = Some(Box::pin(bracket((), async |()| pending::<()>().await, release)));
+        let hides = poll_fn(move |cx| {
+            n_polls.set(n_polls.get() + 1);
+            match n_polls.get() {
+                // It gives way, as `FuturesUnordered` does.
+                4 => cx.waker().wake_by_ref(),
+                n if n >= 6 && is_forgotten => std::mem::forget(held.take()),
+                n if n >= 6 => {}
+                _ => drop(held.as_mut().map(|held| held.as_mut().poll(cx))),
+            }
+            Poll::<()>::Pending
+        });
+        run_virtually(async {
+            task_group!(|tg| {
+                let limited = tg.spawn(timeout(millis(1), hides));
+                sleep(LONG).await;
+                assert!(limited.is_finished(), "it waits for ever");
+            });
+        });
+        assert!(n_polls.get() > 6 && !is_released.get());
+        assert!(reports.kinds().contains(&ReportKind::Unreachable), "{:?}", reports.texts());
+    }
+}
+
 #[test]
 fn a_bracket_is_unwound_although_another_one_cannot_be_reached() {
     let trace = Trace::new();

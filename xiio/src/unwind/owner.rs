@@ -63,9 +63,13 @@ impl Owner {
     ) -> Poll<Option<F::Output>> {
         // It ends with this pass, by a panic as well, unless that has to go on.
         let unwinding = self.scope.as_ref().and_then(|scope| scope.take_unwinding());
+        let watching = self.scope.as_ref().and_then(|scope| scope.watching_waker(cx.waker()));
         let polled = {
             let _under = under(&mut self.scope);
-            future.poll(cx)
+            match &watching {
+                None => future.poll(cx),
+                Some(waker) => future.poll(&mut Context::from_waker(waker)),
+            }
         };
         let ended = match polled {
             // It has finished before its cancellation took effect.

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use super::parked::Letterbox;
 use crate::error::Payload;
@@ -27,12 +28,18 @@ pub(crate) struct Scope {
     n_awake: Cell<usize>,
     /// Counts the passes.
     pass: Cell<u32>,
-    /// Passes in a row that reached no node.
-    n_idle_passes: Cell<u32>,
+    /// Passes in a row that reached no node, and were no reason to look for one.
+    n_let_pass: Cell<u32>,
+    /// How often in a row the nodes were looked for.
+    n_probes: Cell<u32>,
     /// The nodes are looked for: they were woken after an idle pass.
     is_probing: Cell<bool>,
     /// So many idle passes are no reason to look for nodes that clean up, see [`Scope::judge_pass`].
     patience: Cell<u32>,
+    /// There once nodes were looked for.
+    watch: RefCell<Option<Arc<Watch>>>,
+    /// The future has woken itself in the pass before.
+    has_woken_itself: Cell<bool>,
     /// Nodes were looked for in vain, which has been reported.
     is_given_up: Cell<bool>,
     /// Cancelled code that ran on has been reported.
@@ -57,6 +64,23 @@ pub(crate) fn on_begin(hear: Option<OnBegin>) {
 /// Has whoever wants to know hear of a cleanup that begins; what comes back is to be kept until it has ended.
 pub(super) fn begun() -> Option<Box<dyn Any>> {
     ON_BEGIN.get().and_then(|hear| hear())
+}
+
+/// The waker that an unwinding future is polled with, where it matters whether that has woken itself.
+struct Watch {
+    outer: Waker,
+    is_woken: AtomicBool,
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_woken.store(true, Ordering::Relaxed);
+        self.outer.wake_by_ref();
+    }
 }
 
 struct Entry {
@@ -92,9 +116,9 @@ pub(crate) enum Pass {
     Done,
 }
 
-/// How many passes in a row may reach no node before those that are left are given up. A foreign combinator may yield
+/// How often in a row nodes are looked for in vain before those that are left are given up. A foreign combinator may yield
 /// between its children, so one is too few; a leaked node never answers, so there must be an end.
-const MAX_IDLE_PASSES: u32 = 16;
+const MAX_PROBES: u32 = 16;
 
 impl Scope {
     pub(crate) fn is_unwinding(&self) -> bool {
@@ -180,13 +204,18 @@ impl Scope {
         self.count_awake(awake_in, 1);
         match progress {
             Progress::Finished => self.look_anew(),
-            Progress::Silent | Progress::Cleaning => self.n_idle_passes.set(0),
+            Progress::Silent | Progress::Cleaning => self.note_reached(),
         }
+    }
+
+    fn note_reached(&self) {
+        self.n_let_pass.set(0);
+        self.n_probes.set(0);
     }
 
     /// A node has ended. The others may be where nobody comes to any more.
     fn look_anew(&self) {
-        self.n_idle_passes.set(0);
+        self.note_reached();
         self.patience.set(0);
     }
 
@@ -243,6 +272,27 @@ impl Scope {
         drop_safely(if is_empty { swap(waker) } else { waker });
     }
 
+    /// The waker for the next pass, if it is not that of the owner.
+    pub(crate) fn watching_waker(&self, outer: &Waker) -> Option<Waker> {
+        if self.patience.get() == 0 && !self.is_probing.get() {
+            return None;
+        }
+        let before = self.watch.take();
+        let watch = match &before {
+            Some(watch) if watch.outer.will_wake(outer) => Arc::clone(watch),
+            _ => Arc::new(Watch { outer: outer.clone(), is_woken: AtomicBool::new(false) }),
+        };
+        watch.is_woken.store(false, Ordering::Relaxed);
+        *self.watch.borrow_mut() = Some(Arc::clone(&watch));
+        drop_safely(before);
+        Some(Waker::from(watch))
+    }
+
+    /// Whether the future has woken itself in this pass; without a watch that is not known.
+    fn takes_wake(&self) -> bool {
+        self.watch.borrow().as_ref().is_some_and(|watch| watch.is_woken.swap(false, Ordering::Relaxed))
+    }
+
     /// Judges a poll of the owner's future that ended pending.
     ///
     /// A node that was polled in this pass and still cleans up will wake the owner, and that is worth waiting for. Where
@@ -251,6 +301,7 @@ impl Scope {
     /// A combinator may wake itself after it has polled what was woken, as `FuturesUnordered` does. The pass that follows
     /// reaches nobody, and to look for the nodes again would make the next one. How many such passes there are, nobody
     /// knows: so each time that nodes were looked for and found, twice as many are let pass, until one of the nodes ends.
+    /// A pass that the future has not brought about itself is none of them: a node has left its wake behind, perhaps its last.
     pub(crate) fn judge_pass(&self, cx: &Context<'_>) -> Pass {
         if let Some(letterbox) = self.letterbox.get() {
             // In this order: what comes in between is seen, and wakes as well.
@@ -258,6 +309,7 @@ impl Scope {
             self.empty(letterbox);
         }
         self.pass.set(self.pass.get().wrapping_add(1));
+        let is_of_itself = self.has_woken_itself.replace(self.takes_wake());
         if self.n_awake.replace(0) > 0 {
             if self.is_probing.take() {
                 self.patience.set(self.patience.get().saturating_mul(2).saturating_add(1));
@@ -268,15 +320,15 @@ impl Scope {
         if n_unfinished == 0 {
             return Pass::Done;
         }
-        let n_idle_passes = self.n_idle_passes.get().saturating_add(1);
-        self.n_idle_passes.set(n_idle_passes);
         // One that was never reached wakes nobody.
-        let patience = if self.n_cleaning.get() > 0 { self.patience.get() } else { 0 };
-        if n_idle_passes <= patience {
+        let is_patient = is_of_itself && self.n_cleaning.get() > 0;
+        if is_patient && self.n_probes.get() == 0 && self.n_let_pass.get() < self.patience.get() {
+            self.n_let_pass.update(|n_passes| n_passes + 1);
             return Pass::Cleaning;
         }
-        let n_probes = n_idle_passes - patience;
-        if n_probes < MAX_IDLE_PASSES {
+        let n_probes = self.n_probes.get() + 1;
+        self.n_probes.set(n_probes);
+        if n_probes < MAX_PROBES {
             self.is_probing.set(true);
             // One that answers is enough, so the first is tried alone; all are when it does not.
             self.wake_unfinished(if n_probes == 1 { 1 } else { usize::MAX });
@@ -322,6 +374,7 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
+        drop_safely(self.watch.take());
         if let Some(letterbox) = self.letterbox.get() {
             letterbox.wait(None);
         }
