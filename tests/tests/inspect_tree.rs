@@ -593,6 +593,34 @@ fn a_drawing_comes_also_where_a_worker_is_long_in_a_poll() {
     assert!(only(&tree, Kind::Worker).what().starts_with("worker 0"), "{tree}");
 }
 
+/// A drawing waits for the end of a poll, and not for that of a turn, which has several.
+#[test]
+fn a_worker_is_drawn_between_two_polls() {
+    let polled_for = Duration::from_millis(30);
+    let trees = xiio::run(async {
+        task_group!(workers = 1, |tg| {
+            let begun = Promise::new();
+            let begins = begun.clone();
+            tg.workers().spawn(async move || {
+                let _ = begins.set(());
+                loop {
+                    std::thread::sleep(polled_for);
+                    yield_now().await;
+                }
+            });
+            begun.wait().await;
+            let mut trees = Vec::new();
+            for _ in 0..4 {
+                trees.push(tree().await.to_string());
+            }
+            tg.cancel();
+            trees
+        })
+    });
+    // All, where the machine has time.
+    assert!(trees.iter().any(|tree| tree.contains("yield_now")), "{trees:?}");
+}
+
 /// Home cannot draw what is around the group before the worker comes out, and that waits for home.
 #[test]
 fn a_drawing_comes_also_where_a_worker_blocks_for_who_wants_it() {

@@ -363,10 +363,13 @@ impl<J> Board<J> {
         self.desks.iter_mut().for_each(|desk| desk.sight = Sight::NotWanted);
     }
 
-    /// Has the workers draw their tasks. All are to be woken.
-    pub(super) fn want_drawings(&mut self) {
-        let there = self.desks[..self.n_started].iter_mut().filter(|desk| !desk.has_left);
-        there.for_each(|desk| desk.sight = Sight::Wanted);
+    /// Has the workers draw their tasks. Gives those who are to draw, who are to be woken.
+    pub(super) fn want_drawings(&mut self) -> impl Iterator<Item = usize> {
+        let there = self.desks[..self.n_started].iter_mut().enumerate().filter(|(_, desk)| !desk.has_left);
+        there.map(|(worker, desk)| {
+            desk.sight = Sight::Wanted;
+            worker
+        })
     }
 
     /// `worker` has drawn its tasks; `true` if nobody else is still to do so.
@@ -496,7 +499,7 @@ mod tests {
         board.add(()).unwrap();
         assert_eq!(board.start_workers(), 0..1);
         assert_eq!(look(&mut board, 0), (1, None));
-        board.want_drawings();
+        assert_eq!(board.want_drawings().count(), 1);
         assert!(board.put_drawing(0, Drawing::default()));
         board.abort(Dropper::Grace);
         assert!(board.take_drawings()[0].is_err());

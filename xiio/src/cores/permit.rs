@@ -27,6 +27,9 @@ const COMES: u32 = 1 << 6;
 /// The lender has waited for the worker in vain: once it has left it stays out, though others are let in. Only the lender's thread uses this bit.
 const KEPT_OUT: u32 = 1 << 7;
 
+/// The worker is to draw its tasks: it is on the board.
+const DRAWS: u32 = 1 << 8;
+
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.
 const N_LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 2000 };
 
@@ -239,6 +242,21 @@ impl Permit {
     /// Whether the worker, which is inside, should leave: it was recalled, or has orders to look at.
     pub(crate) fn is_recalled(&self) -> bool {
         self.state.load(Ordering::Relaxed) & (OPEN | ORDERED) != OPEN
+    }
+
+    /// Whether the worker's turn is to end with the present poll: it should leave, or draw.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & (OPEN | ORDERED | DRAWS) != OPEN
+    }
+
+    /// The worker is to draw, until it [looks](Self::look_at_board).
+    pub(super) fn want_drawing(&self) {
+        self.state.fetch_or(DRAWS, Ordering::Relaxed);
+    }
+
+    /// The worker looks at the board, where all is that it is to do.
+    pub(super) fn look_at_board(&self) {
+        self.state.fetch_and(!(ORDERED | DRAWS), Ordering::AcqRel);
     }
 
     /// The worker has orders, until it [takes](Self::take_orders) them.

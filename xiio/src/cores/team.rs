@@ -219,7 +219,7 @@ impl<J> Team<J> {
         let orders = {
             let mut board = self.board();
             if let Some(permit) = self.permits.get(worker) {
-                permit.take_orders();
+                permit.look_at_board();
             }
             board.take(worker, jobs)
         };
@@ -372,9 +372,11 @@ impl<J> Team<J> {
         vigil::keep(|| self.home_seen.is_elsewhere() == Some(true));
     }
 
-    /// Has the workers draw their tasks, each when it comes to it.
+    /// Has the workers draw their tasks, each when its present poll has ended.
     pub(crate) fn want_drawings(&self) {
-        self.board().want_drawings();
+        let mut board = self.board();
+        board.want_drawings().for_each(|worker| self.permits[worker].want_drawing());
+        drop(board);
         self.wake_all();
     }
 

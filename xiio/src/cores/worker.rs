@@ -36,6 +36,11 @@ pub(crate) fn is_recalled() -> bool {
     does_current(Permit::is_recalled)
 }
 
+/// Whether the turn of the worker that runs on this thread is to end.
+fn is_interrupted() -> bool {
+    does_current(Permit::is_interrupted)
+}
+
 /// Whether the worker that runs on this thread was refused its permit, and has not come in since: a poll of its root reaches nothing.
 pub(crate) fn is_refused() -> bool {
     does_current(Permit::is_wanted)
@@ -83,7 +88,7 @@ impl Worker {
     pub(crate) fn new(crew: Arc<Crew>, worker: usize, draw: Draw) -> Self {
         let permit = crew.permit(worker);
         attach(permit);
-        budget::set_interrupt(Some(Interrupt { is_due: is_recalled, is_behind }));
+        budget::set_interrupt(Some(Interrupt { is_due: is_interrupted, is_behind }));
         let notes = Rc::new(Notes::of_worker(Arc::clone(&crew), Arc::clone(permit)));
         Self { worker, tasks: ManuallyDrop::new(TaskSet::new(usize::MAX)), notes, errands: Vec::new(), draw, crew }
     }
@@ -115,7 +120,12 @@ impl Worker {
         if orders.is_to_draw {
             (self.draw)(&self.crew, self.worker);
         }
-        self.poll_tasks(cx);
+        if orders.is_to_draw && !unwind::is_inspecting() {
+            // The loop draws first. A turn of long polls would take too long.
+            cx.waker().wake_by_ref();
+        } else {
+            self.poll_tasks(cx);
+        }
         self.settle(cx);
         Poll::Pending
     }
