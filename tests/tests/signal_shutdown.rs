@@ -597,8 +597,12 @@ fn program_with_a_tree() {
 
 #[test]
 fn a_loop_that_is_blocked_says_so_at_the_signal_and_prints_its_tree_later() {
-    let lines = tree_of("program_that_blocks_for_a_while", "sleep, ");
-    assert!(lines[0].contains("comes when the loop does: a task keeps it"), "{lines:?}");
+    let programs =
+        [("program_that_blocks_for_a_while", "sleep, "), ("program_whose_worker_blocks_for_a_while", "worker 0")];
+    for (program, end) in programs {
+        let lines = tree_of(program, end);
+        assert!(lines[0].contains("comes when the loop does: a task keeps it"), "{program} {lines:?}");
+    }
 }
 
 #[test]
@@ -607,6 +611,20 @@ fn program_that_blocks_for_a_while() {
     xiio::Builder::new().tree_on(&[SIGQUIT]).run(async {
         task_group!(|tg| {
             tg.spawn(async {
+                say("ready");
+                std::thread::sleep(Duration::from_secs(3));
+                sleep(LONG).await;
+            });
+        });
+    });
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn program_whose_worker_blocks_for_a_while() {
+    xiio::Builder::new().tree_on(&[SIGQUIT]).run(async {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async || {
                 say("ready");
                 std::thread::sleep(Duration::from_secs(3));
                 sleep(LONG).await;

@@ -41,6 +41,8 @@ type OnDrawnElsewhere = Box<dyn FnOnce(Drawing) + Send>;
 /// What others want of one runtime.
 pub(crate) struct Requests {
     is_any: AtomicBool,
+    /// The root is being polled for a drawing.
+    is_drawing: AtomicBool,
     /// Time is virtual there: only the runtime knows what is due.
     is_virtual: AtomicBool,
     wanted: Mutex<Wanted>,
@@ -55,6 +57,7 @@ impl Requests {
     pub(super) fn join(notifier: Waker) -> Arc<Self> {
         let requests = Arc::new(Self {
             is_any: AtomicBool::new(false),
+            is_drawing: AtomicBool::new(false),
             is_virtual: AtomicBool::new(false),
             wanted: Mutex::default(),
             notifier,
@@ -75,6 +78,16 @@ impl Requests {
 
     pub(super) fn leave(self: &Arc<Self>) {
         all().retain(|other| !Arc::ptr_eq(other, self));
+    }
+
+    /// The loop draws the tree, or does so no more.
+    pub(super) fn set_drawing(&self, is_drawing: bool) {
+        self.is_drawing.store(is_drawing, Ordering::Release);
+    }
+
+    /// Whether the loop has come to drawing the tree.
+    pub(crate) fn is_drawing(&self) -> bool {
+        self.is_drawing.load(Ordering::Acquire)
     }
 
     /// Whether something was wanted since the last call of `take`.

@@ -346,14 +346,17 @@ impl Runtime {
     #[inline(never)]
     fn draw_now<T>(&self, poll_root: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let mut polled = Poll::Pending;
+        self.requests.set_drawing(true);
         let drawing = inspect_root(|| polled = poll_root());
         if polled.is_pending() && cores::is_refused() {
             // A worker without its permit has seen nothing.
+            self.requests.set_drawing(false);
             return Poll::Pending;
         }
         self.lenders.end_drawing();
         let drawings = self.drawings.take();
         drawings.into_iter().for_each(|wish| (wish.on_drawn)(drawing.clone()));
+        self.requests.set_drawing(false);
         polled
     }
 
