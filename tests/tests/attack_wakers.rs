@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -267,6 +268,73 @@ fn waker_that_polls_the_group_it_is_woken_for() {
         assert_eq!(cancelled.as_mut().await, None);
         assert_eq!(N_POLLS.get(), 3);
     });
+}
+
+/// Tasks of the second step begin while the group is polled, and have it woken.
+#[test]
+fn panicking_waker_of_who_polls_a_group_leaves_its_tasks_alone() {
+    for is_for_workers in [false, true] {
+        let n_released = AtomicUsize::new(0);
+        let n_reports = reported(ReportKind::LaterFailure, async {
+            let [first, others] = [10, 1].map(Duration::from_millis);
+            let release = async |()| {
+                xiio::yield_now().await;
+                n_released.fetch_add(1, Relaxed);
+            };
+            let work = async |limit| bracket((), async |()| sleep(limit).await, release).await;
+            let mut group = Box::pin(async {
+                task_group!(workers = 0, |tg| {
+                    for limit in [first, others, others] {
+                        if is_for_workers {
+                            tg.workers().spawn(async move || work(limit).await);
+                        } else {
+                            tg.spawn(work(limit));
+                        }
+                        sleep(others).await;
+                    }
+                });
+            });
+            while poll::with(&Arc::new(Panics), group.as_mut()).is_pending() {
+                sleep(others).await;
+            }
+        });
+        assert!(n_reports > 0);
+        assert_eq!(n_released.into_inner(), 3, "{is_for_workers}");
+    }
+}
+
+struct PanicsWhenDropped;
+
+impl Wake for PanicsWhenDropped {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("a waker of the user");
+    }
+}
+
+#[test]
+fn waker_that_panics_when_a_group_forgets_it_leaves_its_tasks_alone() {
+    // A group that lends has it in another place as well.
+    for (workers, spawns_before) in [(0, false), (1, false), (1, true)] {
+        let n_done = AtomicUsize::new(0);
+        let n_reports = reported(ReportKind::LaterFailure, async {
+            let mut group = pin!(async {
+                task_group!(workers = workers, |tg| {
+                    if spawns_before {
+                        tg.workers().spawn(async || n_done.fetch_add(1, Relaxed));
+                    }
+                    sleep(Duration::from_millis(1)).await;
+                    tg.workers().spawn(async || n_done.fetch_add(1, Relaxed));
+                });
+            });
+            assert!(poll::with(&Arc::new(PanicsWhenDropped), group.as_mut()).is_pending());
+            group.await;
+        });
+        assert_eq!((n_reports, n_done.into_inner()), (1, 1 + usize::from(spawns_before)), "{workers}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use crate::report::{Held, waking};
+use crate::report::{Held, drop_safely, waking};
 use crate::sync::{AtomicU8, Mutex, MutexGuard, Ordering, lock};
 use crate::task::Home;
 
@@ -41,7 +41,7 @@ impl Bridge {
         if !is_known {
             let outer = outer.clone();
             let before = self.lock().replace(outer);
-            drop(before);
+            drop_safely(before);
         }
         // Ordering: one word for both, so either a wake sees that home is inside, or home sees the wake.
         self.state.fetch_or(INSIDE, Ordering::AcqRel);

@@ -309,7 +309,6 @@ impl<'env> Group<'env> {
     fn take_jobs(&self, max: usize) -> bool {
         let Some(remote) = self.remote.borrow().clone() else { return false };
         for _ in 0..max {
-            // One by one: should a waker panic, the others are still there.
             let Some(job) = remote.take_job() else { return false };
             let location = job.location;
             self.spawn(job.into_future(), Some, location);

@@ -18,7 +18,7 @@ use super::{Runtime, Wish, poll_root};
 use crate::cores::{self, Crew};
 use crate::drawing::{Drawing, Node};
 use crate::recording;
-use crate::report::wake_all;
+use crate::report::{drop_safely, wake_all};
 use crate::sys;
 use crate::task::{budget, is_awaited_above};
 use crate::unwind;
@@ -213,7 +213,7 @@ impl Lenders {
             let mut list = self.list.borrow_mut();
             at(&list).and_then(|at| list.remove(at))
         };
-        drop(removed);
+        drop_safely(removed);
     }
 }
 
@@ -240,7 +240,7 @@ impl Runtime {
             }
         };
         drop(list);
-        drop(before);
+        drop_safely(before);
     }
 
     /// A group with workers lends no more.

@@ -29,7 +29,7 @@ use crate::drawing::{Drawing, Node};
 use crate::error::Payload;
 use crate::local::{self, Locals};
 use crate::recording::{self, End, Place, Why};
-use crate::report::{Held, Origin, report_panic};
+use crate::report::{Held, Origin, report_panic, waking};
 use crate::unwind;
 use crowd::Crowd;
 use seldom::Seldom;
@@ -282,8 +282,9 @@ impl Core {
                 self.waker.set(Some(waker));
                 home.wake_root();
             }
-            // User code, which may even free this core: nothing is touched after it. The next poll brings a waker again.
-            None => waker.wake(),
+            // User code, which may even free this core: nothing is touched after it. The next poll brings a waker again. A panic of it would
+            // come out of whatever has woken a task, the poll of a group among that, whose members would be lost.
+            None => waking(|| waker.wake()),
         }
     }
 
@@ -471,7 +472,7 @@ impl<'env> TaskSet<'env> {
         let task = block::allocate(future, finish, core, location);
         // SAFETY: `allocate` counted the handle and set its flag; `T` is the output of the future.
         let handle = unsafe { Handle::new(task) };
-        // SAFETY: the set is not closed, so the core is alive. A waker that panics here drops the handle.
+        // SAFETY: the set is not closed, so the core is alive.
         unsafe { core.as_ref() }.accept(task, is_beside);
         Ok(handle)
     }

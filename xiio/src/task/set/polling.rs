@@ -12,7 +12,7 @@ use crate::drawing::{Kind, Node, State, TOO_DEEP, YIELD_NOW};
 use crate::error::Payload;
 use crate::local;
 use crate::recording::{self, Cancellation, TaskStats};
-use crate::report::{ReportKind, report};
+use crate::report::{ReportKind, drop_safely, report};
 use crate::task::block::Step;
 use crate::task::home::{Home, Listener};
 use crate::task::polls::{self, Begun, Noted, Who};
@@ -292,7 +292,7 @@ impl Core {
         } else {
             self.listen(is_foreign.then_some(waker));
             self.keep_waker(task, waker);
-            drop(before);
+            before.into_iter().for_each(drop_safely);
         }
         if is_foreign {
             // Whoever polls may do so until it has its value, and the loop does not get to it.
@@ -328,7 +328,7 @@ impl Core {
             return self.listener.set(before);
         }
         self.listener.set(waker.map(|waker| Home::current().listen(waker.clone())));
-        drop(before);
+        drop_safely(before);
     }
 
     /// What is no task to be polled and nothing else: the body, a task that was retired while it was in the queue, or the
