@@ -9,7 +9,7 @@ use crate::drawing::Drawing;
 use crate::error::Payload;
 use crate::local::{self, Locals};
 use crate::recording::{self, End};
-use crate::report::{Origin, report_panic};
+use crate::report::{Origin, report_panic, waking};
 use crate::task::refs::{
     BODY, DONE, DOOMED, HOLDS, JOINED, LAST, LOCALS, NAMED, PLACED, QUEUED, RECORDED, STARTED, TaskRef,
 };
@@ -143,13 +143,13 @@ impl Core {
         let joiner = self.take_out(task);
         if let Some(ended) = ended {
             let shown = locals.as_ref().filter(|_| !matches!(ended, Ended::Cancelled)).map(Locals::shown);
-            let origin = Origin { locals: shown.unwrap_or_default(), ..origin.clone() };
+            let origin = Origin { locals: shown.unwrap_or_default(), ..origin };
             members.end_task(ended, origin);
         }
         if self.limit != usize::MAX {
             self.start_waiting();
         }
-        wake_joiner(joiner, &origin);
+        wake_joiner(joiner);
     }
 
     /// Takes a task out whose future is gone. Gives who awaits it.
@@ -241,7 +241,7 @@ impl Core {
                 recording::ended(task.key(), End::Dropped);
             }
             let joiner = self.take_out(task);
-            wake_joiner(joiner, &origin);
+            wake_joiner(joiner);
         }
         self.last_round.set(LastRound::None);
         self.cleaning.take().iter().for_each(|(_, task)| task.drop_ref());
@@ -297,13 +297,11 @@ pub(super) fn drop_if_present(task: TaskRef, origin: &Origin) {
     }
 }
 
-/// A waker may panic, and the set must go on.
+/// A waker may panic, and the set must go on. It is not the task that has panicked then.
 #[inline]
-fn wake_joiner(joiner: Option<Box<Waker>>, origin: &Origin) {
-    if let Some(joiner) = joiner
-        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| (*joiner).wake()))
-    {
-        report_task_panic(payload, origin);
+fn wake_joiner(joiner: Option<Box<Waker>>) {
+    if let Some(joiner) = joiner {
+        waking(|| (*joiner).wake());
     }
 }
 
