@@ -1524,6 +1524,38 @@ fn an_error_that_comes_with_the_cancellation_of_the_group_is_not_lost() {
     }
 }
 
+/// The first panic is the group's, the others are told of.
+#[test]
+fn a_job_that_panics_when_it_is_dropped_is_named() {
+    for workers in [0, 1] {
+        let reports = Reports::new();
+        let line = line!() + 5;
+        let text = panic_text(|| {
+            run(async {
+                task_group!(workers = workers, |tg| {
+                    let bombs = [DropBomb("first"), DropBomb("second")];
+                    bombs.into_iter().for_each(|bomb| drop(tg.workers().spawn(async move || drop(bomb))));
+                    tg.cancel();
+                });
+            });
+        });
+        assert_eq!(text, "first", "{workers}");
+        reports.assert_one(
+            ReportKind::LaterFailure,
+            &[&format!("a task, spawned at {}:{line}, of a group panicked as well", file!()), "second"],
+        );
+    }
+}
+
+/// A permit of each of them would be more than there is memory.
+#[test]
+fn a_group_that_is_given_any_number_of_workers_has_no_more_than_it_can_have() {
+    let (n_workers, value) = run(async {
+        task_group!(workers = usize::MAX, |tg| { (tg.workers().n_workers(), tg.workers().spawn(async || 7).await) })
+    });
+    assert_eq!((n_workers, value), (1 << 16, 7));
+}
+
 #[test]
 fn no_task_on_a_worker_starves() {
     for workers in [0, 1, 2] {

@@ -20,6 +20,9 @@ pub(crate) trait Job: Send + Sync {
     /// Whether it was cancelled alone.
     fn is_cancelled(&self) -> bool;
 
+    /// Where it was spawned.
+    fn location(&self) -> &'static Location<'static>;
+
     /// Drops what would have become the task.
     fn discard(self: Arc<Self>);
 }
@@ -109,6 +112,10 @@ impl Errand {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.job.is_cancelled()
+    }
+
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.job.location()
     }
 
     /// Makes a task of it.

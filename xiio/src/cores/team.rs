@@ -256,8 +256,8 @@ impl<J> Team<J> {
     }
 
     /// Tells home of a panic that is not that of a running task.
-    pub(crate) fn tell_panic(&self, panic: Payload) {
-        self.tell(|news| news.failures.push(Failure { panic: Some(panic), origin: None, notice: None }));
+    pub(crate) fn tell_panic(&self, panic: Payload, origin: Option<Origin>) {
+        self.tell(|news| news.failures.push(Failure { panic: Some(panic), origin, notice: None }));
     }
 
     /// Tells home of a report; `false` if it hears no more.

@@ -172,7 +172,7 @@ impl Worker {
 
     fn end(&mut self) -> Poll<()> {
         if let Some(payload) = self.tasks.close() {
-            self.crew.tell_panic(payload);
+            self.crew.tell_panic(payload, None);
         }
         self.notes.tell_handles();
         self.crew.settle(self.worker, self.notes.n_ended.take(), true);

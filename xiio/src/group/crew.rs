@@ -14,11 +14,14 @@ use crate::drawing::{Drawing, Kind, Node};
 use crate::error::Payload;
 use crate::foreign::Surroundings;
 use crate::recording::{self, OtherLane};
-use crate::report::{self, Listener, add_listener, deliver, remove_listener};
+use crate::report::{self, Listener, Origin, add_listener, deliver, remove_listener};
 use crate::runtime::{Config, Leftover, Runtime, block_on};
 use crate::task::TaskSet;
 use crate::task::limits::{self, Limits};
 use crate::unwind::{self, Dropper};
+
+/// No group has more workers: each has a permit from the start, and no machine runs so many threads at once.
+const MAX_WORKERS: usize = 1 << 16;
 
 /// The workers of a group. Everything here is called by the poll of the group or by its end, which is what makes it sound.
 pub(super) struct Workforce {
@@ -35,7 +38,7 @@ impl Workforce {
     /// Threads are taken when there are jobs for them.
     pub(super) fn new(n_workers: usize, limit: Option<usize>, grace: Option<Duration>) -> Self {
         let allows_workers = Runtime::try_with(Runtime::allows_workers).unwrap_or(true);
-        let n_workers = if allows_workers { n_workers } else { 0 };
+        let n_workers = if allows_workers { n_workers.min(MAX_WORKERS) } else { 0 };
         let crew = Arc::new(Crew::new(n_workers, limit.unwrap_or(usize::MAX), grace));
         let notes = Rc::new(Notes::of_home(Arc::clone(&crew)));
         Self { crew, notes, limits: limits::current(), posts: RefCell::default() }
@@ -99,19 +102,20 @@ impl Workforce {
     }
 
     /// Drops such jobs. A panic of a destructor is a failure, as that of a task is; `fail` has it noted.
-    pub(super) fn discard(&self, doomed: Vec<Errand>, fail: impl Fn(Payload)) {
+    pub(super) fn discard(&self, doomed: Vec<Errand>, fail: impl Fn(Payload, Origin)) {
         for errand in doomed {
+            let origin = Origin::at(errand.location());
             // SAFETY: this is the poll or the end of the errand's group.
             let discarded = catch_unwind(AssertUnwindSafe(|| unsafe { errand.discard() }));
             if let Err(payload) = discarded {
-                fail(payload);
+                fail(payload, origin);
             }
         }
     }
 
     /// Drops the jobs that were cancelled before they began, when the group does not go on.
     fn discard_last(&self) {
-        self.discard(self.take_doomed(), |payload| self.crew.tell_panic(payload));
+        self.discard(self.take_doomed(), |payload, origin| self.crew.tell_panic(payload, Some(origin)));
     }
 
     /// Describes the workers, in the drawing that is being made.
@@ -194,7 +198,7 @@ fn refuse(crew: &Crew, worker: usize, error: &io::Error) -> bool {
     // Panics here, so that the panic hook hears of it: to throw a payload on does not call the
     // hook.
     let Err(panic) = catch_unwind(|| -> Infallible { panic!("{text}") });
-    crew.tell_panic(panic);
+    crew.tell_panic(panic, None);
     crew.leave(worker);
     false
 }
@@ -225,7 +229,7 @@ fn work(crew: &Arc<Crew>, worker: usize, limits: Limits, lane: Option<OtherLane>
     drop(recording);
     let is_fit = failure.is_none();
     if let Some(payload) = failure {
-        crew.tell_panic(payload);
+        crew.tell_panic(payload, None);
     }
     crew.leave(worker);
     is_fit

@@ -242,7 +242,7 @@ impl<'env> Group<'env> {
         let doomed = workforce.take_doomed();
         self.note_news(workforce.take_news());
         // Each panic is noted at once: the next destructor may spawn, and who awaits the handle must not be polled before that.
-        workforce.discard(doomed, |payload| self.fail(Cause::Panic(payload), Member::Worker));
+        workforce.discard(doomed, |payload, origin| self.fail(Cause::Panic(payload), Member::Task(origin)));
         workforce.start_jobs(&self.set)
     }
 

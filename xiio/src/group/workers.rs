@@ -434,6 +434,10 @@ where
         self.slot.is_cancelled()
     }
 
+    fn location(&self) -> &'static Location<'static> {
+        self.slot.location
+    }
+
     fn discard(self: Arc<Self>) {
         let content = self.take();
         // The handle hears of it when the content is gone, whatever that does.
