@@ -1645,6 +1645,42 @@ fn worker_that_holds_home_up_for_a_second_is_reported_with_the_place_of_its_task
     assert!(text.contains(&format!("tests/cores.rs:{line}")) && text.contains("for a second"), "{text}");
 }
 
+/// The other one only lends, and could not be in its place.
+#[test]
+fn of_a_worker_and_its_own_worker_the_one_is_reported_that_does_not_give_way() {
+    let (reports, reported) = mpsc::channel();
+    let _listening = listen(move |report| reports.send((report.kind(), report.to_string())).unwrap());
+    let (has_begun, all, line) = (AtomicBool::new(false), OnceLock::new(), line!() + 7);
+    xiio_tests::run(async {
+        let (has_begun, all) = (&has_begun, &all);
+        let group = async {
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn(async move || {
+                    task_group!(workers = 1, |tg| {
+                        tg.workers().spawn(async move || {
+                            has_begun.store(true, SeqCst);
+                            let first = reported.recv().unwrap();
+                            // The other one has been held up for as long, but for some milliseconds.
+                            let second = reported.recv_timeout(Duration::from_millis(300)).ok();
+                            all.set((first, second)).unwrap();
+                        });
+                    });
+                });
+            });
+        };
+        let outside = async {
+            while !has_begun.load(SeqCst) {
+                sleep(Duration::from_millis(1)).await;
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        join!(group, outside);
+    });
+    let ((kind, text), second) = all.into_inner().unwrap();
+    assert!(kind == ReportKind::HeldUp && text.contains(&format!("tests/cores.rs:{line}")), "{text}");
+    assert_eq!(second, None);
+}
+
 #[test]
 fn a_worker_that_is_long_in_a_poll_holds_nobody_up_inside_of_the_group() {
     let (was_released, ends) = (AtomicBool::new(false), mpsc::channel());

@@ -102,6 +102,35 @@ fn blocks() {
     });
 }
 
+/// Not the task around it, whose worker lends meanwhile.
+#[test]
+fn of_a_worker_and_its_own_worker_the_one_is_named_that_keeps_the_loop() {
+    let mut program = Program::start("blocks_a_worker_of_a_worker");
+    program.wait_for("blocked");
+    let answer = program.ask();
+    let is_named = answer.contains(&format!(r#""worker":true,"file":"{}","line":{LINE_OF_INNER}"#, file!()));
+    assert!(is_named, "{answer}");
+}
+
+const LINE_OF_INNER: u32 = line!() + 9;
+
+#[test]
+#[ignore = "a program for the test above"]
+fn blocks_a_worker_of_a_worker() {
+    Builder::new().inspect().run(async {
+        task_group!(workers = 1, |outer| {
+            outer.workers().spawn(async || {
+                task_group!(workers = 1, |inner| {
+                    inner.workers().spawn(async || {
+                        println!("blocked");
+                        io::stdin().read_to_end(&mut Vec::new()).unwrap();
+                    });
+                });
+            });
+        });
+    });
+}
+
 #[test]
 fn for_who_has_gone_nothing_is_drawn() {
     let mut program = Program::start("says_when_it_is_polled");

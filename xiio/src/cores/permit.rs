@@ -27,6 +27,9 @@ const COMES: u32 = 1 << 6;
 /// The lender has waited for the worker in vain: once it has left it stays out, though others are let in. Only the lender's thread uses this bit.
 const KEPT_OUT: u32 = 1 << 7;
 
+/// The worker would leave, but for a worker of its own that does not come out.
+const HELD_UP: u32 = 1 << 9;
+
 /// The worker is to draw its tasks: it is on the board.
 const DRAWS: u32 = 1 << 8;
 
@@ -286,6 +289,20 @@ impl Permit {
     /// The worker is about to sleep inside. It looks whether it was recalled afterwards, and is nudged if it is later.
     pub(crate) fn begin_lingering(&self) {
         self.state.fetch_or(LINGERS, Ordering::AcqRel);
+    }
+
+    /// Whether the worker is in its poll, and not for the reason that a worker of its own does not come out of the own one.
+    pub(super) fn does_not_give_way(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & (INSIDE | HELD_UP) == INSIDE
+    }
+
+    /// A worker of the worker's own does not come out, or has come.
+    pub(crate) fn set_held_up(&self, is_held_up: bool) {
+        if is_held_up {
+            self.state.fetch_or(HELD_UP, Ordering::Relaxed);
+        } else {
+            self.state.fetch_and(!HELD_UP, Ordering::Relaxed);
+        }
     }
 
     /// The worker does not sleep any more.

@@ -583,8 +583,11 @@ impl Recall {
     /// Tells of those who are still in their polls, once, after a second.
     fn report(&mut self, permits: &[Arc<Permit>]) {
         if !self.is_reported && sys::now().saturating_duration_since(self.since) >= REPORTED_AFTER {
-            self.is_reported = true;
-            permits.iter().filter(|permit| permit.is_inside()).for_each(|permit| report_long(permit));
+            // Who is held up itself reports that.
+            for permit in permits.iter().filter(|permit| permit.does_not_give_way()) {
+                self.is_reported = true;
+                report_long(permit);
+            }
         }
     }
 }

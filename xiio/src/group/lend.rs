@@ -1,6 +1,7 @@
 //! The future of a group with workers: it lends them the thread's leave to touch what the tasks borrow.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::state::{Ending, Run};
 use crate::cores::{Crew, Errand, Inside, Window, current_permit, is_recalled};
+use crate::recording;
 use crate::runtime::{Allowance, Outside, Runtime, TURN};
 use crate::sys;
 use crate::task::budget;
@@ -107,12 +109,13 @@ fn linger(
     let _lingering = Lingering::begin();
     // SAFETY: this is called by the poll of the group, and the window is dropped before it returns or unwinds.
     let window = unsafe { crew.open() };
-    let stay = Stay { crew, allowance, inside, window, started: sys::now() };
+    let stay = Stay { crew, allowance, inside, window, started: sys::now(), held_up: Cell::default() };
     loop {
         // Before the poll, which may take all of a slice. A worker that has asked has nudged this loop as well, which ends its
         // next wait.
         let was_asked = stay.window.grant();
         if inside.take_woken() {
+            stay.held_up.set(None);
             budget::refill();
             let polled = poll();
             if polled.is_ready() || !crew.has_open() {
@@ -120,6 +123,7 @@ fn linger(
             }
         }
         if stay.wait(was_asked) {
+            stay.held_up.set(None);
             stay.window.stay();
             continue;
         }
@@ -127,6 +131,7 @@ fn linger(
         if stay.window.try_close() {
             return Poll::Pending;
         }
+        stay.note_held_up();
         let polled = stay.draw(poll);
         if polled.is_ready() {
             return polled;
@@ -142,6 +147,8 @@ struct Stay<'a> {
     inside: &'a Inside<'a>,
     window: Window<'a, Errand>,
     started: Instant,
+    /// There while a worker does not come out, and nobody is polled.
+    held_up: Cell<Option<HeldUp>>,
 }
 
 impl Stay<'_> {
@@ -176,6 +183,12 @@ impl Stay<'_> {
         })
     }
 
+    /// A worker does not come out.
+    fn note_held_up(&self) {
+        let held_up = self.held_up.take().unwrap_or_else(HeldUp::begin);
+        self.held_up.set(Some(held_up));
+    }
+
     /// A worker does not come out. What is inside may be drawn for who is in there.
     fn draw(&self, poll: &mut dyn FnMut() -> Poll<()>) -> Poll<()> {
         Runtime::with(|runtime| runtime.draw_inside(self.crew, poll))
@@ -205,6 +218,29 @@ impl Stay<'_> {
         }
         let is_of_use = self.crew.is_inside() || self.crew.is_wanted();
         self.allowance.until.min(if is_of_use { self.started + TURN } else { now })
+    }
+}
+
+/// A worker that lends itself does not come out as one of its own does not, until this is dropped.
+struct HeldUp;
+
+impl HeldUp {
+    fn begin() -> Self {
+        Self::note(true);
+        Self
+    }
+
+    fn note(is_held_up: bool) {
+        if let Some(permit) = current_permit() {
+            permit.set_held_up(is_held_up);
+            recording::set_held_up(is_held_up);
+        }
+    }
+}
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        Self::note(false);
     }
 }
 

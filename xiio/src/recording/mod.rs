@@ -272,10 +272,12 @@ struct Lane {
     open: Vec<Open>,
     /// When a poll began or ended last, or a member was drawn.
     turned_at: Nanos,
+    /// It is a worker's that waits for one of its own.
+    is_held_up: bool,
 }
 
 impl Lane {
-    const NEW: Self = Self { open: Vec::new(), turned_at: 0 };
+    const NEW: Self = Self { open: Vec::new(), turned_at: 0, is_held_up: false };
 }
 
 /// Spreads addresses and numbers over a table. They are no stranger's choice.
@@ -530,6 +532,13 @@ pub(crate) fn ended(key: usize, how: End) {
     with_earlier(|tap| tap.note(end));
 }
 
+/// The worker that is recorded here waits for one of its own that is in a poll, or does so no more.
+pub(crate) fn set_held_up(is_held_up: bool) {
+    if is_on() {
+        noting(|ring, _| ring.lane().is_held_up = is_held_up);
+    }
+}
+
 /// Something was reported, in the poll of whoever is polled now.
 pub(crate) fn reported(kind: impl FnOnce() -> String, what: &str) {
     if is_on() {
@@ -589,9 +598,10 @@ impl Recorder {
     /// What is being polled: at home, or, as home waits for a worker that is in a task, there since the longest time; `None` while the loop waits.
     pub(crate) fn busy(&self) -> Option<Busy> {
         self.with_ring(|ring| {
-            let mut lanes = ring.lanes.iter().map(|lane| lane.as_ref().and_then(|lane| ring.busy_in(lane)));
-            let at_home = lanes.next()?;
-            let on_workers = lanes.flatten().filter(|busy| busy.task.is_some());
+            let busy_in = |lane: &Option<Lane>| lane.as_ref().and_then(|lane| ring.busy_in(lane));
+            let at_home = ring.lanes.first().and_then(busy_in);
+            let others = ring.lanes.iter().skip(1).filter(|lane| lane.as_ref().is_some_and(|lane| !lane.is_held_up));
+            let on_workers = others.filter_map(busy_in).filter(|busy| busy.task.is_some());
             let on_worker = on_workers.min_by_key(|busy| busy.since);
             on_worker.map(|busy| Busy { is_worker: true, ..busy }).or(at_home)
         })
