@@ -470,8 +470,8 @@ impl Step {
     }
 
     fn shielded<T>(&self, value: T) -> impl Future<Output = T> + use<'_, T> {
-        let _ = self.begun.set(());
         shield(async {
+            let _ = self.begun.set(());
             self.goes_on.wait().await;
             rounds(3).await;
             value
