@@ -1229,7 +1229,7 @@ fn child_that_is_stopped_is_spoken_of_to_who_waits_for_its_pipes() {
 fn each_stop_of_a_child_is_spoken_of_once_however_often_it_is_waited_for() {
     for reads in [true, false] {
         for period in [Duration::from_millis(300), Duration::from_millis(1500)] {
-            Tester::new().virtual_time().run(async || {
+            Tester::new().virtual_time().slow_poll(None).run(async || {
                 let n_told = Rc::new(Cell::new(0));
                 let tell = Rc::clone(&n_told);
                 let _listening = inspect::listen(move |report| {
@@ -1304,7 +1304,7 @@ fn who_is_just_being_started_is_stopped_as_well() {
 fn program_that_forks_slowly() {
     // One that has a handler does not end within a fork, as long as no other thread can handle the signal.
     if fork().is_none() {
-        let much = std::hint::black_box(pages(128 << 20));
+        let much = std::hint::black_box(pages(16 << 20));
         set_handler(SIGTERM, libc::_exit as *const () as usize);
         println!("forks");
         let _ = (0..50).find(|_| fork().is_none());

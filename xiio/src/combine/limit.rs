@@ -158,6 +158,8 @@ impl TimeLimit {
         mut slot: Pin<&mut Option<F>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Elapsed>> {
+        // It has had its result before, or the panic of its cleanup.
+        self.is_over &= slot.is_some();
         loop {
             let polled = {
                 let _under_limit = self.limit.cover(!self.is_over);

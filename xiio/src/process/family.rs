@@ -17,9 +17,9 @@ use crate::sys::is_shortage;
 use crate::sys::process::who::{self, Motion};
 use crate::sys::process::{is_in_group, is_in_own_group};
 
-/// How often those who are stopped are looked at, with a pause in between that doubles: for 51 ms in all. A process of another user cannot be
+/// How often those who are stopped are looked at, with a pause in between that doubles: for 6 ms in all. A process of another user cannot be
 /// stopped, and may start others for ever.
-const MAX_LOOKS: u32 = 11;
+const MAX_LOOKS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 
 /// How often, where somebody is left who waits in the kernel: for 3 ms in all. Behind `vfork(2)` it waits for a child that we have stopped.

@@ -58,7 +58,7 @@ impl Process {
     fn look_if_stopped(&self) {
         let now = self.pidfd.stopped_by();
         if let Some(signal) = now
-            && self.stopped_by.get().is_none()
+            && self.stopped_by.get() != Some(signal)
         {
             let (program, pid) = (&self.program, self.pid);
             let text = format!("process `{program}` ({pid}) is stopped by {}: {}", name(signal), advice(signal, pid));

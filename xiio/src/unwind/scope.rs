@@ -282,7 +282,10 @@ impl Scope {
             Some(watch) if watch.outer.will_wake(outer) => Arc::clone(watch),
             _ => Arc::new(Watch { outer: outer.clone(), is_woken: AtomicBool::new(false) }),
         };
-        watch.is_woken.store(false, Ordering::Relaxed);
+        if watch.is_woken.swap(false, Ordering::Relaxed) {
+            // Behind the last pass somebody else was woken.
+            self.has_woken_itself.set(false);
+        }
         *self.watch.borrow_mut() = Some(Arc::clone(&watch));
         drop_safely(before);
         Some(Waker::from(watch))
