@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt;
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -873,6 +874,34 @@ fn nothing_begins_in_a_group_inside_of_a_task_that_has_cancelled_itself() {
                         sleep(Duration::from_millis(1)).await;
                     }
                 }
+            });
+        });
+        assert_eq!(n_after.load(SeqCst), 0, "{workers}");
+    }
+}
+
+#[test]
+fn nothing_begins_where_it_is_polled_twice_in_a_task_that_has_cancelled_itself() {
+    for workers in [0, 2] {
+        let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
+        let (n_after, handle) = (&n_after, &handle);
+        run(async {
+            task_group!(workers = workers, |tg| {
+                let is_there = Promise::new();
+                let there = is_there.clone();
+                let task = tg.workers().spawn(async move || {
+                    there.wait().await;
+                    let own: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
+                    drop(own.cancel());
+                    let mut begins = pin!(shield(async { n_after.fetch_add(1, SeqCst) }));
+                    poll_fn(|cx| {
+                        let _ = begins.as_mut().poll(cx);
+                        begins.as_mut().poll(cx)
+                    })
+                    .await;
+                });
+                *handle.lock().unwrap() = Some(task);
+                is_there.set(()).unwrap();
             });
         });
         assert_eq!(n_after.load(SeqCst), 0, "{workers}");

@@ -15,6 +15,7 @@ use xiio::io::{Read, Write};
 use xiio::net::UnixStream;
 use xiio::testing::{Tester, advance, pause};
 use xiio::{Promise, join, race, run, sleep, task_group, timeout, yield_now};
+use xiio_tests::Reports;
 use xiio_tests::os::n_sleeps;
 
 /// Fails with a text instead of hanging the test.
@@ -272,6 +273,35 @@ fn cancelled_worker_that_blocks_for_another_of_its_group_ends() {
                 outer.cancel();
             });
         });
+    });
+}
+
+/// The body that it blocks for is cancelled, and does not know yet.
+#[test]
+fn cancelled_worker_that_blocks_for_the_body_of_its_group_ends_at_once() {
+    in_time(|| {
+        let reports = Reports::new();
+        run(async {
+            task_group!(workers = 1, |outer| {
+                let has_begun = Promise::new();
+                let begun = has_begun.clone();
+                outer.workers().spawn(async move || {
+                    let (sender, receiver) = mpsc::channel();
+                    task_group!(workers = 1, |inner| {
+                        inner.workers().spawn(async move || {
+                            begun.set(()).unwrap();
+                            receiver.recv().unwrap();
+                        });
+                        sleep(Duration::from_millis(20)).await;
+                        sender.send(()).unwrap();
+                    });
+                });
+                has_begun.wait().await;
+                outer.cancel();
+            });
+        });
+        // A worker that takes a second is reported.
+        reports.assert_none();
     });
 }
 

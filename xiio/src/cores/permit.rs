@@ -267,9 +267,14 @@ impl Permit {
         self.nudge_if_lingering(self.state.fetch_or(ORDERED, Ordering::AcqRel));
     }
 
+    /// Whether the worker has orders.
+    pub(super) fn has_orders(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & ORDERED != 0
+    }
+
     /// Whether the worker has orders, or whoever is around its group.
     pub(super) fn has_orders_around(&self) -> bool {
-        self.chain().any(|permit| permit.state.load(Ordering::Relaxed) & ORDERED != 0)
+        self.chain().any(Self::has_orders)
     }
 
     /// This permit, that of the worker which lends it, and so on.

@@ -511,6 +511,11 @@ impl<J> Window<'_, J> {
         are_out
     }
 
+    /// Whether home wants to be out, and a worker does not come.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.recall.get().is_some()
+    }
+
     /// Nobody is kept out any more: home has been out, or does not want to be.
     pub(crate) fn stay(&self) {
         if self.recall.take().is_some() {
@@ -567,6 +572,7 @@ impl Recall {
             self.are_let_in = false;
             self.patience = self.patience.max(LONGEST_PATIENCE.min(2 * self.patience));
             self.moved_at = now;
+            return;
         }
         permits.iter().for_each(|permit| permit.keep_out_if_inside());
         let n_out = permits.iter().filter(|permit| permit.is_kept_out()).count();

@@ -41,6 +41,11 @@ fn is_interrupted() -> bool {
     does_current(Permit::is_interrupted)
 }
 
+/// Whether what the worker has that runs on this thread is cancelled, and it does not know yet.
+fn has_orders() -> bool {
+    does_current(Permit::has_orders)
+}
+
 /// Whether the worker that runs on this thread was refused its permit, and has not come in since: a poll of its root reaches nothing.
 pub(crate) fn is_refused() -> bool {
     does_current(Permit::is_wanted)
@@ -88,7 +93,7 @@ impl Worker {
     pub(crate) fn new(crew: Arc<Crew>, worker: usize, draw: Draw) -> Self {
         let permit = crew.permit(worker);
         attach(permit);
-        budget::set_interrupt(Some(Interrupt { is_due: is_interrupted, is_behind }));
+        budget::set_interrupt(Some(Interrupt { is_due: is_interrupted, is_order: has_orders, is_behind }));
         let notes = Rc::new(Notes::of_worker(Arc::clone(&crew), Arc::clone(permit)));
         Self { worker, tasks: ManuallyDrop::new(TaskSet::new(usize::MAX)), notes, errands: Vec::new(), draw, crew }
     }

@@ -117,7 +117,8 @@ fn linger(
         if inside.take_woken() {
             stay.held_up.set(None);
             budget::refill();
-            let polled = poll();
+            // A worker may block for what is polled here: nothing stops it then.
+            let polled = if stay.window.is_held_up() { budget::unstopped(&mut *poll) } else { poll() };
             if polled.is_ready() || !crew.has_open() {
                 return polled;
             }

@@ -23,14 +23,16 @@ const REFUSED_LEAVES_PER_POLL: u32 = 1 << 10;
 /// In the count of leaves: each leaf of this poll asks whether it [is to stop](stops), the first one as well.
 const WATCHED: u32 = 1 << 31;
 
-/// So often leaves are stopped in one poll of a task that is watched. More are such a loop as well.
-const STOPS_PER_POLL: u32 = 1 << 10;
+/// So often leaves are stopped in one turn. More are such a loop as well.
+const STOPS_PER_TURN: u32 = 1 << 10;
 
 /// What is asked on a thread that others have something to tell.
 #[derive(Clone, Copy)]
 pub(crate) struct Interrupt {
-    /// Whether the turn is to end at once. Asked before each poll and each leaf.
+    /// Whether the turn is to end at once. Asked before each poll.
     pub(crate) is_due: fn() -> bool,
+    /// Whether that is for a cancellation. Asked before each leaf.
+    pub(crate) is_order: fn() -> bool,
     /// Whether what runs is cancelled and does not know yet.
     pub(crate) is_behind: fn() -> bool,
 }
@@ -51,8 +53,9 @@ thread_local! {
     static ASKED: Cell<*const Asked> = const { Cell::new(ptr::null()) };
     /// Whether there is either of the two.
     static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
-    /// How often leaves were stopped in the poll of the outermost such task.
+    /// How often leaves were stopped in this turn.
     static N_STOPS: Cell<u32> = const { Cell::new(0) };
+    static IS_UNSTOPPED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes every turn one poll long, or of the usual length again.
@@ -71,6 +74,10 @@ pub(crate) fn set_interrupt(interrupt: Option<Interrupt>) {
     IS_WATCHED.set(interrupt.is_some());
     // Of the turn that goes on as well.
     RESERVE.set(RESERVE.get() + POLLS.take());
+}
+
+fn has_order() -> bool {
+    INTERRUPT.get().is_some_and(|interrupt| (interrupt.is_order)())
 }
 
 fn is_interrupted() -> bool {
@@ -115,7 +122,8 @@ pub(crate) fn watching<R>(is_asked: &AtomicBool, poll: impl FnOnce() -> R) -> R 
         }
     }
     let outer = ASKED.get();
-    if outer.is_null() {
+    if outer.is_null() && INTERRUPT.get().is_none() {
+        // A turn of the loop may have begun before, where nobody was watched.
         N_STOPS.set(0);
     }
     let asked = Asked { is_asked, outer };
@@ -131,14 +139,26 @@ fn is_watched() -> bool {
     IS_WATCHED.get()
 }
 
-/// Whether leaves are not to go on in this turn, which ends then. Others have something to tell, maybe a cancellation.
+/// Whether leaves are not to go on in this turn, which ends then: what runs is cancelled.
 pub(crate) fn stops() -> bool {
-    if !is_interrupted() && !is_asked() {
+    if IS_UNSTOPPED.get() || (!has_order() && !is_asked()) {
         return false;
     }
-    N_STOPS.set(N_STOPS.get() + 1);
+    N_STOPS.set(N_STOPS.get().saturating_add(1));
     end_turn();
-    N_STOPS.get() <= STOPS_PER_POLL
+    N_STOPS.get() <= STOPS_PER_TURN
+}
+
+/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for it.
+pub(crate) fn unstopped<R>(poll: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IS_UNSTOPPED.set(self.0);
+        }
+    }
+    let _restore = Restore(IS_UNSTOPPED.replace(true));
+    poll()
 }
 
 /// The count of leaves at the start of a poll.
@@ -150,7 +170,12 @@ fn no_leaves() -> u32 {
 /// A new turn begins.
 pub(crate) fn refill() {
     let n_polls = POLLS_OF_TURN.get();
-    let (n_of_step, leaves) = if is_watched() { (0, WATCHED) } else { (n_polls.min(QUESTIONS[0]), 0) };
+    let (n_of_step, leaves) = if is_watched() {
+        N_STOPS.set(0);
+        (0, WATCHED)
+    } else {
+        (n_polls.min(QUESTIONS[0]), 0)
+    };
     POLLS.set(n_of_step);
     RESERVE.set(n_polls - n_of_step);
     LEAVES.set(leaves);

@@ -37,6 +37,8 @@ pub(crate) struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Fresh,
+    /// It was polled, and has not begun: its task was to give way.
+    Reached,
     Running,
     Unwinding,
     Finished,
@@ -115,8 +117,9 @@ impl Node {
 
     #[inline]
     fn begin(&mut self, cx: &Context<'_>, may_begin: impl FnOnce(&Context<'_>) -> bool) -> Duty {
-        self.stage = Stage::Running;
-        if may_begin(cx) { Duty::Run } else { Duty::Wait }
+        let may_begin = may_begin(cx);
+        self.stage = if may_begin { Stage::Running } else { Stage::Reached };
+        if may_begin { Duty::Run } else { Duty::Wait }
     }
 
     #[cold]
@@ -124,19 +127,19 @@ impl Node {
         if is_frozen() {
             if self.stage == Stage::Fresh {
                 // Reached by code that has cancelled itself in this very poll; not by code that ran on later.
-                self.stage = Stage::Running;
+                self.stage = Stage::Reached;
             }
             wait_for_thaw(cx);
             return Duty::Wait;
         }
         match (self.stage, is_unwinding()) {
             (Stage::Running, false) => Duty::Run,
-            (Stage::Fresh, false) => self.begin(cx, may_begin),
+            (Stage::Fresh | Stage::Reached, false) => self.begin(cx, may_begin),
             (Stage::Unwinding, true) => {
                 self.join(cx.waker());
                 Duty::Unwind
             }
-            (Stage::Running, true) => self.answer(cx),
+            (Stage::Reached | Stage::Running, true) => self.answer(cx),
             (Stage::Finished, true) => Duty::Wait,
             (Stage::Fresh, true) => {
                 // Of a branch that had not begun nothing runs on, and it is where such a one is put.
@@ -179,7 +182,7 @@ impl Node {
 
     /// [`Node::hold`] in a poll that was to wait, unless cancelled code has run on to here.
     pub(crate) fn hold_if_reached(&mut self, cx: &mut Context<'_>) {
-        if self.stage == Stage::Running && !is_unwinding() {
+        if matches!(self.stage, Stage::Reached | Stage::Running) && !is_unwinding() {
             self.hold(cx, true);
         }
     }
