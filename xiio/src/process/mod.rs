@@ -53,8 +53,8 @@
 //! | this process is killed, or ends by a signal sent to it alone | it runs on, but with [`Command::dies_with_us`] | the same |
 //!
 //! Descendants are found by their parents, while all of them are stopped for a moment, so that nobody starts anybody meanwhile.
-//! Who is in the middle of a `fork` is waited for, for 6 ms at most, and that blocks the thread: it takes milliseconds where there is much memory.
-//! So is who gets no processor to stop on.
+//! Who is in the middle of a `fork` is waited for, for 6 ms at most, and that blocks the thread; so is who gets no processor to stop on.
+//! A `fork` that takes longer, as with gigabytes of memory, may leave its child behind where there is no group.
 //! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. A process that has lost its
 //! parent before (a daemon) is found in the group only; on a terminal it lives on.
 //!
