@@ -212,7 +212,7 @@ pub(crate) fn has_poll() -> bool {
 #[inline(never)]
 fn begin_step() -> bool {
     let left = RESERVE.get();
-    if left == 0 || is_interrupted() {
+    if left == 0 || (is_interrupted() && !IS_UNSTOPPED.get()) {
         return false;
     }
     let n_polls = POLLS_OF_TURN.get();

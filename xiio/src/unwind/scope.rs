@@ -282,7 +282,7 @@ impl Scope {
             Some(watch) if watch.outer.will_wake(outer) => Arc::clone(watch),
             _ => Arc::new(Watch { outer: outer.clone(), is_woken: AtomicBool::new(false) }),
         };
-        if watch.is_woken.swap(false, Ordering::Relaxed) {
+        if before.as_ref().is_some_and(|watch| watch.is_woken.swap(false, Ordering::Relaxed)) {
             // Behind the last pass somebody else was woken.
             self.has_woken_itself.set(false);
         }
