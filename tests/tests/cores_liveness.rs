@@ -25,6 +25,21 @@ fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     receiver.recv_timeout(Duration::from_secs(60)).expect("it has neither ended nor panicked in time")
 }
 
+/// Runs `group` beside code outside of it, for which home has to go out again and again.
+fn run_beside_code_outside(group: impl Future<Output = ()>) {
+    let is_over = Cell::new(false);
+    let group = async {
+        group.await;
+        is_over.set(true);
+    };
+    let outside = async {
+        while !is_over.get() {
+            sleep(Duration::from_micros(200)).await;
+        }
+    };
+    run(async { join!(group, outside) });
+}
+
 /// Tasks on workers that come to their end only if they are polled again and again.
 async fn work(n_tasks: usize, n_polls: usize) {
     let n_polled = AtomicUsize::new(0);
@@ -133,8 +148,7 @@ fn group_is_lent_to_that_stands_behind_more_ready_tasks_than_one_poll_takes() {
 #[test]
 fn worker_that_blocks_for_another_ends_while_home_has_to_go_out_again_and_again() {
     in_time(|| {
-        let is_over = Cell::new(false);
-        let group = async {
+        run_beside_code_outside(async {
             for _ in 0..10 {
                 let barrier = Barrier::new(2);
                 task_group!(workers = 2, |tg| {
@@ -143,14 +157,7 @@ fn worker_that_blocks_for_another_ends_while_home_has_to_go_out_again_and_again(
                     tg.workers().spawn(async || barrier.wait().is_leader());
                 });
             }
-            is_over.set(true);
-        };
-        let outside = async {
-            while !is_over.get() {
-                sleep(Duration::from_micros(200)).await;
-            }
-        };
-        run(async { futures::join!(group, outside) });
+        });
     });
 }
 
@@ -194,8 +201,7 @@ fn home_comes_out_of_a_group_whose_workers_are_always_in_polls() {
 #[test]
 fn worker_that_blocks_for_one_that_is_kept_out_ends() {
     in_time(|| {
-        let is_over = Cell::new(false);
-        let group = async {
+        run_beside_code_outside(async {
             for _ in 0..5 {
                 let barrier = Barrier::new(2);
                 task_group!(workers = 2, |tg| {
@@ -209,14 +215,7 @@ fn worker_that_blocks_for_one_that_is_kept_out_ends() {
                     });
                 });
             }
-            is_over.set(true);
-        };
-        let outside = async {
-            while !is_over.get() {
-                sleep(Duration::from_micros(200)).await;
-            }
-        };
-        run(async { join!(group, outside) });
+        });
     });
 }
 
@@ -224,8 +223,7 @@ fn worker_that_blocks_for_one_that_is_kept_out_ends() {
 #[test]
 fn worker_that_blocks_for_one_that_is_kept_out_again_and_again_ends() {
     in_time(|| {
-        let is_over = Cell::new(false);
-        let group = async {
+        run_beside_code_outside(async {
             let (sender, receiver) = mpsc::channel();
             task_group!(workers = 2, |tg| {
                 tg.workers().spawn(async move || (0..20).for_each(|_| receiver.recv().unwrap()));
@@ -237,14 +235,7 @@ fn worker_that_blocks_for_one_that_is_kept_out_again_and_again_ends() {
                     }
                 });
             });
-            is_over.set(true);
-        };
-        let outside = async {
-            while !is_over.get() {
-                sleep(Duration::from_micros(200)).await;
-            }
-        };
-        run(async { join!(group, outside) });
+        });
     });
 }
 
@@ -310,8 +301,8 @@ fn cancelled_worker_that_blocks_for_the_body_of_its_group_ends_at_once() {
 fn workers_that_all_block_for_each_other_end_while_home_has_to_go_out_again_and_again() {
     const N_WORKERS: usize = 16;
     in_time(|| {
-        let (is_over, barrier) = (Cell::new(false), Barrier::new(N_WORKERS));
-        let group = async {
+        let barrier = Barrier::new(N_WORKERS);
+        run_beside_code_outside(async {
             task_group!(workers = N_WORKERS, |tg| {
                 tg.workers()
                     .each(async |_| {
@@ -322,14 +313,7 @@ fn workers_that_all_block_for_each_other_end_while_home_has_to_go_out_again_and_
                     })
                     .await;
             });
-            is_over.set(true);
-        };
-        let outside = async {
-            while !is_over.get() {
-                sleep(Duration::from_micros(200)).await;
-            }
-        };
-        run(async { join!(group, outside) });
+        });
     });
 }
 
