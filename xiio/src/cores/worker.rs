@@ -136,13 +136,14 @@ impl Worker {
     }
 
     fn cancel_tasks(&self, asked: Option<Asked>) {
-        let cancel = |why, place| {
-            self.tasks.note_cancelled(why, place);
+        let cancel = |place| {
+            // It was the group's, whoever asked for it.
+            self.tasks.note_cancelled(Why::AroundCancelled, place);
             self.tasks.doom_all(place);
         };
         match asked {
-            Some(asked) => asked.carry_out(|| cancel(Why::AskedFor, asked.place)),
-            None => cancel(Why::AroundCancelled, None),
+            Some(asked) => asked.carry_out(|| cancel(asked.place)),
+            None => cancel(None),
         }
     }
 
