@@ -15,7 +15,7 @@ use xiio::{
     Condition, Promise, Task, TaskGroup, as_completed, bracket, branch, gather, race, shield, sleep, task_group,
     timeout, try_gather, try_task_group, yield_now,
 };
-use xiio_tests::poll::OnDrop;
+use xiio_tests::poll::{OnDrop, leak};
 use xiio_tests::{
     DropBomb, DropCount, LONG, Reports, Trace, assert_panics, millis, panic_text, rounds, run, run_virtually,
 };
@@ -406,7 +406,7 @@ fn a_cleanup_that_is_forgotten_or_polled_no_more_is_given_up_and_reported() {
             match n_polls.get() {
                 // It gives way, as `FuturesUnordered` does.
                 4 => cx.waker().wake_by_ref(),
-                n if n >= 6 && is_forgotten => std::mem::forget(held.take()),
+                n if n >= 6 && is_forgotten => _ = leak(held.take()),
                 n if n >= 6 => {}
                 _ => drop(held.as_mut().map(|held| held.as_mut().poll(cx))),
             }
