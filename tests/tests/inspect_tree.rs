@@ -699,7 +699,7 @@ fn drawn_deep_down<F: Future<Output = Tree>>(make: impl FnOnce() -> F + Send + '
 /// Whoever gets the drawing, writes it or drops it has a stack of its own, which may be smaller than that of the tree. `xiio-inspect` reads 1023 levels.
 #[test]
 fn what_is_too_far_in_is_not_drawn_whatever_it_is_in() {
-    let tree = drawn_deep_down(|| in_nodes(3000, async { join!(tree(), tree()).0 }));
+    let tree = drawn_deep_down(|| in_nodes(1200, async { join!(tree(), tree()).0 }));
     assert_eq!(n_too_far_in(&tree), 1);
     assert!((500..1024).contains(&n_levels(&tree)), "{} levels", n_levels(&tree));
     assert_eq!(tree.to_json().matches("\"kind\"").count(), tree.nodes().count());
