@@ -26,12 +26,10 @@ const ORDERED: u32 = 1 << 5;
 const COMES: u32 = 1 << 6;
 /// The lender has waited for the worker in vain: once it has left it stays out, though others are let in. Only the lender's thread uses this bit.
 const KEPT_OUT: u32 = 1 << 7;
-
-/// The worker would leave, but for a worker of its own that does not come out.
-const HELD_UP: u32 = 1 << 9;
-
 /// The worker is to draw its tasks: it is on the board.
 const DRAWS: u32 = 1 << 8;
+/// The worker would leave, but for a worker of its own that does not come out.
+const HELD_UP: u32 = 1 << 9;
 
 /// How often the lender looks whether the worker has left before it parks. Most polls are over within this time.
 const N_LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 2000 };

@@ -122,12 +122,9 @@ pub(crate) fn watching<R>(is_asked: &AtomicBool, poll: impl FnOnce() -> R) -> R 
         }
     }
     let outer = ASKED.get();
-    if outer.is_null() && INTERRUPT.get().is_none() {
-        // A turn of the loop may have begun before, where nobody was watched.
-        N_STOPS.set(0);
-    }
     let asked = Asked { is_asked, outer };
-    let _restore = Restore { outer: ASKED.replace(&raw const asked), was_watched: IS_WATCHED.replace(true) };
+    ASKED.set(&raw const asked);
+    let _restore = Restore { outer, was_watched: IS_WATCHED.replace(true) };
     RESERVE.set(RESERVE.get() + POLLS.take());
     LEAVES.set(LEAVES.get() | WATCHED);
     poll()
@@ -170,15 +167,11 @@ fn no_leaves() -> u32 {
 /// A new turn begins.
 pub(crate) fn refill() {
     let n_polls = POLLS_OF_TURN.get();
-    let (n_of_step, leaves) = if is_watched() {
-        N_STOPS.set(0);
-        (0, WATCHED)
-    } else {
-        (n_polls.min(QUESTIONS[0]), 0)
-    };
+    let n_of_step = if is_watched() { 0 } else { n_polls.min(QUESTIONS[0]) };
     POLLS.set(n_of_step);
     RESERVE.set(n_polls - n_of_step);
-    LEAVES.set(leaves);
+    LEAVES.set(no_leaves());
+    N_STOPS.set(0);
 }
 
 /// Takes one poll out of this turn; `false` when none is left.
