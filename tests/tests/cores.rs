@@ -820,24 +820,29 @@ fn cancelled_code_on_a_worker_does_not_go_on_behind_its_next_await() {
     }
 }
 
+/// Runs `body` as a task of a group with so many workers. It is given what cancels that task.
+fn run_with_own_canceller(workers: usize, body: impl AsyncFn(&(dyn Fn() + Sync)) + Sync) {
+    let (is_there, handle) = (Promise::new(), Mutex::new(None::<WorkerTask<()>>));
+    let (there, handle, body) = (is_there.clone(), &handle, &body);
+    run(async {
+        task_group!(workers = workers, |tg| {
+            let task = tg.workers().spawn(async move || {
+                there.wait().await;
+                body(&|| drop(handle.lock().unwrap().take().unwrap().cancel())).await;
+            });
+            *handle.lock().unwrap() = Some(task);
+            is_there.set(()).unwrap();
+        });
+    });
+}
+
 #[test]
 fn worker_s_task_that_cancels_itself_does_not_go_on_behind_its_next_await() {
     for workers in [0, 2] {
-        let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
-        let (n_after, handle) = (&n_after, &handle);
-        run(async {
-            task_group!(workers = workers, |tg| {
-                let is_there = Promise::new();
-                let there = is_there.clone();
-                let task = tg.workers().spawn(async move || {
-                    there.wait().await;
-                    let own: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
-                    drop(own.cancel());
-                    go_on(n_after).await;
-                });
-                *handle.lock().unwrap() = Some(task);
-                is_there.set(()).unwrap();
-            });
+        let n_after = AtomicUsize::new(0);
+        run_with_own_canceller(workers, async |cancel| {
+            cancel();
+            go_on(&n_after).await;
         });
         assert_eq!(n_after.load(SeqCst), 0, "{workers}");
     }
@@ -846,34 +851,18 @@ fn worker_s_task_that_cancels_itself_does_not_go_on_behind_its_next_await() {
 /// Neither the leaves of a group further in, nor what begins there.
 #[test]
 fn nothing_begins_in_a_group_inside_of_a_task_that_has_cancelled_itself() {
-    for workers in [0, 2] {
-        let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
-        let (n_after, handle) = (&n_after, &handle);
-        run(async {
-            task_group!(workers = workers, |tg| {
-                for begins in [false, true] {
-                    let is_there = Promise::new();
-                    let there = is_there.clone();
-                    let task = tg.workers().spawn(async move || {
-                        there.wait().await;
-                        task_group!(|inner| {
-                            inner.spawn(async {
-                                let own: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
-                                drop(own.cancel());
-                                if begins {
-                                    shield(async { n_after.fetch_add(1, SeqCst) }).await;
-                                } else {
-                                    go_on(n_after).await;
-                                }
-                            });
-                        });
-                    });
-                    *handle.lock().unwrap() = Some(task);
-                    is_there.set(()).unwrap();
-                    while handle.lock().unwrap().is_some() {
-                        sleep(Duration::from_millis(1)).await;
+    for (workers, begins) in [(0, false), (0, true), (2, false), (2, true)] {
+        let n_after = AtomicUsize::new(0);
+        run_with_own_canceller(workers, async |cancel| {
+            task_group!(|inner| {
+                inner.spawn(async {
+                    cancel();
+                    if begins {
+                        shield(async { n_after.fetch_add(1, SeqCst) }).await;
+                    } else {
+                        go_on(&n_after).await;
                     }
-                }
+                });
             });
         });
         assert_eq!(n_after.load(SeqCst), 0, "{workers}");
@@ -883,26 +872,15 @@ fn nothing_begins_in_a_group_inside_of_a_task_that_has_cancelled_itself() {
 #[test]
 fn nothing_begins_where_it_is_polled_twice_in_a_task_that_has_cancelled_itself() {
     for workers in [0, 2] {
-        let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
-        let (n_after, handle) = (&n_after, &handle);
-        run(async {
-            task_group!(workers = workers, |tg| {
-                let is_there = Promise::new();
-                let there = is_there.clone();
-                let task = tg.workers().spawn(async move || {
-                    there.wait().await;
-                    let own: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
-                    drop(own.cancel());
-                    let mut begins = pin!(shield(async { n_after.fetch_add(1, SeqCst) }));
-                    poll_fn(|cx| {
-                        let _ = begins.as_mut().poll(cx);
-                        begins.as_mut().poll(cx)
-                    })
-                    .await;
-                });
-                *handle.lock().unwrap() = Some(task);
-                is_there.set(()).unwrap();
-            });
+        let n_after = AtomicUsize::new(0);
+        run_with_own_canceller(workers, async |cancel| {
+            cancel();
+            let mut begins = pin!(shield(async { n_after.fetch_add(1, SeqCst) }));
+            poll_fn(|cx| {
+                let _ = begins.as_mut().poll(cx);
+                begins.as_mut().poll(cx)
+            })
+            .await;
         });
         assert_eq!(n_after.load(SeqCst), 0, "{workers}");
     }
@@ -911,24 +889,13 @@ fn nothing_begins_where_it_is_polled_twice_in_a_task_that_has_cancelled_itself()
 /// A task of a group further in cancels the one that it is in.
 #[test]
 fn task_at_home_that_cancels_the_one_around_it_does_not_go_on_behind_its_next_await() {
-    let (n_after, handle) = (AtomicUsize::new(0), Mutex::new(None));
-    let (n_after, handle) = (&n_after, &handle);
-    run(async {
-        task_group!(workers = 0, |tg| {
-            let is_there = Promise::new();
-            let there = is_there.clone();
-            let task = tg.workers().spawn(async move || {
-                there.wait().await;
-                task_group!(workers = 0, |inner| {
-                    inner.workers().spawn(async move || {
-                        let outer: WorkerTask<()> = handle.lock().unwrap().take().unwrap();
-                        drop(outer.cancel());
-                        go_on(n_after).await;
-                    });
-                });
+    let n_after = AtomicUsize::new(0);
+    run_with_own_canceller(0, async |cancel| {
+        task_group!(workers = 0, |inner| {
+            inner.workers().spawn(async || {
+                cancel();
+                go_on(&n_after).await;
             });
-            *handle.lock().unwrap() = Some(task);
-            is_there.set(()).unwrap();
         });
     });
     assert_eq!(n_after.load(SeqCst), 0);

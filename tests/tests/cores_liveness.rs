@@ -239,29 +239,37 @@ fn worker_that_blocks_for_one_that_is_kept_out_again_and_again_ends() {
     });
 }
 
+/// Runs `group` as a task on a worker, which is cancelled with its group once `group` has set the promise.
+fn run_on_a_worker_and_cancel(group: impl AsyncFnOnce(Promise<()>) + Send) {
+    run(async {
+        let has_begun = Promise::new();
+        let begun = has_begun.clone();
+        task_group!(workers = 1, |outer| {
+            outer.workers().spawn(async move || group(begun).await);
+            has_begun.wait().await;
+            outer.cancel();
+        });
+    });
+}
+
+/// Says that it has begun, and blocks until it is sent something.
+async fn block(begun: Promise<()>, receiver: mpsc::Receiver<()>) {
+    begun.set(()).unwrap();
+    receiver.recv().unwrap();
+}
+
 /// The order is for the worker that lends, which cannot take it before the one that blocks has come out.
 #[test]
 fn cancelled_worker_that_blocks_for_another_of_its_group_ends() {
     in_time(|| {
-        run(async {
-            task_group!(workers = 1, |outer| {
-                let has_begun = Promise::new();
-                let begun = has_begun.clone();
-                outer.workers().spawn(async move || {
-                    let (sender, receiver) = mpsc::channel();
-                    task_group!(workers = 2, |inner| {
-                        inner.workers().spawn(async move || {
-                            begun.set(()).unwrap();
-                            receiver.recv().unwrap();
-                        });
-                        inner.workers().spawn(async move || {
-                            sleep(Duration::from_millis(100)).await;
-                            sender.send(()).unwrap();
-                        });
-                    });
+        run_on_a_worker_and_cancel(async |begun| {
+            let (sender, receiver) = mpsc::channel();
+            task_group!(workers = 2, |inner| {
+                inner.workers().spawn(async move || block(begun, receiver).await);
+                inner.workers().spawn(async move || {
+                    sleep(Duration::from_millis(100)).await;
+                    sender.send(()).unwrap();
                 });
-                has_begun.wait().await;
-                outer.cancel();
             });
         });
     });
@@ -272,23 +280,12 @@ fn cancelled_worker_that_blocks_for_another_of_its_group_ends() {
 fn cancelled_worker_that_blocks_for_the_body_of_its_group_ends_at_once() {
     in_time(|| {
         let reports = Reports::new();
-        run(async {
-            task_group!(workers = 1, |outer| {
-                let has_begun = Promise::new();
-                let begun = has_begun.clone();
-                outer.workers().spawn(async move || {
-                    let (sender, receiver) = mpsc::channel();
-                    task_group!(workers = 1, |inner| {
-                        inner.workers().spawn(async move || {
-                            begun.set(()).unwrap();
-                            receiver.recv().unwrap();
-                        });
-                        sleep(Duration::from_millis(20)).await;
-                        sender.send(()).unwrap();
-                    });
-                });
-                has_begun.wait().await;
-                outer.cancel();
+        run_on_a_worker_and_cancel(async |begun| {
+            let (sender, receiver) = mpsc::channel();
+            task_group!(workers = 1, |inner| {
+                inner.workers().spawn(async move || block(begun, receiver).await);
+                sleep(Duration::from_millis(20)).await;
+                sender.send(()).unwrap();
             });
         });
         // A worker that takes a second is reported.
