@@ -72,6 +72,25 @@ fn futures_unordered_in_futures_unordered_cleans_up() {
     waits_for_free(all((0..5).map(|n| Box::pin(all((0..n).map(|_| cleanup()))) as Dyn)));
 }
 
+/// What is around polls all of them when one is woken.
+#[test]
+fn neighbours_are_no_reason_to_look_for_what_waits() {
+    fn owned(members: impl IntoIterator<Item = Dyn> + 'static) -> Dyn {
+        Box::pin(branch(all(members)))
+    }
+    let member = |kind| match kind {
+        0 => owned([cleanup()]),
+        1 => owned([Box::pin(branch(cleanup())) as Dyn]),
+        2 => owned([owned([cleanup()])]),
+        3 => owned([cleanup(), owned([cleanup()])]),
+        _ => Box::pin(branch(iter([owned([cleanup()]), cleanup()]).buffer_unordered(2).collect())),
+    };
+    for (one, two) in (0..5).flat_map(|one| (0..5).map(move |two| (one, two))) {
+        waits_for_free(async { futures::join!(member(one), member(two)).0 });
+        waits_for_free(join_all([member(one), member(two), member(one)]).map(drop));
+    }
+}
+
 #[test]
 fn join_all_of_any_size_cleans_up() {
     for n in [1, 2, 30, 31, 40, 100] {

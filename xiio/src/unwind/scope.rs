@@ -36,10 +36,10 @@ pub(crate) struct Scope {
     is_probing: Cell<bool>,
     /// So many idle passes are no reason to look for nodes that clean up, see [`Scope::judge_pass`].
     patience: Cell<u32>,
-    /// There once nodes were looked for.
+    /// There from when nodes are looked for until one of them ends.
     watch: RefCell<Option<Arc<Watch>>>,
-    /// The future has woken itself in the pass before.
-    has_woken_itself: Cell<bool>,
+    /// Of the pass that goes on; of the next one before that, as far as it is known.
+    cause: Cell<Cause>,
     /// Nodes were looked for in vain, which has been reported.
     is_given_up: Cell<bool>,
     /// Cancelled code that ran on has been reported.
@@ -66,10 +66,17 @@ pub(super) fn begun() -> Option<Box<dyn Any>> {
     ON_BEGIN.get().and_then(|hear| hear())
 }
 
-/// The waker that an unwinding future is polled with, where it matters whether that has woken itself.
+/// The waker that an unwinding future is polled with, where it matters what has brought a pass about.
 struct Watch {
     outer: Waker,
-    is_woken: AtomicBool,
+    /// That of all watches of one scope.
+    is_woken: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn takes_wake(&self) -> bool {
+        self.is_woken.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Wake for Watch {
@@ -81,6 +88,18 @@ impl Wake for Watch {
         self.is_woken.store(true, Ordering::Relaxed);
         self.outer.wake_by_ref();
     }
+}
+
+/// What has brought a pass about.
+#[derive(Clone, Copy, Default)]
+enum Cause {
+    /// Somebody has woken the future behind the pass before: perhaps a node, and perhaps its last wake. Or that is not known.
+    #[default]
+    Wake,
+    /// The future has woken itself in the pass before.
+    Itself,
+    /// Nobody has woken it: what is around polls it with its neighbours.
+    Neighbour,
 }
 
 struct Entry {
@@ -213,10 +232,12 @@ impl Scope {
         self.n_probes.set(0);
     }
 
-    /// A node has ended. The others may be where nobody comes to any more.
+    /// A node has ended. The others may be where nobody comes to any more, and a wake of theirs may have come before.
     fn look_anew(&self) {
         self.note_reached();
         self.patience.set(0);
+        self.cause.set(Cause::Wake);
+        drop_safely(self.watch.take());
     }
 
     fn count(&self, progress: Progress, change: isize) {
@@ -274,26 +295,21 @@ impl Scope {
 
     /// The waker for the next pass, if it is not that of the owner.
     pub(crate) fn watching_waker(&self, outer: &Waker) -> Option<Waker> {
-        if self.patience.get() == 0 && !self.is_probing.get() {
-            return None;
-        }
         let before = self.watch.take();
-        let watch = match &before {
-            Some(watch) if watch.outer.will_wake(outer) => Arc::clone(watch),
-            _ => Arc::new(Watch { outer: outer.clone(), is_woken: AtomicBool::new(false) }),
-        };
-        if before.as_ref().is_some_and(|watch| watch.is_woken.swap(false, Ordering::Relaxed)) {
-            // Behind the last pass somebody else was woken.
-            self.has_woken_itself.set(false);
+        if before.as_ref().is_none_or(|watch| watch.takes_wake()) {
+            self.cause.set(Cause::Wake);
         }
-        *self.watch.borrow_mut() = Some(Arc::clone(&watch));
+        let is_watched = self.patience.get() > 0 || self.is_probing.get();
+        let watch = is_watched.then(|| match &before {
+            Some(watch) if watch.outer.will_wake(outer) => Arc::clone(watch),
+            _ => {
+                let is_woken = before.as_ref().map_or_else(Arc::default, |watch| Arc::clone(&watch.is_woken));
+                Arc::new(Watch { outer: outer.clone(), is_woken })
+            }
+        });
+        *self.watch.borrow_mut() = watch.clone();
         drop_safely(before);
-        Some(Waker::from(watch))
-    }
-
-    /// Whether the future has woken itself in this pass; without a watch that is not known.
-    fn takes_wake(&self) -> bool {
-        self.watch.borrow().as_ref().is_some_and(|watch| watch.is_woken.swap(false, Ordering::Relaxed))
+        watch.map(Waker::from)
     }
 
     /// Judges a poll of the owner's future that ended pending.
@@ -304,7 +320,8 @@ impl Scope {
     /// A combinator may wake itself after it has polled what was woken, as `FuturesUnordered` does. The pass that follows
     /// reaches nobody, and to look for the nodes again would make the next one. How many such passes there are, nobody
     /// knows: so each time that nodes were looked for and found, twice as many are let pass, until one of the nodes ends.
-    /// A pass that the future has not brought about itself is none of them: a node has left its wake behind, perhaps its last.
+    /// A pass that a wake behind the one before has brought about is none of them: a node has left it, and it may be the last. One that nobody has
+    /// woken shows nothing: each of two neighbours would look for its nodes whenever the other does.
     pub(crate) fn judge_pass(&self, cx: &Context<'_>) -> Pass {
         if let Some(letterbox) = self.letterbox.get() {
             // In this order: what comes in between is seen, and wakes as well.
@@ -312,7 +329,8 @@ impl Scope {
             self.empty(letterbox);
         }
         self.pass.set(self.pass.get().wrapping_add(1));
-        let is_of_itself = self.has_woken_itself.replace(self.takes_wake());
+        let has_woken_itself = self.watch.borrow().as_ref().is_some_and(|watch| watch.takes_wake());
+        let cause = self.cause.replace(if has_woken_itself { Cause::Itself } else { Cause::Neighbour });
         if self.n_awake.replace(0) > 0 {
             if self.is_probing.take() {
                 self.patience.set(self.patience.get().saturating_mul(2).saturating_add(1));
@@ -323,10 +341,7 @@ impl Scope {
         if n_unfinished == 0 {
             return Pass::Done;
         }
-        // One that was never reached wakes nobody.
-        let is_patient = is_of_itself && self.n_cleaning.get() > 0;
-        if is_patient && self.n_probes.get() == 0 && self.n_let_pass.get() < self.patience.get() {
-            self.n_let_pass.update(|n_passes| n_passes + 1);
+        if self.lets_pass(cause) {
             return Pass::Cleaning;
         }
         let n_probes = self.n_probes.get() + 1;
@@ -343,6 +358,22 @@ impl Scope {
             format!("{n_unfinished} cleanup(s) could not run to the end: started, and then leaked or polled by nobody"),
         );
         Pass::Done
+    }
+
+    /// Whether this pass, which has reached nobody, is no reason to look for the nodes.
+    fn lets_pass(&self, cause: Cause) -> bool {
+        // One that was never reached wakes nobody; and one that is looked for has been woken.
+        if self.n_cleaning.get() == 0 || self.n_probes.get() > 0 {
+            return false;
+        }
+        match cause {
+            Cause::Wake => false,
+            Cause::Itself => {
+                self.n_let_pass.update(|n_passes| n_passes + 1);
+                self.n_let_pass.get() <= self.patience.get()
+            }
+            Cause::Neighbour => true,
+        }
     }
 
     /// Reports, once, that cancelled code has reached something that it should not have come to.
