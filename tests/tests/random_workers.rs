@@ -35,7 +35,7 @@ use xiio_tests::poll::{OnDrop, leak};
 use xiio_tests::random::{Draw, number};
 use xiio_tests::{LONG, ending_hangs};
 
-use stage::{Block, Crew, Data, Error, Frame, Mode, Open, Out, Place, Stage};
+use stage::{Block, Crew, Data, Error, Frame, Mode, Open, Out, Place, Seat, Stage};
 
 /// So many in a build without optimization.
 const FEW: u64 = 1_000;
@@ -297,6 +297,29 @@ macro_rules! group {
                 for _ in 0..=draw.below(MANY) {
                     let seed = draw.seed();
                     match draw.below(8) {
+                        _ if stage.mode == Mode::Blocking && n_workers > 0 && of.is_unlimited && draw.one_in(3) => {
+                            let (mut seats, is_asked, for_home) = (Seat::two(), Promise::new(), draw.one_in(2));
+                            if for_home {
+                                let (seat, is_asked) = (seats.pop(), is_asked.clone());
+                                tg.spawn(async move {
+                                    is_asked.wait().await;
+                                    drop(seat);
+                                    Ok::<_, Error>(())
+                                });
+                            }
+                            for seat in seats {
+                                let (inside, is_asked) = (place.task(&crew), is_asked.clone());
+                                let asks = OnDrop(move || _ = is_asked.set(()));
+                                drop(hands.add(async move || {
+                                    drop(asks);
+                                    match for_home {
+                                        true => seat.meet(inside.stage),
+                                        false => seat.meet_elsewhere(inside.stage).await,
+                                    }
+                                    member(hands, of, inside, seed, None).await
+                                }));
+                            }
+                        }
                         0 | 1 => drop(tg.spawn(code(place.task_at_home(&crew), of.depth, seed))),
                         // The end of a task on a worker cancels the group.
                         2 if of.may_be_cancelled => {
@@ -442,7 +465,7 @@ fn play_once(program: u64, mode: Mode) -> &'static Stage {
     let tester = Tester::new().virtual_time().slow_poll(None);
     let builder = Builder::new().slow_poll(None);
     match mode {
-        Mode::Threads | Mode::Forgetting => builder.run(whole(stage, program)),
+        Mode::Threads | Mode::Forgetting | Mode::Blocking => builder.run(whole(stage, program)),
         Mode::OwnThread => builder.run(run_in_thread(async move || whole(stage, program).await)),
         Mode::Virtual => tester.run(|| whole(stage, program)),
         Mode::Seeded => tester.seed(program).run(|| whole(stage, program)),
@@ -489,6 +512,7 @@ fn random_programs_with_workers_keep_the_laws() {
         let mode = match program % 20 {
             0 => Mode::Embedded,
             1 => Mode::OwnThread,
+            2 | 12 => Mode::Blocking,
             n if n % 2 == 0 => Mode::Threads,
             n if n % 4 == 1 => Mode::Virtual,
             _ => Mode::Seeded,

@@ -8,8 +8,8 @@ use std::panic::{Location, resume_unwind};
 use std::pin::pin;
 use std::ptr::from_ref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use xiio::inspect::{Report, ReportKind, tree};
@@ -24,6 +24,8 @@ pub(crate) enum Mode {
     Threads,
     /// The same, and half of what foreign code gives up it forgets.
     Forgetting,
+    /// The same, and tasks on workers block for each other and for home. Who holds up a group that is cancelled lets its code go on.
+    Blocking,
     /// In a tree on a thread of its own.
     OwnThread,
     Virtual,
@@ -67,7 +69,7 @@ impl Stage {
     }
 
     pub(crate) fn has_threads(&self) -> bool {
-        matches!(self.mode, Mode::Threads | Mode::Forgetting | Mode::OwnThread)
+        matches!(self.mode, Mode::Threads | Mode::Forgetting | Mode::Blocking | Mode::OwnThread)
     }
 
     /// Whether a program does the same again.
@@ -216,8 +218,8 @@ impl Part {
         self.wholes().any(|whole| whole.has_ended.load(SeqCst))
     }
 
-    fn runs_on(&self) -> bool {
-        self.wholes().any(Whole::runs_on)
+    fn runs_on(&self, stage: &Stage) -> bool {
+        self.wholes().any(|whole| whole.runs_on(stage))
     }
 
     pub(crate) fn note_poll(&self) {
@@ -228,7 +230,10 @@ impl Part {
 
 impl Whole {
     /// A worker that is in a poll goes to its next await. One more poll may have begun while home was about to say so.
-    fn runs_on(&self) -> bool {
+    fn runs_on(&self, stage: &Stage) -> bool {
+        if self.crew.is_some() && stage.mode == Mode::Blocking {
+            return false;
+        }
         let n_late = self.n_late.load(SeqCst);
         let is_late = || n_late > 1 || n_late == 1 && self.crew.as_ref().is_some_and(|crew| crew.is_late(self));
         self.has_ended.load(SeqCst) && (self.crew.is_none() || is_late())
@@ -261,6 +266,57 @@ impl Crew {
     fn is_late(&self, task: &Whole) -> bool {
         let mut late = self.late.lock().unwrap();
         self.is_cancelled.load(SeqCst) && late.insert(from_ref(task).addr()) && late.len() > self.n_workers
+    }
+}
+
+/// Where some block until all are there, or are not to come any more.
+#[derive(Default)]
+struct Table {
+    n_awaited: Mutex<usize>,
+    is_complete: Condvar,
+    /// Where those are polled who have begun.
+    threads: Mutex<Vec<ThreadId>>,
+}
+
+pub(crate) struct Seat(Arc<Table>);
+
+impl Seat {
+    pub(crate) fn two() -> Vec<Self> {
+        let table = Arc::new(Table { n_awaited: Mutex::new(2), ..Table::default() });
+        vec![Self(Arc::clone(&table)), Self(table)]
+    }
+
+    fn n_awaited(&self) -> usize {
+        *self.0.n_awaited.lock().unwrap()
+    }
+
+    /// Waits until the other one has begun, and blocks for it if that is on another thread.
+    pub(crate) async fn meet_elsewhere(self, stage: &Stage) {
+        let own = thread::current().id();
+        self.0.threads.lock().unwrap().push(own);
+        while self.0.threads.lock().unwrap().len() < 2 && self.n_awaited() == 2 {
+            yield_now().await;
+        }
+        if self.0.threads.lock().unwrap().iter().any(|thread| *thread != own) {
+            self.meet(stage);
+        }
+    }
+
+    /// Blocks for the other one.
+    pub(crate) fn meet(self, stage: &Stage) {
+        let table = Arc::clone(&self.0);
+        drop(self);
+        let limit = Duration::from_secs(20);
+        let n_awaited = table.n_awaited.lock().unwrap();
+        let (n_awaited, _) = table.is_complete.wait_timeout_while(n_awaited, limit, |n| *n > 0).unwrap();
+        stage.check(*n_awaited == 0, "who is blocked for does not come");
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        *self.0.n_awaited.lock().unwrap() -= 1;
+        self.0.is_complete.notify_all();
     }
 }
 
@@ -327,7 +383,7 @@ impl<'a> Place<'a> {
     pub(crate) fn step(&self, draw: &Draw) {
         let n = draw.seed();
         self.stage.check(!self.block.has_ended(), "code runs when its block has ended");
-        self.stage.check(!self.task.runs_on(), "code runs that was cancelled");
+        self.stage.check(!self.task.runs_on(self.stage), "code runs that was cancelled");
         if let Some(data) = self.data {
             // What is cut off is drawn before, which is one more poll for it.
             let is_right = data.is_lent.load(SeqCst) || self.may_be_dropped;
