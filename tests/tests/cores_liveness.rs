@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use xiio::io::{Read, Write};
 use xiio::net::UnixStream;
 use xiio::testing::{Tester, advance, pause};
-use xiio::{Promise, join, race, run, sleep, task_group, timeout, yield_now};
-use xiio_tests::Reports;
+use xiio::{Promise, join, parallel_map, race, run, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::n_sleeps;
+use xiio_tests::{Reports, assert_panics};
 
 /// Fails with a text instead of hanging the test.
 fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
@@ -287,6 +287,119 @@ fn cancelled_worker_that_blocks_for_the_body_of_its_group_ends_at_once() {
                 sleep(Duration::from_millis(20)).await;
                 sender.send(()).unwrap();
             });
+        });
+        // A worker that takes a second is reported.
+        reports.assert_none();
+    });
+}
+
+/// The workers of that one are let in while home is inside of the one around.
+#[test]
+fn worker_that_blocks_for_home_code_with_workers_of_its_own_ends() {
+    let group = async |begun: Promise<()>| {
+        let ((sender, receiver), has_begun) = (mpsc::channel(), begun.clone());
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async move || {
+                begun.set(()).unwrap();
+                assert_eq!(receiver.recv(), Ok(100));
+            });
+            has_begun.wait().await;
+            let doubled = parallel_map(1, &[7; 100], async |n| {
+                yield_now().await;
+                2 * n
+            });
+            sender.send(doubled.await.len()).unwrap();
+        });
+    };
+    in_time(move || run(group(Promise::new())));
+    // It is recalled meanwhile.
+    in_time(move || run_on_a_worker_and_cancel(group));
+}
+
+/// What has cancelled the group around it in this very poll goes on as well: nobody can come to the cancellation before the worker is out.
+#[test]
+fn worker_that_blocks_for_home_code_beside_some_that_cancels_what_is_around_ends() {
+    in_time(|| {
+        run(async {
+            task_group!(|outer| {
+                let cancels = Promise::new();
+                outer.spawn(async move {
+                    let (sender, receiver) = mpsc::channel();
+                    let begun = cancels.clone();
+                    task_group!(workers = 1, |tg| {
+                        tg.workers().spawn(async move || block(begun, receiver).await);
+                        tg.spawn(async {
+                            cancels.wait().await;
+                            outer.cancel();
+                        });
+                        cancels.wait().await;
+                        sleep(Duration::from_millis(20)).await;
+                        sender.send(()).unwrap();
+                    });
+                });
+            });
+        });
+    });
+}
+
+/// The task ends by the order that is for the worker as well, which waits.
+#[test]
+fn worker_that_blocks_for_code_which_awaits_a_task_cancelled_with_it_ends() {
+    in_time(|| {
+        let program = async {
+            task_group!(workers = 2, |outer| {
+                let (one_begun, two_begun, (other, others)) = (Promise::new(), Promise::new(), mpsc::channel());
+                let begun = one_begun.clone();
+                // It keeps its worker until the other one has taken the next.
+                let task = outer.workers().spawn(async move || {
+                    block(begun, others).await;
+                    pending::<()>().await;
+                });
+                one_begun.wait().await;
+                let begun = two_begun.clone();
+                outer.workers().spawn(async move || {
+                    other.send(()).unwrap();
+                    let (sender, receiver) = mpsc::channel();
+                    task_group!(workers = 1, |inner| {
+                        inner.workers().spawn(async move || {
+                            begun.set(()).unwrap();
+                            assert!(receiver.recv().is_err());
+                        });
+                        // It goes with the body.
+                        let sender = sender;
+                        task.await;
+                        sender.send(()).unwrap();
+                    });
+                });
+                two_begun.wait().await;
+                outer.cancel();
+            });
+        };
+        assert_panics(&["a task that was cancelled"], || run(program));
+    });
+}
+
+/// The limit has no say before the worker is out.
+#[test]
+fn worker_that_blocks_for_code_under_a_limit_that_is_over_does_not_wait_for_each_await_of_it() {
+    in_time(|| {
+        let reports = Reports::new();
+        run(async {
+            let (sender, receiver) = mpsc::channel();
+            let begun = Promise::new();
+            let has_begun = begun.clone();
+            let group = async {
+                task_group!(workers = 1, |tg| {
+                    tg.workers().spawn(async move || block(begun, receiver).await);
+                    has_begun.wait().await;
+                    sleep(Duration::from_millis(20)).await;
+                    for _ in 0..2000 {
+                        sleep(Duration::ZERO).await;
+                    }
+                    sender.send(()).unwrap();
+                });
+            };
+            let _ = timeout(Duration::from_millis(10), group).await;
         });
         // A worker that takes a second is reported.
         reports.assert_none();

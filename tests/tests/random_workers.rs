@@ -301,8 +301,12 @@ macro_rules! group {
                             let (mut seats, is_asked, for_home) = (Seat::two(), Promise::new(), draw.one_in(2));
                             if for_home {
                                 let (seat, is_asked) = (seats.pop(), is_asked.clone());
+                                let before = draw.one_in(2).then(|| code(place.task_at_home(&crew), of.depth, draw.seed()));
                                 tg.spawn(async move {
                                     is_asked.wait().await;
+                                    if let Some(before) = before {
+                                        heard(before).await;
+                                    }
                                     drop(seat);
                                     Ok::<_, Error>(())
                                 });

@@ -290,8 +290,9 @@ impl Permit {
     }
 
     /// The worker is about to sleep inside. It looks whether it was recalled afterwards, and is nudged if it is later.
-    pub(crate) fn begin_lingering(&self) {
-        self.state.fetch_or(LINGERS, Ordering::AcqRel);
+    /// Whether it was before, further out.
+    pub(crate) fn begin_lingering(&self) -> bool {
+        self.state.fetch_or(LINGERS, Ordering::AcqRel) & LINGERS != 0
     }
 
     /// Whether the worker is in its poll, and not for the reason that a worker of its own does not come out of the own one.

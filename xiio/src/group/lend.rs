@@ -118,7 +118,7 @@ fn linger(
             stay.held_up.set(None);
             budget::refill();
             // A worker may block for what is polled here: nothing stops it then.
-            let polled = if stay.window.is_held_up() { budget::unstopped(&mut *poll) } else { poll() };
+            let polled = if stay.window.is_held_up() { go_on(&mut *poll) } else { poll() };
             if polled.is_ready() || !crew.has_open() {
                 return polled;
             }
@@ -139,6 +139,11 @@ fn linger(
         }
         stay.breathe();
     }
+}
+
+/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for a worker, and that may block for it.
+fn go_on<R>(poll: impl FnOnce() -> R) -> R {
+    unwind::thawed(|| budget::unstopped(poll))
 }
 
 /// What a group knows that lingers.
@@ -195,10 +200,14 @@ impl Stay<'_> {
         Runtime::with(|runtime| runtime.draw_inside(self.crew, poll))
     }
 
-    /// A worker does not come out. It may block for what another one has to do, or home inside of the group: they go on for a while.
+    /// A worker does not come out. It may block for what another one has to do, or home inside of the group: they go on for a while. So do the workers
+    /// of groups further in.
     fn breathe(&self) {
         let began = sys::now();
-        let _ = Runtime::with(|runtime| runtime.linger(BREATH, &|| true));
+        let _ = Runtime::with(|runtime| {
+            runtime.lend_further_in();
+            runtime.linger(BREATH, &|| true)
+        });
         // Who has something to do elsewhere does not sleep there.
         if !self.inside.is_woken() {
             self.window.breathe(BREATH.saturating_sub(sys::now().saturating_duration_since(began)));
@@ -207,7 +216,7 @@ impl Stay<'_> {
 
     fn is_called_away(&self, runtime: &Runtime) -> bool {
         match self.allowance.is_slice {
-            true => unwind::is_frozen() || is_recalled(),
+            true => !budget::is_unstopped() && (unwind::is_frozen() || is_recalled()),
             false => runtime.is_needed_elsewhere(),
         }
     }
@@ -246,21 +255,21 @@ impl Drop for HeldUp {
 }
 
 /// A worker that lends itself sleeps inside of its own permit, until this is dropped.
-struct Lingering;
+struct Lingering {
+    /// So it does for a group further out.
+    is_inner: bool,
+}
 
 impl Lingering {
     fn begin() -> Self {
-        if let Some(permit) = current_permit() {
-            // Where it is recalled already, the first look finds out.
-            permit.begin_lingering();
-        }
-        Self
+        // Where it is recalled already, the first look finds out.
+        Self { is_inner: current_permit().is_some_and(|permit| permit.begin_lingering()) }
     }
 }
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        if let Some(permit) = current_permit() {
+        if let Some(permit) = current_permit().filter(|_| !self.is_inner) {
             permit.end_lingering();
         }
     }

@@ -27,6 +27,8 @@ use crate::unwind;
 const BUSY_FOR: Duration = Duration::from_millis(1);
 /// How long each group lends to its workers when they have waited for that long.
 const SLICE: Duration = Duration::from_micros(200);
+/// How long a group lends inside of another one that waits for a worker of its own.
+const SLICE_FURTHER_IN: Duration = Duration::from_millis(2);
 /// How long one group keeps the loop when the workers of another ask.
 pub(crate) const TURN: Duration = Duration::from_millis(1);
 
@@ -281,6 +283,7 @@ impl Runtime {
         }
         let has_slice = self.lenders.take_slice(crew);
         let stay = match self.lenders.take_name(crew) {
+            _ if has_slice && budget::is_unstopped() => SLICE_FURTHER_IN,
             _ if has_slice => SLICE,
             true => self.lenders.patience.take().max(FIRST_STAY),
             false => return None,
@@ -350,6 +353,11 @@ impl Runtime {
     /// Gives a slice where workers have asked in vain for long enough.
     fn lend_slice(&self) {
         wake_all(self.lenders.give_slice(sys::now(), self.is_idle()));
+    }
+
+    /// The same for groups inside of one that waits for a worker of its own: that may block for what their workers have to do.
+    pub(crate) fn lend_further_in(&self) {
+        wake_all(self.lenders.give_slice(sys::now(), false));
     }
 
     /// A group is about to send its workers out again.

@@ -138,7 +138,7 @@ fn is_watched() -> bool {
 
 /// Whether leaves are not to go on in this turn, which ends then: what runs is cancelled.
 pub(crate) fn stops() -> bool {
-    if IS_UNSTOPPED.get() || (!has_order() && !is_asked()) {
+    if is_unstopped() || (!has_order() && !is_asked()) {
         return false;
     }
     N_STOPS.set(N_STOPS.get().saturating_add(1));
@@ -156,6 +156,11 @@ pub(crate) fn unstopped<R>(poll: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(IS_UNSTOPPED.replace(true));
     poll()
+}
+
+/// Whether what runs goes on though it is cancelled.
+pub(crate) fn is_unstopped() -> bool {
+    IS_UNSTOPPED.get()
 }
 
 /// The count of leaves at the start of a poll.
@@ -205,7 +210,7 @@ pub(crate) fn has_poll() -> bool {
 #[inline(never)]
 fn begin_step() -> bool {
     let left = RESERVE.get();
-    if left == 0 || (is_interrupted() && !IS_UNSTOPPED.get()) {
+    if left == 0 || (is_interrupted() && !is_unstopped()) {
         return false;
     }
     let n_polls = POLLS_OF_TURN.get();

@@ -314,6 +314,29 @@ pub(crate) fn freeze(depth: u32) {
     });
 }
 
+/// Polls below what was cancelled in this very poll, and is not to come back from there before something below has gone on.
+pub(crate) fn thawed<R>(poll: impl FnOnce() -> R) -> R {
+    struct Restore {
+        frozen: u8,
+        depth: u32,
+    }
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // What was cancelled meanwhile is frozen still.
+            CURRENT.with(|current| {
+                current.mode.set(current.mode.get() | self.frozen);
+                current.frozen_depth.set(current.frozen_depth.get().min(self.depth));
+            });
+        }
+    }
+    let _restore = CURRENT.with(|current| {
+        let frozen = current.mode.get() & FROZEN;
+        current.mode.set(current.mode.get() & !FROZEN);
+        Restore { frozen, depth: current.frozen_depth.replace(u32::MAX) }
+    });
+    poll()
+}
+
 /// Where a poll stands that finds the thread frozen.
 pub(crate) enum Frozen {
     /// The cancelled owner is this one; everything goes on as usual now.

@@ -40,7 +40,7 @@ mod whole;
 pub(crate) use cancellable::cancellable;
 pub(crate) use current::{
     DrawnSet, Frozen, Shift, draw_around, freeze, gate, inspect, inspect_tree, inspecting, is_frozen, is_inside,
-    is_inspecting, is_lending, is_plain, is_unwinding, lending, may_cancel, state,
+    is_inspecting, is_lending, is_plain, is_unwinding, lending, may_cancel, state, thawed,
 };
 pub(crate) use deferred::as_cleanup;
 pub(crate) use node::{BRANCH, Duty, Node};

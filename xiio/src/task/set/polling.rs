@@ -606,9 +606,9 @@ impl Drop for Way {
 /// Whether the code being polled may be cancelled right after this poll, for something it would be told now. So it is in a last round,
 /// which polls it for its own failures only, or on a worker with orders it does not know yet.
 ///
-/// `false` as well if it is asked for again and again: by a foreign executor inside of a task (a `block_on`), which would go on for ever.
+/// `false` as well where it goes on though it is cancelled, and if it is asked for again and again: by a foreign executor inside of a task (a `block_on`), which would go on for ever.
 pub(crate) fn may_be_cancelled_next() -> bool {
-    if LAST_ROUND.get() >= DEPTH.get() && !budget::is_behind() {
+    if budget::is_unstopped() || (LAST_ROUND.get() >= DEPTH.get() && !budget::is_behind()) {
         return false;
     }
     N_ASKED.set(N_ASKED.get().saturating_add(1));
