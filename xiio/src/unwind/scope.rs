@@ -38,8 +38,8 @@ pub(crate) struct Scope {
     patience: Cell<u32>,
     /// There from when nodes are looked for until one of them ends.
     watch: RefCell<Option<Arc<Watch>>>,
-    /// Of the pass that goes on; of the next one before that, as far as it is known.
-    cause: Cell<Cause>,
+    /// Somebody has woken the future behind the pass before: perhaps a node, and perhaps its last wake. Or that is not known.
+    is_woken: Cell<bool>,
     /// Nodes were looked for in vain, which has been reported.
     is_given_up: Cell<bool>,
     /// Cancelled code that ran on has been reported.
@@ -88,18 +88,6 @@ impl Wake for Watch {
         self.is_woken.store(true, Ordering::Relaxed);
         self.outer.wake_by_ref();
     }
-}
-
-/// What has brought a pass about.
-#[derive(Clone, Copy, Default)]
-enum Cause {
-    /// Somebody has woken the future behind the pass before: perhaps a node, and perhaps its last wake. Or that is not known.
-    #[default]
-    Wake,
-    /// The future has woken itself in the pass before.
-    Itself,
-    /// Nobody has woken it: what is around polls it with its neighbours.
-    Neighbour,
 }
 
 struct Entry {
@@ -236,7 +224,7 @@ impl Scope {
     fn look_anew(&self) {
         self.note_reached();
         self.patience.set(0);
-        self.cause.set(Cause::Wake);
+        self.is_woken.set(true);
         drop_safely(self.watch.take());
     }
 
@@ -297,7 +285,7 @@ impl Scope {
     pub(crate) fn watching_waker(&self, outer: &Waker) -> Option<Waker> {
         let before = self.watch.take();
         if before.as_ref().is_none_or(|watch| watch.takes_wake()) {
-            self.cause.set(Cause::Wake);
+            self.is_woken.set(true);
         }
         let is_watched = self.patience.get() > 0 || self.is_probing.get();
         let watch = is_watched.then(|| match &before {
@@ -320,8 +308,8 @@ impl Scope {
     /// A combinator may wake itself after it has polled what was woken, as `FuturesUnordered` does. The pass that follows
     /// reaches nobody, and to look for the nodes again would make the next one. How many such passes there are, nobody
     /// knows: so each time that nodes were looked for and found, twice as many are let pass, until one of the nodes ends.
-    /// A pass that a wake behind the one before has brought about is none of them: a node has left it, and it may be the last. One that nobody has
-    /// woken shows nothing: each of two neighbours would look for its nodes whenever the other does.
+    /// So are passes that nobody has woken, as a combinator polls its branches when one is: each of two neighbours would look for its nodes whenever the
+    /// other does. But a wake behind the pass before is always a reason: a node may have left it, and it may be the last.
     pub(crate) fn judge_pass(&self, cx: &Context<'_>) -> Pass {
         if let Some(letterbox) = self.letterbox.get() {
             // In this order: what comes in between is seen, and wakes as well.
@@ -329,8 +317,9 @@ impl Scope {
             self.empty(letterbox);
         }
         self.pass.set(self.pass.get().wrapping_add(1));
-        let has_woken_itself = self.watch.borrow().as_ref().is_some_and(|watch| watch.takes_wake());
-        let cause = self.cause.replace(if has_woken_itself { Cause::Itself } else { Cause::Neighbour });
+        // The future has woken itself in this pass.
+        self.watch.borrow().iter().for_each(|watch| _ = watch.takes_wake());
+        let was_woken = self.is_woken.take();
         if self.n_awake.replace(0) > 0 {
             if self.is_probing.take() {
                 self.patience.set(self.patience.get().saturating_mul(2).saturating_add(1));
@@ -341,7 +330,7 @@ impl Scope {
         if n_unfinished == 0 {
             return Pass::Done;
         }
-        if self.lets_pass(cause) {
+        if !was_woken && self.lets_pass() {
             return Pass::Cleaning;
         }
         let n_probes = self.n_probes.get() + 1;
@@ -361,19 +350,13 @@ impl Scope {
     }
 
     /// Whether this pass, which has reached nobody, is no reason to look for the nodes.
-    fn lets_pass(&self, cause: Cause) -> bool {
+    fn lets_pass(&self) -> bool {
         // One that was never reached wakes nobody; and one that is looked for has been woken.
         if self.n_cleaning.get() == 0 || self.n_probes.get() > 0 {
             return false;
         }
-        match cause {
-            Cause::Wake => false,
-            Cause::Itself => {
-                self.n_let_pass.update(|n_passes| n_passes + 1);
-                self.n_let_pass.get() <= self.patience.get()
-            }
-            Cause::Neighbour => true,
-        }
+        self.n_let_pass.update(|n_passes| n_passes + 1);
+        self.n_let_pass.get() <= self.patience.get()
     }
 
     /// Reports, once, that cancelled code has reached something that it should not have come to.
