@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::task::Poll;
 use std::thread;
@@ -10,7 +11,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use xiio::testing::Tester;
-use xiio::{Builder, Promise, RunInThread, bracket, run_in_thread, shield, sleep, task_group, timeout, try_task_group};
+use xiio::{
+    Builder, Promise, RunInThread, bracket, run_in_thread, shield, sleep, task_group, timeout, try_task_group,
+    yield_now,
+};
 use xiio_tests::{LONG, Reports, assert_panics, cancel_when, millis, panic_text, poll, run};
 
 /// More than any test here should take.
@@ -402,6 +406,40 @@ fn a_task_that_loses_one_after_the_other_keeps_nothing_of_them() {
             elsewhere(move || drop(tree));
         }
         assert!(Arc::strong_count(&waker) < 5, "{} wakers are kept", Arc::strong_count(&waker));
+    });
+}
+
+/// The one that is cancelled first holds something else, and the one that has polled the tree last nothing.
+#[test]
+fn shared_by_two_that_are_cancelled_it_is_waited_for() {
+    let cleaned = Arc::new(AtomicBool::new(false));
+    let (begun, cleans, all_cleaned) = (Promise::new(), Promise::new(), Arc::clone(&cleaned));
+    let (begin, may_clean) = (begun.clone(), cleans.clone());
+    let shared = run_in_thread(async move || {
+        begin.set(()).unwrap();
+        let cleanup = async {
+            may_clean.wait().await;
+            all_cleaned.store(true, SeqCst);
+        };
+        shield(cleanup).await;
+    })
+    .shared();
+    run(async {
+        task_group!(|tg| {
+            let (one, two) = (shared.clone(), shared);
+            tg.spawn(async {
+                let cleanup = async {
+                    sleep(Duration::from_millis(20)).await;
+                    cleans.set(()).unwrap();
+                };
+                futures::join!(one, shield(cleanup));
+            });
+            begun.wait().await;
+            tg.spawn(two);
+            yield_now().await;
+            tg.cancel();
+        });
+        assert!(cleaned.load(SeqCst), "the tree is not waited for");
     });
 }
 

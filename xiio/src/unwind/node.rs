@@ -62,12 +62,13 @@ pub(crate) enum Duty {
 
 impl Node {
     pub(crate) fn new(label: &'static str) -> Self {
-        Self::with(label, Stage::Fresh, None)
+        Self::with(label, Stage::Fresh, None, false)
     }
 
-    /// One that has come so far.
-    pub(super) fn with(label: &'static str, stage: Stage, membership: Option<Membership>) -> Self {
-        Self { label, stage, membership, place: None, noted: 0, is_due: stage == Stage::Unwinding }
+    /// One that has come so far. It may hold something and have left its scope all the same.
+    pub(super) fn with(label: &'static str, stage: Stage, membership: Option<Membership>, holds: bool) -> Self {
+        let is_due = stage == Stage::Unwinding || (stage == Stage::Running && holds);
+        Self { label, stage, membership, place: None, noted: 0, is_due }
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -159,7 +160,7 @@ impl Node {
 
     #[cold]
     fn answer(&mut self, cx: &mut Context<'_>) -> Duty {
-        if self.membership.is_none() {
+        if self.membership.is_none() && !self.is_due {
             // It holds nothing; what it runs stays pending like any leaf.
             return Duty::Wait;
         }

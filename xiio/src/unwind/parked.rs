@@ -43,8 +43,9 @@ impl Parked {
 
     /// The node, for a poll. It has left its scope unless this is a poll of that.
     pub(crate) fn unpark(&mut self) -> Node {
-        let membership = self.ticket.take().and_then(Ticket::redeem);
-        Node::with(self.label, self.stage, membership)
+        let ticket = self.ticket.take();
+        let holds = ticket.is_some();
+        Node::with(self.label, self.stage, ticket.and_then(Ticket::redeem), holds)
     }
 
     /// Keeps the node of [`unpark`](Self::unpark) until the next poll.
