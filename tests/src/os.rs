@@ -437,9 +437,27 @@ pub fn fetch_urgent(stream: impl AsFd) {
 
 /// Whether urgent data has arrived and was not read.
 pub fn has_urgent(stream: impl AsFd) -> bool {
-    let mut ask = libc::pollfd { fd: stream.as_fd().as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+    is_reported(stream, libc::POLLPRI)
+}
+
+/// Whether `poll(2)` tells of one of these events.
+fn is_reported(fd: impl AsFd, events: libc::c_short) -> bool {
+    let mut ask = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: one `pollfd`, which lives until the call returns.
-    unsafe { libc::poll(&raw mut ask, 1, 0) == 1 }
+    unsafe { libc::poll(&raw mut ask, 1, 0) == 1 && ask.revents & events != 0 }
+}
+
+/// Leaves a notice in the queue of errors of a TCP stream, which no read fetches: a byte that was sent need not stay any more.
+pub fn leave_notice(stream: impl AsFd) {
+    let fd = stream.as_fd().as_raw_fd();
+    let is_on: libc::c_int = 1;
+    let len = size_of_val(&is_on) as libc::socklen_t;
+    // SAFETY: the value lives until the call returns, and is as long as it says.
+    let set = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, (&raw const is_on).cast(), len) };
+    assert_eq!(set, 0);
+    // SAFETY: the byte may be read, and stays.
+    assert_eq!(unsafe { libc::send(fd, c"x".as_ptr().cast(), 1, libc::MSG_ZEROCOPY) }, 1);
+    wait_until("a notice", || is_reported(&stream, libc::POLLERR));
 }
 
 /// A new terminal: the side that a user types at, and the side that programs read from. Both are closed on exec.

@@ -1,14 +1,17 @@
 //! Readiness of descriptors that are only borrowed, and reading and writing through them.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::process::{Command, Stdio};
 
 use xiio::{read, readable, sleep, task_group, timeout, writable, write, write_all};
-use xiio_tests::os::{closed_fd, has_urgent, pseudo_terminal, send_urgent, wait_until};
+use xiio_tests::os::{closed_fd, has_urgent, leave_notice, pseudo_terminal, send_urgent, wait_until};
 use xiio_tests::{LONG, Trace, assert_cancels_cleanly, millis, rounds, run};
 
 fn pair() -> (UnixStream, UnixStream) {
@@ -79,11 +82,15 @@ fn read_gives_what_is_there_and_not_more() {
     assert_eq!(&buf[..2], b"lo");
 }
 
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (a, listener.accept().unwrap().0)
+}
+
 #[test]
 fn urgent_data_alone_is_nothing_to_read() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (b, _) = listener.accept().unwrap();
+    let (mut a, b) = tcp_pair();
     send_urgent(&a);
     wait_until("urgent data", || has_urgent(&b));
     run(async {
@@ -91,6 +98,55 @@ fn urgent_data_alone_is_nothing_to_read() {
         assert!(timeout(millis(5), readable(&b)).await.is_err());
         a.write_all(b"text").unwrap();
         assert_eq!(read(&b, &mut [0; 8]).await.unwrap(), 4);
+    });
+}
+
+/// Waits a little in vain, and asserts that hardly anything was done meanwhile.
+async fn assert_rests(waiting: impl Future) {
+    let (n_polls, mut waiting) = (Cell::new(0), pin!(waiting));
+    let counted = poll_fn(|cx| {
+        n_polls.set(n_polls.get() + 1);
+        waiting.as_mut().poll(cx)
+    });
+    assert!(timeout(millis(20), counted).await.is_err());
+    // `poll(2)` tells of an error again and again.
+    assert!(n_polls.get() < 50 || cfg!(polling_test_poll_backend), "polled {} times", n_polls.get());
+}
+
+#[test]
+fn a_read_rests_while_there_is_an_error_that_it_does_not_fetch() {
+    let (a, b) = tcp_pair();
+    leave_notice(&a);
+    run(async {
+        assert_rests(async { read(&a, &mut [0; 8]).await }).await;
+        task_group!(|tg| {
+            let reading = tg.spawn(async { read(&a, &mut [0; 8]).await.unwrap() });
+            sleep(millis(2)).await;
+            (&b).write_all(b"text").unwrap();
+            assert_eq!(reading.await, 4);
+            let reading = tg.spawn(async { read(&a, &mut [0; 8]).await.unwrap() });
+            sleep(millis(2)).await;
+            b.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(reading.await, 0);
+        });
+    });
+}
+
+#[test]
+fn a_write_rests_while_there_is_an_error_that_it_does_not_fetch() {
+    let (a, b) = tcp_pair();
+    leave_notice(&a);
+    run(async {
+        while timeout(millis(20), write(&a, &[0; 65536])).await.is_ok() {}
+        assert_rests(write(&a, b"x")).await;
+        task_group!(|tg| {
+            let writing = tg.spawn(async { write(&a, b"x").await.unwrap() });
+            sleep(millis(2)).await;
+            while !writing.is_finished() {
+                read(&b, &mut [0; 65536]).await.unwrap();
+            }
+            assert_eq!(writing.await, 1);
+        });
     });
 }
 

@@ -21,6 +21,9 @@ use crate::unwind::Reached;
 /// Regular files always are. Nothing about the descriptor is changed, so a read afterwards may block if somebody else
 /// has read in between.
 ///
+/// An error in the queue of a socket (`IP_RECVERR`, `MSG_ZEROCOPY`) counts until it is fetched with `MSG_ERRQUEUE`, though a read finds nothing.
+/// A loop that waits and tries does not rest meanwhile; [`read`](read()) and [`Async`](super::Async) do.
+///
 /// # Errors
 /// `EBADF` for a descriptor that is closed, and what `epoll_ctl(2)` reports.
 ///
@@ -180,11 +183,9 @@ async fn transfer(
 ) -> io::Result<usize> {
     let mut readiness = Readiness::new(fd, direction);
     loop {
-        readiness.await?;
+        (&mut readiness).await?;
         match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                readiness = Readiness { is_asked_later: true, ..Readiness::new(fd, direction) };
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => readiness.has_blocked = true,
             result => return result,
         }
     }
@@ -196,17 +197,17 @@ pub(crate) struct Readiness<'fd> {
     direction: Direction,
     is_beside_tasks: bool,
     reached: Reached,
-    /// It has said that it is ready, and was not: it is asked after a turn of the loop at least, so that the others go on
-    /// if it says so again.
-    is_asked_later: bool,
-    /// There while it waits. Ends its registration before the borrow of the descriptor ends.
+    /// It has said that it is ready, and an attempt has blocked. It may go on to say so, like a socket with an error in its
+    /// queue, which no read fetches. So it is not asked any more, and only an event is a reason for the next attempt.
+    has_blocked: bool,
+    /// There while it waits, and once an attempt has blocked. Ends its registration before the borrow of the descriptor ends.
     waiting: Option<Wait>,
 }
 
 impl<'fd> Readiness<'fd> {
     pub(crate) fn new(fd: BorrowedFd<'fd>, direction: Direction) -> Self {
         let reached = Reached::default();
-        Self { fd, direction, is_beside_tasks: false, reached, is_asked_later: false, waiting: None }
+        Self { fd, direction, is_beside_tasks: false, reached, has_blocked: false, waiting: None }
     }
 
     /// For a wait that is none of the tasks', and so no hope for them.
@@ -221,12 +222,16 @@ impl<'fd> Readiness<'fd> {
 
     /// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise.
     pub(crate) fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { fd, direction, is_beside_tasks, ref mut waiting, .. } = *self;
-        if self.is_asked_later && waiting.is_none() {
-            line_up(fd, direction, is_beside_tasks, waiting, cx)?;
-            return Poll::Pending;
+        let Self { fd, direction, is_beside_tasks, has_blocked, ref mut waiting, .. } = *self;
+        if !has_blocked {
+            return poll_ready(fd, direction, is_beside_tasks, waiting, cx);
         }
-        poll_ready(fd, direction, is_beside_tasks, waiting, cx)
+        if waiting.as_mut().is_some_and(Wait::take_event) {
+            return Poll::Ready(Ok(()));
+        }
+        // A registration begins with an event for what is ready, so nothing is missed since the attempt.
+        line_up(fd, direction, is_beside_tasks, waiting, cx)?;
+        Poll::Pending
     }
 }
 

@@ -18,7 +18,7 @@
 //! event. Just before each wait the reactor asks them for what somebody waits for (`ask_for_waited`), and that is the whole
 //! difference. Readiness is remembered as ever. Nothing else stays registered: `poll(2)` reports a closed other end
 //! unasked, each time, and the thread would not sleep. No foreign loop can watch such a poller. Urgent data that nobody
-//! fetches does keep the thread awake there while somebody waits to read: `polling` asks for it with the rest.
+//! fetches does keep the thread awake there while somebody waits to read: `polling` asks for it with the rest. So does an error in the queue of a socket.
 //! A regular file, a directory or a disk is refused there, as epoll refuses it: it is reported each time, whatever its operations say.
 //! A build with `--cfg polling_test_poll_backend` has the poller of `poll(2)` on Linux.
 //!

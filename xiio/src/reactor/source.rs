@@ -226,6 +226,22 @@ impl Wait {
         self.source.belongs_to(reactor)
     }
 
+    /// Whether an event has come since it registered. Then it has left the line, and may register for the next one.
+    pub(crate) fn take_event(&mut self) -> bool {
+        let has_come = self.key.is_some() && !self.is_registered();
+        if has_come {
+            self.leave();
+        }
+        has_come
+    }
+
+    fn leave(&mut self) {
+        if let Some(key) = self.key.take() {
+            let waker = self.source.watched.side(self.direction).waiters.borrow_mut().remove(key);
+            drop(waker.map(Held::new));
+        }
+    }
+
     /// Whether the next event will wake somebody: it is asked to, and has not since.
     pub(crate) fn is_registered(&self) -> bool {
         self.key.is_some_and(|key| self.source.watched.side(self.direction).waiters.borrow()[key].is_some())
@@ -234,10 +250,7 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            let waker = self.source.watched.side(self.direction).waiters.borrow_mut().remove(key);
-            drop(waker.map(Held::new));
-        }
+        self.leave();
     }
 }
 
