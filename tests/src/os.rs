@@ -28,6 +28,16 @@ pub fn send(pid: u32, signal: i32) -> bool {
     unsafe { libc::kill(pid, signal) == 0 }
 }
 
+/// Sends a signal to the thread of a process that has this name.
+pub fn send_to_thread(pid: u32, name: &str, signal: i32) {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap().path());
+    let mut named =
+        threads.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|found| found.trim_end() == name));
+    let thread: i32 = named.next().unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // SAFETY: takes numbers; what the signal does is the point of the test.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, pid.cast_signed(), thread, signal) }, 0);
+}
+
 /// Sends a signal to this thread. If it does not block it, it has handled it afterwards; of a signal to the process as a whole
 /// another thread may be told later.
 pub fn send_self(signal: i32) {

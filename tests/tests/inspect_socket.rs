@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use std::{env, io, process, thread};
+use std::{env, io, iter, process, thread};
 
 use xiio::{Builder, sleep, task_group};
-use xiio_tests::os::with_usual_signals;
+use xiio_tests::os::{install_counter, send_to_thread, with_usual_signals};
+use xiio_tests::{LONG, millis};
 
 /// A program that is a test of this file, and ignored as such. It goes with this.
 struct Program {
@@ -156,6 +157,41 @@ fn says_when_it_is_polled() {
                 })
                 .await;
             });
+        });
+    });
+}
+
+#[test]
+fn who_does_not_read_is_given_up_in_time_while_signals_come() {
+    let mut program = Program::start("has_much_to_say");
+    program.wait_for("begun");
+    let pid = program.child.id();
+    let silent = program.connect();
+    silent.shutdown(Shutdown::Write).unwrap();
+    let start = Instant::now();
+    let asked = thread::scope(|scope| {
+        let asking = scope.spawn(|| program.ask());
+        // More than the time that he is given. Without them he is given up at the latest when they cease.
+        while !asking.is_finished() && start.elapsed() < Duration::from_secs(10) {
+            send_to_thread(pid, "xiio-inspect", libc::SIGUSR1);
+            thread::sleep(millis(50));
+        }
+        asking.join().unwrap()
+    });
+    assert!(asked.contains("the last of many"));
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+#[test]
+#[ignore = "a program for the test above"]
+fn has_much_to_say() {
+    install_counter(libc::SIGUSR1);
+    Builder::new().inspect().run(async {
+        task_group!(|tg| {
+            for name in iter::repeat_n("one of many", 8000).chain(["the last of many"]) {
+                tg.spawn_named(name, sleep(LONG));
+            }
+            println!("begun");
         });
     });
 }

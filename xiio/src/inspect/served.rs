@@ -257,7 +257,7 @@ impl Answering {
         }
         let request = request(client)?;
         // A tree costs the loop a poll of each task, which is not for somebody who has gone: nothing can be sent to him.
-        socket::send_patiently(client.as_fd(), &[])?;
+        socket::send(client.as_fd(), &[])?;
         let text = match request {
             // Nothing, where the run has ended meanwhile.
             Request::Tree => self.text().unwrap_or_default(),
@@ -268,8 +268,10 @@ impl Answering {
             // The limit of a socket begins anew with each call, and with each of its buffers.
             client.set_write_timeout(Some(left_until(end)?))?;
             // No signal comes of who has gone.
-            let n_sent = socket::send_patiently(client.as_fd(), &left[..left.len().min(PORTION)])?;
-            left = &left[n_sent..];
+            match socket::send_patiently(client.as_fd(), &left[..left.len().min(PORTION)]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                n_sent => left = &left[n_sent?..],
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Sockets, as far as `std::net` cannot do it without waiting: connecting, and taking clients and data.
 //!
-//! All of these repeat a call that a signal has interrupted, and none waits for a socket that is non-blocking.
+//! All of these but [`send_patiently`] repeat a call that a signal has interrupted, and none waits for a socket that is non-blocking.
 
 pub(crate) mod fresh;
 pub(crate) mod setup;
@@ -181,18 +181,19 @@ pub(crate) fn recv_message(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> i
 
 /// `send(2)`; a stream that the other end has closed is an error and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    send_with(fd, buf, AT_ONCE)
+    retry(|| send_with(fd, buf, AT_ONCE))
 }
 
-/// [`send`] that waits for room, if the socket blocks.
+/// [`send`] that waits for room, if the socket blocks. A signal ends it with `Interrupted`: repeated, it would wait for the whole limit of
+/// the socket again.
 pub(crate) fn send_patiently(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    send_with(fd, buf, 0)
+    call(Call::Wait, || send_with(fd, buf, 0))
 }
 
 fn send_with(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> io::Result<usize> {
     let (len, flags) = (portion(fd, buf.len()), fresh::NO_SIGNAL | flags);
     // SAFETY: the buffer may be read for its whole length.
-    retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) }))
+    check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), len, flags) })
 }
 
 /// Has a thread that waits in `accept(2)` return from it, with an error, where the system can do that to a listener. See `shutdown(2)`.
