@@ -54,10 +54,12 @@ fn socket(fd: BorrowedFd<'_>) -> Opened {
     // SAFETY: as in `opened`. `std` asks a socket of whatever kind, and looks at the family of what it gets.
     let internet = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd.as_raw_fd()) });
     if let Ok(address) = internet.local_addr() {
+        let is_of_datagrams = setup::number(fd, libc::SO_TYPE) == Some(libc::SOCK_DGRAM);
         let kind = match (is_stream, is_listening) {
             (true, true) => "TCP listener",
             (true, false) => "TCP socket",
-            (false, _) => "UDP socket",
+            (false, _) if is_of_datagrams => "UDP socket",
+            (false, _) => "socket",
         };
         let peer = internet.peer_addr().ok().map(|peer| peer.to_string());
         return Opened { kind: kind.into(), address: Some(address.to_string()), peer };

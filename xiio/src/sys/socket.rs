@@ -71,21 +71,30 @@ fn connect_raw(fd: BorrowedFd<'_>, addr: &RawAddr) -> io::Result<()> {
     }
 }
 
-/// Whether it is a socket, and one that moves bytes and not packets. See `SO_TYPE` in `socket(7)`.
+/// Whether it is a socket that gives all the bytes it has at once: one of TCP, or a Unix socket for streams.
+///
+/// `SO_TYPE` in `socket(7)` does not tell that alone: a stream of SCTP gives one packet at a time. What has an option of TCP is TCP, with
+/// several paths or with one.
 pub(crate) fn is_byte_stream(fd: BorrowedFd<'_>) -> bool {
-    setup::number(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
+    let is_tcp = || setup::ask(fd, (libc::IPPROTO_TCP, libc::TCP_NODELAY), &mut 0).is_ok();
+    let is_unix = || own_address(fd.as_raw_fd()).is_ok_and(|addr| addr.family() == libc::AF_UNIX);
+    setup::number(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM) && (is_tcp() || is_unix())
 }
 
 /// Whether it is a socket of this machine alone: a Unix socket, or one that is bound to a loopback address.
 pub(crate) fn is_loopback(fd: RawFd) -> bool {
+    let is_loopback = |addr: &RawAddr| addr.to_ip().is_ok_and(|addr| addr.ip().is_loopback());
+    own_address(fd).is_ok_and(|addr| addr.family() == libc::AF_UNIX || is_loopback(&addr))
+}
+
+/// See `getsockname(2)`.
+fn own_address(fd: RawFd) -> io::Result<RawAddr> {
     let mut addr = RawAddr::new();
-    let asked = call(Call::Look, || {
+    call(Call::Look, || {
         // SAFETY: the storage has room for any address, and the call is told how much.
         check(unsafe { libc::getsockname(fd, addr.as_mut_ptr(), &raw mut addr.len) })
-    });
-    // SAFETY: whatever the family, it is written, or zero as it was made.
-    let family = libc::c_int::from(unsafe { addr.bytes.any.ss_family });
-    asked.is_ok() && (family == libc::AF_UNIX || addr.to_ip().is_ok_and(|addr| addr.ip().is_loopback()))
+    })?;
+    Ok(addr)
 }
 
 /// How many connections may wait to be accepted; `std` asks for 128.
@@ -333,10 +342,13 @@ impl RawAddr {
         self.len = len as libc::socklen_t;
     }
 
-    fn to_ip(&self) -> io::Result<SocketAddr> {
+    fn family(&self) -> libc::c_int {
         // SAFETY: every byte was zero or written by the kernel, and the family is an integer.
-        let family = unsafe { self.bytes.any.ss_family };
-        match libc::c_int::from(family) {
+        unsafe { self.bytes.any.ss_family }.into()
+    }
+
+    fn to_ip(&self) -> io::Result<SocketAddr> {
+        match self.family() {
             libc::AF_INET => {
                 // SAFETY: the family says that it is this one.
                 let addr = unsafe { self.bytes.ip4 };
@@ -382,6 +394,28 @@ mod tests {
         for addr in ["127.0.0.1:80".parse().unwrap(), "[::1]:65535".parse().unwrap(), SocketAddr::from(scoped)] {
             assert_eq!(RawAddr::from_ip(&addr).to_ip().unwrap(), addr);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_of_tcp_and_unix_sockets_a_short_read_has_taken_all() {
+        use std::os::fd::{AsFd, FromRawFd};
+
+        // Some kernels do not have all of these.
+        let is_byte_stream = |family, kind, protocol| {
+            // SAFETY: takes its arguments by value and touches no memory of ours.
+            let fd = check(unsafe { libc::socket(family, kind, protocol) }).ok()?;
+            // SAFETY: a fresh descriptor owned by no one else.
+            Some(is_byte_stream(unsafe { OwnedFd::from_raw_fd(fd) }.as_fd()))
+        };
+        assert_eq!(is_byte_stream(libc::AF_INET, libc::SOCK_STREAM, 0), Some(true));
+        assert_eq!(is_byte_stream(libc::AF_UNIX, libc::SOCK_STREAM, 0), Some(true));
+        assert_ne!(is_byte_stream(libc::AF_INET6, libc::SOCK_STREAM, 0), Some(false));
+        assert_ne!(is_byte_stream(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP), Some(false));
+        assert_eq!(is_byte_stream(libc::AF_INET, libc::SOCK_DGRAM, 0), Some(false));
+        assert_eq!(is_byte_stream(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0), Some(false));
+        assert_ne!(is_byte_stream(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP), Some(true));
+        assert_ne!(is_byte_stream(libc::AF_VSOCK, libc::SOCK_STREAM, 0), Some(true));
     }
 
     #[cfg(target_os = "linux")]
