@@ -80,14 +80,15 @@ pub(crate) struct Timers {
     taken: [u64; LEVELS],
     heads: [u32; LEVELS * SLOTS],
     entries: Slab<Entry>,
-    next_stamp: NonZeroU32,
+    /// That of the last insertion. Before the first one there is none behind it.
+    last_stamp: NonZeroU32,
 }
 
 /// Names a timer until it has fired or was removed; afterwards it names none.
 ///
 /// The stamp is one of a process-wide count of insertions, so the key of a timer of another wheel, on this thread or
-/// another, names none here. The count starts anew after 2³²; only a key kept exactly that long could name another
-/// timer.
+/// another, names none here. A wheel takes 4096 stamps from it with its first timer, and again when they are used up. So the count starts
+/// anew after 2²⁰ wheels with timers at the earliest; only a key kept exactly that long could name another timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TimerKey {
     index: u32,
@@ -115,18 +116,18 @@ impl Timers {
             taken: [0; LEVELS],
             heads: [NONE; LEVELS * SLOTS],
             entries: Slab::new(),
-            next_stamp: first_stamp_of_a_block(),
+            last_stamp: NonZeroU32::MAX,
         }
     }
 
     #[inline]
     fn take_stamp(&mut self) -> NonZeroU32 {
-        let stamp = self.next_stamp;
-        self.next_stamp = stamp
+        self.last_stamp = self
+            .last_stamp
             .checked_add(1)
             .filter(|next| !next.get().is_multiple_of(STAMPS_IN_A_BLOCK))
             .unwrap_or_else(first_stamp_of_a_block);
-        stamp
+        self.last_stamp
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -414,6 +415,16 @@ mod tests {
         fn next(&self) -> Option<Duration> {
             self.timers.next_deadline().map(|at| at - self.origin)
         }
+    }
+
+    #[test]
+    fn a_wheel_without_timers_takes_no_stamps() {
+        const N_WHEELS: u32 = 1 << 16;
+        let first_stamp = || Bench::new().insert(0, ms(1)).stamp.get();
+        let before = first_stamp();
+        (0..N_WHEELS).for_each(|_| drop(Timers::new(Instant::now())));
+        // Wheels of other tests take some meanwhile.
+        assert!(first_stamp().wrapping_sub(before) / STAMPS_IN_A_BLOCK < N_WHEELS);
     }
 
     #[test]
