@@ -457,6 +457,18 @@ fn is_reported(fd: impl AsFd, events: libc::c_short) -> bool {
     unsafe { libc::poll(&raw mut ask, 1, 0) == 1 && ask.revents & events != 0 }
 }
 
+/// The times of the probes of a TCP stream, and their number: `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`.
+pub fn keepalive_times(stream: impl AsFd) -> [i32; 3] {
+    [libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL, libc::TCP_KEEPCNT].map(|name| {
+        let mut value: libc::c_int = 0;
+        let (fd, mut len) = (stream.as_fd().as_raw_fd(), size_of_val(&value) as libc::socklen_t);
+        // SAFETY: the option is written to `value`, which is as long as `len` says.
+        let asked = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, name, (&raw mut value).cast(), &raw mut len) };
+        assert_eq!(asked, 0);
+        value
+    })
+}
+
 /// Leaves a notice in the queue of errors of a TCP stream, which no read fetches: a byte that was sent need not stay any more.
 pub fn leave_notice(stream: impl AsFd) {
     let fd = stream.as_fd().as_raw_fd();

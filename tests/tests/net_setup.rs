@@ -9,6 +9,7 @@ use std::time::Duration;
 use xiio::io::{Read, Write};
 use xiio::net::{TcpListener, TcpSocket, TcpStream, UnixDatagram, UnixListener, UnixSocket, UnixStream};
 use xiio::{join, timeout};
+use xiio_tests::os::keepalive_times;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -116,8 +117,12 @@ fn probes_are_sent_when_it_is_said() {
         assert!(stream.keepalive().unwrap());
         stream.set_keepalive(false).unwrap();
         assert!(!stream.keepalive().unwrap());
-        let error = stream.set_keepalive_times(Duration::ZERO, interval, 3).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        for (idle, interval, n_probes) in [(0, 8, 4), (61, 0, 4), (61, 8, 0), (61, 8, 1000)] {
+            let (idle, interval) = (Duration::from_secs(idle), Duration::from_secs(interval));
+            let error = stream.set_keepalive_times(idle, interval, n_probes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert_eq!((keepalive_times(&stream), stream.keepalive().unwrap()), ([60, 7, 3], false));
+        }
         TcpSocket::new_v4().unwrap().set_keepalive_times(idle, interval, 3).unwrap();
     });
 }

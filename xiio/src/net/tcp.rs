@@ -184,7 +184,7 @@ impl TcpStream {
     /// A part of a second counts as a whole one. Without this the system waits for two hours.
     ///
     /// # Errors
-    /// What `setsockopt(2)` reports: `InvalidInput` for zeros, and for more than the system takes.
+    /// What `setsockopt(2)` reports: `InvalidInput` for zeros, and for more than the system takes. Nothing has changed then.
     pub fn set_keepalive_times(&self, idle: Duration, interval: Duration, n_probes: u32) -> io::Result<()> {
         unconnected::set_keepalive_times(self.as_fd(), idle, interval, n_probes)
     }

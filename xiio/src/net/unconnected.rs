@@ -325,7 +325,7 @@ fn set_backlog(fd: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
     socket::set_backlog(fd, backlog.try_into().unwrap_or(i32::MAX))
 }
 
-/// Turns probes on, and says when they are sent. A part of a second counts as a whole one.
+/// Turns probes on, and says when they are sent. A part of a second counts as a whole one. An error leaves the socket as it was.
 pub(super) fn set_keepalive_times(
     fd: BorrowedFd<'_>,
     idle: Duration,
@@ -333,8 +333,19 @@ pub(super) fn set_keepalive_times(
     n_probes: u32,
 ) -> io::Result<()> {
     let seconds = |duration: Duration| duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
-    setup::set(fd, Setting::KeepAliveIdle, seconds(idle))?;
-    setup::set(fd, Setting::KeepAliveInterval, seconds(interval))?;
-    setup::set(fd, Setting::KeepAliveProbes, n_probes.into())?;
-    setup::set(fd, Setting::KeepAlive, 1)
+    let settings = [
+        (Setting::KeepAliveIdle, seconds(idle)),
+        (Setting::KeepAliveInterval, seconds(interval)),
+        (Setting::KeepAliveProbes, n_probes.into()),
+        (Setting::KeepAlive, 1),
+    ];
+    let before = settings.map(|(setting, _)| (setting, setup::get(fd, setting)));
+    let set = settings.into_iter().try_for_each(|(setting, value)| setup::set(fd, setting, value));
+    if set.is_err() {
+        // Each system has bounds of its own, so what it takes is known when it has taken it.
+        for (setting, value) in before {
+            let _ = value.and_then(|value| setup::set(fd, setting, value.into()));
+        }
+    }
+    set
 }
