@@ -28,6 +28,9 @@ use text::Look;
 /// For the deepest answer, without optimization too.
 const STACK: usize = 64 << 20;
 
+/// Between two looks. Each of them has the program poll all that waits.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
 /// Looks at the tree of tasks of a running xiio program that was started with `XIIO_INSPECT=1`.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -66,7 +69,7 @@ enum Command {
     Watch {
         #[command(flatten)]
         tree: Tree,
-        /// How many seconds lie between two looks.
+        /// How many seconds lie between two looks: 0.01 or more.
         #[arg(long, default_value_t = 1.0)]
         every: f64,
     },
@@ -182,6 +185,9 @@ fn run(command: &Command) -> Result<(), String> {
         }
         Command::Watch { tree, every } => {
             let pause = Duration::try_from_secs_f64(*every).map_err(|error| format!("--every {every}: {error}"))?;
+            if pause < SHORTEST_PAUSE {
+                return Err(format!("--every {every}: expected at least {}", SHORTEST_PAUSE.as_secs_f64()));
+            }
             tree.watch(pause)
         }
     }

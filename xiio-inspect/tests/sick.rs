@@ -404,6 +404,17 @@ fn directory_of_runs(name: &str) -> PathBuf {
 }
 
 #[test]
+fn who_watches_without_a_pause_is_refused() {
+    for every in ["0", "1e-9", "-1", "NaN"] {
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_xiio-inspect"));
+        watch.args(["watch", &format!("--every={every}"), &process::id().to_string()]);
+        let output = watch.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("xiio-inspect: --every "), "{said}");
+    }
+}
+
+#[test]
 fn who_watches_compares_each_run_with_itself() {
     let directory = directory_of_runs("watched");
     let answer = |program: &str, microseconds: u32| {
