@@ -18,8 +18,8 @@ use crate::unwind::Reached;
 
 /// Waits until `fd` is readable: there is data, the end of the file, or an error to fetch.
 ///
-/// Regular files always are. Nothing about the descriptor is changed, so a read afterwards may block if somebody else
-/// has read in between.
+/// Regular files always are, but for those of the kernel that wait for data, such as `/proc/kmsg`. Nothing about the descriptor
+/// is changed, so a read afterwards may block if somebody else has read in between.
 ///
 /// An error in the queue of a socket (`IP_RECVERR`, `MSG_ZEROCOPY`) counts until it is fetched with `MSG_ERRQUEUE`, though a read finds nothing.
 /// A loop that waits and tries does not rest meanwhile; [`read`](read()) and [`Async`](super::Async) do.
@@ -74,7 +74,8 @@ pub async fn writable(fd: impl AsFd) -> io::Result<()> {
 /// Terminals, named pipes, and all pipes on Linux before 6.5 are opened once more for each read, non-blocking, through
 /// `/proc`. Where opening fails, and with other devices and the master of a terminal, the thread waits if another
 /// process has been faster. Opening fails without `/proc`, without permission (after `su`, say), and when there are no
-/// descriptors left. A disk or a directory always keeps the thread for as long as it takes.
+/// descriptors left. The thread waits likewise for a file of the kernel that looks regular and waits for data, such as `/proc/kmsg` or
+/// `trace_pipe`. A disk or a directory always keeps the thread for as long as it takes.
 ///
 /// # Errors
 /// What `read(2)` reports. `EINTR` and `EAGAIN` are retried, never returned.

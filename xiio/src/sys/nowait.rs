@@ -10,7 +10,8 @@
 //! | named pipes, terminals, pipes of older kernels | `O_NONBLOCK` on an open file of our own, by `/proc/self/fd` |
 //! | regular files, directories, disks | nothing: they are always ready, and nobody can be faster |
 //!
-//! What is left waits when somebody is faster: see [`crate::io::read()`].
+//! What is left waits when somebody is faster: see [`crate::io::read()`]. So does a file of the kernel that waits for data and looks regular,
+//! such as `/proc/kmsg`: nothing tells it from the others.
 
 use std::fs::{File, OpenOptions};
 use std::io;
