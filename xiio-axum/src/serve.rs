@@ -36,6 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A century: hyper adds it to the present, and panics at what is beyond the clock.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// The bytes of a frame of HTTP/2, as hyper sends them.
+const FRAME: u32 = 1 << 14;
+
+/// A client that is silent may have so many frames to read before it comes to the question whether it is there, however many more were written: no
+/// buffer tells when it has read them.
+const FRAMES_ON_THE_WAY: u32 = 8;
+
 type AnyFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Where clients come from.
@@ -550,9 +557,10 @@ impl<'a, L: 'a> Serve<'a, L> {
 
     /// How long a client may take. The default is 20 seconds; the server hangs up on a client that takes longer.
     ///
-    /// It counts for the first request; over HTTP/1 also for the head of each later one, and between two. Over HTTP/2 it is how
-    /// long a client may take to answer whether it is still there, which it is asked as often; one that answers may stay. One that reads
-    /// nothing at all is hung up on after twice the time.
+    /// It counts for the first request; over HTTP/1 also for the head of each later one, and between two. Over HTTP/2 a client is asked as
+    /// often whether it is still there, and may stay while it answers. One that says nothing for twice the time is hung up on, and so is one
+    /// that does not read 16 KiB in it. Where more is on the way to it than that, it comes to the question later. So it may say nothing for twice
+    /// the time more for each 16 KiB that were written, but never for longer than sixteen times.
     ///
     /// Bodies have no limit here: neither one that comes slowly, which [`TimeLimit`](crate::TimeLimit) bounds for a handler that reads it, nor an
     /// answer that is read slowly. Over HTTP/2 a client may be slow with the answer to one request, but has to go on to read.
@@ -649,44 +657,71 @@ where
     race!(() = served => {}, () = stop => {});
 }
 
-/// A stream whose client has to read, unless it speaks HTTP/1.
+/// A stream whose client has to read, and may not be silent for ever, unless it speaks HTTP/1.
 ///
-/// hyper asks a client of HTTP/2 whether it is still there. One that does not answer is told that it is hung up on, and that
-/// is waited for: for ever, if the client reads nothing. What is told to it besides has to be read first.
+/// hyper asks a client of HTTP/2 whether it is still there. The question stands behind all that is on the way to the client, in the buffers of
+/// the system as well, and hyper does not know how much that is. So it waits for the answer without end, and the limits are here. One that
+/// hyper hangs up on is told so, too, and that is waited for: for ever, if the client reads nothing.
 struct Reading<S> {
     stream: S,
     may_be_slow: Rc<Cell<bool>>,
-    patience: Duration,
+    /// How long a client may be silent, and take for a frame.
+    limit: Duration,
     /// Set while something waits to be written. Not by each byte anew: hyper flushes after each frame, and what asks the client
     /// comes behind no more than that.
-    limit: Option<Sleep>,
+    unread: Option<Sleep>,
+    silence: Sleep,
 }
 
 impl<S> Reading<S> {
-    fn new(stream: S, may_be_slow: Rc<Cell<bool>>, patience: Duration) -> Self {
-        Self { stream, may_be_slow, patience, limit: None }
+    fn new(stream: S, may_be_slow: Rc<Cell<bool>>, limit: Duration) -> Self {
+        Self { stream, may_be_slow, limit, unread: None, silence: sleep(limit) }
     }
 
-    /// What a step of a write has come to, or the end of the patience.
+    /// What a step of a write has come to, or the end of the limit.
     fn limited<T>(&mut self, cx: &mut Context<'_>, step: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if step.is_ready() || self.may_be_slow.get() {
             return step;
         }
-        let limit = self.limit.get_or_insert_with(|| sleep(self.patience));
-        Pin::new(limit).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let unread = self.unread.get_or_insert_with(|| sleep(self.limit));
+        Pin::new(unread).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The same for bytes, which the client has to read before it can answer what comes behind them.
+    fn limited_bytes(&mut self, cx: &mut Context<'_>, step: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n_bytes)) = step
+            && !self.may_be_slow.get()
+        {
+            let n_bytes = u32::try_from(n_bytes).unwrap_or(u32::MAX);
+            let until = self.silence.deadline().map_or_else(now, |until| until.max(now()));
+            let longest = now() + self.limit * FRAMES_ON_THE_WAY;
+            self.silence.reset(longest.min(until + self.limit.saturating_mul(n_bytes) / FRAME));
+        }
+        self.limited(cx, step)
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let step = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.may_be_slow.get() {
+            return step;
+        }
+        if step.is_pending() {
+            return Pin::new(&mut self.silence).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        let soonest = now() + self.limit;
+        if self.silence.deadline().is_some_and(|until| until < soonest) {
+            self.silence.reset(soonest);
+        }
+        step
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Reading<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let step = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.limited(cx, step)
+        self.limited_bytes(cx, step)
     }
 
     fn poll_write_vectored(
@@ -695,13 +730,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reading<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let step = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.limited(cx, step)
+        self.limited_bytes(cx, step)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let step = Pin::new(&mut self.stream).poll_flush(cx);
         if step.is_ready() {
-            self.limit = None;
+            self.unread = None;
         }
         self.limited(cx, step)
     }
@@ -755,7 +790,8 @@ where
         builder.http1().timer(HyperTimer).header_read_timeout(patience);
         // For WebSockets.
         builder.http2().enable_connect_protocol();
-        builder.http2().timer(HyperTimer).keep_alive_interval(patience).keep_alive_timeout(patience);
+        // How long an answer may take is for the stream to say.
+        builder.http2().timer(HyperTimer).keep_alive_interval(patience).keep_alive_timeout(LONGEST_PATIENCE);
         let stream = Local::new(HyperStream::new(stream));
         let service = RequestTasks::new(requests, service);
         let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));

@@ -566,6 +566,114 @@ fn client_of_http2_that_reads_hardly_anything_is_hung_up_on() {
     });
 }
 
+/// The settings of a client of HTTP/2 whose windows never close.
+const WIDE_WINDOWS: [&[u8]; 2] =
+    [&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x60, 0, 0], &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x60, 0, 0]];
+
+/// A frame of HTTP/2.
+#[derive(Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    content: Vec<u8>,
+}
+
+impl Frame {
+    const DATA: u8 = 0;
+    const PING: u8 = 6;
+
+    /// The next one, read at a KiB in so long; `None` when the server has hung up.
+    async fn read(client: &mut DuplexStream, pause: Duration) -> Option<Self> {
+        let mut head = [0; 9];
+        client.read_exact(&mut head).await.ok()?;
+        let len = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut content = vec![0; len];
+        for part in content.chunks_mut(1024) {
+            sleep(pause).await;
+            client.read_exact(part).await.ok()?;
+        }
+        Some(Self { kind: head[3], flags: head[4], content })
+    }
+
+    /// Whether it asks the client if it is still there, or behind the announcement of the end.
+    fn is_question(&self) -> bool {
+        self.kind == Self::PING && self.flags == 0
+    }
+
+    async fn answer(&self, client: &mut DuplexStream) {
+        let _ = client.write_all(&[&[0, 0, 8, Self::PING, 1, 0, 0, 0, 0], &*self.content].concat()).await;
+    }
+
+    fn is_last_of_an_answer(&self) -> bool {
+        self.kind == Self::DATA && self.flags & 1 == 1
+    }
+}
+
+/// Reads an answer to its end, at a KiB in so long, and says how long it is. Answers questions.
+async fn read_answer(client: &mut DuplexStream, pause: Duration) -> Option<usize> {
+    let mut n_bytes = 0;
+    loop {
+        let frame = Frame::read(client, pause).await?;
+        if frame.is_question() {
+            frame.answer(client).await;
+        }
+        if frame.kind == Frame::DATA {
+            n_bytes += frame.content.len();
+        }
+        if frame.is_last_of_an_answer() {
+            return Some(n_bytes);
+        }
+    }
+}
+
+/// A request for `/`, as the so manieth stream of HTTP/2.
+fn later_request_of_http2(stream: u8) -> Vec<u8> {
+    let mut request = REQUEST_OF_HTTP2[2].to_vec();
+    request[8] = stream;
+    request
+}
+
+#[test]
+fn answer_of_http2_may_be_read_slowly() {
+    // What is read in time, while the server has more to write; and what is all on the way at once.
+    for (buffer, n_bytes) in [(1 << 16, 1 << 20), (1 << 18, 200_000)] {
+        run_virtually(async {
+            let (mut client, stream) = xiio::io::duplex(buffer);
+            let router = Router::new().route("/", get(async move || vec![b'x'; n_bytes]));
+            task_group!(|tg| {
+                tg.spawn(serve_connection(stream, router, pending()));
+                let [preface, _, request] = REQUEST_OF_HTTP2;
+                client.write_all(&[preface, &WIDE_WINDOWS.concat(), request].concat()).await.unwrap();
+                assert_eq!(read_answer(&mut client, Duration::from_secs(1)).await, Some(n_bytes));
+                client.write_all(&later_request_of_http2(3)).await.unwrap();
+                assert_eq!(read_answer(&mut client, Duration::ZERO).await, Some(n_bytes), "it is still served");
+                tg.cancel();
+            });
+        });
+    }
+}
+
+#[test]
+fn client_of_http2_that_is_gone_without_a_word_is_hung_up_on() {
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1024);
+        task_group!(|tg| {
+            tg.spawn(serve_connection(stream, Router::new().route("/", get("hello")), pending()));
+            client.write_all(&REQUEST_OF_HTTP2.concat()).await.unwrap();
+            assert_eq!(read_answer(&mut client, Duration::ZERO).await, Some(5));
+            let start = xiio::now();
+            while let Some(frame) = Frame::read(&mut client, Duration::ZERO).await {
+                // It answers for a while.
+                if xiio::now() - start < Duration::from_secs(100) {
+                    frame.answer(&mut client).await;
+                }
+            }
+            let took = (xiio::now() - start).as_secs();
+            assert!((120..150).contains(&took), "{took}");
+        });
+    });
+}
+
 #[test]
 fn answer_of_http2_may_wait_in_a_client_that_goes_on_to_read() {
     run_virtually(async {

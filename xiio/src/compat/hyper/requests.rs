@@ -45,7 +45,8 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// finds out when it writes. The other is one that leaves in the middle of its upload: the service gets an error from the body,
 /// and should end then, as hyper looks no further. A client that closes only its own half counts as gone, too (`half_close` of the builder
 /// changes it). One that is gone without a word is noticed by HTTP/2 with `keep_alive_interval`, and by HTTP/1 only when
-/// it is written to; a time limit helps. One that is there and reads no more is not noticed: hyper waits for its goodbye to
+/// it is written to; a time limit helps. The question of HTTP/2 stands behind all that is on the way to the client: `keep_alive_timeout` has to be
+/// enough for one that reads slowly, or it is cut off in the middle of its answer. One that is there and reads no more is not noticed: hyper waits for its goodbye to
 /// be read. A stream that gives an error when a write has waited for too long helps.
 ///
 /// # Examples
