@@ -22,7 +22,12 @@ pub(crate) struct Server {
     pub(crate) count: Count,
     /// Whether the answer to the request opens a WebSocket; set when there is the answer, or will be none.
     pub(crate) is_opened: Promise<bool>,
+    /// Counts the request for its connection, as long as somebody has it.
+    pub(crate) running: Running,
 }
+
+/// What counts a request that its connection has to be kept for.
+pub(crate) type Running = Option<Arc<()>>;
 
 /// What counts a client, if there are several who may serve it.
 pub(crate) type Count = Option<Arc<Counted>>;
@@ -40,12 +45,12 @@ impl Counted {
 
 impl Server {
     pub(crate) fn new(jobs: Jobs, stopping: Promise<()>, count: Count) -> Self {
-        Self { jobs, stopping, count, is_opened: Promise::new() }
+        Self { jobs, stopping, count, is_opened: Promise::new(), running: None }
     }
 
     /// What the next request has of it.
-    pub(crate) fn of_request(&self, is_opened: Promise<bool>) -> Self {
-        Self { is_opened, ..self.clone() }
+    pub(crate) fn of_request(&self, is_opened: Promise<bool>, running: Running) -> Self {
+        Self { is_opened, running, ..self.clone() }
     }
 
     pub(crate) fn of(parts: &Parts) -> Result<&Self, (StatusCode, &'static str)> {

@@ -1,6 +1,7 @@
 //! The server: from a listener to the end of the last request.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::fmt;
 use std::future::{IntoFuture, pending, poll_fn};
 use std::io::{self, IoSlice};
@@ -8,17 +9,18 @@ use std::net::{self, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::Version;
+use axum::http::{StatusCode, Version};
+use axum::response::IntoResponse;
 use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::StreamExt;
-use hyper::body::Incoming;
+use hyper::body::{Buf, Bytes, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::server::conn::auto;
 use tower_service::Service;
@@ -27,7 +29,7 @@ use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, Local, RequestTasks};
 use xiio::net::{TcpListener, TcpStream, UCred, UnixListener, UnixStream};
 use xiio::{Promise, Sleep, gather, now, race, sleep, task_group};
 
-use crate::jobs::{Count, Counted, Jobs, Server, contained};
+use crate::jobs::{Count, Counted, Jobs, Running, Server, contained};
 use crate::ws::Opening;
 
 /// How long a client may take for the head of a request, and to answer whether it is still there; see [`Serve::patience`].
@@ -540,8 +542,12 @@ impl<'a, L: 'a> Serve<'a, L> {
     /// cancelled at once, with their cleanup: they have no end of their own. Jobs come to their end. For answers without an
     /// end there is [`Stopping`](crate::Stopping).
     ///
-    /// A client that has begun a request and sends no more of it holds the end up for its [`patience`](Self::patience). One
-    /// that does not read its answer over HTTP/1 does so until it has. A [`grace`](Self::grace) bounds both.
+    /// A client that has sent half of the head of a request holds the end up for its [`patience`](Self::patience) at most. One of HTTP/2 that does
+    /// not hear of the end does so for twice that, or for as long as it takes to answer what it has asked in the first half; what it asks later is
+    /// answered with the status 503.
+    ///
+    /// A request whose body does not come is waited for, and so is a client until it has read its answer. Over HTTP/2 it may have left no room for that,
+    /// and still show that it is there. A [`grace`](Self::grace) bounds all of this; [`TimeLimit`](crate::TimeLimit) bounds the wait for a body.
     pub fn until(mut self, stop: impl Future<Output = ()> + 'a) -> Self {
         self.until = Box::pin(stop);
         self
@@ -657,6 +663,105 @@ where
     race!(() = served => {}, () = stop => {});
 }
 
+/// What a connection knows of its client.
+struct Client {
+    /// Of its requests; `None` before the first.
+    version: Cell<Option<Version>>,
+    /// Whether its requests are refused.
+    is_refused: Cell<bool>,
+    /// Whoever serves one of its requests has it, too: the task, what is left of the answer, the WebSocket.
+    running: Arc<()>,
+}
+
+impl Client {
+    fn new() -> Self {
+        Self { version: Cell::new(None), is_refused: Cell::new(false), running: Arc::new(()) }
+    }
+
+    fn speaks_http1(&self) -> bool {
+        self.version.get().is_some_and(|version| version < Version::HTTP_2)
+    }
+
+    /// Ends when the client has to be hung up on, whatever hyper thinks of it.
+    async fn has_to_go(&self, stopping: &Promise<()>, patience: Duration) {
+        race!(
+            () = self.has_not_asked_in(patience) => {},
+            () = async {
+                stopping.wait().await;
+                self.holds_up_the_end(patience).await;
+            } => {},
+        );
+    }
+
+    async fn has_not_asked_in(&self, patience: Duration) {
+        sleep(patience).await;
+        if self.version.get().is_some() {
+            pending::<()>().await;
+        }
+    }
+
+    /// hyper waits for a client of HTTP/2 to say that it has heard of the end, and begins its requests until then.
+    async fn holds_up_the_end(&self, patience: Duration) {
+        sleep(patience).await;
+        self.is_refused.set(true);
+        if self.speaks_http1() {
+            pending::<()>().await;
+        }
+        // Once more also for what has been written just now: it may be on the way.
+        loop {
+            sleep(patience).await;
+            if Arc::strong_count(&self.running) == 1 {
+                return;
+            }
+        }
+    }
+}
+
+/// The body of an answer. Its request runs until the last of it is written: hyper takes large parts at once, long before the client has room.
+struct Answer {
+    body: Body,
+    running: Running,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Part;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let part = |bytes| Part { bytes, _running: self.running.clone() };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A part of an answer.
+struct Part {
+    bytes: Bytes,
+    _running: Running,
+}
+
+impl Buf for Part {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, n_bytes: usize) {
+        self.bytes.advance(n_bytes);
+    }
+}
+
 /// A stream whose client has to read, and may not be silent for ever, unless it speaks HTTP/1.
 ///
 /// hyper asks a client of HTTP/2 whether it is still there. The question stands behind all that is on the way to the client, in the buffers of
@@ -664,7 +769,7 @@ where
 /// hyper hangs up on is told so, too, and that is waited for: for ever, if the client reads nothing.
 struct Reading<S> {
     stream: S,
-    may_be_slow: Rc<Cell<bool>>,
+    client: Rc<Client>,
     /// How long a client may be silent, and take for a frame.
     limit: Duration,
     /// Set while something waits to be written. Not by each byte anew: hyper flushes after each frame, and what asks the client
@@ -674,13 +779,13 @@ struct Reading<S> {
 }
 
 impl<S> Reading<S> {
-    fn new(stream: S, may_be_slow: Rc<Cell<bool>>, limit: Duration) -> Self {
-        Self { stream, may_be_slow, limit, unread: None, silence: sleep(limit) }
+    fn new(stream: S, client: Rc<Client>, limit: Duration) -> Self {
+        Self { stream, client, limit, unread: None, silence: sleep(limit) }
     }
 
     /// What a step of a write has come to, or the end of the limit.
     fn limited<T>(&mut self, cx: &mut Context<'_>, step: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if step.is_ready() || self.may_be_slow.get() {
+        if step.is_ready() || self.client.speaks_http1() {
             return step;
         }
         let unread = self.unread.get_or_insert_with(|| sleep(self.limit));
@@ -690,7 +795,7 @@ impl<S> Reading<S> {
     /// The same for bytes, which the client has to read before it can answer what comes behind them.
     fn limited_bytes(&mut self, cx: &mut Context<'_>, step: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(n_bytes)) = step
-            && !self.may_be_slow.get()
+            && !self.client.speaks_http1()
         {
             let n_bytes = u32::try_from(n_bytes).unwrap_or(u32::MAX);
             let until = self.silence.deadline().map_or_else(now, |until| until.max(now()));
@@ -704,7 +809,7 @@ impl<S> Reading<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let step = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.may_be_slow.get() {
+        if self.client.speaks_http1() {
             return step;
         }
         if step.is_pending() {
@@ -753,36 +858,28 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     P: Clone + Send + Sync + 'static,
 {
-    let has_asked = Rc::new(Cell::new(false));
-    let is_silent = {
-        let has_asked = Rc::clone(&has_asked);
-        async move {
-            sleep(patience).await;
-            if has_asked.get() {
-                pending::<()>().await;
-            }
-        }
-    };
     let stopping = server.stopping.clone();
-    let speaks_http1 = Rc::new(Cell::new(false));
-    let stream = Reading::new(stream, Rc::clone(&speaks_http1), patience.saturating_mul(2));
+    let client = Rc::new(Client::new());
+    let stream = Reading::new(stream, Rc::clone(&client), patience.saturating_mul(2));
+    let asking = Rc::clone(&client);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        has_asked.set(true);
-        speaks_http1.set(request.version() < Version::HTTP_2);
+        asking.version.set(Some(request.version()));
+        let running = (!asking.is_refused.get()).then(|| Arc::clone(&asking.running));
         let mut request: Request = request.map(Body::new);
         let opening = Opening::new(&request);
-        request.extensions_mut().insert(server.of_request(opening.is_opened()));
+        request.extensions_mut().insert(server.of_request(opening.is_opened(), running.clone()));
         if let Some(peer) = &peer {
             request.extensions_mut().insert(ConnectInfo(peer.clone()));
         }
         // It is always ready.
-        let answering = router.clone().call(request);
+        let answering = running.is_some().then(|| router.clone().call(request));
         async move {
-            let answer = answering.await;
-            if let Ok(response) = &answer {
-                opening.answered(response.status());
-            }
-            answer
+            let response = match answering {
+                Some(answering) => answering.await?,
+                None => (StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n").into_response(),
+            };
+            opening.answered(response.status());
+            Ok::<_, Infallible>(response.map(|body| Answer { body, running }))
         }
     });
     task_group!(name = "requests", |requests| {
@@ -795,18 +892,20 @@ where
         let stream = Local::new(HyperStream::new(stream));
         let service = RequestTasks::new(requests, service);
         let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
-        // Before it is known which language the client speaks, hyper has no limit.
-        let mut has_to_end = pin!(async { race!(() = stopping.wait() => {}, () = is_silent => {}) });
-        let mut is_ending = false;
+        let mut has_to_go = pin!(client.has_to_go(&stopping, patience));
+        let mut is_told = false;
         let served = poll_fn(|cx| {
-            if !is_ending && has_to_end.as_mut().poll(cx).is_ready() {
-                is_ending = true;
+            if has_to_go.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if stopping.is_set() && !is_told {
+                is_told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            connection.as_mut().poll(cx)
+            // Its errors are those of clients that leave.
+            connection.as_mut().poll(cx).map(drop)
         });
-        // Its errors are those of clients that leave.
-        let _ = served.await;
+        served.await;
         // Whoever asked has gone, or has all answers.
         requests.cancel();
     });

@@ -106,11 +106,11 @@ impl WebSocketUpgrade {
         if server.stopping.is_set() {
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end\n").into_response();
         }
-        let Server { jobs, stopping, count, is_opened } = server;
+        let Server { jobs, stopping, count, is_opened, running } = server;
         let serve = async move {
             let serve = async move {
                 // The connection has ended for its task.
-                let _count = count;
+                let _counts = (count, running);
                 // hyper gives the connection away at its end, too, though the client has got no WebSocket.
                 if !is_opened.wait().await {
                     return;

@@ -674,6 +674,80 @@ fn client_of_http2_that_is_gone_without_a_word_is_hung_up_on() {
     });
 }
 
+/// Answers all questions but the one behind the announcement of the end: such a client has not heard of it.
+async fn answer_but_the_last_question(client: &mut DuplexStream, frame: &Frame) {
+    const LAST: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
+    if frame.is_question() && frame.content != LAST {
+        frame.answer(client).await;
+    }
+}
+
+#[test]
+fn client_of_http2_that_does_not_hear_of_the_end_is_hung_up_on() {
+    let n_asked = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&n_asked);
+    let count = async move || counted.set(counted.get() + 1);
+    let router = Router::new().route("/", get(local(count)));
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1 << 16);
+        let stop = Promise::new();
+        task_group!(|tg| {
+            let served = tg.spawn(serve_connection(stream, router.clone(), stop.wait()));
+            client.write_all(&REQUEST_OF_HTTP2.concat()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            n_asked.set(0);
+            stop.set(()).unwrap();
+            for stream in (3..200).step_by(2) {
+                let _ = client.write_all(&later_request_of_http2(stream)).await;
+                let read = async {
+                    while let Some(frame) = Frame::read(&mut client, Duration::ZERO).await {
+                        answer_but_the_last_question(&mut client, &frame).await;
+                    }
+                };
+                if timeout(Duration::from_secs(10), read).await.is_ok() {
+                    break;
+                }
+            }
+            assert!(served.is_finished());
+            assert!((1..=2).contains(&n_asked.get()), "{n_asked:?} requests were begun");
+        });
+    });
+}
+
+#[test]
+fn answer_of_http2_that_was_begun_before_the_end_is_sent_however_long_it_takes() {
+    const N_BYTES: usize = 200_000;
+    // A half of what a client has room for without saying more.
+    const STEP: u32 = 1 << 15;
+    run_virtually(async {
+        let (mut client, stream) = xiio::io::duplex(1 << 18);
+        let stop = Promise::new();
+        task_group!(|tg| {
+            let router = Router::new().route("/", get(async || vec![b'x'; N_BYTES]));
+            let served = tg.spawn(serve_connection(stream, router, stop.wait()));
+            client.write_all(&REQUEST_OF_HTTP2.concat()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            stop.set(()).unwrap();
+            let (mut n_bytes, mut n_allowed) = (0, 1 << 15);
+            while n_bytes < N_BYTES {
+                let frame = Frame::read(&mut client, Duration::ZERO).await.expect("the answer goes on");
+                answer_but_the_last_question(&mut client, &frame).await;
+                n_bytes += if frame.kind == Frame::DATA { frame.content.len() } else { 0 };
+                if n_bytes >= n_allowed {
+                    n_allowed += STEP as usize;
+                    sleep(Duration::from_secs(30)).await;
+                    for stream in [0, 1] {
+                        let head = [0, 0, 4, 8, 0, 0, 0, 0, stream];
+                        // It may have read all.
+                        let _ = client.write_all(&[&head[..], &STEP.to_be_bytes()].concat()).await;
+                    }
+                }
+            }
+            served.await;
+        });
+    });
+}
+
 #[test]
 fn answer_of_http2_may_wait_in_a_client_that_goes_on_to_read() {
     run_virtually(async {
@@ -703,6 +777,26 @@ fn answer_of_http1_may_be_read_as_slowly_as_one_likes() {
         client.read_to_end(&mut answer).await.unwrap();
         assert!(answer.len() > 1 << 20);
     });
+}
+
+#[test]
+fn client_that_does_not_ask_is_hung_up_on_when_its_patience_is_over() {
+    let [preface, settings, _] = REQUEST_OF_HTTP2;
+    let half_a_line: [&[u8]; 2] = [b"G", b"ET / HTTP/1.1\r\n"];
+    for said in [half_a_line, [preface, settings]] {
+        run_virtually(async {
+            let (mut client, stream) = xiio::io::duplex(1024);
+            task_group!(|tg| {
+                tg.spawn(serve_connection(stream, Router::new(), pending()));
+                let start = xiio::now();
+                client.write_all(said[0]).await.unwrap();
+                sleep(Duration::from_secs(19)).await;
+                client.write_all(said[1]).await.unwrap();
+                let _ = client.read_to_end(&mut Vec::new()).await;
+                assert_eq!((xiio::now() - start).as_secs(), 20);
+            });
+        });
+    }
 }
 
 #[test]

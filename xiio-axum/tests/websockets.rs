@@ -3,9 +3,10 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::future::IntoFuture;
+use std::future::{IntoFuture, pending};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Request, StatusCode};
@@ -455,33 +456,55 @@ fn messages_go_both_ways_over_http_2() {
     assert_eq!(n_goodbyes.get(), 1);
 }
 
+/// Has a text sent back over HTTP/2, ends the server, and hears the goodbye.
+async fn hear_goodbye_over_http_2(router: Router) {
+    let stop = Promise::new();
+    let (client, stream) = xiio::io::duplex(1 << 16);
+    task_group!(|tg| {
+        tg.spawn(serve_connection(stream, router, stop.wait()));
+        let mut builder = hyper::client::conn::http2::Builder::new(GroupExecutor::new(tg));
+        let (mut sender, connection) = builder.timer(HyperTimer).handshake(HyperStream::new(client)).await.unwrap();
+        tg.spawn(connection);
+        sender.send_request(Request::get("http://x/").body(String::new()).unwrap()).await.unwrap();
+        let mut request = Request::connect("http://x/echo").header("sec-websocket-version", "13");
+        request.extensions_mut().unwrap().insert(Protocol::from_static("websocket"));
+        let response = sender.send_request(request.body(String::new()).unwrap()).await.unwrap();
+        let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let mut client = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+        client.send(Message::text("one")).await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::text("one"));
+        let _ = stop.set(());
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::text("goodbye"));
+        assert!(client.next().await.unwrap().unwrap().is_close());
+        while client.next().await.is_some() {}
+        drop(sender);
+    });
+}
+
 #[test]
 fn end_of_the_server_says_goodbye_over_http_2() {
     let n_goodbyes = Rc::new(Cell::new(0));
-    let stop = Promise::new();
-    run(async {
-        let (client, stream) = xiio::io::duplex(1 << 16);
-        task_group!(|tg| {
-            tg.spawn(serve_connection(stream, router(&n_goodbyes), stop.wait()));
-            let mut builder = hyper::client::conn::http2::Builder::new(GroupExecutor::new(tg));
-            let (mut sender, connection) = builder.timer(HyperTimer).handshake(HyperStream::new(client)).await.unwrap();
-            tg.spawn(connection);
-            sender.send_request(Request::get("http://x/").body(String::new()).unwrap()).await.unwrap();
-            let mut request = Request::connect("http://x/echo").header("sec-websocket-version", "13");
-            request.extensions_mut().unwrap().insert(Protocol::from_static("websocket"));
-            let response = sender.send_request(request.body(String::new()).unwrap()).await.unwrap();
-            let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-            let mut client = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
-            client.send(Message::text("one")).await.unwrap();
-            assert_eq!(client.next().await.unwrap().unwrap(), Message::text("one"));
-            let _ = stop.set(());
-            assert_eq!(client.next().await.unwrap().unwrap(), Message::text("goodbye"));
-            assert!(client.next().await.unwrap().unwrap().is_close());
-            while client.next().await.is_some() {}
-            drop(sender);
-        });
-    });
+    run(hear_goodbye_over_http_2(router(&n_goodbyes)));
     assert_eq!(n_goodbyes.get(), 1);
+}
+
+#[test]
+fn goodbye_over_http_2_may_take_its_time() {
+    let talk = async |socket| {
+        let usage = async |socket: &mut WebSocket| {
+            let text = socket.recv().await.unwrap().unwrap();
+            socket.send(text).await.unwrap();
+            pending::<()>().await;
+        };
+        let release = async |mut socket: WebSocket| {
+            sleep(Duration::from_secs(1_000)).await;
+            socket.send(Message::text("goodbye")).await.unwrap();
+            socket.close().await;
+        };
+        bracket(socket, usage, release).await;
+    };
+    let upgrade = async move |upgrade: WebSocketUpgrade| upgrade.on_upgrade(talk);
+    run_virtually(hear_goodbye_over_http_2(Router::new().route("/echo", any(upgrade)).route("/", get("hello"))));
 }
 
 #[test]
