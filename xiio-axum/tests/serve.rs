@@ -16,12 +16,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
+use tower_service::Service;
 use xiio::compat::{GroupExecutor, HyperStream, HyperTimer, on_tokio, with_tokio};
 use xiio::inspect::ReportKind;
 use xiio::io::{DuplexStream, Read, Write};
@@ -141,6 +142,22 @@ fn handlers_hold_what_is_not_send_and_take_what_any_handler_takes() {
         assert_eq!(fetch(addr, "POST", "/many/Ada?n=x", "").await.0, 400, "the rejection of an extractor");
         assert_eq!(get_text(addr, "/nothing").await.0, 404);
     }));
+}
+
+#[test]
+fn handler_does_not_hold_a_request_that_it_has_not_asked_for() {
+    let none = get(local(async || sleep(LONG).await));
+    let head = get(local(async |_: Uri| sleep(LONG).await));
+    run_virtually(async {
+        for handler in [none, head] {
+            let request_holds = Arc::new(());
+            let request = Request::get("/").extension(Arc::clone(&request_holds)).body(Body::empty()).unwrap();
+            let mut router: Router = Router::new().route("/", handler);
+            let answering = router.call(request);
+            let is_dropped = wait_until(|| Arc::strong_count(&request_holds) == 1);
+            race!(_ = answering => unreachable!(), () = is_dropped => {});
+        }
+    });
 }
 
 #[test]
