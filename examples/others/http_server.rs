@@ -2,8 +2,10 @@
 //!
 //! Shows: hyper over xiio's streams, clock and groups; a task for each client and each request, so a
 //! client that leaves cancels what it asked for. There are limits for the size of a body, for the time of a request, and for the time
-//! that a client may take to say what it wants: a slow loris is cut off. A client that does not read its answer may stay. Ctrl-C or
-//! SIGTERM ends the listening at once; running requests are still answered. With `--workers 2` the clients are served by two threads,
+//! that a client may take for the head of one: a slow loris is cut off. Over HTTP/2 the client is asked as often whether it is still there. It may
+//! stay while it answers, and asks for nothing; but one that comes to the question too late, as it reads slowly, is cut off as well. A
+//! client that does not read its answer may stay. Ctrl-C or SIGTERM ends the listening at once. Running requests are still answered, and who is
+//! there for longer than they may take is cut off. With `--workers 2` the clients are served by two threads,
 //! and still borrow what `main` has. With `--listeners` each of them takes its own.
 //!
 //! ```text
@@ -211,6 +213,7 @@ async fn serve_client(stream: TcpStream, arguments: &Arguments, stopping: &Promi
         () = stopping.wait() => return,
     );
     let stream = HyperStream::new(stream);
+    let last = arguments.head_time + arguments.request_time;
     let answer = service_fn(async |request| Ok::<_, Infallible>(answer_in_time(request, arguments).await));
     let served = task_group!(name = "requests", |requests| {
         // A client that leaves cancels its requests, and what they have to clean up is waited for here.
@@ -219,12 +222,12 @@ async fn serve_client(stream: TcpStream, arguments: &Arguments, stopping: &Promi
             let mut builder = http2::Builder::new(GroupExecutor::new(requests));
             builder.timer(HyperTimer).keep_alive_interval(arguments.head_time).keep_alive_timeout(arguments.head_time);
             let connection = pin!(builder.serve_connection(stream, service));
-            serve_until(stopping, connection, http2::Connection::graceful_shutdown).await
+            serve_until(stopping, last, connection, http2::Connection::graceful_shutdown).await
         } else {
             let mut builder = http1::Builder::new();
             builder.timer(HyperTimer).header_read_timeout(arguments.head_time);
             let connection = pin!(builder.serve_connection(stream, service));
-            serve_until(stopping, connection, http1::Connection::graceful_shutdown).await
+            serve_until(stopping, last, connection, http1::Connection::graceful_shutdown).await
         };
         // Whoever asked has gone, or has all answers.
         requests.cancel();
@@ -253,23 +256,30 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Polls a connection to its end; told to stop, it answers what runs and takes nothing more.
-async fn serve_until<C: Future>(
+/// Polls a connection to its end; told to stop, it answers what runs, and ends after `last` at the latest.
+///
+/// A client of HTTP/2 that does not hear of the end is waited for by hyper, and may ask for more.
+async fn serve_until<C: Future<Output = hyper::Result<()>>>(
     stopping: &Promise<()>,
+    last: Duration,
     mut connection: Pin<&mut C>,
     stop: impl Fn(Pin<&mut C>),
-) -> C::Output {
-    let mut stopping = Some(stopping.wait());
-    poll_fn(|cx| {
-        if let Some(wait) = &mut stopping
-            && Pin::new(wait).poll(cx).is_ready()
+) -> hyper::Result<()> {
+    let mut wait = Some(stopping.wait());
+    let served = poll_fn(|cx| {
+        if let Some(is_stopping) = &mut wait
+            && Pin::new(is_stopping).poll(cx).is_ready()
         {
-            stopping = None;
+            wait = None;
             stop(connection.as_mut());
         }
         connection.as_mut().poll(cx)
-    })
-    .await
+    });
+    let is_over = async {
+        stopping.wait().await;
+        sleep(last).await;
+    };
+    race!(served = served => served, () = is_over => Ok(()))
 }
 
 type Answer = Response<Full<Bytes>>;

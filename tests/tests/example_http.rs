@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use xiio_tests::example::{Server, example, has_program, run_with_input};
@@ -175,6 +176,28 @@ fn a_running_request_of_http2_is_answered_before_the_server_ends() {
     server.terminate();
     assert_eq!(curl.wait_with_output().unwrap().stdout, b"slept\n");
     assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_client_of_http2_that_does_not_hear_of_the_end_does_not_hold_it_up() {
+    let mut server = serve(&["--head-time", "0.2", "--request-time", "0.2"]);
+    let mut client = server.connect();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let start = Instant::now();
+    for stream in (1_u32..).step_by(2) {
+        let request = [&[0, 0, 6, 1, 5][..], &stream.to_be_bytes(), &[0x82, 0x86, 0x84, 0x41, 1, b'x']].concat();
+        // It asks more often than it is asked.
+        let _ = client.write_all(&request);
+        thread::sleep(Duration::from_millis(10));
+        if stream == 11 {
+            server.terminate();
+        }
+        if let Some(status) = server.child.try_wait().unwrap() {
+            assert!(status.success());
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "the server does not end");
+    }
 }
 
 #[test]
