@@ -31,6 +31,7 @@
 //!   since.
 
 mod source;
+mod table;
 mod wait;
 
 pub(crate) use crate::sys::fd::Direction;
@@ -48,6 +49,7 @@ use polling::Poller;
 use crate::report::wake_all;
 use crate::sys::{Call, call};
 use source::Watched;
+use table::Table;
 use wait::{Report, Waiting};
 
 /// The descriptors that are watched on this thread.
@@ -55,8 +57,8 @@ pub(crate) struct Reactor {
     poller: std::sync::Arc<Poller>,
     waiting: RefCell<Waiting>,
     notifier: Waker,
-    /// The place of a descriptor is its number, and that is the key of its registration.
-    watched: RefCell<Vec<Option<Rc<Watched>>>>,
+    /// The number of a descriptor is the key of its registration as well.
+    watched: RefCell<Table<Rc<Watched>>>,
     /// Empty between waits; its memory is kept.
     ready: Cell<Vec<Waker>>,
 }
@@ -100,22 +102,17 @@ impl Reactor {
 
     /// How many descriptors are watched.
     pub(crate) fn n_sources(&self) -> usize {
-        self.watched.borrow().iter().flatten().count()
+        self.watched.borrow().values().count()
     }
 
     /// Whether any task waits for a descriptor.
     pub(crate) fn has_waiters(&self) -> bool {
-        self.watched.borrow().iter().flatten().any(|watched| watched.has_waiters())
+        self.watched.borrow().values().any(|watched| watched.has_waiters())
     }
 
     /// Whether all that tasks wait for are sockets of this machine.
     pub(crate) fn is_loopback(&self) -> bool {
-        self.watched
-            .borrow()
-            .iter()
-            .flatten()
-            .filter(|watched| watched.has_waiters())
-            .all(|watched| watched.is_loopback())
+        self.watched.borrow().values().filter(|watched| watched.has_waiters()).all(|watched| watched.is_loopback())
     }
 
     /// The descriptor that becomes readable when there is something to do.
@@ -131,7 +128,7 @@ impl Reactor {
     /// # Errors
     /// What `epoll_ctl(2)` reports.
     pub(crate) fn watch(self: &Rc<Self>, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Source> {
-        let known = self.watched.borrow().get(key_of(fd.as_raw_fd())).cloned().flatten();
+        let known = self.watched.borrow().get(key_of(fd.as_raw_fd())).cloned();
         let watched = match known {
             Some(watched) => {
                 // A leaked waiter may have left the entry behind; the kernel knows.
@@ -146,17 +143,14 @@ impl Reactor {
     fn add(&self, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Rc<Watched>> {
         let watched = Rc::new(Watched::new(fd.as_raw_fd()));
         source::register(&self.poller, fd, &watched, direction)?;
-        let mut all = self.watched.borrow_mut();
-        let n_places = all.len().max(watched.key() + 1);
-        all.resize(n_places, None);
-        all[watched.key()] = Some(Rc::clone(&watched));
+        self.watched.borrow_mut().insert(watched.key(), Rc::clone(&watched));
         Ok(watched)
     }
 
     /// Forgets a descriptor that nobody watches any more.
     fn remove(&self, watched: &Watched) {
         source::deregister(&self.poller, watched.fd);
-        let removed = self.watched.borrow_mut()[watched.key()].take();
+        let removed = self.watched.borrow_mut().remove(watched.key());
         drop(removed);
     }
 
@@ -170,7 +164,7 @@ impl Reactor {
         }
         let timeout = if ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         let waited = self.waiting.borrow_mut().wait(&self.poller, timeout, &mut |report| {
-            if let Some(Some(watched)) = self.watched.borrow().get(report.key) {
+            if let Some(watched) = self.watched.borrow().get(report.key) {
                 watched.set_ready(report, &mut ready);
                 if reports_once {
                     source::withdraw(&self.poller, watched);
@@ -184,7 +178,7 @@ impl Reactor {
 
     /// Asks a poller that reports once. One that refuses leaves it to the operations to find out, and is asked again.
     fn ask_for_waited(&self, ready: &mut Vec<Waker>) {
-        for watched in self.watched.borrow().iter().flatten() {
+        for watched in self.watched.borrow().values() {
             if source::ask_for_waited(&self.poller, watched).is_err() {
                 watched.set_ready(Report::of_anything(watched.key()), ready);
             }
@@ -201,7 +195,7 @@ impl Drop for Reactor {
     /// Wakes who still waits: it may be polled again in another run, and watch anew.
     fn drop(&mut self) {
         let mut waiting = Vec::new();
-        for watched in self.watched.get_mut().iter().flatten() {
+        for watched in self.watched.get_mut().values() {
             watched.set_ready(Report::of_anything(watched.key()), &mut waiting);
         }
         wake_all(waiting);
