@@ -30,6 +30,10 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// the task is cancelled, cleans up, and its group waits for it. The body of the response is polled by the same task, so
 /// what it streams cleans up as well.
 ///
+/// Over HTTP/1 hyper also drops a body when its last byte has come, where the response has a `content-length`, without asking for more. So what the
+/// stream does behind its last part is cancelled, though the client has got all. What must happen belongs before that part, or into a
+/// [`shield`](crate::shield).
+///
 /// A panic in a request concerns only that request. It is reported; the client gets the status 500, or a body that
 /// breaks off. If other code cancels the task of a request, the client gets 503.
 ///
@@ -46,8 +50,8 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// and should end then, as hyper looks no further. A client that closes only its own half counts as gone, too (`half_close` of the builder
 /// changes it). One that is gone without a word is noticed by HTTP/2 with `keep_alive_interval`, and by HTTP/1 only when
 /// it is written to; a time limit helps. The question of HTTP/2 stands behind all that is on the way to the client: `keep_alive_timeout` has to be
-/// enough for one that reads slowly, or it is cut off in the middle of its answer. One that is there and reads no more is not noticed: hyper waits for its goodbye to
-/// be read. A stream that gives an error when a write has waited for too long helps.
+/// enough for one that reads slowly, or it is cut off in the middle of its answer. One that is there and reads no more is not noticed: hyper waits for its
+/// goodbye to be read. A stream that gives an error when a write has waited for too long helps.
 ///
 /// # Examples
 /// ```
