@@ -138,14 +138,15 @@ fn a_write_rests_while_there_is_an_error_that_it_does_not_fetch() {
     leave_notice(&a);
     run(async {
         while timeout(millis(20), write(&a, &[0; 65536])).await.is_ok() {}
-        assert_rests(write(&a, b"x")).await;
+        // A little room may come when what was sent is acknowledged.
+        assert_rests(async { while write(&a, &[0; 65536]).await.is_ok() {} }).await;
         task_group!(|tg| {
-            let writing = tg.spawn(async { write(&a, b"x").await.unwrap() });
+            let writing = tg.spawn(async { write_all(&a, &[0; 1 << 22]).await.unwrap() });
             sleep(millis(2)).await;
             while !writing.is_finished() {
                 read(&b, &mut [0; 65536]).await.unwrap();
             }
-            assert_eq!(writing.await, 1);
+            writing.await;
         });
     });
 }
