@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::Shared;
 use xiio::testing::Tester;
 use xiio::{
     Builder, Promise, RunInThread, bracket, run_in_thread, shield, sleep, task_group, timeout, try_task_group,
@@ -409,21 +410,27 @@ fn a_task_that_loses_one_after_the_other_keeps_nothing_of_them() {
     });
 }
 
-/// The one that is cancelled first holds something else, and the one that has polled the tree last nothing.
-#[test]
-fn shared_by_two_that_are_cancelled_it_is_waited_for() {
+/// A tree for two that share it. When it has begun, and may clean up; and whether it has.
+fn for_two() -> (Shared<RunInThread<()>>, Promise<()>, Promise<()>, Arc<AtomicBool>) {
     let cleaned = Arc::new(AtomicBool::new(false));
     let (begun, cleans, all_cleaned) = (Promise::new(), Promise::new(), Arc::clone(&cleaned));
     let (begin, may_clean) = (begun.clone(), cleans.clone());
-    let shared = run_in_thread(async move || {
+    let tree = run_in_thread(async move || {
         begin.set(()).unwrap();
         let cleanup = async {
             may_clean.wait().await;
+            sleep(millis(30)).await;
             all_cleaned.store(true, SeqCst);
         };
         shield(cleanup).await;
-    })
-    .shared();
+    });
+    (tree.shared(), begun, cleans, cleaned)
+}
+
+/// The one that is cancelled first holds something else, and the one that has polled the tree last nothing.
+#[test]
+fn shared_by_two_that_are_cancelled_it_is_waited_for() {
+    let (shared, begun, cleans, cleaned) = for_two();
     run(async {
         task_group!(|tg| {
             let (one, two) = (shared.clone(), shared);
@@ -443,10 +450,31 @@ fn shared_by_two_that_are_cancelled_it_is_waited_for() {
     });
 }
 
+/// Between the cancellation and the end of that very poll nothing goes on.
+#[test]
+fn polled_by_code_that_has_cancelled_itself_it_is_waited_for() {
+    let (shared, begun, cleans, cleaned) = for_two();
+    run(async {
+        task_group!(|outer| {
+            outer.spawn(async {
+                task_group!(|tg| {
+                    let (one, two) = (shared.clone(), shared);
+                    tg.spawn(one);
+                    begun.wait().await;
+                    let cancels = async {
+                        outer.cancel();
+                        cleans.set(()).unwrap();
+                    };
+                    futures::join!(cancels, two);
+                });
+            });
+        });
+        assert!(cleaned.load(SeqCst), "the tree is not waited for");
+    });
+}
+
 /// Two that share a tree, the first of which is cancelled while it awaits it; what becomes of the other.
-fn cancel_one_of_two<F: Future<Output = u32>>(
-    await_it: impl Fn(futures::future::Shared<RunInThread<u32>>) -> F,
-) -> u32 {
+fn cancel_one_of_two<F: Future<Output = u32>>(await_it: impl Fn(Shared<RunInThread<u32>>) -> F) -> u32 {
     let (begun, go) = (Promise::new(), Promise::new());
     let (begin, may_go) = (begun.clone(), go.clone());
     let shared = run_in_thread(async move || {

@@ -17,8 +17,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::current::current_scope_if;
+use super::current::{current_scope_if, is_frozen};
 use super::node::{Membership, Node, Stage};
+use super::scope::Scope;
 use crate::report::{drop_safely, waking};
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -41,8 +42,15 @@ impl Parked {
         Self { label, stage: Stage::Fresh, ticket: None }
     }
 
-    /// The node, for a poll. It has left its scope unless this is a poll of that.
+    /// The node, for a poll. It has left its scope unless this is a poll of that, or one in which nothing goes on.
     pub(crate) fn unpark(&mut self) -> Node {
+        match &self.ticket {
+            Some(ticket) if is_frozen() && ticket.scope().is_none() => Node::with(self.label, self.stage, None, true),
+            _ => self.take(),
+        }
+    }
+
+    fn take(&mut self) -> Node {
         let ticket = self.ticket.take();
         let holds = ticket.is_some();
         Node::with(self.label, self.stage, ticket.and_then(Ticket::redeem), holds)
@@ -51,25 +59,31 @@ impl Parked {
     /// Keeps the node of [`unpark`](Self::unpark) until the next poll.
     pub(crate) fn park(&mut self, mut node: Node) {
         self.stage = node.stage();
-        self.ticket =
-            node.take_membership().map(|Membership { scope, key }| Ticket { letterbox: scope.letterbox(), key });
+        if let Some(Membership { scope, key }) = node.take_membership() {
+            let before = self.ticket.replace(Ticket { letterbox: scope.letterbox(), key });
+            drop(before.and_then(Ticket::redeem));
+        }
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        drop(self.unpark());
+        drop(self.take());
     }
 }
 
 impl Ticket {
+    /// The scope that the node is in, if this is a poll of that.
+    fn scope(&self) -> Option<Rc<Scope>> {
+        current_scope_if(|scope| scope.has_letterbox(&self.letterbox))
+    }
+
     fn redeem(self) -> Option<Membership> {
-        let Self { letterbox, key } = self;
-        let scope = current_scope_if(|scope| scope.has_letterbox(&letterbox));
+        let scope = self.scope();
         if scope.is_none() {
-            letterbox.put(key);
+            self.letterbox.put(self.key);
         }
-        scope.map(|scope: Rc<_>| Membership { scope, key })
+        scope.map(|scope| Membership { scope, key: self.key })
     }
 }
 
