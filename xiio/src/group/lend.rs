@@ -79,7 +79,7 @@ impl Lender {
             runtime.take_allowance(crew)
         });
         match allowance {
-            Some(allowance) => linger(crew, &allowance, &inside, &mut poll),
+            Some(allowance) => linger(crew, &allowance, &inside, waker, &mut poll),
             None => Poll::Pending,
         }
     }
@@ -104,6 +104,7 @@ fn linger(
     crew: &Arc<Crew>,
     allowance: &Allowance,
     inside: &Inside<'_>,
+    waker: &Waker,
     poll: &mut dyn FnMut() -> Poll<()>,
 ) -> Poll<()> {
     let _lingering = Lingering::begin();
@@ -118,7 +119,7 @@ fn linger(
             stay.held_up.set(None);
             budget::refill();
             // A worker may block for what is polled here: nothing stops it then.
-            let polled = if stay.window.is_held_up() { go_on(&mut *poll) } else { poll() };
+            let polled = if stay.window.is_held_up() { go_on(&mut *poll, waker) } else { poll() };
             if polled.is_ready() || !crew.has_open() {
                 return polled;
             }
@@ -141,9 +142,14 @@ fn linger(
     }
 }
 
-/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for a worker, and that may block for it.
-fn go_on<R>(poll: impl FnOnce() -> R) -> R {
-    unwind::thawed(|| budget::unstopped(poll))
+/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for a worker, and that may block for it. The group does not
+/// end by that, as what is behind it must not go on: the next poll comes to the end again.
+fn go_on(poll: impl FnOnce() -> Poll<()>, waker: &Waker) -> Poll<()> {
+    let polled = unwind::thawed(|| budget::unstopped(poll));
+    if polled.is_ready() {
+        waker.wake_by_ref();
+    }
+    Poll::Pending
 }
 
 /// What a group knows that lingers.
@@ -197,7 +203,7 @@ impl Stay<'_> {
 
     /// A worker does not come out. What is inside may be drawn for who is in there.
     fn draw(&self, poll: &mut dyn FnMut() -> Poll<()>) -> Poll<()> {
-        Runtime::with(|runtime| runtime.draw_inside(self.crew, poll))
+        Runtime::with(|runtime| unwind::thawed(|| runtime.draw_inside(self.crew, poll)))
     }
 
     /// A worker does not come out. It may block for what another one has to do, or home inside of the group: they go on for a while. So do the workers

@@ -132,8 +132,6 @@ impl Runtime {
         self.turn_began.set(began.or(Some(now)));
         let is_over = || began.is_some_and(|began| now.saturating_duration_since(began) >= SLICE);
         let is_late = match LIMIT.get() {
-            // Nobody can come to the limit before a worker is out, which may block for what is polled.
-            _ if budget::is_unstopped() => false,
             // It has this round and no other, so that is as long as the turn has polls.
             Some(Nearest { is_first_poll: true, was_over: true, .. }) => false,
             Some(Nearest { is_first_poll: false, was_over: false, at }) if at <= now => true,
