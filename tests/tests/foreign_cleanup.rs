@@ -115,15 +115,6 @@ fn a_shared_future_cleans_up() {
     waits_for_free(async { futures::join!(shared, other).0 });
 }
 
-/// Each of the two owners waits for something of its own as well.
-#[test]
-fn a_shared_future_of_two_owners_cleans_up() {
-    let shared = cleanup().shared();
-    let with_shared = || branch(join_all([Box::pin(shared.clone()) as Dyn, Box::pin(shield(sleep(millis(100))))]));
-    let (one, two) = (with_shared(), with_shared());
-    waits_for_free(async { drop(futures::join!(one, two)) });
-}
-
 #[test]
 fn cleanups_of_different_length_end_each_in_its_time() {
     let reports = Reports::new();

@@ -188,8 +188,7 @@ impl Node {
         }
     }
 
-    /// Joins the current scope, leaving the one before if it was another. While that unwinds it stays there: two owners that share its future
-    /// would take it from each other at each poll, and wake each other by that.
+    /// Joins the current scope, leaving the one before if it was another.
     fn join(&mut self, waker: &Waker) {
         match &self.membership {
             Some(Membership { scope, key }) if is_current(scope) => {
@@ -197,7 +196,6 @@ impl Node {
                     drop(scope.replace_waker(*key, waker.clone()));
                 }
             }
-            Some(Membership { scope, .. }) if self.stage == Stage::Unwinding && scope.is_unwinding() => {}
             _ => {
                 self.leave_scope();
                 let waker = waker.clone();
@@ -252,12 +250,6 @@ impl Node {
         recording::cleanup_ended(self.noted, self.label, self.place, false);
         self.is_due = false;
         self.advance(Progress::Finished);
-        if let Some(Membership { scope, key }) =
-            self.membership.as_ref().filter(|membership| !is_current(&membership.scope))
-        {
-            // The poll is another owner's.
-            scope.wake(*key);
-        }
     }
 
     /// The cleanup has panicked; the owner throws the panic when all have cleaned up.

@@ -270,7 +270,7 @@ impl Scope {
 
     /// Wakes a node, if it is still there. Its waker is taken out meanwhile: it may free the node, and a clone would be
     /// user code under the borrow.
-    pub(super) fn wake(&self, key: usize) {
+    fn wake(&self, key: usize) {
         let swap = |waker| match self.nodes.borrow_mut().get_mut(key) {
             Some(entry) => std::mem::replace(&mut entry.waker, waker),
             None => waker,
