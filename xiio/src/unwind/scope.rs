@@ -152,7 +152,9 @@ impl Scope {
     #[must_use = "a waker must be dropped outside of any borrow"]
     pub(crate) fn remove(&self, key: usize) -> Left {
         let entry = self.nodes.borrow_mut().remove(key);
-        self.look_anew();
+        if self.is_unwinding() {
+            self.look_anew();
+        }
         self.count(entry.progress, -1);
         self.count_awake(entry.awake_in, -1);
         match entry.progress {
@@ -221,6 +223,7 @@ impl Scope {
     }
 
     /// A node has ended. The others may be where nobody comes to any more, and a wake of theirs may have come before.
+    #[cold]
     fn look_anew(&self) {
         self.note_reached();
         self.patience.set(0);
