@@ -1386,9 +1386,12 @@ fn slow_cleanup_on_a_worker_is_reported_to_home_while_it_lasts() {
     xiio::Builder::new().slow_cleanup(Duration::from_millis(20)).run(async {
         task_group!(workers = 1, grace = LONG, |tg| {
             tg.workers().spawn(async || {
-                let _ = started.set(());
-                // It ends when home has heard of it.
-                shield(is_reported.wait()).await;
+                let cleanup = async {
+                    let _ = started.set(());
+                    // It ends when home has heard of it.
+                    is_reported.wait().await;
+                };
+                shield(cleanup).await;
             });
             started.wait().await;
             tg.cancel();
