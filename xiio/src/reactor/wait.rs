@@ -203,11 +203,13 @@ mod portable {
             on_event: &mut dyn FnMut(Report),
         ) -> io::Result<()> {
             self.events.clear();
-            match poller.wait(&mut self.events, timeout) {
-                // The poller of `poll(2)` was notified, and looks for what another thread is about to write.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                waited => _ = waited?,
+            let mut waited = poller.wait(&mut self.events, timeout);
+            // The poller of `poll(2)` was notified, and looks for what another thread is about to write. It says so as an error, behind
+            // which it takes itself for notified still, and would swallow each later notification. Only a wait that ends well undoes that.
+            while waited.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                waited = poller.wait(&mut self.events, Some(Duration::ZERO));
             }
+            waited?;
             for event in self.events.iter() {
                 // `poll(2)` reports a descriptor that is closed as ready for nothing.
                 let is_closed = !event.readable && !event.writable;
