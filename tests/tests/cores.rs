@@ -886,6 +886,35 @@ fn nothing_begins_where_it_is_polled_twice_in_a_task_that_has_cancelled_itself()
     }
 }
 
+/// What the neighbour awaits has given way already, and has only to come back.
+#[test]
+fn neighbour_of_cancelled_code_on_a_worker_does_not_go_on_behind_its_next_await() {
+    let (n_after, is_cancelled, has_begun) = (AtomicUsize::new(0), AtomicBool::new(false), Promise::new());
+    run(async {
+        task_group!(workers = 1, |tg| {
+            tg.workers().spawn(async || {
+                let busy = async {
+                    yield_now().await;
+                    has_begun.clone().set(()).unwrap();
+                    while !is_cancelled.load(SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                    go_on(&n_after).await;
+                };
+                let neighbour = async {
+                    yield_now().await;
+                    n_after.fetch_add(1, SeqCst);
+                };
+                futures::join!(busy, neighbour);
+            });
+            has_begun.wait().await;
+            tg.cancel();
+            is_cancelled.store(true, SeqCst);
+        });
+    });
+    assert_eq!(n_after.load(SeqCst), 0);
+}
+
 /// A task of a group further in cancels the one that it is in.
 #[test]
 fn task_at_home_that_cancels_the_one_around_it_does_not_go_on_behind_its_next_await() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::drawing::{Kind, Node, YIELD_NOW};
 use crate::report::Held;
-use crate::runtime::{Runtime, UnderLimit, is_over_outside, poll_leaf};
+use crate::runtime::{Runtime, UnderLimit, is_over_outside, may_go_on, poll_leaf};
 use crate::sys;
 use crate::timer::{NEVER, TimerKey};
 use crate::unwind::{Reached, gate};
@@ -361,7 +361,8 @@ impl Future for YieldNow {
             return Poll::Pending;
         }
         if self.has_yielded {
-            return Poll::Ready(());
+            // What has been cancelled meanwhile does not go on here either.
+            return if may_go_on(cx) { Poll::Ready(()) } else { Poll::Pending };
         }
         self.has_yielded = true;
         cx.waker().wake_by_ref();

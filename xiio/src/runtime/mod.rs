@@ -21,7 +21,7 @@ pub(crate) use leaf::{checkpoint, poll_budgeted, poll_leaf};
 pub(crate) use lending::{Allowance, TURN};
 pub(crate) use outside::Outside;
 use outside::{Count, WAKE_UP_CALL};
-pub(crate) use share::{UnderLimit, ends_late_turn, is_over_outside, may_begin};
+pub(crate) use share::{UnderLimit, ends_late_turn, is_over_outside, may_begin, may_go_on};
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -69,7 +69,7 @@ pub(crate) fn is_over_outside(at: Instant) -> bool {
 ///
 /// Outside of a runtime there is no one to give way to.
 #[inline]
-pub(super) fn may_go_on(cx: &Context<'_>) -> bool {
+pub(crate) fn may_go_on(cx: &Context<'_>) -> bool {
     budget::leaves() == Leaves::FREE || may_take_another(cx)
 }
 
