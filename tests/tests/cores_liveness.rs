@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use xiio::io::{Read, Write};
 use xiio::net::UnixStream;
 use xiio::testing::{Tester, advance, pause};
-use xiio::{Promise, join, parallel_map, race, run, sleep, task_group, timeout, yield_now};
-use xiio_tests::Reports;
+use xiio::{Elapsed, Promise, join, parallel_map, race, run, sleep, task_group, timeout, yield_now};
 use xiio_tests::os::n_sleeps;
+use xiio_tests::{Reports, assert_panics};
 
 /// Fails with a text instead of hanging the test.
 fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
@@ -364,6 +364,79 @@ fn what_is_behind_a_group_whose_worker_has_blocked_for_cancelled_code_does_not_r
             });
             assert!(!has_run_on.get(), "cancelled code runs on");
         });
+    });
+}
+
+/// How a group ends whose worker is in a poll of `computing` when the time of what is around it is over.
+fn end_under_a_limit<T: Send>(computing: Duration, end: impl Fn() -> T + Sync) -> Result<T, Elapsed> {
+    loop {
+        let has_begun = AtomicBool::new(false);
+        let group = async {
+            task_group!(workers = 1, |tg| {
+                tg.workers()
+                    .spawn(async || {
+                        has_begun.store(true, SeqCst);
+                        thread::sleep(computing);
+                        end()
+                    })
+                    .await
+            })
+        };
+        let result = run(timeout(Duration::from_millis(5), group));
+        // A thread may take longer than that to begin.
+        if has_begun.into_inner() {
+            return result;
+        }
+    }
+}
+
+/// How long a worker computes, so that it comes to its end at any moment of the loop's.
+fn times_to_compute() -> impl Iterator<Item = Duration> {
+    (0..10).map(|n| Duration::from_micros(20_000 + 300 * n))
+}
+
+/// It finishes before its cancellation takes effect.
+#[test]
+fn value_of_a_group_counts_whose_worker_computes_until_its_time_is_over() {
+    in_time(|| {
+        for computing in times_to_compute() {
+            assert_eq!(end_under_a_limit(computing, || 7), Ok(7));
+        }
+    });
+}
+
+#[test]
+fn panic_of_a_worker_that_computes_until_the_time_of_its_group_is_over_is_thrown() {
+    in_time(|| {
+        for computing in times_to_compute() {
+            assert_panics(&["expected"], || end_under_a_limit(computing, || panic!("expected")));
+        }
+    });
+}
+
+#[test]
+fn panic_of_a_worker_that_computes_while_what_is_around_its_group_is_cancelled_is_thrown() {
+    in_time(|| {
+        for computing in times_to_compute() {
+            let program = async {
+                let begun = Promise::new();
+                task_group!(|outer| {
+                    outer.spawn(async {
+                        task_group!(workers = 1, |tg| {
+                            let has_begun = begun.clone();
+                            tg.workers().spawn(async move || {
+                                has_begun.set(()).unwrap();
+                                thread::sleep(computing);
+                                panic!("expected");
+                            });
+                            begun.wait().await;
+                            outer.cancel();
+                        });
+                    });
+                });
+            };
+            assert_panics(&["expected"], || run(program));
+        }
     });
 }
 

@@ -33,6 +33,25 @@ struct Lender {
     outside: Outside,
 }
 
+/// The group, whatever its body is.
+trait Lent {
+    /// Polls what there is at home; `Ready` when all of the group has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// It has ended, and the next poll comes to that.
+    fn stay(&mut self, cx: &mut Context<'_>);
+}
+
+impl<B: Future, E: Ending<B::Output>> Lent for Run<'_, '_, B, E> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_members(cx)
+    }
+
+    fn stay(&mut self, cx: &mut Context<'_>) {
+        self.note_held(cx);
+    }
+}
+
 /// Runs a group that may have workers.
 pub fn lend<'a, 'b, B: Future, E: Ending<B::Output>>(run: Run<'a, 'b, B, E>) -> Lend<'a, 'b, B, E> {
     let lender = run.crew().map(|crew| Lender { waker: crew.waker(), crew, outside: Outside::default() });
@@ -45,25 +64,25 @@ impl<B: Future, E: Ending<B::Output>> Future for Lend<'_, '_, B, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<E::Output> {
         let Self { run, lender } = &mut *self;
         match lender {
-            Some(lender) => lender.poll(cx, &mut |cx| run.poll_members(cx)).map(|()| run.conclude()),
+            Some(lender) => lender.poll(cx, run).map(|()| run.conclude()),
             None => Pin::new(run).poll(cx),
         }
     }
 }
 
 impl Lender {
-    /// Polls the group by `poll`, and lets the workers in if it is their time.
-    fn poll(&mut self, cx: &mut Context<'_>, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
+    /// Polls the group, and lets the workers in if it is their time.
+    fn poll(&mut self, cx: &mut Context<'_>, group: &mut dyn Lent) -> Poll<()> {
         let Self { crew, waker, outside } = self;
         let inside = crew.bridge().enter(cx.waker());
         inside.take_woken();
         if crew.is_at_home() {
             // Nobody is let in. Who wakes the bridge is heard when the group is polled next.
-            return poll(cx);
+            return group.poll(cx);
         }
         let _polling = Runtime::with(|runtime| runtime.polling(crew));
-        let mut poll = || poll(&mut Context::from_waker(waker));
-        let polled = poll();
+        let cx_inside = &mut Context::from_waker(waker);
+        let polled = group.poll(cx_inside);
         if polled.is_ready() || !crew.has_open() {
             Runtime::with(|runtime| runtime.remove_lender(crew));
             *outside = Outside::default();
@@ -79,7 +98,7 @@ impl Lender {
             runtime.take_allowance(crew)
         });
         match allowance {
-            Some(allowance) => linger(crew, &allowance, &inside, waker, &mut poll),
+            Some(allowance) => linger(crew, &allowance, &inside, group, cx_inside),
             None => Poll::Pending,
         }
     }
@@ -104,8 +123,8 @@ fn linger(
     crew: &Arc<Crew>,
     allowance: &Allowance,
     inside: &Inside<'_>,
-    waker: &Waker,
-    poll: &mut dyn FnMut() -> Poll<()>,
+    group: &mut dyn Lent,
+    cx: &mut Context<'_>,
 ) -> Poll<()> {
     let _lingering = Lingering::begin();
     // SAFETY: this is called by the poll of the group, and the window is dropped before it returns or unwinds.
@@ -119,7 +138,7 @@ fn linger(
             stay.held_up.set(None);
             budget::refill();
             // A worker may block for what is polled here: nothing stops it then.
-            let polled = if stay.window.is_held_up() { go_on(&mut *poll, waker) } else { poll() };
+            let polled = if stay.window.is_held_up() { go_on(group, cx) } else { group.poll(cx) };
             if polled.is_ready() || !crew.has_open() {
                 return polled;
             }
@@ -131,10 +150,11 @@ fn linger(
         }
         Runtime::with(|runtime| runtime.note_lent(crew));
         if stay.window.try_close() {
-            return Poll::Pending;
+            // What came to its end meanwhile has ended in this round: before a limit around it is looked at.
+            return if inside.take_woken() { group.poll(cx) } else { Poll::Pending };
         }
         stay.note_held_up();
-        let polled = stay.draw(poll);
+        let polled = stay.draw(group, cx);
         if polled.is_ready() {
             return polled;
         }
@@ -142,14 +162,16 @@ fn linger(
     }
 }
 
-/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for a worker, and that may block for it. The group does not
-/// end by that, as what is behind it must not go on: the next poll comes to the end again.
-fn go_on(poll: impl FnOnce() -> Poll<()>, waker: &Waker) -> Poll<()> {
-    let polled = unwind::thawed(|| budget::unstopped(poll));
-    if polled.is_ready() {
-        waker.wake_by_ref();
+/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for a worker, and that may block for it. A group that is
+/// cancelled does not end by that, as what is behind it must not go on.
+fn go_on(group: &mut dyn Lent, cx: &mut Context<'_>) -> Poll<()> {
+    let polled = unwind::thawed(|| budget::unstopped(|| group.poll(cx)));
+    if polled.is_ready() && (unwind::is_frozen() || budget::is_cancelled()) {
+        group.stay(cx);
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
     }
-    Poll::Pending
+    polled
 }
 
 /// What a group knows that lingers.
@@ -202,8 +224,8 @@ impl Stay<'_> {
     }
 
     /// A worker does not come out. What is inside may be drawn for who is in there.
-    fn draw(&self, poll: &mut dyn FnMut() -> Poll<()>) -> Poll<()> {
-        Runtime::with(|runtime| unwind::thawed(|| runtime.draw_inside(self.crew, poll)))
+    fn draw(&self, group: &mut dyn Lent, cx: &mut Context<'_>) -> Poll<()> {
+        Runtime::with(|runtime| unwind::thawed(|| runtime.draw_inside(self.crew, || group.poll(cx))))
     }
 
     /// A worker does not come out. It may block for what another one has to do, or home inside of the group: they go on for a while. So do the workers

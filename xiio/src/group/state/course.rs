@@ -309,6 +309,13 @@ impl<'a> Course<'a> {
         body.holds() || self.group.set.holds() || (self.group.is_special.get() && self.holds_special())
     }
 
+    /// Tells what is around whether a cancellation has to wait, as the answer is.
+    pub(super) fn note_held(&mut self, body: &dyn AnyBody, cx: &mut Context<'_>) -> bool {
+        let holds = self.holds(body);
+        self.node.hold(cx, holds);
+        holds
+    }
+
     #[cold]
     fn holds_special(&self) -> bool {
         self.group.has_failed()
@@ -335,8 +342,7 @@ impl<'a> Course<'a> {
             } else {
                 self.draw(body, cx);
                 if duty == Duty::Run {
-                    let holds = self.holds(body);
-                    self.node.hold(cx, holds);
+                    self.note_held(body, cx);
                 }
             }
             return Poll::Pending;
@@ -353,8 +359,7 @@ impl<'a> Course<'a> {
     #[inline(never)]
     fn go_on(&mut self, tasks: Polled, body: &mut dyn AnyBody, cx: &mut Context<'_>) -> Poll<()> {
         if !self.has_simply_ended(tasks, body) && self.poll_rest(tasks, body, cx).is_pending() {
-            let holds = self.holds(body);
-            self.node.hold(cx, holds);
+            let holds = self.note_held(body, cx);
             self.is_quiet = !holds && self.limit.is_none() && self.group.workforce.borrow().is_none();
             return Poll::Pending;
         }

@@ -170,6 +170,11 @@ impl<'a, 'b, B: Future, E: Ending<B::Output>> Run<'a, 'b, B, E> {
         self.course.poll(&mut self.body, cx)
     }
 
+    /// All have ended, and whoever polls the group learns of it by another poll.
+    pub(in crate::group) fn note_held(&mut self, cx: &mut Context<'_>) {
+        self.course.note_held(&self.body, cx);
+    }
+
     /// The value of the block, when all have ended.
     pub(in crate::group) fn conclude(&mut self) -> E::Output {
         match self.body.ending.take() {
