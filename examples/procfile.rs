@@ -1,8 +1,8 @@
 //! Runs the services of a Procfile until Ctrl-C, and starts again those that end.
 //!
 //! Shows: child processes as part of the tree, whose output is read line by line. A `shield` keeps the services going
-//! while the program is told to stop, so that they end one after the other, in reverse order. `race!` stands for "this or the
-//! end".
+//! while the program is told to stop, so that they end one after the other, in reverse order. On a terminal all of them hear the
+//! Ctrl-C. `race!` stands for "this or the end".
 //!
 //! ```text
 //! $ cat Procfile
@@ -14,11 +14,12 @@
 //! client | <!DOCTYPE HTML>
 //! …
 //! ^C
-//! client | stopped: signal: 15 (SIGTERM)
-//! web    | stopped: signal: 2 (SIGINT)
+//! client | stopped: signal: 2 (SIGINT)
+//! web    | Keyboard interrupt received, exiting.
+//! web    | stopped: exit status: 0
 //! ```
 //!
-//! A line is `name: command for sh`; `#` begins a comment. A service that ends is started again after a pause, which
+//! A line is `name: command for sh`; `#` begins a comment. A service that ends by itself is started again after a pause, which
 //! doubles from `--backoff` seconds up to 30 times that, and is short again once the service has run longer. The names are
 //! coloured if stdout is a terminal.
 
@@ -133,10 +134,13 @@ fn set_prefixes(services: &mut [Service], is_coloured: bool) {
 
 /// Runs the services until this is cancelled; then ends them one by one, the last one first.
 async fn run_all(services: &[Service]) {
+    let ending = Promise::new();
     task_group!(name = "services", |tg| {
-        let spawn = |service| (service, tg.spawn(shield(supervise(service))));
+        let spawn = |service| (service, tg.spawn(shield(supervise(service, &ending))));
         let tasks: Vec<(&Service, xiio::Task<()>)> = services.iter().map(spawn).collect();
         let stop = async |tasks: Vec<(&Service, xiio::Task<()>)>| {
+            // It is set once, here.
+            let _ = ending.set(());
             for (service, task) in tasks.into_iter().rev() {
                 // It is set once, here.
                 let _ = service.stopping.set(());
@@ -147,10 +151,10 @@ async fn run_all(services: &[Service]) {
     });
 }
 
-/// Keeps a service running until it is to stop.
-async fn supervise(service: &Service) {
+/// Keeps a service running until all are to end.
+async fn supervise(service: &Service, ending: &Promise<()>) {
     let mut pause = service.backoff;
-    while !service.stopping.is_set() {
+    while !ending.is_set() {
         service.say("started").await;
         if service.stopping.is_set() {
             // Nobody has read that.
@@ -159,14 +163,14 @@ async fn supervise(service: &Service) {
         let started = Instant::now();
         let end = run_once(service).await;
         let how = end.map_or_else(|error| format!("`sh`: {error}"), |status| status.to_string());
-        if service.stopping.is_set() {
+        if ending.is_set() {
             return service.say(&format!("stopped: {how}")).await;
         }
         if started.elapsed() > pause {
             pause = service.backoff;
         }
         service.say(&format!("ended: {how}; again in {pause:?}")).await;
-        race!(sleep(pause), service.stopping.wait());
+        race!(sleep(pause), ending.wait());
         pause = pause.saturating_mul(2).min(service.backoff.saturating_mul(30));
     }
     service.say("stopped").await;

@@ -130,6 +130,22 @@ fn services_end_one_after_the_other_and_say_goodbye() {
 }
 
 #[test]
+fn service_that_ends_while_another_one_stops_is_not_started_again() {
+    let pid = std::env::temp_dir().join(format!("xiio-procfile-pid-{}", std::process::id()));
+    let at = pid.display();
+    let web = format!("web: echo $$ >{at}; exec sleep 60");
+    let stop = format!("kill $(cat {at}); sleep 1; exit");
+    let client = format!("client: trap '{stop}' TERM; while sleep 0.05; do [ -s {at} ] && echo ready; done");
+    let procfile = Procfile::new("not-again", &format!("{web}\n{client}\n"));
+    let mut program = procfile.start();
+    program.read_to("client | ready");
+    let rest = program.stop();
+    fs::remove_file(&pid).unwrap();
+    assert!(rest.contains(&"web    | stopped: signal: 15 (SIGTERM)".to_owned()), "{rest:#?}");
+    assert!(!rest.iter().any(|line| line.contains("again") || line.contains("started")), "{rest:#?}");
+}
+
+#[test]
 fn what_a_service_leaves_behind_ends_with_it() {
     // It holds the pipe.
     let procfile = Procfile::new("behind", "a: sleep 3600 & echo $!; exit 3\n");
