@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use xiio::compat::{on_tokio, with_tokio};
+use xiio::thread::ThreadPool;
 use xiio::{Promise, bracket, in_thread, run_in_thread, sleep, task_group, yield_now};
 use xiio_tests::os::{ends_in_a_fork, rerun};
 use xiio_tests::poll::once;
@@ -363,4 +364,18 @@ fn program_that_forks() {
     use_tokio();
     assert!(ends_in_a_fork(use_tokio));
     use_tokio();
+}
+
+/// Tokio panics where guards are dropped out of order. The thread goes on, and the value is there.
+#[test]
+fn job_that_leaves_the_context_of_a_runtime_behind_keeps_its_value_and_its_thread() {
+    let pool = ThreadPool::new(1);
+    let values = run(with_tokio(async {
+        let keeps = pool.run(|| {
+            std::mem::forget(Box::leak(Box::new(Handle::current())).enter());
+            7
+        });
+        (keeps.await, pool.run(|| 8).await)
+    }));
+    assert_eq!(values, (7, 8));
 }

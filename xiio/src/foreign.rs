@@ -8,6 +8,9 @@ use std::marker::PhantomData;
 #[cfg(feature = "tokio")]
 use tokio::runtime::{EnterGuard, Handle};
 
+#[cfg(feature = "tokio")]
+use crate::report::drop_safely;
+
 /// The context of tokio's that is around, if there is one.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -27,7 +30,7 @@ impl Surroundings {
     pub(crate) fn enter(&self) -> Entered<'_> {
         Entered {
             #[cfg(feature = "tokio")]
-            _tokio: self.tokio.as_ref().map(Handle::enter),
+            tokio: self.tokio.as_ref().map(Handle::enter),
             surroundings: PhantomData,
         }
     }
@@ -37,6 +40,14 @@ impl Surroundings {
 #[must_use]
 pub(crate) struct Entered<'a> {
     #[cfg(feature = "tokio")]
-    _tokio: Option<EnterGuard<'a>>,
+    tokio: Option<EnterGuard<'a>>,
     surroundings: PhantomData<&'a Surroundings>,
+}
+
+// Tokio panics where code of the user has left a guard of its own behind. The thread goes on.
+#[cfg(feature = "tokio")]
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        drop_safely(self.tokio.take());
+    }
 }
