@@ -828,6 +828,29 @@ fn time_that_is_paused_passes_beside_a_group_with_workers() {
     });
 }
 
+#[test]
+fn time_that_is_advanced_passes_while_a_worker_blocks_for_home() {
+    in_time(|| {
+        Tester::new().run(|| async {
+            let (begun, (sender, receiver)) = (Promise::new(), mpsc::channel());
+            task_group!(workers = 1, |tg| {
+                tg.workers().spawn({
+                    let begun = begun.clone();
+                    async move || block(begun, receiver).await
+                });
+                begun.wait().await;
+                pause();
+                // Longer than home stays in the group at once, so that it wants to be out.
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(200) {
+                    advance(Duration::from_secs(3600)).await;
+                }
+                sender.send(()).unwrap();
+            });
+        });
+    });
+}
+
 /// When somebody has read what another one wrote after an hour, while ten hours pass.
 async fn read_after_an_hour() -> Duration {
     let (start, hour) = (xiio::now(), Duration::from_secs(3600));
@@ -843,25 +866,18 @@ async fn read_after_an_hour() -> Duration {
     join!(write, read, advance(10 * hour)).1
 }
 
-#[test]
-fn time_that_is_paused_does_not_pass_by_what_has_woken_a_task_beside_workers() {
-    let just_an_hour = Duration::from_secs(3600)..Duration::from_secs(7200);
-    let is_right = just_an_hour.clone();
-    with_paused_time(async move || {
-        let read_after = read_after_an_hour().await;
-        assert!(is_right.contains(&read_after), "{read_after:?}");
-    });
-    // Outside of the group.
-    let read_after = in_time(|| {
+/// [`read_after_an_hour`] outside of a group with a task on a worker, which ends when it is told to.
+fn read_beside_a_worker(task: impl AsyncFn(Promise<()>) + Send + Sync + 'static) -> Duration {
+    in_time(move || {
         let read_after = Cell::new(Duration::ZERO);
         Tester::new().run(|| async {
             let (has_begun, is_over) = (Promise::new(), Promise::new());
             let group = async {
                 task_group!(workers = 1, |tg| {
-                    let (begun, over) = (has_begun.clone(), is_over.clone());
+                    let (begun, over, task) = (has_begun.clone(), is_over.clone(), &task);
                     tg.workers().spawn(async move || {
                         begun.set(()).unwrap();
-                        over.wait().await;
+                        task(over).await;
                     });
                 });
             };
@@ -874,6 +890,25 @@ fn time_that_is_paused_does_not_pass_by_what_has_woken_a_task_beside_workers() {
             join!(group, beside);
         });
         read_after.get()
+    })
+}
+
+#[test]
+fn time_that_is_paused_does_not_pass_by_what_has_woken_a_task_beside_workers() {
+    let just_an_hour = Duration::from_secs(3600)..Duration::from_secs(7200);
+    let is_right = just_an_hour.clone();
+    with_paused_time(async move || {
+        let read_after = read_after_an_hour().await;
+        assert!(is_right.contains(&read_after), "{read_after:?}");
+    });
+    let read_after = read_beside_a_worker(async |over| over.wait().await);
+    assert!(just_an_hour.contains(&read_after), "{read_after:?}");
+    // Home wants to be out, and comes out late.
+    let read_after = read_beside_a_worker(async |over| {
+        while !over.is_set() {
+            thread::sleep(Duration::from_millis(10));
+            yield_now().await;
+        }
     });
     assert!(just_an_hour.contains(&read_after), "{read_after:?}");
 }

@@ -234,7 +234,8 @@ impl Stay<'_> {
         let began = sys::now();
         let _ = Runtime::with(|runtime| {
             runtime.lend_further_in();
-            runtime.linger(BREATH, &|| true)
+            // Who waits outside for the worker runs before virtual time passes by.
+            runtime.linger(BREATH, &|| self.inside.is_woken() || runtime.is_needed_elsewhere())
         });
         // Who has something to do elsewhere does not sleep there.
         if !self.inside.is_woken() {
