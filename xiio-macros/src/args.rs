@@ -182,7 +182,7 @@ impl Options {
             return skip_value(input);
         };
         match Value::parse(input, &name, shape, diagnostics) {
-            Ok(Some(Value::Expr(Expr::Binary(value)))) if is_value_with_body(&value) => {
+            Ok(Some(Value::Expr(Expr::Binary(value)))) if is_value_with_body(&value, input.is_empty()) => {
                 diagnostics.report(value.left.span(), &Mistake::CommaExpected);
             }
             Ok(Some(value)) => self.admit(Given { name, value }, diagnostics),
@@ -295,9 +295,19 @@ impl Value {
     }
 }
 
-/// Whether `3 |tg| { … }` was read as an expression, for want of a comma.
-fn is_value_with_body(value: &ExprBinary) -> bool {
-    matches!(value.op, BinOp::BitOr(_)) && matches!(*value.right, Expr::Block(_))
+/// Whether `3 |tg| { … }` was read as an expression, for want of a comma. Any expression may be a body; nothing follows it.
+fn is_value_with_body(value: &ExprBinary, is_last: bool) -> bool {
+    let is_block = matches!(*value.right, Expr::Block(_));
+    match value.op {
+        BinOp::BitOr(_) => is_block || (is_last && ends_in_name(&value.left)),
+        BinOp::Or(_) => is_last && is_block,
+        _ => false,
+    }
+}
+
+/// Whether it is `3 | tg`.
+fn ends_in_name(value: &Expr) -> bool {
+    matches!(value, Expr::Binary(ExprBinary { op: BinOp::BitOr(_), right, .. }) if matches!(**right, Expr::Path(_) | Expr::Infer(_)))
 }
 
 /// Eats the comma after an option or says that it is missing.
