@@ -137,7 +137,8 @@ fn json<T: DeserializeOwned>(line: &str) -> Result<T, String> {
     value.map_err(|error| format!("the answer is no JSON that can be read: {error}"))
 }
 
-/// How many brackets are open at once in a text, if it is JSON, and how many objects it has that are no field of another one, as nodes are.
+/// How many brackets are open at once in a text, if it is JSON, and how many objects and arrays it has that are no field of another one: nodes may be
+/// written as either.
 fn brackets(line: &str) -> (usize, usize) {
     let (mut deepest, mut n_nodes, mut n_open, mut is_string, mut is_escaped) = (0, 0, 0_usize, false, false);
     let mut before = b' ';
@@ -148,7 +149,7 @@ fn brackets(line: &str) -> (usize, usize) {
             b'"' => is_string = !is_string,
             b'[' | b'{' if !is_string => {
                 n_open += 1;
-                n_nodes += usize::from(byte == b'{' && before != b':');
+                n_nodes += usize::from(before != b':');
             }
             b']' | b'}' if !is_string => n_open = n_open.saturating_sub(1),
             _ => {}
@@ -293,8 +294,10 @@ mod tests {
         // A later version may have anything else.
         let error = Answer::parse(r#"{"tree":7,"version":2}"#).unwrap_err();
         assert_eq!(error, "the program answers in version 2, and this is for version 1");
-        let many = of(&"{},".repeat(MAX_NODES));
-        assert_eq!(Answer::parse(&many).unwrap_err(), "the answer has more than 2097152 nodes");
+        for node in ["{},", "[\"\"],"] {
+            let many = of(&node.repeat(MAX_NODES));
+            assert_eq!(Answer::parse(&many).unwrap_err(), "the answer has more than 2097152 nodes");
+        }
     }
 
     #[test]
