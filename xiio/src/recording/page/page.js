@@ -428,9 +428,10 @@
     pen.strokeStyle = pen.fillStyle = colors.wake;
     pen.lineWidth = 1.3;
     for (let at = firstAt(wakes, view.chosen, view.from); at < starts[view.chosen + 1] && list[at].at <= view.to && n < MAX_ARROWS; at += 1, n += 1) {
-      const wake = list[at], poll = polls.list[firstAt(polls, view.chosen, wake.at)];
+      // A poll that goes on has not come of it.
+      const wake = list[at], poll = polls.list[bisect(polls, view.chosen, (poll) => poll.at < wake.at)];
       const x = xOf(wake.at), y = rowOf[wake.from] * ROW - top + ROW * 1.5, to = rowOf[view.chosen] * ROW - top + ROW * 1.5;
-      const landing = poll !== undefined && poll.of === view.chosen ? xOf(Math.max(poll.at, wake.at)) : x;
+      const landing = poll !== undefined && poll.of === view.chosen ? xOf(poll.at) : x;
       const side = to > y ? -1 : 1, tip = to + side * 6;
       pen.beginPath();
       pen.moveTo(x, y);
