@@ -74,7 +74,7 @@
 /// - A `?` in an argument that a macro throws away has no type (`E0282`).
 /// - `dbg!` and other macros that show their arguments as text show what a `?` in them has become. `assert!` shows what was written.
 /// - `bail!` and `ensure!` stand in a closure: what they give to the error they take from the variables around, also where they do not return.
-///   Inside of a `try_task_group!` the error is converted with `From`, as with a `?`, and not coerced.
+///   In a `task_group!` inside of a `try_task_group!` the error is converted with `From`, as with a `?`, and not coerced.
 /// - A macro that puts its arguments into a closure, a generator or a `try_task_group!` has control flow of its own. This is known of `defer!`,
 ///   `stream!` and `try_stream!`; let another one stand in a function of its own.
 /// - In a crate that forbids a lint which the expansion allows, such as `dead_code`, `unused_imports`, `unreachable_code` or `clippy::pedantic`,
@@ -150,8 +150,8 @@ macro_rules! task_group {
 /// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function; an `Err` of a task meanwhile wins over it |
 /// | panic | cancels the tasks, waits for them, and panics on |
 ///
-/// The differences from a plain block are those of `task_group!`. One is added: a `return Err(…)`
-/// that a macro expands to is the group's `Err`, as with a `?`.
+/// The differences from a plain block are those of `task_group!`. One is added: a `return Err(…)` that a macro expands to is the
+/// group's `Err`. So with `bail!` and `ensure!`: their error is neither converted nor coerced, and has to be an `E` already.
 ///
 /// # Errors
 ///
