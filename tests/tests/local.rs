@@ -298,9 +298,12 @@ async fn a_scope_may_be_polled_on_in_another_one() {
 #[test]
 fn what_a_key_without_a_value_says() {
     let error: AccessError = REQUEST.try_get().unwrap_err();
-    let text =
-        "`REQUEST` has no value here; it has one inside of `REQUEST.scope(value, future)` and in what is spawned there";
+    let text = "`REQUEST` has no value here; it has one inside of `REQUEST.scope(value, future)` and in what is spawned \
+                there, on other threads if the value is `Send` and `Sync`";
     assert_eq!(error.to_string(), text);
+    let not_inherited = "`DEPTH` has no value here; it has one inside of `DEPTH.scope(value, future)`, and as it is \
+                         `not_inherited`, not in what is spawned there";
+    assert_eq!(DEPTH.try_get().unwrap_err().to_string(), not_inherited);
     let panicked = catch_unwind(|| REQUEST.get()).unwrap_err();
     assert_eq!(panicked.downcast_ref::<String>().map(String::as_str), Some(text));
 }

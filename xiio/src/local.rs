@@ -141,15 +141,18 @@ impl<T: Send + Sync + 'static> Packer<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessError {
     name: &'static str,
+    is_inherited: bool,
 }
 
 impl fmt::Display for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name;
-        write!(
-            f,
-            "`{name}` has no value here; it has one inside of `{name}.scope(value, future)` and in what is spawned there"
-        )
+        write!(f, "`{name}` has no value here; it has one inside of `{name}.scope(value, future)`")?;
+        if self.is_inherited {
+            write!(f, " and in what is spawned there, on other threads if the value is `Send` and `Sync`")
+        } else {
+            write!(f, ", and as it is `not_inherited`, not in what is spawned there")
+        }
     }
 }
 
@@ -245,7 +248,7 @@ impl<T: 'static> LocalKey<T> {
     /// ```
     pub fn try_with<R>(&'static self, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let value = current().and_then(|locals| locals.find(&self.about));
-        let value = value.ok_or(AccessError { name: self.about.name })?;
+        let value = value.ok_or(AccessError { name: self.about.name, is_inherited: self.about.is_inherited })?;
         Ok(look(value.get().downcast_ref().unwrap_or_else(|| unreachable!("a key has one type"))))
     }
 
