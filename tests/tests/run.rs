@@ -1,26 +1,30 @@
 //! `run`, and time as its tasks see it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, Once, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use xiio::inspect::ReportKind;
+use xiio::io::duplex;
 use xiio::process::Command;
+use xiio::testing::Tester;
+use xiio::thread::ThreadPool;
 use xiio::{
     Interval, MissedTicks, Sleep, in_thread, interval, interval_at, now, run_in_thread, sleep, sleep_until, task_group,
-    yield_now,
+    try_task_group, yield_now,
 };
 use xiio_tests::os::{children, ends_in_a_fork, rerun, wait_until};
 use xiio_tests::{
-    LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, run, run_virtually, takes,
+    LONG, PollBomb, Reports, Trace, assert_cancels_cleanly, assert_panics, millis, panic_text, run, run_virtually,
+    takes,
 };
 
 #[test]
@@ -65,6 +69,50 @@ fn run_inside_run_panics_with_the_remedy() {
     assert_panics(&["`xiio::run` inside a running xiio runtime", "await the future instead", "thread"], || {
         run(async { xiio::run(async {}) });
     });
+}
+
+xiio::local!(static NOWHERE: u32);
+
+#[test]
+fn a_panic_about_a_wrong_call_names_the_line_of_the_call() {
+    let workers = || {
+        run(async { task_group!(|tg| _ = tg.workers()) });
+    };
+    let workers_of_a_try_group = || {
+        let _: Result<(), ()> = run(async { try_task_group!(error = _, |tg| _ = tg.workers()) });
+    };
+    let calls: [(&str, &dyn Fn()); 12] = [
+        ("run", &|| run(async { xiio::run(async {}) })),
+        ("Builder::run", &|| run(async { xiio::Builder::new().name("inner").run(async {}) })),
+        ("Tester::run", &|| Tester::new().seeds(0..0).run(|| async {})),
+        ("interval", &|| drop(interval(Duration::ZERO))),
+        ("interval_at", &|| drop(interval_at(now(), Duration::ZERO))),
+        ("workers", &workers),
+        ("workers of a try group", &workers_of_a_try_group),
+        ("limit", &|| run(async { task_group!(limit = 0, |_tg| ()) })),
+        ("ThreadPool", &|| drop(ThreadPool::new(0))),
+        ("duplex", &|| drop(duplex(0))),
+        ("LocalKey::with", &|| NOWHERE.with(|_| ())),
+        ("LocalKey::get", &|| _ = NOWHERE.get()),
+    ];
+    for (call, code) in calls {
+        assert_eq!(panic_file(code), file!(), "{call}");
+    }
+}
+
+/// The file that the panic of `code` names.
+fn panic_file(code: &dyn Fn()) -> String {
+    thread_local!(static FILE: RefCell<String> = const { RefCell::new(String::new()) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            FILE.set(info.location().expect("a panic has a place").file().to_owned());
+            usual(info);
+        }));
+    });
+    panic_text(code);
+    FILE.take()
 }
 
 #[test]

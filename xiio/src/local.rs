@@ -231,8 +231,12 @@ impl<T: 'static> LocalKey<T> {
     /// let names = vec!["Ada".to_owned()];
     /// assert_eq!(xiio::run(NAMES.scope(names, async { NAMES.with(|names| names.len()) })), 1);
     /// ```
+    #[track_caller]
     pub fn with<R>(&'static self, look: impl FnOnce(&T) -> R) -> R {
-        self.try_with(look).unwrap_or_else(|error| panic!("{error}"))
+        match self.try_with(look) {
+            Ok(seen) => seen,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Calls `look` with the value, if there is one.
@@ -263,6 +267,7 @@ impl<T: 'static> LocalKey<T> {
     ///
     /// assert_eq!(xiio::run(USER.scope("Ada", async { USER.get() })), "Ada");
     /// ```
+    #[track_caller]
     pub fn get(&'static self) -> T
     where
         T: Clone,

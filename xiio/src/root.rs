@@ -45,6 +45,7 @@ use shutdown::{BlockOnUntil, Stop, block_on_until};
 ///
 /// # Source
 /// `xiio.run` in the Python original.
+#[track_caller]
 #[doc(alias("block_on"))]
 pub fn run<F: IntoFuture>(future: F) -> F::Output {
     block_on(&Config { serve: serve_if_asked(), save: save_if_asked(), ..Config::default() }, future.into_future()).0
@@ -364,6 +365,7 @@ impl Builder {
     ///
     /// # Panics
     /// As [`run`].
+    #[track_caller]
     pub fn run<F: IntoFuture>(self, future: F) -> F::Output {
         match self.block_on(future) {
             Ok(value) => value,
@@ -372,6 +374,7 @@ impl Builder {
     }
 
     /// Runs a future with the time limit that was set.
+    #[track_caller]
     #[doc(hidden)]
     pub fn run_timed<F: IntoFuture>(self, future: F) -> F::Output
     where
@@ -380,6 +383,7 @@ impl Builder {
         self.block_on(future).unwrap_or_else(F::Output::from_elapsed)
     }
 
+    #[track_caller]
     fn block_on<F: IntoFuture>(mut self, future: F) -> Result<F::Output, Elapsed> {
         match self.options.take() {
             Some(options) => self.block_on_tree(root_group(options, future)),
@@ -387,6 +391,7 @@ impl Builder {
         }
     }
 
+    #[track_caller]
     fn block_on_tree<T: Future>(mut self, tree: T) -> T::Output {
         self.config.serve = self.config.serve.or_else(serve_if_asked);
         self.config.save = save_if_asked();

@@ -326,6 +326,7 @@ impl Tester {
     /// # Panics
     /// With the panic of the body, on a deadlock, over the time limit, and when something is left behind. With seeds also
     /// when any run but the last gives a failure for its value, and when there are no seeds.
+    #[track_caller]
     pub fn run<T, F>(mut self, body: impl Fn() -> F) -> T
     where
         F: Future<Output = T>,

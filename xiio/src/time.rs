@@ -387,6 +387,7 @@ impl Future for YieldNow {
 ///     assert!(start.elapsed() >= Duration::from_millis(4));
 /// });
 /// ```
+#[track_caller]
 pub fn interval(period: Duration) -> Interval {
     Interval::new(Deadline::after(period), period)
 }
@@ -408,6 +409,7 @@ pub fn interval(period: Duration) -> Interval {
 ///     assert_eq!(ticks.tick().await, start + Duration::from_millis(2));
 /// });
 /// ```
+#[track_caller]
 pub fn interval_at(first: Instant, period: Duration) -> Interval {
     Interval::new(Deadline::until(Some(first)), period)
 }
@@ -456,6 +458,7 @@ pub enum MissedTicks {
 }
 
 impl Interval {
+    #[track_caller]
     fn new(deadline: Deadline, period: Duration) -> Self {
         assert!(!period.is_zero(), "`interval` needs a period above zero");
         Self { deadline, period, missed: MissedTicks::default(), reached: Reached::default() }

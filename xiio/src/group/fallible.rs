@@ -228,6 +228,7 @@ impl<'env, E: Send + 'env> TryTaskGroup<'env, E> {
     /// assert_eq!(failed, Err("an error on a worker"));
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn workers(&'env self) -> TryWorkers<'env, E> {
         self.group.assert_workers("try_task_group!");
         TryWorkers::new(self.group.anchor(), &self.sent_errors)

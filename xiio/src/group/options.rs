@@ -45,6 +45,7 @@ impl GroupOptions {
     ///
     /// # Panics
     /// When it is zero: no task could ever start.
+    #[track_caller]
     pub fn limit(mut self, limit: usize) -> Self {
         assert!(limit > 0, "a group with `limit = 0` could never start a task; leave the option out for no limit");
         self.limit = Some(limit);

@@ -210,6 +210,7 @@ impl<'env> TaskGroup<'env> {
     /// });
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn workers(&'env self) -> Workers<'env> {
         self.group.assert_workers("task_group!");
         Workers::new(self.group.anchor())

@@ -271,6 +271,7 @@ impl<'env> Group<'env> {
 
     /// # Panics
     /// Where the option `workers` was not given.
+    #[track_caller]
     pub(super) fn assert_workers(&self, of: &str) {
         assert!(
             self.options.borrow().workers.is_some() || self.is_closed(),

@@ -55,6 +55,7 @@ use crate::unwind::Reached;
 /// # Source
 /// `tokio::io::duplex`.
 #[must_use]
+#[track_caller]
 pub fn duplex(max_buf_size: usize) -> (DuplexStream, DuplexStream) {
     assert!(max_buf_size > 0, "`duplex(0)` could never move a byte");
     let [there, back] = [(); 2].map(|()| Rc::new(Pipe::new(max_buf_size)));

@@ -638,14 +638,13 @@ struct Entered<'a> {
 }
 
 impl<'a> Entered<'a> {
+    #[track_caller]
     fn new(runtime: &'a Rc<Runtime>, config: &Config) -> Self {
-        CURRENT.with(|current| {
-            assert!(
-                current.borrow().is_none(),
-                "`xiio::run` inside a running xiio runtime; await the future instead, or run it in a thread of its own"
-            );
-            current.replace(Some(Rc::clone(runtime)));
-        });
+        assert!(
+            !Runtime::is_running(),
+            "`xiio::run` inside a running xiio runtime; await the future instead, or run it in a thread of its own"
+        );
+        CURRENT.with(|current| current.replace(Some(Rc::clone(runtime))));
         let notifier = runtime.home.open(runtime.reactor.notifier());
         // A tree may rest in a foreign loop of this thread, or of one that had its home before.
         runtime.home.wake_up();
@@ -666,6 +665,7 @@ impl Drop for Entered<'_> {
 ///
 /// # Panics
 /// When a runtime runs on this thread already, and when the system gives it no poller.
+#[track_caller]
 pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Leftover) {
     let future = pin!(Some(future));
     let mut root = RootOf::new(future);
@@ -673,6 +673,7 @@ pub(crate) fn block_on<F: Future>(config: &Config, future: F) -> (F::Output, Lef
     (root.take_value().expect("a run ends when its root has its value"), leftover)
 }
 
+#[track_caller]
 fn run(config: &Config, root: &mut dyn Root) -> Leftover {
     // Ends last, so that it has the end of all.
     let recorded = Recorded::begin(config);

@@ -53,6 +53,7 @@ impl ThreadPool {
     /// # Panics
     /// When `max` is zero.
     #[must_use]
+    #[track_caller]
     pub fn new(max: usize) -> Self {
         assert!(max > 0, "a pool of no threads would never run a job; `max` must be at least 1");
         let workers = Arc::new(Mutex::new(Crew::new(max)));
