@@ -7,8 +7,13 @@
 //!   [`BufReader`], [`BufWriter`] and [`Take`] on top.
 //!
 //! # The traits
-//! They are the traits of `std::io` with `async` methods, and code written for `std` needs no more than `.await`. `Read` and
-//! `Write` have one required method each, `BufRead` has three. Elsewhere such traits have `poll_read` and `poll_write`, for two
+//! They are the traits of `std::io` with `async` methods, and most code written for `std` needs no more than `.await`. Not there are:
+//! - `bytes`, and `by_ref`: a `&mut` of a reader or writer is one itself;
+//! - `write_fmt`, and so `write!`: make the text with `format!` for `write_all`, or `write!` it to a `Vec<u8>` before;
+//! - `Write` for `Cursor` and `&mut [u8]`, and either trait for `VecDeque<u8>`: a `Vec<u8>` is written to;
+//! - `BufRead` for [`Chain`], as a line may go from one reader to the other: put a [`BufReader`] around.
+//!
+//! `Read` and `Write` have one required method each, `BufRead` has three. Elsewhere such traits have `poll_read` and `poll_write`, for two
 //! reasons. A future of `async fn` in a trait cannot be told to be `Send`, and a trait with `async fn` cannot be made into `dyn`.
 //! The first is of no concern here, as a task never leaves its thread. And a future of its own gives each reader its own place in
 //! the line: with `poll_read` the last of several tasks that read from one socket is woken, and the others are forgotten. The
