@@ -161,7 +161,7 @@ pub(super) trait HasSlot<T>: Ends {
 /// A task on a worker, to be awaited for its output. Returned by [`Workers::spawn`](crate::Workers::spawn).
 ///
 /// What [`Task`](crate::Task) is for a task at home: a future; dropping it changes nothing. Unlike that one it may go to
-/// another thread, if the output may.
+/// another thread, if the output may. It has no `canceller` and no `cancel_on_drop`.
 ///
 /// # Panics
 /// Awaiting it panics when the task was cancelled or failed; [`WorkerTask::outcome`] gives a `Result` instead. The output is
