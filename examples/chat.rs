@@ -5,9 +5,10 @@
 //! sent away instead of filling the memory.
 //!
 //! ```text
-//! $ cargo run --release --example chat -- --unix /tmp/chat.sock &
+//! $ cargo run --release --example chat -- --unix /tmp/chat.sock
 //! listening on 127.0.0.1:7008
 //! listening on /tmp/chat.sock
+//!
 //! $ nc 127.0.0.1 7008            $ nc -U /tmp/chat.sock
 //! Your name?                     Your name?
 //! Ada                            Grace
@@ -15,7 +16,7 @@
 //! * Grace has come               * welcome, Grace; with you: Ada
 //! hello!
 //!                                Ada: hello!
-//! ^C (in the server)
+//! ^C (in the terminal of the server)
 //! * goodbye, Ada                 * goodbye, Grace
 //! ```
 

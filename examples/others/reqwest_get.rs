@@ -9,7 +9,7 @@
 //! 404 Not Found: 22 bytes from http://localhost:8080/nothing
 //! ```
 //!
-//! In the order given, once all are there. [`http_get`](../http_get.rs) is the larger program, on hyper and without tokio.
+//! In the order given, once all are there. [`http_get`](http_get.rs) is the larger program, on hyper and without tokio.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
