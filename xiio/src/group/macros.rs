@@ -145,13 +145,19 @@ macro_rules! task_group {
 ///
 /// | in the body | what it does |
 /// |---|---|
-/// | last expression | is the value of the group, wrapped in `Ok` |
+/// | last expression | is the value of the group, wrapped in `Ok`; see [No `Ok` at the end](#no-ok-at-the-end) |
 /// | `x?` | cancels the tasks, waits for them, and is the group's `Err`, converted with `From` |
 /// | `return`, `break`, `continue`, with labels and values | waits for the tasks, then does it, in the function; an `Err` of a task meanwhile wins over it |
 /// | panic | cancels the tasks, waits for them, and panics on |
 ///
 /// The differences from a plain block are those of `task_group!`. One is added: a `return Err(…)` that a macro expands to is the
 /// group's `Err`. So with `bail!` and `ensure!`: their error is neither converted nor coerced, and has to be an `E` already.
+///
+/// # No `Ok` at the end
+///
+/// The macro puts the `Ok` around the last expression. A body that ends in `Ok(())` gives `Ok(Ok(()))`, and the compiler reports mismatched
+/// types (`E0308`). Leave that `Ok(())` out. Do not add the `?` that the compiler suggests instead: a last expression that is a `Result` is then a
+/// value like any other, and its error may be dropped unseen.
 ///
 /// # Errors
 ///
