@@ -507,9 +507,11 @@ fn workers_of_workers_are_drawn_and_each_asks_for_the_whole_of_its_thread() {
     });
     let [at_home, on_worker] = trees;
     let is_promise = |tree: &Tree| tree.nodes().any(|(_, node)| node.what().contains("a promise"));
+    let has_asker = |tree: &Tree| tree.nodes().any(|(_, node)| node.what() == "a drawing of the tree");
     let n_workers = |tree: &Tree| tree.nodes().filter(|(_, node)| node.kind() == Kind::Worker).count();
     assert!(is_promise(&at_home) && n_workers(&at_home) == 2, "{at_home}");
     assert!(is_promise(&on_worker) && n_workers(&on_worker) == 2, "{on_worker}");
+    assert!(has_asker(&at_home) && has_asker(&on_worker), "{at_home}\n{on_worker}");
 }
 
 /// As at home.

@@ -4,6 +4,7 @@ mod recorded;
 mod served;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::rc::Rc;
 
 use crate::drawing::Drawing;
@@ -89,7 +90,8 @@ pub async fn tree() -> Tree {
     let drawn = Promise::new();
     let answer = drawn.clone();
     Runtime::with(|runtime| runtime.request_drawing_inside(Box::new(move |drawing| drop(answer.set(drawing)))));
-    Tree { drawing: drawn.wait().await }
+    let mut drawn = drawn.wait();
+    Tree { drawing: poll_fn(|cx| drawn.poll_as("a drawing of the tree", cx)).await }
 }
 
 /// Hands the reports of this thread to `listener` until the result is dropped. If there are several listeners, the newest

@@ -239,8 +239,15 @@ impl<T: Clone> Future for WaitPromise<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.poll_as("a promise", cx)
+    }
+}
+
+impl<T: Clone> WaitPromise<T> {
+    /// Polls it as a leaf that the tree shows by these words.
+    pub(crate) fn poll_as(&mut self, what: &'static str, cx: &mut Context<'_>) -> Poll<T> {
         self.reached.note("promise");
-        let polled = poll_leaf(cx, || "a promise", |cx| self.set.poll_set(cx));
+        let polled = poll_leaf(cx, || what, |cx| self.set.poll_set(cx));
         if polled.is_pending() {
             self.set.hope_for_others(1);
         }
