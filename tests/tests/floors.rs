@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Who may name whom: each room those on the floors above its own line.
 const FLOORS: &[&[&str]] = &[
-    &["drawing", "error", "sys", "sync", "pin", "slab", "flow", "foreign"],
+    &["drawing", "error", "sys", "sync", "pin", "slab", "flow"],
     &["recording"],
     &["report"],
-    &["unwind", "timer", "reactor"],
+    &["unwind", "timer", "reactor", "foreign"],
     &["local"],
     &["task"],
     &["cores"],
