@@ -70,6 +70,9 @@
 //!
 //! A `pre_exec` may call `setsid`. The child then has no terminal, and its group is signalled as a whole.
 //!
+//! A shell with job control (`bash -i`) takes the terminal for a group of its own, and gives it back when it ends. One that ignores the signal to
+//! stop and is killed cannot: a read of the terminal by this process then stops all of it. Give such a shell a [`Command::stop_signal`] that it heeds (`SIGHUP`).
+//!
 //! A child that ends by itself is reaped when it is waited for, and what it has left behind in the background goes on, as in
 //! `std`. Until it is reaped its group can be stopped: a cancellation that comes before (while something in the background
 //! keeps a captured stream open, say) ends what was left behind, too.
