@@ -56,7 +56,8 @@
 //! Who is in the middle of a `fork` is waited for, for 6 ms at most, and that blocks the thread; so is who gets no processor to stop on.
 //! A `fork` that takes longer, as with gigabytes of memory, may leave its child behind where there is no group.
 //! So a pipeline ends with its shell, and `timeout` with what it runs, though it makes a group. A process that has lost its
-//! parent before (a daemon) is found in the group only; on a terminal it lives on.
+//! parent before (a daemon) is found in the group only; on a terminal it lives on. So it is with one that a member starts after it was asked to stop, in a
+//! `trap` say, and does not wait for.
 //!
 //! A child that has received Ctrl-C or Ctrl-\ from the terminal is left alone for the grace, counted from then, and asked to stop only after that. A
 //! child that ignores that signal is not waited for, nor is one that is stopped and cannot act on it. A program without `cancel_on` has ended by then
