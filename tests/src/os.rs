@@ -500,6 +500,32 @@ pub fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
     (master, terminal.into())
 }
 
+/// Keeps this thread, and those it starts, on the processor that it is on.
+pub fn stay_on_this_processor() {
+    // SAFETY: integers, for which zero is a value: the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: takes nothing.
+    let number = unsafe { libc::sched_getcpu() };
+    // SAFETY: the set is ours, and the number that of a processor.
+    unsafe { libc::CPU_SET(number as usize, &mut set) };
+    // SAFETY: the set lives until the call returns, and is as long as it says.
+    assert_eq!(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }, 0);
+}
+
+/// Lets all other threads run before this one.
+pub fn give_way_always() {
+    // SAFETY: integers, for which zero is a value.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: the parameters live until the call returns.
+    assert_eq!(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) }, 0);
+}
+
+/// The number of this thread, as [`state_of`] takes it.
+pub fn thread_id() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { libc::gettid() }.cast_unsigned()
+}
+
 /// A terminal with a program on it, as a user starts one: its session, its foreground, its three streams.
 pub struct OnTerminal {
     pub child: Child,

@@ -6,10 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use xiio_tests::os::{pseudo_terminal, refuse_system_call, rerun};
+use xiio_tests::os::{
+    give_way_always, pseudo_terminal, refuse_system_call, rerun, state_of, stay_on_this_processor, thread_id,
+    wait_until,
+};
 
 const N_PROCESSES: usize = 4;
 /// Nothing comes, and nothing is taken, for so long at the end.
@@ -216,4 +220,39 @@ fn four_write_to_a_socket() {
 fn four_write_to_a_terminal() {
     let (terminal, master) = terminal();
     four_write(terminal, master, false);
+}
+
+/// Another reader waits in its read, and takes one byte late: until then the terminal keeps all others out.
+#[track_caller]
+fn read_beside_one_that_is_late(read: impl AsyncFn(File, &mut [u8]) -> io::Result<usize> + Send + Sync) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on_this_processor();
+            for _ in 0..10 {
+                let (terminal, master) = terminal();
+                let (terminal, mut master) = (File::from(terminal), File::from(master));
+                let (mut others, (sender, receiver)) = (terminal.try_clone().unwrap(), mpsc::channel());
+                let other = std::thread::spawn(move || {
+                    give_way_always();
+                    sender.send(thread_id()).unwrap();
+                    // The end, when it had nothing.
+                    let _ = others.read(&mut [0]);
+                });
+                let other_id = receiver.recv().unwrap();
+                wait_until("the other one waits", || state_of(other_id) == Some('S'));
+                xiio::run(async {
+                    let (buf, write) = (&mut [0; 64], async { master.write_all(b"hello\n").unwrap() });
+                    let (n, ()) = xiio::join!(xiio::timeout(Duration::from_secs(10), read(terminal, buf)), write);
+                    assert!(n.expect("there is something to read").unwrap() >= 5);
+                });
+                drop(master);
+                other.join().unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn what_a_late_reader_leaves_of_a_terminal_is_read() {
+    read_beside_one_that_is_late(async |terminal, buf| xiio::read(&terminal, buf).await);
 }

@@ -4,17 +4,24 @@
 //! long as somebody waits. So flags stay as they are, and regular files (which cannot be registered) are always ready.
 //! Several tasks may wait for one descriptor, each for its own direction or the same.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::drawing::{Kind, Node};
 use crate::reactor::{Direction, Wait};
 use crate::runtime::{Runtime, checkpoint, poll_leaf};
 use crate::sys;
 use crate::sys::opened::{Opened, opened};
+use crate::time::Deadline;
 use crate::unwind::Reached;
+
+/// How long it is at first until the next attempt that no event is the reason for. Twice as long the next time.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// How long it is at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
 /// Waits until `fd` is readable: there is data, the end of the file, or an error to fetch.
 ///
@@ -186,7 +193,7 @@ async fn transfer(
     loop {
         (&mut readiness).await?;
         match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => readiness.has_blocked = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => readiness.note_blocked(),
             result => return result,
         }
     }
@@ -198,9 +205,8 @@ pub(crate) struct Readiness<'fd> {
     direction: Direction,
     is_beside_tasks: bool,
     reached: Reached,
-    /// It has said that it is ready, and an attempt has blocked. It may go on to say so, like a socket with an error in its
-    /// queue, which no read fetches. So it is not asked any more, and only an event is a reason for the next attempt.
-    has_blocked: bool,
+    /// There once it has said that it is ready, and an attempt has blocked.
+    again: Option<Again>,
     /// There while it waits, and once an attempt has blocked. Ends its registration before the borrow of the descriptor ends.
     waiting: Option<Wait>,
 }
@@ -208,12 +214,17 @@ pub(crate) struct Readiness<'fd> {
 impl<'fd> Readiness<'fd> {
     pub(crate) fn new(fd: BorrowedFd<'fd>, direction: Direction) -> Self {
         let reached = Reached::default();
-        Self { fd, direction, is_beside_tasks: false, reached, has_blocked: false, waiting: None }
+        Self { fd, direction, is_beside_tasks: false, reached, again: None, waiting: None }
     }
 
     /// For a wait that is none of the tasks', and so no hope for them.
     pub(crate) fn beside_tasks(self) -> Self {
         Self { is_beside_tasks: true, ..self }
+    }
+
+    /// An attempt has blocked.
+    fn note_blocked(&mut self) {
+        self.again = Some(Again::after(self.again.take()));
     }
 
     /// Whether the task that polled last will be woken by the next event.
@@ -223,16 +234,44 @@ impl<'fd> Readiness<'fd> {
 
     /// `Ready` when the descriptor is ready in this very moment; asks for a wake otherwise.
     pub(crate) fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { fd, direction, is_beside_tasks, has_blocked, ref mut waiting, .. } = *self;
-        if !has_blocked {
-            return poll_ready(fd, direction, is_beside_tasks, waiting, cx);
-        }
-        if waiting.as_mut().is_some_and(Wait::take_event) {
+        let Self { fd, direction, is_beside_tasks, ref mut again, ref mut waiting, .. } = *self;
+        let Some(again) = again else { return poll_ready(fd, direction, is_beside_tasks, waiting, cx) };
+        if waiting.as_mut().is_some_and(Wait::take_event) || again.is_due(fd, direction, cx)? {
             return Poll::Ready(Ok(()));
         }
         // A registration begins with an event for what is ready, so nothing is missed since the attempt.
         line_up(fd, direction, is_beside_tasks, waiting, cx)?;
         Poll::Pending
+    }
+}
+
+/// The next attempt after one that has blocked.
+///
+/// The descriptor may go on to say that it is ready, like a socket with an error in its queue, which no read fetches. So an event is the reason for it.
+/// A terminal keeps all others out while somebody waits in a read of it, also while that one has been woken and is yet to run. No event tells when they may come
+/// in. So it is also tried after a pause, as long as there is something.
+pub(super) struct Again {
+    pause: Duration,
+    due: Deadline,
+}
+
+impl Again {
+    pub(super) fn after(before: Option<Self>) -> Self {
+        // `testing::advance` goes from one pause to the next, and would have too many.
+        let longest = if Runtime::with(Runtime::has_virtual_time) { Duration::MAX } else { LONGEST_PAUSE };
+        let pause = before.map_or(FIRST_PAUSE, |before| before.pause.saturating_mul(2).min(longest));
+        Self { pause, due: Deadline::after(pause) }
+    }
+
+    /// Whether it is time though there was no event; if not, wakes the task then, should there be something to try for.
+    pub(super) fn is_due(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        direction: Direction,
+        cx: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        let is_worth_it = fd.is_terminal() && sys::fd::is_ready(fd, direction)?;
+        Ok(is_worth_it && self.due.poll_elapsed(cx))
     }
 }
 
