@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use xiio::io::Read as _;
 use xiio_tests::os::{
     give_way_always, pseudo_terminal, refuse_system_call, rerun, state_of, stay_on_this_processor, thread_id,
     wait_until,
@@ -255,4 +256,10 @@ fn read_beside_one_that_is_late(read: impl AsyncFn(File, &mut [u8]) -> io::Resul
 #[test]
 fn what_a_late_reader_leaves_of_a_terminal_is_read() {
     read_beside_one_that_is_late(async |terminal, buf| xiio::read(&terminal, buf).await);
+    // Opened anew, so that the other one waits in its read.
+    read_beside_one_that_is_late(async |terminal, buf| {
+        let path = format!("/proc/self/fd/{}", terminal.as_raw_fd());
+        let anew = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path)?;
+        xiio::io::Async::new(anew)?.read(buf).await
+    });
 }

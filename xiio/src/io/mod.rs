@@ -66,6 +66,6 @@ pub use unchanged::Unchanged;
 
 #[cfg(feature = "futures-io")]
 pub(crate) use futures::delegate;
-pub(crate) use nonblocking::Moves;
+pub(crate) use nonblocking::{Moves, Place};
 pub(crate) use readiness::{Readiness, poll_ready};
 pub(crate) use traits::by_reference;

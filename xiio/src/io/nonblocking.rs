@@ -10,6 +10,7 @@
 //!  2 it does: registered                `register`
 //!  3 it does, or it moved less than it was asked to (streams)   `Source::clear_ready`, `clear_if_drained`
 //!  4 an event of the reactor            `Source`, set by the reactor
+//!    or, of a terminal, a pause          `Again`
 //! ```
 //!
 //! Each direction goes this way by itself. So a descriptor that never blocks is never registered, and one that is costs
@@ -17,13 +18,13 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::polled::Slots;
-use super::readiness::{describe, readable, writable};
+use super::readiness::{Again, describe, readable, writable};
 use crate::reactor::{Direction, Source, Wait};
 use crate::report::wake_all;
 use crate::runtime::{Runtime, poll_leaf};
@@ -67,7 +68,17 @@ pub struct Async<T> {
     pub(super) slots: Slots,
     /// A short read tells that it is empty. Of what is no socket nobody asks.
     is_byte_stream: bool,
+    /// An attempt may block although there is something, see [`Again`].
+    may_be_terminal: bool,
     inner: T,
+}
+
+/// Where a wait for an operation stands.
+#[derive(Default)]
+pub(crate) struct Place {
+    pub(super) wait: Option<Wait>,
+    /// Of terminals alone.
+    again: Option<Box<Again>>,
 }
 
 impl<T: AsFd> Async<T> {
@@ -80,7 +91,8 @@ impl<T: AsFd> Async<T> {
     /// What `ioctl(2)` reports.
     pub fn new(inner: T) -> io::Result<Self> {
         sys::fd::set_nonblocking(inner.as_fd())?;
-        Ok(Self::from_nonblocking(inner))
+        let may_be_terminal = inner.as_fd().is_terminal();
+        Ok(Self { may_be_terminal, ..Self::from_nonblocking(inner) })
     }
 
     /// As [`Async::new`], for a socket of which nobody knows how it was made: it may be one of packets.
@@ -89,14 +101,21 @@ impl<T: AsFd> Async<T> {
         Ok(Self { is_byte_stream, ..Self::new(inner)? })
     }
 
-    /// Takes a descriptor that is non-blocking already.
+    /// Takes a descriptor that is non-blocking already, and no terminal.
     pub(crate) fn from_nonblocking(inner: T) -> Self {
-        Self { source: RefCell::default(), slots: Slots::default(), is_byte_stream: true, inner }
+        Self {
+            source: RefCell::default(),
+            slots: Slots::default(),
+            is_byte_stream: true,
+            may_be_terminal: false,
+            inner,
+        }
     }
 
     /// Takes another descriptor of the same open file.
     pub(crate) fn clone_of(&self, inner: T) -> Self {
-        Self { is_byte_stream: self.is_byte_stream, ..Self::from_nonblocking(inner) }
+        let Self { is_byte_stream, may_be_terminal, .. } = *self;
+        Self { is_byte_stream, may_be_terminal, ..Self::from_nonblocking(inner) }
     }
 
     /// The descriptor.
@@ -109,6 +128,7 @@ impl<T: AsFd> Async<T> {
     pub fn get_mut(&mut self) -> &mut T {
         self.source = RefCell::default();
         self.slots = Slots::default();
+        self.may_be_terminal = true;
         &mut self.inner
     }
 
@@ -131,8 +151,8 @@ impl<T: AsFd> Async<T> {
 
     /// The same descriptor in another type, with its registration.
     pub(crate) fn map<U>(self, into: impl FnOnce(T) -> U) -> Async<U> {
-        let Self { source, slots, is_byte_stream, inner } = self;
-        Async { source, slots, is_byte_stream, inner: into(inner) }
+        let Self { source, slots, is_byte_stream, may_be_terminal, inner } = self;
+        Async { source, slots, is_byte_stream, may_be_terminal, inner: into(inner) }
     }
 
     /// Waits until it is readable: there is data, the end of the file, or an error to fetch.
@@ -243,7 +263,7 @@ impl<T: AsFd> Async<T> {
     where
         F: FnMut(&Self) -> io::Result<R>,
     {
-        Operation { io: self, moves, direction, reached: Reached::default(), wait: None, operation }
+        Operation { io: self, moves, direction, reached: Reached::default(), place: Place::default(), operation }
     }
 
     /// A read from a stream has given `n_bytes` of at most `capacity`: if it was short, the stream is empty.
@@ -280,31 +300,31 @@ impl<T: AsFd> Async<T> {
         &self,
         moves: Moves,
         direction: Direction,
-        wait: &mut Option<Wait>,
+        place: &mut Place,
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let describe = || describe(direction, self.inner.as_fd());
-        poll_leaf(cx, describe, |cx| self.poll_operation(moves, direction, wait, cx, &mut operation))
+        poll_leaf(cx, describe, |cx| self.poll_operation(moves, direction, place, cx, &mut operation))
     }
 
-    /// Tries until it is done or would block; then `wait` stands in line for the next event.
+    /// Tries until it is done or would block; then `place` is in line for the next event.
     fn poll_operation<R>(
         &self,
         moves: Moves,
         direction: Direction,
-        wait: &mut Option<Wait>,
+        place: &mut Place,
         cx: &mut Context<'_>,
         operation: &mut impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let mut is_tried_first = matches!(moves, Moves::Nothing);
         loop {
             if !std::mem::take(&mut is_tried_first) && self.is_blocked(direction) {
-                match self.line_up(direction, wait) {
-                    Ok(wait) => wait.register(cx),
+                match self.poll_blocked(direction, place, cx) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Pending,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
-                return Poll::Pending;
             }
             match sys::call(sys::Call::Attempt(self.as_fd()), || operation(self)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -315,9 +335,28 @@ impl<T: AsFd> Async<T> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     is_tried_first = matches!(moves, Moves::Nothing);
                 }
-                result => return Poll::Ready(result),
+                result => {
+                    place.again = None;
+                    return Poll::Ready(result);
+                }
             }
         }
+    }
+
+    /// Asks for a wake at the next event. Whether an operation is to be tried although there was none.
+    fn poll_blocked(&self, direction: Direction, place: &mut Place, cx: &mut Context<'_>) -> io::Result<bool> {
+        self.line_up(direction, &mut place.wait)?.register(cx);
+        if !self.may_be_terminal {
+            return Ok(false);
+        }
+        let again = place.again.get_or_insert_with(|| Box::new(Again::after(None)));
+        let is_due = again.is_due(self.inner.as_fd(), direction, cx)?;
+        if is_due {
+            **again = Again::after(Some(again));
+            // What is left then is there for the next one as well.
+            self.source.borrow().as_ref().inspect(|source| source.assume_ready(direction));
+        }
+        Ok(is_due)
     }
 
     /// Whether an operation in this direction is known to block, so that it is not tried.
@@ -410,7 +449,7 @@ pub(crate) struct Operation<'a, T, F> {
     moves: Moves,
     direction: Direction,
     reached: Reached,
-    wait: Option<Wait>,
+    place: Place,
     operation: F,
 }
 
@@ -426,8 +465,8 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
-        let Self { io, moves, direction, reached, wait, operation } = &mut *self;
+        let Self { io, moves, direction, reached, place, operation } = &mut *self;
         reached.note("wait for a descriptor");
-        io.poll_operate_at(*moves, *direction, wait, cx, operation)
+        io.poll_operate_at(*moves, *direction, place, cx, operation)
     }
 }

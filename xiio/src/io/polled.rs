@@ -9,28 +9,28 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
 use super::Async;
-use super::nonblocking::Moves;
+use super::nonblocking::{Moves, Place};
 use super::readiness::{describe, poll_ready};
-use crate::reactor::{Direction, Wait};
+use crate::reactor::Direction;
 use crate::runtime::poll_leaf;
 
 /// The places in line of those who poll without a future.
 #[derive(Default)]
 pub(super) struct Slots {
-    read: RefCell<Option<Wait>>,
-    write: RefCell<Option<Wait>>,
+    read: RefCell<Place>,
+    write: RefCell<Place>,
 }
 
 impl Slots {
     /// Polls with the place of a direction. That may be foreign code, so the place is taken out meanwhile.
-    fn with<R>(&self, direction: Direction, poll: impl FnOnce(&mut Option<Wait>) -> R) -> R {
+    fn with<R>(&self, direction: Direction, poll: impl FnOnce(&mut Place) -> R) -> R {
         let slot = match direction {
             Direction::Read => &self.read,
             Direction::Write => &self.write,
         };
-        let mut wait = slot.take();
-        let polled = poll(&mut wait);
-        let before = slot.replace(wait);
+        let mut place = slot.take();
+        let polled = poll(&mut place);
+        let before = slot.replace(place);
         drop(before);
         polled
     }
@@ -129,7 +129,7 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         operation: impl FnMut(&Self) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.slots.with(direction, |wait| self.poll_operate_at(moves, direction, wait, cx, operation))
+        self.slots.with(direction, |place| self.poll_operate_at(moves, direction, place, cx, operation))
     }
 
     fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,7 +137,7 @@ impl<T: AsFd> Async<T> {
         poll_leaf(
             cx,
             || describe(direction, fd),
-            |cx| self.slots.with(direction, |wait| poll_ready(fd, direction, false, wait, cx)),
+            |cx| self.slots.with(direction, |place| poll_ready(fd, direction, false, &mut place.wait, cx)),
         )
     }
 }

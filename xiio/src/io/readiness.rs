@@ -224,7 +224,7 @@ impl<'fd> Readiness<'fd> {
 
     /// An attempt has blocked.
     fn note_blocked(&mut self) {
-        self.again = Some(Again::after(self.again.take()));
+        self.again = Some(Again::after(self.again.as_ref()));
     }
 
     /// Whether the task that polled last will be woken by the next event.
@@ -256,7 +256,7 @@ pub(super) struct Again {
 }
 
 impl Again {
-    pub(super) fn after(before: Option<Self>) -> Self {
+    pub(super) fn after(before: Option<&Self>) -> Self {
         // `testing::advance` goes from one pause to the next, and would have too many.
         let longest = if Runtime::with(Runtime::has_virtual_time) { Duration::MAX } else { LONGEST_PAUSE };
         let pause = before.map_or(FIRST_PAUSE, |before| before.pause.saturating_mul(2).min(longest));

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::{TcpListener, TcpStream, UnixListener, UnixStream};
-use crate::reactor::Wait;
+use crate::io::Place as InLine;
 use crate::sys::socket;
 use crate::time::{Sleep, now, sleep_until};
 use crate::unwind::Reached;
@@ -51,7 +51,7 @@ pub struct Incoming<'a, L> {
 #[derive(Default)]
 struct Place {
     pause: Option<Sleep>,
-    in_line: Option<Wait>,
+    in_line: InLine,
 }
 
 impl<'a, L> Incoming<'a, L> {
@@ -66,7 +66,7 @@ impl<'a, L> Incoming<'a, L> {
 
     async fn next_by<S>(
         &mut self,
-        accept: impl Fn(&L, &mut Option<Wait>, &mut Context<'_>) -> Poll<io::Result<S>>,
+        accept: impl Fn(&L, &mut InLine, &mut Context<'_>) -> Poll<io::Result<S>>,
     ) -> io::Result<S> {
         let (mut place, mut reached) = (Place::default(), Reached::default());
         poll_fn(|cx| {
@@ -82,7 +82,7 @@ fn poll_by<L, S>(
     listener: &L,
     not_before: &mut Option<Instant>,
     place: &mut Place,
-    accept: impl Fn(&L, &mut Option<Wait>, &mut Context<'_>) -> Poll<io::Result<S>>,
+    accept: impl Fn(&L, &mut InLine, &mut Context<'_>) -> Poll<io::Result<S>>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<S>> {
     loop {
@@ -147,7 +147,7 @@ mod tests {
     /// What comes of attempts that fail so, one after the other, and then give a client.
     fn next_after<const N: usize>(failures: [i32; N]) -> Result<&'static str, Option<i32>> {
         let failures = RefCell::new(failures.into_iter());
-        let accept = |(): &(), _: &mut Option<Wait>, _: &mut Context<'_>| match failures.borrow_mut().next() {
+        let accept = |(): &(), _: &mut InLine, _: &mut Context<'_>| match failures.borrow_mut().next() {
             Some(code) => Poll::Ready(Err(io::Error::from_raw_os_error(code))),
             None => Poll::Ready(Ok("a client")),
         };

@@ -339,7 +339,7 @@ macro_rules! listener {
 
             pub(super) fn poll_client(
                 &self,
-                place: &mut Option<crate::reactor::Wait>,
+                place: &mut crate::io::Place,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<$stream>> {
                 let accepted = self.io.poll_operate_at(
