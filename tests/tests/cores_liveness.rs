@@ -12,6 +12,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use xiio::io::{Read, Write};
 use xiio::net::UnixStream;
 use xiio::testing::{Tester, advance, pause};
@@ -437,6 +439,55 @@ fn panic_of_a_worker_that_computes_while_what_is_around_its_group_is_cancelled_i
             };
             assert_panics(&["expected"], || run(program));
         }
+    });
+}
+
+/// The group ends after the order has come, by its worker or by a body that this one has blocked for.
+#[test]
+fn what_is_behind_a_group_on_a_worker_that_is_cancelled_while_it_lends_does_not_run() {
+    in_time(|| {
+        let has_run_on = AtomicBool::new(false);
+        for (computing, blocks) in times_to_compute().zip([true, false].into_iter().cycle()) {
+            let group = async |has_begun: Promise<()>| {
+                let ((sender, receiver), begun) = (mpsc::channel(), Promise::new());
+                let is_there = begun.clone();
+                task_group!(workers = 1, |tg| {
+                    tg.workers().spawn(async move || {
+                        begun.set(()).unwrap();
+                        if blocks { receiver.recv().unwrap() } else { thread::sleep(computing) }
+                    });
+                    is_there.wait().await;
+                    has_begun.set(()).unwrap();
+                    if blocks {
+                        sleep(computing).await;
+                        let _ = sender.send(());
+                    }
+                });
+            };
+            let is_cancelled = AtomicBool::new(false);
+            run(async {
+                task_group!(workers = 1, |outer| {
+                    let begun = Promise::new();
+                    let has_begun = begun.clone();
+                    let (group, has_run_on, is_cancelled) = (&group, &has_run_on, &is_cancelled);
+                    outer.workers().spawn(async move || {
+                        let with_rest = async {
+                            group(has_begun).await;
+                            has_run_on.fetch_or(is_cancelled.load(SeqCst), SeqCst);
+                        };
+                        // What has woken itself is polled once more at once.
+                        let all: [Pin<Box<dyn Future<Output = ()>>>; 3] =
+                            [Box::pin(with_rest), Box::pin(pending()), Box::pin(pending())];
+                        all.into_iter().collect::<FuturesUnordered<_>>().collect::<()>().await;
+                    });
+                    begun.wait().await;
+                    sleep(Duration::from_millis(5)).await;
+                    is_cancelled.store(true, SeqCst);
+                    outer.cancel();
+                });
+            });
+        }
+        assert!(!has_run_on.into_inner(), "cancelled code runs on");
     });
 }
 

@@ -72,14 +72,27 @@ impl<B: Future, E: Ending<B::Output>> Future for Lend<'_, '_, B, E> {
 
 impl Lender {
     /// Polls the group, and lets the workers in if it is their time.
+    ///
+    /// The group may have lent for long, and what is around it may be cancelled since. So its end asks as a leaf does: what is behind it must not go on.
     fn poll(&mut self, cx: &mut Context<'_>, group: &mut dyn Lent) -> Poll<()> {
-        let Self { crew, waker, outside } = self;
+        let crew = Arc::clone(&self.crew);
         let inside = crew.bridge().enter(cx.waker());
         inside.take_woken();
         if crew.is_at_home() {
             // Nobody is let in. Who wakes the bridge is heard when the group is polled next.
             return group.poll(cx);
         }
+        let polled = self.poll_inside(&inside, cx, group);
+        if polled.is_ready() && (unwind::is_frozen() || budget::stops()) {
+            group.stay(cx);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        polled
+    }
+
+    fn poll_inside(&mut self, inside: &Inside<'_>, cx: &mut Context<'_>, group: &mut dyn Lent) -> Poll<()> {
+        let Self { crew, waker, outside } = self;
         let _polling = Runtime::with(|runtime| runtime.polling(crew));
         let cx_inside = &mut Context::from_waker(waker);
         let polled = group.poll(cx_inside);
@@ -98,7 +111,7 @@ impl Lender {
             runtime.take_allowance(crew)
         });
         match allowance {
-            Some(allowance) => linger(crew, &allowance, &inside, group, cx_inside),
+            Some(allowance) => linger(crew, &allowance, inside, group, cx_inside),
             None => Poll::Pending,
         }
     }
@@ -162,16 +175,9 @@ fn linger(
     }
 }
 
-/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for a worker, and that may block for it. A group that is
-/// cancelled does not end by that, as what is behind it must not go on.
+/// Polls what goes on though it is cancelled: whoever is to come to the cancellation waits for a worker, and that may block for it.
 fn go_on(group: &mut dyn Lent, cx: &mut Context<'_>) -> Poll<()> {
-    let polled = unwind::thawed(|| budget::unstopped(|| group.poll(cx)));
-    if polled.is_ready() && (unwind::is_frozen() || budget::is_cancelled()) {
-        group.stay(cx);
-        cx.waker().wake_by_ref();
-        return Poll::Pending;
-    }
-    polled
+    unwind::thawed(|| budget::unstopped(|| group.poll(cx)))
 }
 
 /// What a group knows that lingers.
@@ -234,8 +240,10 @@ impl Stay<'_> {
         let began = sys::now();
         let _ = Runtime::with(|runtime| {
             runtime.lend_further_in();
-            // Who waits outside for the worker runs before virtual time passes by.
-            runtime.linger(BREATH, &|| self.inside.is_woken() || runtime.is_needed_elsewhere())
+            // Who waits outside for the worker runs before virtual time passes by. In a slice that may be somebody nobody here knows of.
+            let is_needed_elsewhere = || unwind::thawed(|| runtime.is_needed_elsewhere());
+            let is_ready = || self.allowance.is_slice || self.inside.is_woken() || is_needed_elsewhere();
+            runtime.linger(BREATH, &is_ready)
         });
         // Who has something to do elsewhere does not sleep there.
         if !self.inside.is_woken() {

@@ -136,14 +136,9 @@ fn is_watched() -> bool {
     IS_WATCHED.get()
 }
 
-/// Whether what runs on this thread is cancelled, and has not come to that.
-pub(crate) fn is_cancelled() -> bool {
-    has_order() || is_asked()
-}
-
 /// Whether leaves are not to go on in this turn, which ends then: what runs is cancelled.
 pub(crate) fn stops() -> bool {
-    if is_unstopped() || !is_cancelled() {
+    if is_unstopped() || (!has_order() && !is_asked()) {
         return false;
     }
     N_STOPS.set(N_STOPS.get().saturating_add(1));
