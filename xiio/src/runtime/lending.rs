@@ -261,6 +261,9 @@ impl Runtime {
     /// A worker of `crew` does not come out, so the tree cannot be drawn from the root on: code outside of the group would be polled. Who has asked for
     /// it inside, and has waited for long, gets what is inside: the worker may wait for what is done then.
     pub(crate) fn draw_inside(&self, crew: &Arc<Crew>, poll: impl FnOnce() -> Poll<()>) -> Poll<()> {
+        if !self.is_drawing_due() {
+            return Poll::Pending;
+        }
         let is_meant = |wish: &mut Wish| wish.asker.as_ref().is_some_and(|asker| asker.has_waited_inside(crew));
         let wishes: Vec<Wish> = self.drawings.borrow_mut().extract_if(.., is_meant).collect();
         if wishes.is_empty() {
