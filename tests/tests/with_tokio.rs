@@ -13,7 +13,7 @@ use xiio::compat::{on_tokio, with_tokio};
 use xiio::thread::ThreadPool;
 use xiio::{Promise, bracket, in_thread, run_in_thread, sleep, task_group, yield_now};
 use xiio_tests::os::{ends_in_a_fork, rerun};
-use xiio_tests::poll::once;
+use xiio_tests::poll::{leak, once};
 use xiio_tests::{DropCount, LONG, Trace, assert_cancels_cleanly, assert_panics, millis, rounds, run, takes};
 
 fn has_context() -> bool {
@@ -372,7 +372,7 @@ fn job_that_leaves_the_context_of_a_runtime_behind_keeps_its_value_and_its_threa
     let pool = ThreadPool::new(1);
     let values = run(with_tokio(async {
         let keeps = pool.run(|| {
-            std::mem::forget(Box::leak(Box::new(Handle::current())).enter());
+            leak(leak(Handle::current()).enter());
             7
         });
         (keeps.await, pool.run(|| 8).await)
